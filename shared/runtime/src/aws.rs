@@ -1,0 +1,40 @@
+//! The one way to AWS: the SDK, configured from the environment.
+//!
+//! `AWS_ENDPOINT_URL` points the same code at a local endpoint; nothing else changes.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+
+/// A single attempt of any call but a long poll ends within this time: a call that hangs for
+/// ever is the most silent failure a consumer can have.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The SDK configuration that every client of this process is made from.
+pub async fn sdk_config() -> SdkConfig {
+    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_max_attempts(4))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(3))
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .build(),
+        )
+        .load()
+        .await
+}
+
+/// An S3 client; buckets are addressed in the path where an endpoint URL is set, since local
+/// endpoints have no name per bucket.
+pub fn s3_client(config: &SdkConfig) -> aws_sdk_s3::Client {
+    let local = config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL").is_some();
+    aws_sdk_s3::Client::from_conf(
+        aws_sdk_s3::config::Builder::from(config).force_path_style(local).build(),
+    )
+}

@@ -1,0 +1,3 @@
+//! The worker loop of Flotilla.
+
+pub mod aws;

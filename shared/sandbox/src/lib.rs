@@ -1,0 +1,1 @@
+//! Untrusted programs in Docker cells: profiles, a warm pool and a reaper.

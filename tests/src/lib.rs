@@ -1,0 +1,1 @@
+//! The harness and the integration tests: real endpoint, real Docker, real workers.

@@ -1,0 +1,1 @@
+//! Grades student submissions: runs them against a problem's tests in a sandbox.
