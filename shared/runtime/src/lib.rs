@@ -1,3 +1,98 @@
-//! The worker loop of Flotilla.
+//! The queue runtime of Flotilla: what a worker needs to be nothing but its [`Job`].
+//!
+//! A *job* is a kind of work whose messages arrive on an SQS queue. You say what a message looks
+//! like, how its effect is called, and how it comes about; the runtime receives, renews, retries,
+//! deletes, counts and stops. What it promises to a job:
+//!
+//! 1. A message is deleted only after its effect is durable.
+//! 2. Delivery is at least once, the effect happens once: [`run`](Job::run) is entered with the
+//!    effect's claim in hand ([`ledger`]), and [`Lease::complete`] commits the effect and the end
+//!    of the claim in one transaction. Whoever lost the lease is refused.
+//! 3. Messages are received only for free slots: none waits in a buffer while its visibility
+//!    runs out.
+//! 4. The lease is renewed while the job runs, however long (up to SQS's 12 hours). When it
+//!    cannot be renewed, the job's future is dropped before anyone else can see the message.
+//! 5. A [transient](Failure::Transient) failure comes back after a random delay under an
+//!    exponential ceiling; a [permanent](Failure::Permanent) one, and a body that does not parse,
+//!    goes to the dead-letter queue at once, whole, with the reason in the attribute `flotilla`.
+//!    A panic is a transient failure. After five attempts a message is dead-lettered as well.
+//! 6. At a stop nothing more is received, running jobs may finish within the grace, and the rest
+//!    is handed back, visible at once; being handed back counts as no attempt.
+//!
+//! # Example
+//!
+//! A job that writes one row for each message, exactly once:
+//!
+//! ```no_run
+//! use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+//! use flotilla_runtime::{
+//!     Delivery, Effect, Failure, Job, Lease, aws, config::{Reader, WorkerConfig}, shutdown, telemetry,
+//! };
+//!
+//! struct Greet;
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Greeting {
+//!     id: String,
+//!     name: String,
+//! }
+//!
+//! impl Job for Greet {
+//!     const NAME: &'static str = "greet";
+//!     type Message = Greeting;
+//!     type Work = Greeting;
+//!
+//!     async fn prepare(&self, message: Greeting, _: &Delivery) -> Result<(Effect, Greeting), Failure> {
+//!         if message.name.is_empty() {
+//!             return Err(Failure::permanent("no_name", format!("greeting {}: the name is empty", message.id)));
+//!         }
+//!         Ok((Effect::Once(message.id.clone()), message))
+//!     }
+//!
+//!     async fn run(&self, work: Greeting, lease: &Lease) -> Result<(), Failure> {
+//!         let row = Put::builder()
+//!             .table_name("greetings")
+//!             .item("id", AttributeValue::S(work.id))
+//!             .item("text", AttributeValue::S(format!("Hello {}", work.name)))
+//!             .build()
+//!             .map_err(|e| Failure::permanent("request", "a greeting row").caused_by(e))?;
+//!         lease.complete(vec![TransactWriteItem::builder().put(row).build()]).await?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     telemetry::init();
+//!     let mut settings = Reader::from_env();
+//!     let config = WorkerConfig::read(&mut settings);
+//!     settings.finish()?;
+//!     let sdk = aws::sdk_config().await;
+//!     flotilla_runtime::run(Greet, config, &sdk, shutdown::on_signals()?).await?;
+//!     Ok(())
+//! }
+//! ```
 
+mod acks;
+mod attempt;
 pub mod aws;
+pub mod config;
+pub mod failure;
+pub mod health;
+pub mod job;
+mod keeper;
+pub mod lease;
+pub mod ledger;
+pub mod metrics;
+pub mod payload;
+pub mod queue;
+pub mod retry;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
+mod worker;
+
+pub use failure::Failure;
+pub use job::{Delivery, Effect, Job};
+pub use lease::{Completion, Lease};
+pub use worker::run;

@@ -1,0 +1,218 @@
+//! One attempt at a message: from its body to what becomes of it.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    failure::{Disposition, Failure},
+    job::{Effect, Job},
+    lease::Lease,
+    ledger::{Claim, Claimed},
+    metrics,
+    queue::Received,
+    retry::RetryPolicy,
+    worker::Worker,
+};
+
+/// Whether the job is to run.
+enum Entry {
+    /// Yes: under this claim, or without one for an idempotent effect.
+    Open(Option<Claim>),
+    /// No: the effect has happened.
+    AlreadyDone,
+}
+
+impl<J: Job> Worker<J> {
+    /// Runs the job on a message, unless its lease ends first. A panic is a transient failure.
+    pub(crate) async fn decide(
+        &self,
+        message: &Received,
+        cancel: &CancellationToken,
+    ) -> Disposition {
+        let attempt = AssertUnwindSafe(self.attempt(message, cancel)).catch_unwind();
+        tokio::select! {
+            biased;
+            outcome = attempt => outcome.unwrap_or_else(|panic| self.panicked(message, &*panic)),
+            () = cancel.cancelled() => {
+                if self.hand_back.is_cancelled() { Disposition::Released } else { Disposition::Lost }
+            }
+        }
+    }
+
+    async fn attempt(&self, message: &Received, cancel: &CancellationToken) -> Disposition {
+        let prepared = self.prepare(message).await;
+        let (effect, work) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => return self.failed(message, None, failure),
+        };
+        let claim = match self.claim(message, &effect).await {
+            Ok(Entry::Open(claim)) => claim,
+            Ok(Entry::AlreadyDone) => return self.already_done(message, work).await,
+            Err(disposition) => return disposition,
+        };
+        let lease = self.lease(message, claim, cancel);
+        let result = self.job.run(work, &lease).await;
+        self.outcome(message, &lease, result)
+    }
+
+    async fn prepare(&self, message: &Received) -> Result<(Effect, J::Work), Failure> {
+        let body = self.payloads.expand(message.body.clone()).await?;
+        let parsed = serde_json::from_str(&body).map_err(|e| {
+            let id = &message.delivery.message_id;
+            let what = format!("message {id} is not a {} message: {e}", J::NAME);
+            Failure::permanent("unparsable", what)
+        })?;
+        self.job.prepare(parsed, &message.delivery).await
+    }
+
+    /// Claims the effect, where it is one that happens once.
+    async fn claim(&self, message: &Received, effect: &Effect) -> Result<Entry, Disposition> {
+        let Effect::Once(key) = effect else {
+            return Ok(Entry::Open(None));
+        };
+        let key = format!("{}/{key}", J::NAME);
+        match self
+            .ledger
+            .claim(&key)
+            .await
+            .map_err(|f| self.failed(message, None, f))?
+        {
+            Claimed::Done => Ok(Entry::AlreadyDone),
+            Claimed::Won(claim) => {
+                self.keeper.claimed(&message.delivery.message_id, &claim);
+                if claim.attempt > self.config.max_attempts {
+                    return Err(exhausted(&claim, self.config.max_attempts));
+                }
+                Ok(Entry::Open(Some(claim)))
+            }
+            Claimed::Held(left) => {
+                let reason = format!("{key} is claimed by another worker for {left:.1?} more");
+                let delay = left + RetryPolicy::CALL.delay(3);
+                Err(Disposition::Retry {
+                    delay,
+                    kind: "held",
+                    reason,
+                })
+            }
+        }
+    }
+
+    async fn already_done(&self, message: &Received, work: J::Work) -> Disposition {
+        ::metrics::counter!(metrics::DUPLICATES, "job" => J::NAME).increment(1);
+        match self.job.repair(work).await {
+            Ok(()) => Disposition::Done,
+            Err(failure) => self.failed(message, None, failure),
+        }
+    }
+
+    fn lease(&self, message: &Received, claim: Option<Claim>, cancel: &CancellationToken) -> Lease {
+        Lease {
+            delivery: message.delivery.clone(),
+            claim,
+            ledger: self.ledger.clone(),
+            max_attempts: self.config.max_attempts,
+            cancel: cancel.clone(),
+            committed: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    fn outcome(
+        &self,
+        message: &Received,
+        lease: &Lease,
+        result: Result<(), Failure>,
+    ) -> Disposition {
+        let committed = lease.claim.is_none() || lease.committed.load(Ordering::SeqCst);
+        match result {
+            Ok(()) if committed => Disposition::Done,
+            Ok(()) => {
+                let what = "the job ended without completing its effect (a bug in the job)";
+                self.failed(
+                    message,
+                    Some(lease),
+                    Failure::transient("uncommitted", what),
+                )
+            }
+            Err(failure) => self.failed(message, Some(lease), failure),
+        }
+    }
+
+    fn failed(&self, message: &Received, lease: Option<&Lease>, failure: Failure) -> Disposition {
+        let (kind, reason) = (failure.kind(), failure.to_string());
+        let id = &message.delivery.message_id;
+        tracing::warn!(id, job = J::NAME, kind, reason, "a job failed");
+        let last = lease.is_some_and(|l| l.claim.is_some() && l.is_last_attempt());
+        match failure {
+            Failure::Permanent(_) => Disposition::Dead { kind, reason },
+            Failure::Transient { .. } if kind == "lease_lost" => Disposition::Lost,
+            Failure::Transient { .. } if last => {
+                let tries = self.config.max_attempts;
+                Disposition::Dead {
+                    kind,
+                    reason: format!("attempt {tries} of {tries}: {reason}"),
+                }
+            }
+            Failure::Transient { retry_after, .. } => {
+                let attempt = lease.map_or(message.delivery.receive_count, Lease::attempt);
+                let delay = retry_after.unwrap_or_else(|| self.retry_policy().delay(attempt));
+                Disposition::Retry {
+                    delay,
+                    kind,
+                    reason,
+                }
+            }
+        }
+    }
+
+    fn panicked(&self, message: &Received, panic: &(dyn std::any::Any + Send)) -> Disposition {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        let reason = format!("the job panicked: {text}");
+        let count = message.delivery.receive_count;
+        tracing::error!(
+            id = message.delivery.message_id,
+            reason,
+            count,
+            "a job panicked"
+        );
+        // A panic may strike before the claim, where no ledger counts: then receives do.
+        if count >= self.config.max_attempts {
+            return Disposition::Dead {
+                kind: "panic",
+                reason,
+            };
+        }
+        Disposition::Retry {
+            delay: self.retry_policy().delay(count),
+            kind: "panic",
+            reason,
+        }
+    }
+
+    fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy::new(self.config.retry_first, Duration::from_secs(900))
+    }
+}
+
+fn exhausted(claim: &Claim, max: u32) -> Disposition {
+    let last = claim
+        .last_failure
+        .as_deref()
+        .unwrap_or("the worker died while it was at it");
+    let (kind, key) = ("attempts_exhausted", &claim.key);
+    Disposition::Dead {
+        kind,
+        reason: format!("{key} was tried {max} times; at last: {last}"),
+    }
+}

@@ -1,0 +1,242 @@
+//! Configuration: environment first, then an optional TOML file; every mistake in one report.
+
+use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
+
+/// Reads settings and collects every mistake, so that an operator mends all of them at once.
+///
+/// A setting `FLOTILLA_QUEUE_URL` is looked up in the environment, then as `queue_url` in the
+/// TOML file that `FLOTILLA_CONFIG` names.
+///
+/// ```
+/// use flotilla_runtime::config::Reader;
+/// let mut settings = Reader::from_pairs([("FLOTILLA_SLOTS", "four")]);
+/// let slots: usize = settings.parsed("FLOTILLA_SLOTS", 2);
+/// let queue = settings.required("FLOTILLA_QUEUE_URL");
+/// let mistakes = settings.finish().unwrap_err().to_string();
+/// assert!(mistakes.contains("FLOTILLA_SLOTS") && mistakes.contains("FLOTILLA_QUEUE_URL"));
+/// # let _ = (slots, queue);
+/// ```
+#[derive(Debug, Default)]
+pub struct Reader {
+    values: BTreeMap<String, String>,
+    mistakes: Vec<String>,
+}
+
+/// All the mistakes of a configuration.
+#[derive(Debug)]
+pub struct ConfigError(Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the configuration has {} mistake(s):", self.0.len())?;
+        self.0
+            .iter()
+            .try_for_each(|mistake| writeln!(f, "  - {mistake}"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Reader {
+    /// Reads the process's environment and the file that `FLOTILLA_CONFIG` names, if any.
+    pub fn from_env() -> Self {
+        let mut reader = Self::default();
+        if let Ok(path) = env::var("FLOTILLA_CONFIG") {
+            reader.read_file(&path);
+        }
+        let ours = env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v)));
+        for (key, value) in ours.filter(|(key, _)| key.starts_with("FLOTILLA_")) {
+            match value.into_string() {
+                Ok(value) => drop(reader.values.insert(key, value)),
+                Err(_) => reader.mistakes.push(format!("{key} is not UTF-8")),
+            }
+        }
+        reader
+    }
+
+    /// Reads from the given pairs alone.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let values = pairs
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        Self {
+            values,
+            mistakes: Vec::new(),
+        }
+    }
+
+    fn read_file(&mut self, path: &str) {
+        let table = fs::read_to_string(path)
+            .map_err(|e| e.to_string())
+            .and_then(|text| text.parse::<toml::Table>().map_err(|e| e.to_string()));
+        match table {
+            Ok(table) => self.values.extend(table.into_iter().map(|(key, value)| {
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                (format!("FLOTILLA_{}", key.to_uppercase()), text)
+            })),
+            Err(why) => self.mistakes.push(format!("FLOTILLA_CONFIG={path}: {why}")),
+        }
+    }
+
+    /// The value of a setting, if there is one.
+    pub fn optional(&mut self, name: &str) -> Option<String> {
+        self.values
+            .get(name)
+            .filter(|value| !value.is_empty())
+            .cloned()
+    }
+
+    /// The value of a setting that has no default; a mistake is noted where it is missing.
+    pub fn required(&mut self, name: &str) -> String {
+        self.optional(name).unwrap_or_else(|| {
+            self.mistakes.push(format!("{name} is not set"));
+            String::new()
+        })
+    }
+
+    /// A setting that parses as `T`, or its default.
+    pub fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, name: &str, default: T) -> T {
+        let Some(text) = self.optional(name) else {
+            return default;
+        };
+        text.parse().unwrap_or_else(|why| {
+            self.mistakes.push(format!("{name}={text:?}: {why}"));
+            default
+        })
+    }
+
+    /// A number within `range`, or its default.
+    pub fn ranged<T>(&mut self, name: &str, default: T, range: std::ops::RangeInclusive<T>) -> T
+    where
+        T: FromStr<Err: fmt::Display> + PartialOrd + fmt::Display + Copy,
+    {
+        let value = self.parsed(name, default);
+        if range.contains(&value) {
+            return value;
+        }
+        let (low, high) = (range.start(), range.end());
+        self.mistakes
+            .push(format!("{name}={value}: must be from {low} to {high}"));
+        default
+    }
+
+    /// A duration in whole or broken seconds, or its default.
+    pub fn seconds(&mut self, name: &str, default: f64, range: (f64, f64)) -> Duration {
+        Duration::from_secs_f64(self.ranged(name, default, range.0..=range.1))
+    }
+
+    /// Ends the reading: every mistake, or none.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists all mistakes, each with the setting's name.
+    pub fn finish(self) -> Result<(), ConfigError> {
+        if self.mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError(self.mistakes))
+        }
+    }
+}
+
+/// What every worker needs to know.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// `FLOTILLA_QUEUE_URL`: the queue to consume.
+    pub queue_url: String,
+    /// `FLOTILLA_LEDGER_TABLE`: the table of claims and finished effects.
+    pub ledger_table: String,
+    /// `FLOTILLA_PAYLOADS_BUCKET`: bodies over the SQS limit and log tails of dead letters.
+    pub payloads_bucket: String,
+    /// `FLOTILLA_WORKER_ID`: unique among live workers; default `host-pid`.
+    pub worker_id: String,
+    /// `FLOTILLA_SLOTS`: how many messages are worked on at a time (default: the CPU count).
+    pub slots: usize,
+    /// `FLOTILLA_VISIBILITY_SECONDS`: the lease; a dead worker's message comes back after it
+    /// (default 60 s).
+    pub visibility: Duration,
+    /// `FLOTILLA_WAIT_SECONDS`: the long poll, 0 to 20 s (default 20 s). A stop waits for it.
+    pub wait: Duration,
+    /// `FLOTILLA_GRACE_SECONDS`: how long a stop waits for running jobs (default 90 s).
+    pub grace: Duration,
+    /// `FLOTILLA_MAX_ATTEMPTS`: attempts before the dead-letter queue (default 5).
+    pub max_attempts: u32,
+    /// `FLOTILLA_RETRY_FIRST_SECONDS`: the ceiling of the first retry's delay (default 2 s).
+    pub retry_first: Duration,
+    /// `FLOTILLA_HTTP_ADDR`: where `/metrics`, `/healthz` and `/readyz` listen.
+    pub http_addr: String,
+    /// The digest of the image that jobs run in, for the records; set by the worker.
+    pub image: Option<String>,
+}
+
+impl WorkerConfig {
+    /// Reads the settings that all workers share.
+    pub fn read(settings: &mut Reader) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            queue_url: settings.required("FLOTILLA_QUEUE_URL"),
+            ledger_table: settings.required("FLOTILLA_LEDGER_TABLE"),
+            payloads_bucket: settings.required("FLOTILLA_PAYLOADS_BUCKET"),
+            worker_id: settings
+                .optional("FLOTILLA_WORKER_ID")
+                .unwrap_or_else(default_worker_id),
+            slots: settings.ranged("FLOTILLA_SLOTS", cores, 1..=1024),
+            visibility: settings.seconds("FLOTILLA_VISIBILITY_SECONDS", 60.0, (3.0, 43_200.0)),
+            wait: settings.seconds("FLOTILLA_WAIT_SECONDS", 20.0, (0.0, 20.0)),
+            grace: settings.seconds("FLOTILLA_GRACE_SECONDS", 90.0, (0.0, 43_200.0)),
+            max_attempts: settings.ranged("FLOTILLA_MAX_ATTEMPTS", 5, 1..=1000),
+            retry_first: settings.seconds("FLOTILLA_RETRY_FIRST_SECONDS", 2.0, (0.01, 900.0)),
+            http_addr: settings
+                .optional("FLOTILLA_HTTP_ADDR")
+                .unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
+            image: None,
+        }
+    }
+}
+
+fn default_worker_id() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() {
+        "worker"
+    } else {
+        host.trim()
+    };
+    format!("{host}-{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_is_reported_in_one_run_with_its_name() {
+        let mut settings = Reader::from_pairs([
+            ("FLOTILLA_SLOTS", "0"),
+            ("FLOTILLA_WAIT_SECONDS", "21"),
+            ("FLOTILLA_GRACE_SECONDS", "soon"),
+        ]);
+        WorkerConfig::read(&mut settings);
+        let report = settings.finish().unwrap_err().to_string();
+        for name in [
+            "QUEUE_URL",
+            "LEDGER_TABLE",
+            "SLOTS",
+            "WAIT_SECONDS",
+            "GRACE_SECONDS",
+        ] {
+            assert!(
+                report.contains(&format!("FLOTILLA_{name}")),
+                "{name} is not in {report}"
+            );
+        }
+    }
+
+    #[test]
+    fn nan_is_not_a_duration() {
+        let mut settings = Reader::from_pairs([("FLOTILLA_WAIT_SECONDS", "NaN")]);
+        settings.seconds("FLOTILLA_WAIT_SECONDS", 1.0, (0.0, 20.0));
+        assert!(settings.finish().is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Health means progress: a process that is up but moves nothing is not healthy.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+/// How long all slots may be busy without one job ending before that counts as stuck.
+const BUSY_LIMIT: Duration = Duration::from_secs(3600);
+
+/// What the loop tells of its progress.
+#[derive(Debug)]
+pub struct Health {
+    state: Mutex<Progress>,
+    poll_limit: Duration,
+}
+
+#[derive(Debug)]
+struct Progress {
+    polled: Instant,
+    moved: Instant,
+    received_once: bool,
+    busy: bool,
+    draining: bool,
+    failing: Option<String>,
+}
+
+impl Health {
+    /// Health of a loop whose long poll lasts `wait`.
+    pub fn new(wait: Duration) -> Arc<Self> {
+        let now = Instant::now();
+        let state = Progress {
+            polled: now,
+            moved: now,
+            received_once: false,
+            busy: false,
+            draining: false,
+            failing: None,
+        };
+        let poll_limit = wait + Duration::from_secs(60);
+        Arc::new(Self {
+            state: Mutex::new(state),
+            poll_limit,
+        })
+    }
+
+    pub(crate) fn polled(&self) {
+        self.with(|state| {
+            state.polled = Instant::now();
+            state.received_once = true;
+            state.failing = None;
+        });
+    }
+
+    pub(crate) fn failing(&self, why: &Failure) {
+        self.with(|state| state.failing = Some(why.to_string()));
+    }
+
+    pub(crate) fn busy(&self, busy: bool) {
+        self.with(|state| {
+            state.busy = busy;
+            if !busy {
+                // Waiting for a slot was no stall of the poll.
+                state.polled = Instant::now();
+            }
+        });
+    }
+
+    pub(crate) fn moved(&self) {
+        self.with(|state| state.moved = Instant::now());
+    }
+
+    pub(crate) fn draining(&self) {
+        self.with(|state| state.draining = true);
+    }
+
+    /// What is wrong, if anything: why nothing moves.
+    pub fn trouble(&self) -> Option<String> {
+        self.with(|state| {
+            if let Some(why) = &state.failing {
+                return Some(why.clone());
+            }
+            let (polled, moved) = (state.polled.elapsed(), state.moved.elapsed());
+            if state.busy {
+                return (moved > BUSY_LIMIT)
+                    .then(|| format!("every slot is busy and no job has ended for {moved:.0?}"));
+            }
+            let stalled = polled > self.poll_limit && !state.draining;
+            stalled.then(|| format!("no receive has returned for {polled:.0?}"))
+        })
+    }
+
+    /// Why no work should be expected of this process now, if so.
+    pub fn unready(&self) -> Option<String> {
+        self.trouble().or_else(|| {
+            self.with(|state| match (state.draining, state.received_once) {
+                (true, _) => Some("draining".to_owned()),
+                (_, false) => Some("nothing has been received from the queue yet".to_owned()),
+                _ => None,
+            })
+        })
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until the token is cancelled.
+///
+/// # Errors
+/// When the address cannot be listened on; the error names it.
+pub async fn serve(
+    addr: &str,
+    health: Arc<Health>,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let listener = tokio::net::TcpListener::bind(addr).await.map_err(|e| {
+        let advice = "set FLOTILLA_HTTP_ADDR to a free address";
+        Failure::permanent("listen", format!("cannot listen on {addr} ({advice})")).caused_by(e)
+    })?;
+    let app = Router::new()
+        .route(
+            "/healthz",
+            get(async |State(health): State<Arc<Health>>| answer(health.trouble())),
+        )
+        .route(
+            "/readyz",
+            get(async |State(health): State<Arc<Health>>| answer(health.unready())),
+        )
+        .with_state(health)
+        .route(
+            "/metrics",
+            get(move || std::future::ready(metrics.render())),
+        );
+    tokio::spawn(async move {
+        let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the health endpoint stopped");
+        }
+    });
+    Ok(())
+}
+
+fn answer(trouble: Option<String>) -> (StatusCode, String) {
+    match trouble {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_fails_while_the_loop_says_why_and_recovers_with_the_next_receive() {
+        let health = Health::new(Duration::from_secs(20));
+        health.failing(&Failure::transient("docker", "the engine does not answer"));
+        assert_eq!(
+            health.trouble().as_deref(),
+            Some("the engine does not answer")
+        );
+        health.polled();
+        assert_eq!(health.trouble(), None);
+    }
+
+    #[test]
+    fn a_worker_is_ready_only_between_its_first_receive_and_its_drain() {
+        let health = Health::new(Duration::ZERO);
+        assert!(health.unready().is_some());
+        health.polled();
+        assert_eq!(health.unready(), None);
+        health.draining();
+        assert!(health.unready().is_some());
+    }
+}

@@ -1,0 +1,95 @@
+//! What a worker does with a message.
+
+use std::{future::Future, time::Duration, time::SystemTime};
+
+use serde::de::DeserializeOwned;
+
+use crate::{failure::Failure, lease::Lease};
+
+/// A kind of work that arrives on a queue.
+///
+/// The loop calls [`ready`](Job::ready) before it receives, then for every message
+/// [`prepare`](Job::prepare) (find out what exactly is to be done, and what its effect is
+/// called), claims that effect, and calls [`run`](Job::run). See the [crate's
+/// introduction](crate) for what is promised to a job.
+pub trait Job: Send + Sync + 'static {
+    /// The name of the job in logs, metrics and ledger keys, such as `grading`.
+    const NAME: &'static str;
+
+    /// The message body, parsed from JSON. A body that does not parse is a permanent failure
+    /// and never reaches the job.
+    type Message: DeserializeOwned + Send;
+
+    /// A message together with all that had to be looked up to name its effect.
+    type Work: Send;
+
+    /// Whether the job can work now. While it fails, nothing is received: messages stay on the
+    /// queue, no attempt is spent, and `/healthz` fails with the reason.
+    fn ready(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Looks up what the message stands for and names its effect.
+    fn prepare(
+        &self,
+        message: Self::Message,
+        delivery: &Delivery,
+    ) -> impl Future<Output = Result<(Effect, Self::Work), Failure>> + Send;
+
+    /// Called instead of [`run`](Job::run) when the effect has happened already: mends what
+    /// follows the commit and may have been cut off (a copy under a fixed name, say).
+    fn repair(&self, work: Self::Work) -> impl Future<Output = Result<(), Failure>> + Send {
+        drop(work);
+        async { Ok(()) }
+    }
+
+    /// Does the work and commits its effect through [`Lease::complete`].
+    ///
+    /// The future is dropped at once when the lease is lost, cancelled or handed back at the
+    /// end of a drain: whatever must not outlive it (a container) is released by `Drop`.
+    fn run(
+        &self,
+        work: Self::Work,
+        lease: &Lease,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// How an effect is kept from happening twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The effect of this key happens once, whoever tries and however often: the ledger sees to
+    /// it. The key names the effect, never the delivery: redrives and duplicate events carry new
+    /// message ids.
+    Once(String),
+    /// Doing it again changes nothing (a write under its own key), so it pays for no ledger row.
+    Idempotent,
+}
+
+/// One delivery of a message, as SQS tells it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The message id; a redrive of the same message has another.
+    pub message_id: String,
+    /// When the message was sent.
+    pub sent_at: SystemTime,
+    /// How many times SQS has handed it out, this time included (approximate).
+    pub receive_count: u32,
+    /// The tenant, where the sender named one (`MessageGroupId`).
+    pub group: Option<String>,
+    /// The W3C trace context of the sender (`traceparent` attribute).
+    pub traceparent: Option<String>,
+}
+
+impl Delivery {
+    /// How long ago the message was sent; zero if the clocks disagree.
+    pub fn age(&self) -> Duration {
+        self.sent_at.elapsed().unwrap_or_default()
+    }
+
+    /// The trace id of [`traceparent`](Self::traceparent) (`version-traceid-parentid-flags`,
+    /// W3C Trace Context), if it has that form.
+    pub fn trace_id(&self) -> Option<&str> {
+        let id = self.traceparent.as_deref()?.split('-').nth(1)?;
+        (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+    }
+}

@@ -1,0 +1,116 @@
+//! The lease: SQS visibility, the ledger claim and a cancel token in one object.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    failure::Failure,
+    job::Delivery,
+    ledger::{Claim, Ledger, Written},
+};
+
+/// What a job holds while it works on a message.
+///
+/// The loop renews it in the background. When that fails, or the process must stop, the job's
+/// future is dropped, and what it would still have written is refused by the ledger.
+#[derive(Debug)]
+pub struct Lease {
+    pub(crate) delivery: Delivery,
+    pub(crate) claim: Option<Claim>,
+    pub(crate) ledger: Ledger,
+    pub(crate) max_attempts: u32,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) committed: Arc<AtomicBool>,
+}
+
+/// What became of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// It is durable, and will never happen again.
+    Committed,
+    /// A condition of the effect itself was not met (it is out of date, say). Nothing was
+    /// written; complete with other items, or with none.
+    Refused,
+}
+
+impl Lease {
+    /// The delivery that this lease is for.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// The fencing token: larger at every claim of the same effect, so bytes that are stored
+    /// under it are never written by two workers. Zero for an idempotent effect.
+    pub fn generation(&self) -> u64 {
+        self.claim.as_ref().map_or(0, |claim| claim.generation)
+    }
+
+    /// The number of this attempt, from 1; deploys and drains do not count.
+    pub fn attempt(&self) -> u32 {
+        self.claim
+            .as_ref()
+            .map_or(self.delivery.receive_count, |claim| claim.attempt)
+    }
+
+    /// Whether a transient failure now sends the message to the dead-letter queue.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempt() >= self.max_attempts
+    }
+
+    /// Resolves when the job must end: the lease is lost, or the process stops.
+    pub async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Commits the effect together with its completion in the ledger, in one transaction (at
+    /// most 99 items). After this the message is only deleted, whoever gets it.
+    ///
+    /// # Errors
+    /// Transient with kind `lease_lost` when another worker has taken over: nothing was written.
+    pub async fn complete(&self, effect: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
+        let claim = self.held()?;
+        let completion = answer(claim, self.ledger.complete(claim, effect).await?)?;
+        self.committed
+            .store(completion == Completion::Committed, Ordering::SeqCst);
+        Ok(completion)
+    }
+
+    /// Writes items that only the holder of the lease may write, without completing the effect.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub async fn record(&self, items: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
+        let claim = self.held()?;
+        answer(claim, self.ledger.write(claim, items).await?)
+    }
+
+    fn held(&self) -> Result<&Claim, Failure> {
+        self.claim.as_ref().ok_or_else(|| {
+            let id = &self.delivery.message_id;
+            Failure::permanent(
+                "no_claim",
+                format!("message {id}: an idempotent effect has no claim to complete"),
+            )
+        })
+    }
+}
+
+fn answer(claim: &Claim, written: Written) -> Result<Completion, Failure> {
+    match written {
+        Written::Committed => Ok(Completion::Committed),
+        Written::Refused => Ok(Completion::Refused),
+        Written::Fenced => {
+            let (key, generation) = (&claim.key, claim.generation);
+            let what = format!("generation {generation} of {key} is no longer ours");
+            Err(Failure::retry_after("lease_lost", what, Duration::ZERO))
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The ledger: which effects are claimed, by whom, and which have happened.
+//!
+//! One DynamoDB row per effect key. A claim is conditional and raises the row's *generation*, the
+//! fencing token: every later write of the holder names its generation, so that a worker that
+//! lost its lease (a pause, a partition) finds its writes refused, completion included.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
+    types::{
+        AttributeValue as Attr, ConditionCheck, ReturnValue,
+        ReturnValuesOnConditionCheckFailure as OnRefusal, TransactWriteItem, Update,
+    },
+};
+
+use crate::failure::{Failure, chain, shortened};
+
+/// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
+pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
+
+/// The table of claims.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    client: Client,
+    table: String,
+    owner: String,
+    lease: Duration,
+}
+
+/// The right to produce an effect, until the lease ends.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The effect's key.
+    pub key: String,
+    /// The fencing token: larger at every claim of this key.
+    pub generation: u64,
+    /// Attempts so far, this one included; orderly releases are not counted.
+    pub attempt: u32,
+    /// Why the attempt before this one failed.
+    pub last_failure: Option<String>,
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The effect is ours to produce.
+    Won(Claim),
+    /// It has happened: nothing is left to do but delete the message.
+    Done,
+    /// Another worker is at it, at most for this long unless it renews.
+    Held(Duration),
+}
+
+/// The answer to a write under a claim.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The effect is durable.
+    Committed,
+    /// One of the effect's own conditions failed; nothing was written.
+    Refused,
+    /// The claim is no longer ours; nothing was written.
+    Fenced,
+}
+
+impl Ledger {
+    /// A ledger in `table` whose claims are made in the name of `owner` for `lease` each.
+    pub fn new(client: Client, table: &str, owner: &str, lease: Duration) -> Self {
+        Self {
+            client,
+            table: table.to_owned(),
+            owner: owner.to_owned(),
+            lease,
+        }
+    }
+
+    /// Claims an effect, if nobody holds it and it has not happened.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn claim(&self, key: &str) -> Result<Claimed, Failure> {
+        let now = now_ms();
+        let result = self
+            .update(key)
+            .update_expression(
+                "SET #s = :claimed, #o = :me, lease_until = :until, expires_at = :ttl \
+                 ADD generation :one, attempts :one",
+            )
+            .condition_expression(
+                "attribute_not_exists(#s) OR #s = :free OR (#s = :claimed AND lease_until < :now)",
+            )
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_names("#o", "owner")
+            .expression_attribute_values(":claimed", text("claimed"))
+            .expression_attribute_values(":free", text("free"))
+            .expression_attribute_values(":me", text(&self.owner))
+            .expression_attribute_values(":now", number(now))
+            .expression_attribute_values(":until", number(now + self.lease.as_millis() as u64))
+            .expression_attribute_values(":ttl", number(now / 1000 + ROW_LIFE.as_secs()))
+            .expression_attribute_values(":one", number(1))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(OnRefusal::AllOld)
+            .send()
+            .await;
+        match result {
+            Ok(row) => Ok(Claimed::Won(claim(key, row.attributes()))),
+            Err(error) => match refusal(&error) {
+                Some(row) => Ok(occupied(row, now)),
+                None => Err(self.unavailable("claim", key, &error)),
+            },
+        }
+    }
+
+    /// Extends a claim by the lease. False when it is no longer ours.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn renew(&self, claim: &Claim) -> Result<bool, Failure> {
+        let until = number(now_ms() + self.lease.as_millis() as u64);
+        let call = self
+            .update(&claim.key)
+            .update_expression("SET lease_until = :until");
+        self.fenced(
+            claim,
+            call.expression_attribute_values(":until", until),
+            "renew",
+        )
+        .await
+    }
+
+    /// Gives a claim back unharmed: what a stop hands back was no attempt.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn release(&self, claim: &Claim) -> Result<bool, Failure> {
+        let call = self
+            .update(&claim.key)
+            .update_expression("SET #s = :free ADD attempts :back");
+        let call = call.expression_attribute_values(":back", Attr::N("-1".to_owned()));
+        self.fenced(
+            claim,
+            call.expression_attribute_values(":free", text("free")),
+            "release",
+        )
+        .await
+    }
+
+    /// Gives a claim back after a failed attempt, with its reason.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn fail(&self, claim: &Claim, reason: &str) -> Result<bool, Failure> {
+        let reason = text(&shortened(reason));
+        let call = self
+            .update(&claim.key)
+            .update_expression("SET #s = :free, last_failure = :why");
+        let call = call.expression_attribute_values(":why", reason);
+        self.fenced(
+            claim,
+            call.expression_attribute_values(":free", text("free")),
+            "fail",
+        )
+        .await
+    }
+
+    /// Gives a claim up for good and forgets its attempts, so that a redrive starts afresh.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn bury(&self, claim: &Claim, reason: &str) -> Result<bool, Failure> {
+        let reason = text(&shortened(reason));
+        let call = self
+            .update(&claim.key)
+            .update_expression("SET #s = :free, last_failure = :why, attempts = :none")
+            .expression_attribute_values(":none", number(0))
+            .expression_attribute_values(":why", reason);
+        self.fenced(
+            claim,
+            call.expression_attribute_values(":free", text("free")),
+            "bury",
+        )
+        .await
+    }
+
+    /// Commits `effect` and the completion of its claim in one transaction.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer; whether the transaction happened is then known
+    /// at the next claim.
+    pub async fn complete(
+        &self,
+        claim: &Claim,
+        effect: Vec<TransactWriteItem>,
+    ) -> Result<Written, Failure> {
+        let done = self.done(claim)?;
+        self.transact(
+            claim,
+            TransactWriteItem::builder().update(done).build(),
+            effect,
+        )
+        .await
+    }
+
+    /// Writes `items` under the claim without completing it.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub async fn write(
+        &self,
+        claim: &Claim,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Written, Failure> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.table)
+            .key("effect", text(&claim.key))
+            .condition_expression("#s = :claimed AND generation = :generation")
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_values(":claimed", text("claimed"))
+            .expression_attribute_values(":generation", number(claim.generation))
+            .build()
+            .map_err(request)?;
+        let check = TransactWriteItem::builder().condition_check(check).build();
+        self.transact(claim, check, items).await
+    }
+
+    async fn transact(
+        &self,
+        claim: &Claim,
+        fence: TransactWriteItem,
+        effect: Vec<TransactWriteItem>,
+    ) -> Result<Written, Failure> {
+        let items = std::iter::once(fence).chain(effect).collect();
+        let sent = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(Written::Committed),
+            Err(error) => match cancelled_by(&error) {
+                Some(0) => Ok(Written::Fenced),
+                Some(_) => Ok(Written::Refused),
+                None => Err(self.unavailable("complete", &claim.key, &error)),
+            },
+        }
+    }
+
+    fn done(&self, claim: &Claim) -> Result<Update, Failure> {
+        Update::builder()
+            .table_name(&self.table)
+            .key("effect", text(&claim.key))
+            .update_expression(
+                "SET #s = :done, done_at = :now, expires_at = :ttl REMOVE lease_until",
+            )
+            .condition_expression("#s = :claimed AND generation = :generation")
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_values(":done", text("done"))
+            .expression_attribute_values(":claimed", text("claimed"))
+            .expression_attribute_values(":generation", number(claim.generation))
+            .expression_attribute_values(":now", number(now_ms() / 1000))
+            .expression_attribute_values(":ttl", number(now_ms() / 1000 + ROW_LIFE.as_secs()))
+            .build()
+            .map_err(request)
+    }
+
+    /// Sends an update that only the holder of `claim` may make. False when it is not ours.
+    async fn fenced(
+        &self,
+        claim: &Claim,
+        call: UpdateItem,
+        what: &'static str,
+    ) -> Result<bool, Failure> {
+        let result = call
+            .condition_expression("#s = :claimed AND generation = :generation")
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_values(":claimed", text("claimed"))
+            .expression_attribute_values(":generation", number(claim.generation))
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(true),
+            Err(error) if refusal(&error).is_some() => Ok(false),
+            Err(error) => Err(self.unavailable(what, &claim.key, &error)),
+        }
+    }
+
+    fn update(&self, key: &str) -> UpdateItem {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("effect", text(key))
+    }
+
+    fn unavailable<E>(&self, what: &str, key: &str, error: &E) -> Failure
+    where
+        E: std::error::Error + 'static,
+    {
+        let table = &self.table;
+        Failure::transient(
+            "ledger",
+            format!("{what} of {key} in table {table}: {}", chain(error)),
+        )
+    }
+}
+
+type UpdateItem = aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+type Row = HashMap<String, Attr>;
+
+fn request(error: aws_sdk_dynamodb::error::BuildError) -> Failure {
+    Failure::permanent("request", "a ledger request").caused_by(error)
+}
+
+fn claim(key: &str, row: Option<&Row>) -> Claim {
+    let field = |name| row.and_then(|row| read_number(row, name)).unwrap_or(1);
+    let last_failure = row.and_then(|row| row.get("last_failure")?.as_s().ok().cloned());
+    let attempt = u32::try_from(field("attempts")).unwrap_or(u32::MAX);
+    Claim {
+        key: key.to_owned(),
+        generation: field("generation"),
+        attempt,
+        last_failure,
+    }
+}
+
+fn occupied(row: &Row, now: u64) -> Claimed {
+    let state = row.get("state").and_then(|s| s.as_s().ok());
+    if state.is_some_and(|s| s == "done") {
+        return Claimed::Done;
+    }
+    let until = read_number(row, "lease_until").unwrap_or(now);
+    Claimed::Held(Duration::from_millis(until.saturating_sub(now)))
+}
+
+fn read_number(row: &Row, name: &str) -> Option<u64> {
+    row.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn refusal<R>(error: &SdkError<UpdateItemError, R>) -> Option<&Row> {
+    static NO_ROW: std::sync::LazyLock<Row> = std::sync::LazyLock::new(Row::new);
+    match error.as_service_error()? {
+        UpdateItemError::ConditionalCheckFailedException(e) => Some(e.item().unwrap_or(&NO_ROW)),
+        _ => None,
+    }
+}
+
+/// The place of the item whose condition cancelled a transaction.
+fn cancelled_by<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<usize> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(e) => e
+            .cancellation_reasons()
+            .iter()
+            .position(|reason| reason.code() == Some("ConditionalCheckFailed")),
+        _ => None,
+    }
+}
+
+fn text(value: &str) -> Attr {
+    Attr::S(value.to_owned())
+}
+
+fn number(value: u64) -> Attr {
+    Attr::N(value.to_string())
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}

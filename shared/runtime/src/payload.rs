@@ -1,0 +1,102 @@
+//! Message bodies that are larger than SQS takes travel as a pointer to S3.
+
+use aws_sdk_s3::Client;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    failure::Failure,
+    store::{self, Missing},
+};
+
+/// What SQS takes of body and attributes together: 1 MiB.
+pub const SQS_LIMIT: usize = 1024 * 1024;
+/// The largest body that is read back from S3.
+const PAYLOAD_LIMIT: u64 = 64 * 1024 * 1024;
+/// Room for the attributes that are added to a body.
+const ATTRIBUTES: usize = 16 * 1024;
+
+/// The bucket of large bodies.
+#[derive(Debug, Clone)]
+pub struct Payloads {
+    client: Client,
+    bucket: String,
+}
+
+/// The body of a message whose real body is in the payloads bucket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pointer {
+    flotilla_payload: Place,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Place {
+    /// The key; always below `payloads/`, and the bucket is never taken from a message.
+    key: String,
+    sha256: String,
+}
+
+impl Payloads {
+    /// Payloads in `bucket`.
+    pub fn new(client: Client, bucket: &str) -> Self {
+        Self {
+            client,
+            bucket: bucket.to_owned(),
+        }
+    }
+
+    /// The body to send: itself, or where it was put because it is too large.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take it.
+    pub async fn shrink(&self, body: &str) -> Result<String, Failure> {
+        if body.len() + ATTRIBUTES <= SQS_LIMIT {
+            return Ok(body.to_owned());
+        }
+        let sha256 = hex(&Sha256::digest(body));
+        let key = format!("payloads/{sha256}");
+        let bytes = body.as_bytes().to_vec();
+        store::put(&self.client, &self.bucket, &key, bytes, "application/json").await?;
+        let pointer = Pointer {
+            flotilla_payload: Place { key, sha256 },
+        };
+        serde_json::to_string(&pointer).map_err(|e| Failure::permanent("payload", e.to_string()))
+    }
+
+    /// The real body of a message.
+    ///
+    /// # Errors
+    /// Permanent, when it is a pointer to what is not there or is not what was put there.
+    pub async fn expand(&self, body: String) -> Result<String, Failure> {
+        // The name is looked for first, so that ordinary bodies are not parsed twice.
+        if !body.contains("flotilla_payload") {
+            return Ok(body);
+        }
+        let Ok(pointer) = serde_json::from_str::<Pointer>(&body) else {
+            return Ok(body);
+        };
+        let Place { key, sha256 } = pointer.flotilla_payload;
+        let bad = |why: &str| Failure::permanent("payload", format!("payload {key}: {why}"));
+        if !key.starts_with("payloads/") {
+            return Err(bad("lies outside payloads/"));
+        }
+        let object = store::fetch(&self.client, &self.bucket, &key, None, PAYLOAD_LIMIT).await;
+        let bytes = object.map_err(|missing| match missing {
+            Missing::Absent => bad("is not in the payloads bucket"),
+            Missing::TooLarge(size) => bad(&format!("has {size} bytes, over the limit")),
+            Missing::Unavailable(failure) => failure,
+        })?;
+        if hex(&Sha256::digest(&bytes.bytes)) != sha256 {
+            return Err(bad(
+                "is not what the message was sent with (its SHA-256 differs)",
+            ));
+        }
+        String::from_utf8(bytes.bytes).map_err(|_| bad("is not UTF-8"))
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,318 @@
+//! An SQS queue and its dead-letter queue: every call is a batch where SQS has one.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime},
+};
+
+use aws_sdk_sqs::{
+    Client,
+    config::timeout::TimeoutConfig,
+    types::{
+        ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
+        MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName,
+    },
+};
+use serde_json::Value;
+
+use crate::{
+    failure::{Failure, chain},
+    job::Delivery,
+    metrics::api_call,
+};
+
+/// The most messages that one SQS call carries.
+pub const BATCH: usize = 10;
+/// The longest visibility, counted from the receive (SQS quota).
+pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+
+/// A message in our hands.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The body, as sent.
+    pub body: String,
+    /// The message's attributes, as sent; they follow it to the dead-letter queue.
+    pub attributes: HashMap<String, MessageAttributeValue>,
+    /// The handle of this delivery: deletes and visibility changes name it, not the message.
+    pub receipt_handle: String,
+    /// When it arrived here.
+    pub received_at: Instant,
+    /// What SQS says of the delivery.
+    pub delivery: Delivery,
+}
+
+/// An entry of a batch call that SQS refused.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The entry's place in the batch.
+    pub index: usize,
+    /// SQS's error code.
+    pub code: String,
+    /// Whether the request was at fault (an expired receipt handle): no retry mends that.
+    pub sender_fault: bool,
+}
+
+/// A queue to consume, with the place for what cannot be done.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    client: Client,
+    url: String,
+    dead_letter_url: String,
+}
+
+impl Queue {
+    /// Opens a queue; its redrive policy names the dead-letter queue.
+    ///
+    /// # Errors
+    /// Permanent when the queue has no dead-letter queue: without one, bad messages would have
+    /// nowhere to go. Transient when SQS does not answer.
+    pub async fn open(client: Client, url: &str) -> Result<Self, Failure> {
+        let attributes = client
+            .get_queue_attributes()
+            .queue_url(url)
+            .attribute_names(QueueAttributeName::RedrivePolicy)
+            .send()
+            .await
+            .map_err(|e| unavailable("GetQueueAttributes", url, e))?;
+        let policy = attributes
+            .attributes()
+            .and_then(|a| a.get(&QueueAttributeName::RedrivePolicy));
+        let name = policy
+            .and_then(|text| dead_letter_name(text))
+            .ok_or_else(|| {
+                let advice = "give it a RedrivePolicy (deploy/cfn/data.yaml does)";
+                Failure::permanent(
+                    "no_dlq",
+                    format!("queue {url} has no dead-letter queue: {advice}"),
+                )
+            })?;
+        let dead = client.get_queue_url().queue_name(&name).send().await;
+        let dead = dead.map_err(|e| unavailable("GetQueueUrl", &name, e))?;
+        let dead_letter_url = dead.queue_url().unwrap_or_default().to_owned();
+        Ok(Self {
+            client,
+            url: url.to_owned(),
+            dead_letter_url,
+        })
+    }
+
+    /// The queue's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Receives up to `max` messages, waiting up to `wait` for the first.
+    ///
+    /// Dropping this future can strand messages until their visibility ends: await it.
+    ///
+    /// # Errors
+    /// Transient, when SQS does not answer within the wait and ten seconds.
+    pub async fn receive(
+        &self,
+        max: usize,
+        wait: Duration,
+        visibility: Duration,
+    ) -> Result<Vec<Received>, Failure> {
+        api_call("ReceiveMessage");
+        // The long poll is part of the attempt, so this call's timeout is longer than the others'.
+        let limit = wait + crate::aws::ATTEMPT_TIMEOUT;
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(limit)
+            .build();
+        let answer = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(max.clamp(1, BATCH) as i32)
+            .wait_time_seconds(wait.as_secs() as i32)
+            .visibility_timeout(visibility.as_secs() as i32)
+            .message_system_attribute_names(System::All)
+            .message_attribute_names("All")
+            .customize()
+            .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(timeouts))
+            .send()
+            .await
+            .map_err(|e| unavailable("ReceiveMessage", &self.url, e))?;
+        Ok(answer
+            .messages
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(received)
+            .collect())
+    }
+
+    /// Deletes up to ten messages; gives back those that SQS refused.
+    ///
+    /// # Errors
+    /// Transient, when the whole call failed.
+    pub async fn delete(&self, handles: &[String]) -> Result<Vec<Refused>, Failure> {
+        api_call("DeleteMessageBatch");
+        let entries = handles.iter().enumerate().map(|(index, handle)| {
+            DeleteMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(handle)
+        });
+        let entries = built(entries.map(|entry| entry.build()))?;
+        let call = self.client.delete_message_batch().queue_url(&self.url);
+        let answer = call.set_entries(Some(entries)).send().await;
+        let answer = answer.map_err(|e| unavailable("DeleteMessageBatch", &self.url, e))?;
+        Ok(refused(answer.failed()))
+    }
+
+    /// Sets how long up to ten messages stay invisible from now on; gives back those refused.
+    ///
+    /// # Errors
+    /// Transient, when the whole call failed.
+    pub async fn change_visibility(
+        &self,
+        handles: &[(String, Duration)],
+    ) -> Result<Vec<Refused>, Failure> {
+        api_call("ChangeMessageVisibilityBatch");
+        let entries = handles
+            .iter()
+            .enumerate()
+            .map(|(index, (handle, visibility))| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(handle)
+                    .visibility_timeout(visibility.min(&MAX_VISIBILITY).as_secs_f64().ceil() as i32)
+            });
+        let entries = built(entries.map(|entry| entry.build()))?;
+        let call = self
+            .client
+            .change_message_visibility_batch()
+            .queue_url(&self.url);
+        let answer = call.set_entries(Some(entries)).send().await;
+        let answer =
+            answer.map_err(|e| unavailable("ChangeMessageVisibilityBatch", &self.url, e))?;
+        Ok(refused(answer.failed()))
+    }
+
+    /// Puts a message on the queue again, as one of its own.
+    ///
+    /// # Errors
+    /// Transient, when SQS does not take it.
+    pub async fn send(&self, body: &str, group: Option<&str>) -> Result<(), Failure> {
+        api_call("SendMessage");
+        let call = self
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(body);
+        let sent = call
+            .set_message_group_id(group.map(str::to_owned))
+            .send()
+            .await;
+        sent.map(drop)
+            .map_err(|e| unavailable("SendMessage", &self.url, e))
+    }
+
+    /// Puts a message on the dead-letter queue with `why` in the attribute `flotilla`.
+    ///
+    /// # Errors
+    /// Transient, when SQS does not take it.
+    pub async fn bury(&self, body: &str, message: &Received, why: &Value) -> Result<(), Failure> {
+        api_call("SendMessage");
+        let mut attributes = message.attributes.clone();
+        // SQS takes ten attributes; the reason is the one that must not be missing.
+        while attributes.len() >= 10 {
+            let Some(name) = attributes.keys().max().cloned() else {
+                break;
+            };
+            attributes.remove(&name);
+        }
+        attributes.insert("flotilla".to_owned(), text_attribute(&why.to_string())?);
+        let call = self
+            .client
+            .send_message()
+            .queue_url(&self.dead_letter_url)
+            .message_body(body);
+        let group = message.delivery.group.clone();
+        let sent = call
+            .set_message_attributes(Some(attributes))
+            .set_message_group_id(group);
+        let sent = sent.send().await;
+        sent.map(drop)
+            .map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
+    }
+}
+
+fn unavailable<E>(operation: &str, queue: &str, error: E) -> Failure
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    Failure::transient("sqs", format!("{operation} on {queue}: {}", chain(&error)))
+}
+
+fn dead_letter_name(policy: &str) -> Option<String> {
+    let policy: Value = serde_json::from_str(policy).ok()?;
+    let arn = policy.get("deadLetterTargetArn")?.as_str()?;
+    arn.rsplit(':').next().map(str::to_owned)
+}
+
+fn text_attribute(text: &str) -> Result<MessageAttributeValue, Failure> {
+    let built = MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value(text)
+        .build();
+    built.map_err(|e| Failure::permanent("request", "a message attribute").caused_by(e))
+}
+
+fn built<T, E>(entries: impl Iterator<Item = Result<T, E>>) -> Result<Vec<T>, Failure>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    entries
+        .collect::<Result<_, _>>()
+        .map_err(|e| Failure::permanent("request", "an SQS batch entry").caused_by(e))
+}
+
+fn refused(failed: &[aws_sdk_sqs::types::BatchResultErrorEntry]) -> Vec<Refused> {
+    let entry = |e: &aws_sdk_sqs::types::BatchResultErrorEntry| {
+        let index = e.id().parse().ok()?;
+        Some(Refused {
+            index,
+            code: e.code().to_owned(),
+            sender_fault: e.sender_fault(),
+        })
+    };
+    failed.iter().filter_map(entry).collect()
+}
+
+fn received(message: Message) -> Option<Received> {
+    let system = |name| message.attributes().and_then(|all| all.get(&name)).cloned();
+    let attributes = message.message_attributes().cloned().unwrap_or_default();
+    let traceparent = attributes.get("traceparent").and_then(|a| a.string_value());
+    let sent = system(System::SentTimestamp).and_then(|ms| ms.parse().ok());
+    let delivery = Delivery {
+        message_id: message.message_id().unwrap_or_default().to_owned(),
+        sent_at: sent.map_or_else(SystemTime::now, |ms| {
+            SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
+        }),
+        receive_count: system(System::ApproximateReceiveCount)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(1),
+        group: system(System::MessageGroupId),
+        traceparent: traceparent.map(str::to_owned),
+    };
+    Some(Received {
+        body: message.body().unwrap_or_default().to_owned(),
+        receipt_handle: message.receipt_handle()?.to_owned(),
+        received_at: Instant::now(),
+        attributes,
+        delivery,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_letter_queue_is_named_by_the_redrive_policy() {
+        let policy =
+            r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dead","maxReceiveCount":9}"#;
+        assert_eq!(dead_letter_name(policy).as_deref(), Some("dead"));
+        assert_eq!(dead_letter_name("no json"), None);
+    }
+}
