@@ -2,10 +2,41 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup
+.PHONY: help setup demo test test-localstack fmt lint doc clean-docker
+
+# Runs a command with cargo on PATH and what the programs expect in the environment.
+RUN := deploy/dev/in-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Docker engine, MiniStack, sandbox image
 	@deploy/dev/setup
+
+demo: setup ## grade the example submissions on this machine, with everything real
+	@$(RUN) cargo build --workspace --bins
+	@$(RUN) deploy/dev/demo
+
+test: setup ## every test there is, on MiniStack
+	@deploy/dev/setup-tests
+	@$(RUN) cargo build --workspace --bins
+	@deploy/dev/with-endpoint ministack -- $(RUN) cargo nextest run --workspace
+	@$(RUN) cargo test --doc --workspace
+
+test-localstack: setup ## the integration tests, on LocalStack
+	@deploy/dev/setup-tests
+	@$(RUN) cargo build --workspace --bins
+	@deploy/dev/with-endpoint localstack -- $(RUN) cargo nextest run -p flotilla-tests
+
+fmt: ## format the code
+	@$(RUN) cargo fmt --all
+
+lint: ## format check, and clippy with warnings denied
+	@$(RUN) cargo fmt --all --check
+	@$(RUN) cargo clippy --workspace --all-targets -- -D warnings
+
+doc: ## the API documentation, with warnings denied
+	@RUSTDOCFLAGS="-D warnings" $(RUN) cargo doc --workspace --no-deps
+
+clean-docker: ## remove Flotilla's containers from the Docker engine
+	@deploy/dev/clean-docker

@@ -38,4 +38,60 @@ suite_sources() {
   done
 }
 
-setup_sandbox_image() { :; }
+SUPERVISOR_TARGET=x86_64-unknown-linux-gnu
+SUPERVISOR="$TARGET_DIR/supervisor/$SUPERVISOR_TARGET/release/flotilla-supervisor"
+
+# PID 1 of every cell must run in an image whatever its C library, so it is
+# linked statically; in a target directory of its own, because other flags in
+# the common one would recompile everything there.
+build_supervisor() {
+  cd "$FLOTILLA_ROOT"
+  env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo build --release --target "$SUPERVISOR_TARGET" --target-dir "$TARGET_DIR/supervisor" \
+    -p flotilla-supervisor --bin flotilla-supervisor
+}
+
+# The tag names what the image is made of, so that an unchanged image is not
+# built again and a changed one never mistaken for it.
+sandbox_tag() {
+  {
+    sha256sum <"$FLOTILLA_ROOT/deploy/images/python3/Dockerfile"
+    sha256sum <"$SUPERVISOR"
+    image_id "$BASE_IMAGE"
+  } | sha256sum | cut -c 1-12
+}
+
+setup_sandbox_image() {
+  step "supervisor (static binary)" build_supervisor
+  local tag
+  tag=$(sandbox_tag)
+  if image_id "$SANDBOX_IMAGE:$tag" >/dev/null; then
+    docker tag "$SANDBOX_IMAGE:$tag" "$SANDBOX_IMAGE:latest"
+    done_step "sandbox image $SANDBOX_IMAGE:$tag"
+  else
+    step "sandbox image $SANDBOX_IMAGE:$tag" build_sandbox_image "$tag"
+  fi
+}
+
+# build_sandbox_image TAG: from a context that holds nothing but what the
+# Dockerfile copies.
+build_sandbox_image() {
+  local context
+  context=$(mktemp -d)
+  install -m 0644 "$FLOTILLA_ROOT/deploy/images/python3/Dockerfile" "$context/Dockerfile"
+  install -m 0755 "$SUPERVISOR" "$context/flotilla-supervisor"
+  docker build --network host --label flotilla.image=python3 \
+    --tag "$SANDBOX_IMAGE:$1" "$context" || { rm -rf "$context"; return 1; }
+  rm -rf "$context"
+  docker tag "$SANDBOX_IMAGE:$1" "$SANDBOX_IMAGE:latest"
+  remove_old_images "$1"
+}
+
+# remove_old_images TAG: our images of other tags; one in use stays until the
+# next build.
+remove_old_images() {
+  local old
+  for old in $(docker image ls --format '{{.Tag}}' "$SANDBOX_IMAGE"); do
+    [[ $old == "$1" || $old == latest ]] || docker image rm "$SANDBOX_IMAGE:$old" || true
+  done
+}

@@ -2,6 +2,8 @@
 # What every script here shares: places, messages, steps with visible progress.
 # Sourced, never run. Sets nothing up by itself.
 
+# shellcheck disable=SC2034 # the scripts that source this use what is set here
+
 set -euo pipefail
 
 FLOTILLA_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -12,7 +14,7 @@ TARGET_DIR="${CARGO_TARGET_DIR:-$FLOTILLA_ROOT/target}"
 mkdir -p "$FLOTILLA_LOGS"
 
 # One log per script run; the steps append to it and a failure names it.
-LOG="${LOG:-$FLOTILLA_LOGS/setup.log}"
+LOG="$FLOTILLA_LOGS/${LOG_NAME:-setup}.log"
 
 MINISTACK_VERSION=1.5.33
 MINISTACK_VENV="$FLOTILLA_CACHE/ministack-$MINISTACK_VERSION"
@@ -53,7 +55,7 @@ last_line() {
 # tick TITLE: shows that TITLE is still going on, until killed. A terminal gets
 # a moving line; a pipe gets a plain line every ten seconds.
 tick() {
-  local title=$1 start=$SECONDS spin='|/-\' i=0 now
+  local title=$1 start=$SECONDS spin='|/-+' i=0 now
   while :; do
     sleep 0.5 >/dev/null 2>&1
     now=$((SECONDS - start)) i=$((i + 1))
@@ -100,6 +102,18 @@ step() {
     die "$title failed" "the whole log: $LOG"
   fi
   done_step "$title ($((SECONDS - start)) s)"
+}
+
+# exclusively COMMAND…: one at a time on this machine. Two set-ups at once would
+# build the same image twice and trip over each other's venv.
+exclusively() {
+  exec 9>"$FLOTILLA_CACHE/setup.lock"
+  if ! flock -n 9; then
+    say "  ..  another set-up is running; waiting for it (15 minutes at most)"
+    flock -w 900 9 || die "another set-up still holds $FLOTILLA_CACHE/setup.lock"
+  fi
+  "$@"
+  exec 9>&-
 }
 
 # find_cargo: puts cargo on PATH where it is installed but not on it, as under

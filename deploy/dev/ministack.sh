@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # The local AWS endpoint of the demo and the quick tests, in a venv of its own.
 
-# python_at_least X.Y: prints the path of the first interpreter of that version
-# or later, on PATH or among pyenv's.
+# python_at_least X.Y NAME…: prints the path of the first interpreter of that
+# version or later among the names and pyenv's.
 python_at_least() {
   local want=$1 python
-  for python in python3 python3.13 python3.12 python3.14 "$HOME"/.pyenv/versions/*/bin/python3; do
+  shift
+  for python in "$@" "$HOME"/.pyenv/versions/*/bin/python3; do
     "$python" -c "import sys; sys.exit(sys.version_info < (${want/./,}))" 2>/dev/null || continue
     "$python" -c 'import sys; print(sys.executable)'
     return 0
@@ -28,7 +29,7 @@ setup_ministack() {
   if [[ ! -e $MINISTACK_VENV/.complete ]]; then
     local python
     have python3 || apt_install python3
-    python=$(python_at_least 3.10) ||
+    python=$(python_at_least 3.10 python3 python3.13 python3.12 python3.11) ||
       die "MiniStack needs Python >= 3.10; here is $(python3 --version)" "install a newer python3"
     # Debian's own interpreter ships venv apart.
     "$python" -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
