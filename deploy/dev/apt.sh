@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # Debian packages: asked for only when something is missing.
 
-APT_UPDATED=
 check_system() {
   if ! have apt-get || ! have dpkg-query; then
     die "this is not Debian or Ubuntu (no apt-get), so nothing can be installed here" \
@@ -24,13 +23,19 @@ apt_get() {
 # counts is whether the installation that follows succeeds.
 apt_update() { apt_get update || echo "apt-get update failed; going on with what is known"; }
 
+# Once per run, and only when something has to be installed at all.
+APT_UPDATED=
+refresh_apt() {
+  [[ -n $APT_UPDATED ]] || step "apt-get update" apt_update
+  APT_UPDATED=yes
+}
+
 # apt_install PACKAGE…: installs those that are missing.
 apt_install() {
   local missing=() package
   for package in "$@"; do installed "$package" || missing+=("$package"); done
   ((${#missing[@]})) || return 0
-  [[ -n $APT_UPDATED ]] || step "apt-get update" apt_update
-  APT_UPDATED=yes
+  refresh_apt
   step "apt-get install ${missing[*]}" apt_get install --no-install-recommends "${missing[@]}"
 }
 

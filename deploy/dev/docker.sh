@@ -42,6 +42,7 @@ start_docker() {
   # own session, no inherited descriptors, so that it outlives this script and
   # holds no lock or pipe of ours.
   echo "starting dockerd without a service manager; its log: $DOCKER_LOG"
+  # shellcheck disable=SC2016 # $0 is for the inner shell
   as_root setsid -f sh -c 'exec dockerd >>"$0" 2>&1 </dev/null 9>&-' "$DOCKER_LOG"
   await_docker 60 || { tail -n 20 "$DOCKER_LOG"; return 1; }
 }

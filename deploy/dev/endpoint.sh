@@ -51,7 +51,7 @@ start_localstack() {
     "LOCALSTACK_HOST=127.0.0.1:$endpoint_port" DISABLE_EVENTS=1 SKIP_SSL_CERT_DOWNLOAD=1
     DNS_ADDRESS=0 PROVIDER_OVERRIDE_DYNAMODB=v2 DYNAMODB_IN_MEMORY=1 SQS_ENDPOINT_STRATEGY=path
   )
-  if docker image inspect "$LOCALSTACK_IMAGE" >/dev/null 2>&1; then
+  if has_localstack_image; then
     start_localstack_container "${settings[@]}"
   else
     start_localstack_packages "${settings[@]}"
@@ -81,6 +81,7 @@ endpoint_lives() { [[ -n $endpoint_pid ]] && kill -0 "$endpoint_pid" 2>/dev/null
 
 # Both answer this path; bash speaks enough HTTP to ask, so nothing is needed.
 healthy() {
+  # shellcheck disable=SC2016 # $0 is for the inner shell
   timeout 5 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" &&
     printf "GET /_localstack/health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n" >&3 &&
     head -n 1 <&3 | grep -q " 200"' "$endpoint_port" 2>/dev/null

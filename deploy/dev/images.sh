@@ -5,24 +5,30 @@ image_id() { docker image inspect -f '{{.Id}}' "$1" 2>/dev/null; }
 
 setup_base_image() {
   if ! image_id "$BASE_IMAGE" >/dev/null; then
-    step "base image $BASE_IMAGE" base_image
+    step "look for $BASE_IMAGE in the registry" pull_base_image
+    image_id "$BASE_IMAGE" >/dev/null || make_base_image
   fi
   done_step "base image $BASE_IMAGE"
 }
 
-# A registry where one can be reached, else Debian's own packages.
-base_image() {
-  if timeout 120 docker pull "$BASE_IMAGE"; then return; fi
-  echo "no registry can be reached: making the image from Debian packages"
-  have mmdebstrap || apt_get install --no-install-recommends mmdebstrap
-  installed debian-archive-keyring || apt_get install --no-install-recommends debian-archive-keyring
-  local tar sources
-  tar=$(mktemp -d)/base.tar
+pull_base_image() {
+  timeout 120 docker pull "$BASE_IMAGE" || echo "not to be had from a registry"
+}
+
+# The same Debian, from its packages.
+make_base_image() {
+  apt_install mmdebstrap debian-archive-keyring
+  step "base image $BASE_IMAGE from Debian packages" bootstrap_base_image
+}
+
+bootstrap_base_image() {
+  local directory sources
+  directory=$(mktemp -d)
   sources=$(suite_sources)
   as_root mmdebstrap --variant=minbase --include=ca-certificates \
-    "$BASE_SUITE" "$tar" ${sources:+"$sources"}
-  as_root cat "$tar" | docker import - "$BASE_IMAGE"
-  as_root rm -rf "$(dirname "$tar")"
+    "$BASE_SUITE" "$directory/base.tar" ${sources:+"$sources"}
+  as_root cat "$directory/base.tar" | docker import - "$BASE_IMAGE"
+  as_root rm -rf "$directory"
 }
 
 # The machine's own package sources, if they are of the base image's suite: a
@@ -45,7 +51,7 @@ SUPERVISOR="$TARGET_DIR/supervisor/$SUPERVISOR_TARGET/release/flotilla-superviso
 # linked statically; in a target directory of its own, because other flags in
 # the common one would recompile everything there.
 build_supervisor() {
-  cd "$FLOTILLA_ROOT"
+  cd "$FLOTILLA_ROOT" || return
   env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="-C target-feature=+crt-static" \
     cargo build --release --target "$SUPERVISOR_TARGET" --target-dir "$TARGET_DIR/supervisor" \
     -p flotilla-supervisor --bin flotilla-supervisor

