@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, path::PathBuf};
 
-use crate::stack::Difference;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -102,12 +102,23 @@ impl Error {
         }
     }
 
-    /// A service's failure while doing `doing`.
-    pub fn aws(
-        doing: impl Into<String>,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        Error::Aws { doing: doing.into(), source: source.into() }
+    /// A service's failure while doing `doing`. What the service answered is kept as its code and
+    /// message; what never reached it, as the SDK's own error.
+    pub(crate) fn aws<E, R>(doing: impl Into<String>, error: SdkError<E, R>) -> Self
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+        R: fmt::Debug + Send + Sync + 'static,
+    {
+        let answer = error.as_service_error().map(ProvideErrorMetadata::meta);
+        let source = match answer.map(|it| (it.code(), it.message())) {
+            Some((Some(code), Some(message))) => format!("{code}: {message}").into(),
+            Some((Some(code), None)) => code.to_owned().into(),
+            _ => error.into(),
+        };
+        Error::Aws {
+            doing: doing.into(),
+            source,
+        }
     }
 }
 
@@ -116,9 +127,9 @@ pub(crate) trait Doing<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T, E, R> Doing<T> for Result<T, aws_sdk_s3::error::SdkError<E, R>>
+impl<T, E, R> Doing<T> for Result<T, SdkError<E, R>>
 where
-    E: StdError + Send + Sync + 'static,
+    E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     R: fmt::Debug + Send + Sync + 'static,
 {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
@@ -128,7 +139,10 @@ where
 
 impl<T> Doing<T> for Result<T, std::io::Error> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error::Io { doing: what(), source })
+        self.map_err(|source| Error::Io {
+            doing: what(),
+            source,
+        })
     }
 }
 
@@ -151,12 +165,3 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
 fn lines(items: &[String]) -> String {
     items.iter().map(|item| format!("\n  {item}")).collect()
 }
-
-impl From<Vec<Difference>> for Lines {
-    fn from(differences: Vec<Difference>) -> Self {
-        Lines(differences.iter().map(ToString::to_string).collect())
-    }
-}
-
-/// Differences as the lines of an error.
-pub(crate) struct Lines(pub(crate) Vec<String>);
