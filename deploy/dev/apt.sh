@@ -39,7 +39,9 @@ apt_install() {
   step "apt-get install ${missing[*]}" apt_get install --no-install-recommends "${missing[@]}"
 }
 
-apt_knows() { apt-cache show "$1" >/dev/null 2>&1; }
+# True when there is a version to install: a name that others merely refer to is
+# known to apt as well.
+apt_knows() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'; }
 
 # What compiling the workspace and the scripts themselves need.
 setup_packages() {

@@ -68,7 +68,7 @@ await_docker() {
 # next login; the access list on the socket bridges this session.
 allow_user() {
   apt_install acl
-  as_root usermod -aG docker "$(id -un)"
+  ! getent group docker >/dev/null || as_root usermod -aG docker "$(id -un)"
   as_root setfacl -m "u:$(id -un):rw" /var/run/docker.sock
   warn "$(id -un) was added to the group docker, which is as powerful as root"
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Start, watch and stop a local AWS endpoint. For with-endpoint.
 
-ENDPOINT_LOG="${FLOTILLA_ENDPOINT_LOG:-$FLOTILLA_LOGS/endpoint.log}"
+ENDPOINT_LOG="${FLOTILLA_ENDPOINT_LOG:-$FLOTILLA_LOGS/endpoint-$$.log}"
 endpoint_port='' endpoint_pid='' endpoint_dir='' endpoint_container=''
 
 free_port() {
@@ -9,12 +9,23 @@ free_port() {
     'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
+# sweep: the state of runs that were killed outright, and last week's logs.
+sweep() {
+  local directory owner
+  for directory in "${TMPDIR:-/tmp}"/flotilla-endpoint-*.*; do
+    owner=${directory##*flotilla-endpoint-}
+    [[ ! -O $directory || -e /proc/${owner%%.*} ]] || rm -rf "$directory"
+  done
+  find "$FLOTILLA_LOGS" -name 'endpoint-*.log' -mtime +7 -delete
+}
+
 # start_endpoint KIND: another program can take the port between its choice
 # and its use, hence a few attempts.
 start_endpoint() {
   local kind=$1 attempt
+  sweep
   : >"$ENDPOINT_LOG"
-  endpoint_dir=$(mktemp -d -t flotilla-endpoint.XXXXXX)
+  endpoint_dir=$(mktemp -d -t "flotilla-endpoint-$$.XXXXXX")
   for attempt in 1 2 3; do
     endpoint_port=$(free_port)
     "start_$kind"
