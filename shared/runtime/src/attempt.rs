@@ -119,6 +119,7 @@ impl<J: Job> Worker<J> {
             delivery: message.delivery.clone(),
             claim,
             ledger: self.ledger.clone(),
+            queue: self.queue.clone(),
             max_attempts: self.config.max_attempts,
             cancel: cancel.clone(),
             committed: Arc::new(AtomicBool::new(false)),

@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     job::Delivery,
     ledger::{Claim, Ledger, Written},
+    queue::Queue,
 };
 
 /// What a job holds while it works on a message.
@@ -26,6 +27,7 @@ pub struct Lease {
     pub(crate) delivery: Delivery,
     pub(crate) claim: Option<Claim>,
     pub(crate) ledger: Ledger,
+    pub(crate) queue: Queue,
     pub(crate) max_attempts: u32,
     pub(crate) cancel: CancellationToken,
     pub(crate) committed: Arc<AtomicBool>,
@@ -90,6 +92,14 @@ impl Lease {
     pub async fn record(&self, items: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
         let claim = self.held()?;
         answer(claim, self.ledger.write(claim, items).await?)
+    }
+
+    /// Puts a message on the worker's own queue (a part of this one, say), for the same tenant.
+    ///
+    /// # Errors
+    /// Transient, when SQS does not take it.
+    pub async fn send(&self, body: &str) -> Result<(), Failure> {
+        self.queue.send(body, self.delivery.group.as_deref()).await
     }
 
     fn held(&self) -> Result<&Claim, Failure> {

@@ -1,0 +1,163 @@
+//! The three shapes of a grading message.
+
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a message asks to grade.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
+pub enum GradingMessage {
+    /// `{"subdata": "<subid>.json"}`: the folder is to be found.
+    Id(String),
+    /// `{"subdata": "<full key>"}`, or an S3 event for that key.
+    Key {
+        /// The object's key.
+        key: String,
+        /// The version that the event is about.
+        version: Option<String>,
+    },
+    /// An S3 event of several records: each becomes a message of its own.
+    Several(Vec<Value>),
+    /// What S3 sends when a notification is set up (`s3:TestEvent`), and events that are about no
+    /// new object: nothing to do.
+    Nothing,
+}
+
+impl TryFrom<Value> for GradingMessage {
+    type Error = String;
+
+    fn try_from(message: Value) -> Result<Self, String> {
+        if let Some(subdata) = message.get("subdata") {
+            return from_subdata(subdata.as_str().ok_or("subdata is not a string")?);
+        }
+        if message.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
+            return Ok(Self::Nothing);
+        }
+        let shapes = "{\"subdata\": …} or an S3 event notification";
+        let records = message
+            .get("Records")
+            .ok_or(format!("it is neither {shapes}"))?;
+        match records
+            .as_array()
+            .ok_or("Records is not a list")?
+            .as_slice()
+        {
+            [] => Err("Records is empty".to_owned()),
+            [record] => from_record(record),
+            records => Ok(Self::Several(records.to_vec())),
+        }
+    }
+}
+
+fn from_subdata(subdata: &str) -> Result<GradingMessage, String> {
+    if subdata.contains('/') {
+        return Ok(GradingMessage::Key {
+            key: subdata.to_owned(),
+            version: None,
+        });
+    }
+    let subid = subdata.strip_suffix(".json");
+    let subid = subid.ok_or(format!("subdata {subdata:?} does not end with .json"))?;
+    crate::names::check_subid(subid)?;
+    Ok(GradingMessage::Id(subid.to_owned()))
+}
+
+fn from_record(record: &Value) -> Result<GradingMessage, String> {
+    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
+    let name = text("/eventName").ok_or("Records[0].eventName is not a string")?;
+    let created = name.trim_start_matches("s3:").starts_with("ObjectCreated:");
+    if !created {
+        return Ok(GradingMessage::Nothing);
+    }
+    let key = text("/s3/object/key").ok_or("Records[0].s3.object.key is not a string")?;
+    let version = text("/s3/object/versionId").filter(|v| !v.is_empty() && *v != "null");
+    Ok(GradingMessage::Key {
+        key: decoded(key)?,
+        version: version.map(str::to_owned),
+    })
+}
+
+/// Keys in S3 events are encoded as in a form: `+` is a space.
+fn decoded(key: &str) -> Result<String, String> {
+    let spaced = key.replace('+', " ");
+    let bytes = percent_decode_str(&spaced).decode_utf8();
+    bytes
+        .map(|key| key.into_owned())
+        .map_err(|_| format!("the key {key:?} is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<GradingMessage, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_three_shapes_are_told_apart() {
+        assert_eq!(
+            parse(r#"{"subdata":"abc.json","x":1}"#),
+            Ok(GradingMessage::Id("abc".into()))
+        );
+        let key = "submissions/a/e/p/s/s.json".to_owned();
+        let full = parse(r#"{"subdata":"submissions/a/e/p/s/s.json"}"#);
+        assert_eq!(
+            full,
+            Ok(GradingMessage::Key {
+                key: key.clone(),
+                version: None
+            })
+        );
+        let event = r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},
+            "object":{"key":"submissions/a/e/p/s/s.json","versionId":"v1"}}}]}"#;
+        assert_eq!(
+            parse(event),
+            Ok(GradingMessage::Key {
+                key,
+                version: Some("v1".into())
+            })
+        );
+    }
+
+    #[test]
+    fn keys_of_events_are_decoded() {
+        let event = r#"{"Records":[{"eventName":"s3:ObjectCreated:Put",
+            "s3":{"object":{"key":"submissions/m+s/%C3%9Cbung/p/s/s.json"}}}]}"#;
+        let key = "submissions/m s/Übung/p/s/s.json".to_owned();
+        assert_eq!(parse(event), Ok(GradingMessage::Key { key, version: None }));
+    }
+
+    #[test]
+    fn what_s3_says_of_itself_is_nothing_to_do() {
+        let test = r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"b"}"#;
+        assert_eq!(parse(test), Ok(GradingMessage::Nothing));
+        let removed = r#"{"Records":[{"eventName":"ObjectRemoved:Delete","s3":{}}]}"#;
+        assert_eq!(parse(removed), Ok(GradingMessage::Nothing));
+    }
+
+    #[test]
+    fn an_event_of_several_records_is_several_messages() {
+        let event = r#"{"Records":[{"a":1},{"b":2}]}"#;
+        assert!(matches!(parse(event), Ok(GradingMessage::Several(records)) if records.len() == 2));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_reason() {
+        for (message, reason) in [
+            ("{}", "neither"),
+            ("[]", "neither"),
+            ("7", "neither"),
+            (r#"{"subdata":7}"#, "not a string"),
+            (r#"{"subdata":"abc.txt"}"#, ".json"),
+            (r#"{"subdata":"...json"}"#, "submission id"),
+            (r#"{"Records":{}}"#, "not a list"),
+            (r#"{"Records":[]}"#, "empty"),
+            (r#"{"Records":[{"eventName":"ObjectCreated:Put"}]}"#, "key"),
+        ] {
+            let why = parse(message).unwrap_err();
+            assert!(why.contains(reason), "{message}: {why}");
+        }
+    }
+}
