@@ -36,6 +36,12 @@ pub enum SandboxError {
         /// The step that failed in the cell.
         why: String,
     },
+    /// A cell cannot work on this host, whatever keeps its runs apart.
+    #[error("cells cannot work on this host: {why}")]
+    CellUnusable {
+        /// The step that failed in the cell.
+        why: String,
+    },
     /// The cell ended in the middle of something, or was killed from outside.
     #[error("a cell ended unexpectedly while {doing}; its last words: {last_words:?}")]
     CellDied {
@@ -74,7 +80,10 @@ impl SandboxError {
             | Self::Setup { .. }
             | Self::Protocol(_)
             | Self::ShutDown => true,
-            Self::ImageMissing { .. } | Self::NamespacesForbidden { .. } | Self::Invalid(_) => false,
+            Self::ImageMissing { .. }
+            | Self::NamespacesForbidden { .. }
+            | Self::CellUnusable { .. }
+            | Self::Invalid(_) => false,
         }
     }
 
@@ -86,6 +95,7 @@ impl SandboxError {
             Self::Engine { .. } => "engine_refused",
             Self::ImageMissing { .. } => "image_missing",
             Self::NamespacesForbidden { .. } => "namespaces_forbidden",
+            Self::CellUnusable { .. } => "cell_unusable",
             Self::CellDied { .. } => "cell_died",
             Self::Setup { .. } => "run_setup",
             Self::Protocol(_) => "protocol",

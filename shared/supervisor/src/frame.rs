@@ -62,7 +62,7 @@ impl FrameBuffer {
     /// # Errors
     /// [`FrameError`] for a frame that is too long (noticed at its header, before its content is
     /// there) or does not parse.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some(header) = self.bytes.first_chunk::<HEADER>() else {
             return Ok(None);
         };
@@ -79,7 +79,9 @@ impl FrameBuffer {
             // A large frame must not be remembered as capacity for the life of the cell.
             self.bytes.shrink_to(64 << 10);
         }
-        message.map(Some).map_err(|e| FrameError::Json(e.to_string()))
+        message
+            .map(Some)
+            .map_err(|e| FrameError::Json(e.to_string()))
     }
 }
 
@@ -93,10 +95,10 @@ mod tests {
         for cut in 0..=frame.len() {
             let mut buffer = FrameBuffer::default();
             buffer.push(&frame[..cut]);
-            let early: Option<Vec<String>> = buffer.next().unwrap();
+            let early: Option<Vec<String>> = buffer.message().unwrap();
             assert_eq!(early.is_some(), cut == frame.len());
             buffer.push(&frame[cut..]);
-            let late: Option<Vec<String>> = buffer.next().unwrap();
+            let late: Option<Vec<String>> = buffer.message().unwrap();
             assert_eq!(early.or(late).unwrap(), ["a", "b"]);
         }
     }
@@ -105,24 +107,27 @@ mod tests {
     fn a_frame_over_the_limit_is_refused_at_its_header() {
         let mut buffer = FrameBuffer::default();
         buffer.push(&u32::MAX.to_le_bytes());
-        let next: Result<Option<()>, _> = buffer.next();
-        assert_eq!(next, Err(FrameError::TooLong(u32::MAX as usize)));
-        assert!(matches!(encode(&"x".repeat(MAX_FRAME)), Err(FrameError::TooLong(_))));
+        let message: Result<Option<()>, _> = buffer.message();
+        assert_eq!(message, Err(FrameError::TooLong(u32::MAX as usize)));
+        assert!(matches!(
+            encode(&"x".repeat(MAX_FRAME)),
+            Err(FrameError::TooLong(_))
+        ));
     }
 
     #[test]
     fn two_frames_in_one_read_are_two_messages() {
         let mut buffer = FrameBuffer::default();
         buffer.push(&[encode(&1).unwrap(), encode(&2).unwrap()].concat());
-        assert_eq!(buffer.next().unwrap(), Some(1));
-        assert_eq!(buffer.next().unwrap(), Some(2));
-        assert_eq!(buffer.next::<i32>().unwrap(), None);
+        assert_eq!(buffer.message().unwrap(), Some(1));
+        assert_eq!(buffer.message().unwrap(), Some(2));
+        assert_eq!(buffer.message::<i32>().unwrap(), None);
     }
 
     #[test]
     fn what_is_not_json_is_an_error() {
         let mut buffer = FrameBuffer::default();
         buffer.push(&[3, 0, 0, 0, b'{', b'{', b'{']);
-        assert!(matches!(buffer.next::<()>(), Err(FrameError::Json(_))));
+        assert!(matches!(buffer.message::<()>(), Err(FrameError::Json(_))));
     }
 }
