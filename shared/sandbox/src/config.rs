@@ -78,10 +78,11 @@ impl Default for CellLimits {
     }
 }
 
-/// How [`crate::Sandbox::connect`] sets up. The engine's address comes from `DOCKER_HOST`, else it
-/// is the local default socket.
+/// How [`crate::Sandbox::connect`] sets up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SandboxConfig {
+    /// The engine's address (`unix:///…`); without one that of `DOCKER_HOST`, else the local socket.
+    pub docker_host: Option<String>,
     /// The image of the cells; it must be on the engine already.
     pub image: String,
     /// How runs are kept apart.
@@ -103,6 +104,7 @@ pub struct SandboxConfig {
 impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
+            docker_host: None,
             image: "flotilla-python3:latest".into(),
             isolation: Isolation::default(),
             worker_id: "local".into(),

@@ -31,10 +31,14 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Connects to `DOCKER_HOST` or the local socket, and looks at what answers.
-    pub(crate) async fn connect() -> Result<Self, SandboxError> {
+    /// Connects to an address, else to `DOCKER_HOST` or the local socket, and looks at what answers.
+    pub(crate) async fn connect(host: Option<&str>) -> Result<Self, SandboxError> {
         let doing = "connecting";
-        let docker = Docker::connect_with_defaults().map_err(|e| failed(doing, e))?;
+        let docker = match host {
+            Some(host) => Docker::connect_with_host(host),
+            None => Docker::connect_with_defaults(),
+        };
+        let docker = docker.map_err(|e| failed(doing, e))?;
         let docker = docker.with_timeout(PATIENCE);
         let docker = bounded(doing, PATIENCE, docker.negotiate_version()).await?;
         let info = bounded("asking what it can do", PATIENCE, docker.info()).await?;

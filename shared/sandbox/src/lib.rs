@@ -71,7 +71,7 @@ impl Sandbox {
     /// [`SandboxError::EngineUnreachable`], [`SandboxError::ImageMissing`] or
     /// [`SandboxError::NamespacesForbidden`], each with what to do about it.
     pub async fn connect(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let engine = engine::Engine::connect().await?;
+        let engine = engine::Engine::connect(config.docker_host.as_deref()).await?;
         let image_id = engine.image_id(&config.image).await?;
         keeper::remove_orphans(&engine).await?;
         let pool = Arc::new(Pool::new(config, engine, image_id));

@@ -110,7 +110,7 @@ fn limit(limits: &Limits) -> Result<(), Failed> {
     lower(Resource::RLIMIT_NOFILE, limits.open_files)?;
     lower(Resource::RLIMIT_STACK, limits.stack_bytes)?;
     lower(Resource::RLIMIT_CORE, 0)?;
-    lower(Resource::RLIMIT_MSGQUEUE, 64 << 10)?;
+    lower(Resource::RLIMIT_MSGQUEUE, 256 << 10)?;
     lower(Resource::RLIMIT_MEMLOCK, 64 << 10)
 }
 
