@@ -24,6 +24,27 @@ pub struct Endpoint {
     pub version: String,
 }
 
+impl Endpoint {
+    /// MiniStack serves LocalStack's health page too, so its own is asked first.
+    pub(crate) async fn detect(url: Option<&str>) -> Endpoint {
+        if let Some(url) = url {
+            for name in ["ministack", "localstack"] {
+                let page = format!("{}/_{name}/health", url.trim_end_matches('/'));
+                if let Some(version) = version_at(&page).await {
+                    return Endpoint {
+                        name: name.to_owned(),
+                        version,
+                    };
+                }
+            }
+        }
+        Endpoint {
+            name: "aws".to_owned(),
+            version: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.version.is_empty() {
@@ -73,7 +94,7 @@ impl Clients {
         if let Some(url) = &url {
             config = local_config(config, url);
         }
-        let endpoint = detect(url.as_deref()).await;
+        let endpoint = Endpoint::detect(url.as_deref()).await;
         Clients {
             cfn: aws_sdk_cloudformation::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
@@ -125,25 +146,6 @@ fn local_config(config: SdkConfig, url: &str) -> SdkConfig {
 #[derive(Deserialize)]
 struct Health {
     version: String,
-}
-
-/// MiniStack serves LocalStack's health page too, so its own is asked first.
-async fn detect(url: Option<&str>) -> Endpoint {
-    if let Some(url) = url {
-        for name in ["ministack", "localstack"] {
-            let page = format!("{}/_{name}/health", url.trim_end_matches('/'));
-            if let Some(version) = version_at(&page).await {
-                return Endpoint {
-                    name: name.to_owned(),
-                    version,
-                };
-            }
-        }
-    }
-    Endpoint {
-        name: "aws".to_owned(),
-        version: String::new(),
-    }
 }
 
 async fn version_at(page: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{commands, error::Error};
+use crate::{commands, console::note, error::Error};
 
 /// The operator's command for a Flotilla fleet.
 ///
@@ -19,6 +19,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Starts endpoint, stack and workers in the foreground; Ctrl-C drains and removes all.
+    Up(commands::up::Args),
+    Submit(commands::submit::Args),
+    /// Shows queues, dead letters, workers, and what is in flight.
+    Status(commands::status::Args),
+    /// Uploads what submissions are tested with.
+    Problem(commands::problem::Args),
+    /// Grades example submissions from end to end, shows every verdict, and removes all.
+    Demo(commands::demo::Args),
     /// Creates, checks or deletes a stack of queues, buckets and tables.
     Stack(commands::stack::Args),
 }
@@ -28,7 +37,7 @@ pub async fn main() -> ExitCode {
     match run(Cli::parse().command).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("flotilla: {}", crate::chain(&error));
+            note(format!("flotilla: {}", crate::chain(&error)));
             ExitCode::from(error.exit_code())
         }
     }
@@ -36,6 +45,24 @@ pub async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
-        Command::Stack(args) => commands::stack::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Submit(args) => return commands::submit::run(args).await,
+        Command::Up(args) => commands::up::run(args).await?,
+        Command::Status(args) => commands::status::run(args).await?,
+        Command::Problem(args) => commands::problem::run(args).await?,
+        Command::Demo(args) => commands::demo::run(args).await?,
+        Command::Stack(args) => commands::stack::run(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }

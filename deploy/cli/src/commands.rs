@@ -1,3 +1,8 @@
 //! One module per subcommand.
 
+pub(crate) mod demo;
+pub(crate) mod problem;
 pub(crate) mod stack;
+pub(crate) mod status;
+pub(crate) mod submit;
+pub(crate) mod up;

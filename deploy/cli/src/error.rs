@@ -86,6 +86,9 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// The operator asked to stop before it was done.
+    #[error("stopped before it was done")]
+    Interrupted,
     /// A worker or the endpoint did not do its part.
     #[error("{0}")]
     Fleet(String),
@@ -93,11 +96,12 @@ pub enum Error {
 
 impl Error {
     /// The process's exit code for this failure: 2 for a refused argument, 3 for a wait that
-    /// ended, 1 for everything else.
+    /// ended, 130 for an interruption, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
             Error::Timeout { .. } => 3,
+            Error::Interrupted => 130,
             _ => 1,
         }
     }

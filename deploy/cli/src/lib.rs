@@ -1,14 +1,27 @@
 //! The operator's command, `flotilla`, as a library: stacks, submissions and the local fleet.
 //!
-//! The tests use it too, so that stacks are made in one way everywhere: see [`aws::Clients`] and
-//! [`stack::Stack`].
+//! The tests use it too, so that stacks are made in one way everywhere: see [`aws::Clients`],
+//! [`stack::Stack`] and [`submission::Submission`].
 
 pub mod aws;
 pub mod cli;
 mod commands;
+mod console;
+mod depth;
 mod error;
+mod examples;
+mod fleet;
 mod http;
+mod ministack;
 pub mod names;
+mod places;
+mod process;
+mod progress;
 pub mod stack;
+mod stop;
+pub mod submission;
+mod target;
+mod verdict;
+mod worker;
 
 pub use error::{Error, chain};

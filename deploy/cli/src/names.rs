@@ -9,6 +9,8 @@ use crate::error::Error;
 const STACK_NAME_LIMIT: usize = 38;
 /// The longest part of a key; S3 allows 1,024 bytes for the whole of it.
 const PART_LIMIT: usize = 200;
+/// The longest submission id, in bytes.
+const SUBID_LIMIT: usize = 90;
 
 /// Refuses a stack name that cannot begin a bucket's name.
 pub fn stack(name: &str) -> Result<(), Error> {
@@ -40,6 +42,18 @@ pub fn part(what: &str, value: &str) -> Result<(), Error> {
     Err(Error::Usage(format!(
         "the {what} {value:?} {reason}: it becomes a part of an object's key"
     )))
+}
+
+/// Refuses a submission id that cannot be a part of a key, or is over 90 bytes: it names a file in
+/// the sandbox too.
+pub fn subid(value: &str) -> Result<(), Error> {
+    part("submission id", value)?;
+    if value.len() > SUBID_LIMIT {
+        return Err(Error::Usage(format!(
+            "the submission id {value:?} is over {SUBID_LIMIT} bytes"
+        )));
+    }
+    Ok(())
 }
 
 /// One problem of one event.
@@ -77,6 +91,16 @@ impl Problem {
         format!("submissions/{self}/{subid}/{subid}.{extension}")
     }
 
+    /// `problems/A/E/event.json`, the event's parameters.
+    pub fn event_key(&self) -> String {
+        format!("problems/{}/{}/event.json", self.admin, self.event)
+    }
+
+    /// The token of a student in this event: MD5, in hexadecimal, over `email:admin:event`.
+    pub fn student_token(&self, email: &str) -> String {
+        md5_hex(&format!("{email}:{}:{}", self.admin, self.event))
+    }
+
     /// The id of a submission by the holders of these tokens: MD5, in hexadecimal, over the
     /// sorted tokens, admin, event and problem, joined with `:`. The same team submits again
     /// under the same id.
@@ -107,10 +131,9 @@ mod tests {
 
     #[test]
     fn a_students_token_follows_the_rule() {
-        assert_eq!(
-            md5_hex("ada@example.org:m.soltys:aws_labs"),
-            "0dae9df7397750283b1f0cf8fc6f1153"
-        );
+        let problem = Problem::new("m.soltys", "aws_labs", "any").expect("good names");
+        let token = problem.student_token("ada@example.org");
+        assert_eq!(token, "0dae9df7397750283b1f0cf8fc6f1153");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use crate::{
     aws::Clients,
+    console::out,
     error::{Doing, Error},
     stack::{Gaps, Outputs, Stack, Template},
 };
@@ -90,7 +91,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         Action::Check { target } => check(&clients, &target).await,
         Action::Delete { name } => {
             Stack::open(&clients, &name).await?.delete().await?;
-            println!("stack {name} is deleted, and nothing of it is left");
+            out(format!(
+                "stack {name} is deleted, and nothing of it is left"
+            ));
             Ok(())
         }
     }
@@ -104,22 +107,22 @@ async fn check(clients: &Clients, target: &Target) -> Result<(), Error> {
         _ => target.template(false)?,
     };
     stack.check(&template, &Gaps::known()?).await?;
-    println!(
+    out(format!(
         "stack {} on {} is what its template says",
         stack.name(),
         clients.endpoint
-    );
+    ));
     Ok(())
 }
 
 fn print_outputs(outputs: &Outputs, json: bool) -> Result<(), Error> {
     let outputs = serde_json::to_value(outputs).map_err(|e| Error::Fleet(e.to_string()))?;
     if json {
-        println!("{outputs:#}");
+        out(format!("{outputs:#}"));
         return Ok(());
     }
     for (name, value) in outputs.as_object().into_iter().flatten() {
-        println!("{name:28} {}", value.as_str().unwrap_or_default());
+        out(format!("{name:28} {}", value.as_str().unwrap_or_default()));
     }
     Ok(())
 }

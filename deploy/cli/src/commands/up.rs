@@ -1,0 +1,76 @@
+//! `flotilla up`: a fleet in the foreground.
+
+use std::time::Duration;
+
+use crate::{
+    console::out,
+    error::Error,
+    fleet::{Fleet, Options},
+    stop::Stop,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stack's name; the name of every queue, bucket and table begins with it.
+    #[arg(long, env = "FLOTILLA_STACK", default_value = "flotilla-dev")]
+    stack: String,
+    /// The port of the local endpoint, on 127.0.0.1; 0 takes any free one. Unused where
+    /// AWS_ENDPOINT_URL is set.
+    #[arg(long, default_value_t = 4566)]
+    port: u16,
+    /// How many grading workers to start.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// How many seconds a stop waits for running jobs.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    grace: u64,
+    /// Does not print the workers' log.
+    #[arg(long)]
+    quiet: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Error> {
+    let stop = Stop::on_signals()?;
+    let options = Options {
+        stack: args.stack,
+        port: args.port,
+        workers: args.workers,
+        echo: !args.quiet,
+        grace: Duration::from_secs(args.grace),
+    };
+    let mut fleet = Fleet::up(options, stop).await?;
+    let watched = match introduce(&fleet) {
+        Ok(()) => fleet.watch().await,
+        Err(error) => Err(error),
+    };
+    let down = fleet.down().await;
+    watched?;
+    down?;
+    out("stopped; nothing is left running");
+    Ok(())
+}
+
+fn introduce(fleet: &Fleet) -> Result<(), Error> {
+    let (clients, stack) = (fleet.clients(), fleet.stack()?);
+    let outputs = stack.outputs();
+    out("the fleet is up");
+    out(format!(
+        "  endpoint     {}",
+        clients.url.as_deref().unwrap_or("AWS")
+    ));
+    out(format!("  stack        {}", stack.name()));
+    out(format!("  queue        {}", outputs.grading_queue_url));
+    out(format!(
+        "  submissions  s3://{}",
+        outputs.submissions_bucket_name
+    ));
+    for (id, address) in fleet.workers() {
+        out(format!("  worker       {id}  http://{address}/metrics"));
+    }
+    out("try, in another terminal:");
+    out("  flotilla problem put DIR --admin me --event try --problem first");
+    out("  flotilla submit FILE.py --admin me --event try --problem first");
+    out("  flotilla status");
+    out("Ctrl-C drains the workers and removes everything");
+    Ok(())
+}

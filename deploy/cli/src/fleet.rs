@@ -1,0 +1,243 @@
+//! A fleet on this machine: endpoint, stack and workers, brought up and taken down in order.
+
+use std::time::{Duration, Instant};
+
+use futures::future::{join_all, select_all};
+
+use crate::{
+    aws::Clients,
+    console::note,
+    error::Error,
+    ministack, names,
+    places::{Note, WorkerNote},
+    process::Process,
+    stack::{Stack, Template},
+    stop::Stop,
+    worker::Worker,
+};
+
+/// How long the endpoint may take to end.
+const ENDPOINT_GRACE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A worker that lived this long was well: its next death starts from the first pause.
+const WELL: Duration = Duration::from_secs(60);
+
+/// What kind of fleet is wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The stack's name.
+    pub(crate) stack: String,
+    /// The port of the endpoint that is started where `AWS_ENDPOINT_URL` is not set; 0 for any.
+    pub(crate) port: u16,
+    /// How many grading workers.
+    pub(crate) workers: usize,
+    /// Whether to print the workers' log.
+    pub(crate) echo: bool,
+    /// How long a stop waits for running jobs.
+    pub(crate) grace: Duration,
+}
+
+/// A fleet that is up, or as much of it as was brought up.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    options: Options,
+    stop: Stop,
+    endpoint: Option<Process>,
+    clients: Clients,
+    stack: Option<Stack>,
+    workers: Vec<Worker>,
+    note: Option<Note>,
+}
+
+impl Fleet {
+    /// Brings everything up; what is up already when something fails is taken down again.
+    pub(crate) async fn up(options: Options, stop: Stop) -> Result<Self, Error> {
+        names::stack(&options.stack)?;
+        if let Some(note) = Note::read(&options.stack) {
+            return Err(Error::Fleet(format!(
+                "a fleet on stack {} is up already (process {}): stop that one, or choose another \
+                 name with --stack",
+                note.stack, note.pid
+            )));
+        }
+        let (endpoint, clients) = endpoint(&options, &stop).await?;
+        let mut fleet = Fleet {
+            options,
+            stop,
+            endpoint,
+            clients,
+            stack: None,
+            workers: Vec::new(),
+            note: None,
+        };
+        match fleet.bring_up().await {
+            Ok(()) => Ok(fleet),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = fleet.down().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn bring_up(&mut self) -> Result<(), Error> {
+        say(&format!(
+            "creating stack {} on {}",
+            self.options.stack, self.clients.endpoint
+        ));
+        // Never abandoned half way: a stack that is being created can only be deleted later.
+        let stack = Stack::create(&self.clients, &self.options.stack, &Template::data()?).await?;
+        self.stack = Some(stack);
+        if self.stop.is_asked() {
+            return Err(Error::Interrupted);
+        }
+        for number in 1..=self.options.workers {
+            self.start_worker(number)?;
+        }
+        self.write_note()?;
+        for worker in &mut self.workers {
+            say(&format!("waiting until {} is ready", worker.id));
+            worker.ready(&self.stop).await?;
+        }
+        Ok(())
+    }
+
+    fn start_worker(&mut self, number: usize) -> Result<(), Error> {
+        let id = format!("{}-grading-{number}", self.options.stack);
+        let environment = self.clients.environment();
+        let outputs = self.stack()?.outputs();
+        let worker = Worker::start(id, outputs, environment, &self.options)?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    fn write_note(&mut self) -> Result<(), Error> {
+        let workers = self.workers.iter();
+        let workers = workers
+            .map(|it| WorkerNote {
+                id: it.id.clone(),
+                address: it.address.clone(),
+            })
+            .collect();
+        let note = Note {
+            pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            endpoint: self.clients.url.clone(),
+            stack: self.options.stack.clone(),
+            workers,
+        };
+        note.write()?;
+        self.note = Some(note);
+        Ok(())
+    }
+
+    /// The clients of this fleet's endpoint.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The stack.
+    pub(crate) fn stack(&self) -> Result<&Stack, Error> {
+        self.stack
+            .as_ref()
+            .ok_or_else(|| Error::NoStack(self.options.stack.clone()))
+    }
+
+    /// Id and address of each worker.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.workers
+            .iter()
+            .map(|it| (it.id.as_str(), it.address.as_str()))
+    }
+
+    /// Starts workers again that end by themselves, until this process is asked to stop; an
+    /// endpoint that ends is an error.
+    pub(crate) async fn watch(&mut self) -> Result<(), Error> {
+        let mut pauses = vec![FIRST_PAUSE; self.workers.len()];
+        loop {
+            let (index, how) = tokio::select! {
+                () = self.stop.asked() => return Ok(()),
+                how = ended(&mut self.endpoint) => {
+                    return Err(Error::Fleet(format!("the endpoint ended by itself: {how}")));
+                }
+                dead = first_dead(&mut self.workers) => dead,
+            };
+            let Some(worker) = self.workers.get_mut(index) else {
+                continue;
+            };
+            let pause = next_pause(&mut pauses[index], worker.started);
+            let seconds = pause.as_secs();
+            note(format!(
+                "{} ended by itself ({how}): starting it again in {seconds} s",
+                worker.id
+            ));
+            tokio::select! {
+                () = self.stop.asked() => return Ok(()),
+                () = tokio::time::sleep(pause) => worker.restart()?,
+            }
+        }
+    }
+
+    /// Drains the workers, deletes the stack, stops the endpoint. All is tried, whatever fails;
+    /// the first failure is returned.
+    pub(crate) async fn down(mut self) -> Result<(), Error> {
+        let patience = self.options.grace;
+        let workers = std::mem::take(&mut self.workers);
+        let drained = join_all(workers.into_iter().map(|it| it.stop(patience, &self.stop))).await;
+        let mut results: Vec<Result<(), Error>> = drained;
+        if let Some(stack) = self.stack.take() {
+            say(&format!("deleting stack {}", self.options.stack));
+            results.push(stack.delete().await);
+        }
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.stop(ENDPOINT_GRACE, &self.stop).await;
+        }
+        if let Some(note) = &self.note {
+            note.remove();
+        }
+        results.into_iter().collect()
+    }
+}
+
+async fn endpoint(options: &Options, stop: &Stop) -> Result<(Option<Process>, Clients), Error> {
+    let clients = Clients::from_env().await;
+    if clients.url.is_some() {
+        return Ok((None, clients));
+    }
+    say("starting the local endpoint (MiniStack)");
+    let (process, url) = match options.port {
+        0 => ministack::start(ministack::free_port()?, stop).await?,
+        port => ministack::start(port, stop).await?,
+    };
+    Ok((Some(process), Clients::for_endpoint(&url).await))
+}
+
+async fn ended(endpoint: &mut Option<Process>) -> String {
+    match endpoint {
+        Some(process) => process.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn first_dead(workers: &mut [Worker]) -> (usize, String) {
+    if workers.is_empty() {
+        return std::future::pending().await;
+    }
+    let waits = workers.iter_mut().map(|worker| Box::pin(worker.ended()));
+    let (how, index, _) = select_all(waits).await;
+    (index, how)
+}
+
+/// Doubles from death to death, up to a limit.
+fn next_pause(pause: &mut Duration, started: Instant) -> Duration {
+    if started.elapsed() > WELL {
+        *pause = FIRST_PAUSE;
+    }
+    let now = *pause;
+    *pause = (now * 2).min(LONGEST_PAUSE);
+    now
+}
+
+fn say(what: &str) {
+    note(format!("{what} …"));
+}

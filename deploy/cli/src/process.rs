@@ -1,0 +1,178 @@
+//! Child processes: started apart from the terminal's signals, stopped by their id, and tied to
+//! the life of this process.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{
+    console::note,
+    error::{Doing, Error},
+    stop::Stop,
+};
+
+/// How much of a child's output is kept for the error that may need it.
+const KEPT_LINES: usize = 25;
+
+/// A running child.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: Log,
+}
+
+/// The last lines that a child said.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<VecDeque<String>>>);
+
+impl Process {
+    /// Starts `program`; its output is kept, and with `echo` printed too, each line after the
+    /// child's name.
+    pub(crate) fn start(
+        name: &str,
+        program: &Path,
+        variables: &[(&str, String)],
+        echo: bool,
+    ) -> Result<Self, Error> {
+        let mut command = tied(program);
+        command.envs(variables.iter().map(|(key, value)| (key, value)));
+        // Ctrl-C in the terminal reaches this process alone, which stops its children in order.
+        command.process_group(0).kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .doing(|| format!("starting {}", program.display()))?;
+        let log = Log::default();
+        log.follow(child.stdout.take(), name, echo);
+        log.follow(child.stderr.take(), name, echo);
+        Ok(Process {
+            name: name.to_owned(),
+            child,
+            log,
+        })
+    }
+
+    /// Waits for the child to end by itself.
+    pub(crate) async fn ended(&mut self) -> String {
+        let status = self.child.wait().await;
+        status.map_or_else(|e| e.to_string(), |status| status.to_string())
+    }
+
+    /// What it said last, for an error.
+    pub(crate) fn last_words(&self) -> String {
+        let lines = self.log.lines();
+        lines
+            .iter()
+            .map(|line| format!("\n  {}: {line}", self.name))
+            .collect()
+    }
+
+    /// Asks the child to end and waits up to `grace`, then ends it by force; a second signal to
+    /// this process does so at once. Says whether it ended in time.
+    pub(crate) async fn stop(mut self, grace: Duration, stop: &Stop) -> bool {
+        self.signal(Signal::SIGTERM);
+        let in_time = tokio::select! {
+            _ = self.child.wait() => true,
+            () = tokio::time::sleep(grace) => false,
+            () = stop.impatient() => false,
+        };
+        if !in_time {
+            // An error means that it has just ended by itself.
+            let _ = self.child.kill().await;
+        }
+        in_time
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(id) = id {
+            // As above: there may be nobody left to hear it.
+            let _ = kill(Pid::from_raw(id), signal);
+        }
+    }
+}
+
+/// A command that ends when this process does, however it ends: `kill -9` leaves it no time to
+/// stop its children. Where `setpriv` (util-linux) is missing it is the bare program.
+fn tied(program: &Path) -> Command {
+    match find("setpriv") {
+        None => Command::new(program),
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args([
+                OsStr::new("--pdeathsig"),
+                OsStr::new("TERM"),
+                OsStr::new("--"),
+            ]);
+            command.arg(program);
+            command
+        }
+    }
+}
+
+/// The program of this name beside this executable, or else on PATH.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok();
+    let beside = own.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = beside.into_iter().chain(std::env::split_paths(&path));
+    places
+        .map(|place| place.join(name))
+        .find(|file| file.is_file())
+}
+
+impl Log {
+    fn follow(
+        &self,
+        stream: Option<impl AsyncRead + Unpin + Send + 'static>,
+        name: &str,
+        echo: bool,
+    ) {
+        let Some(stream) = stream else { return };
+        let (log, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if echo {
+                    note(format!("[{name}] {line}"));
+                }
+                log.keep(line);
+            }
+        });
+    }
+
+    fn keep(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push_back(line);
+        if lines.len() > KEPT_LINES {
+            lines.pop_front();
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,4 @@
+# expect: AC
+import sys
+
+print(int(sys.argv[1]) + int(sys.argv[2]))

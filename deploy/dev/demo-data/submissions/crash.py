@@ -1,0 +1,4 @@
+# expect: RTE
+import sys
+
+print(int(sys.argv[1]) // 0)

@@ -1,0 +1,5 @@
+# expect: RTE
+import os
+
+while True:
+    os.fork()

@@ -1,0 +1,3 @@
+# expect: OLE
+while True:
+    print("5" * 1000)

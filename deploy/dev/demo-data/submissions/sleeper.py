@@ -1,0 +1,4 @@
+# expect: WTLE
+import time
+
+time.sleep(3600)
