@@ -23,10 +23,12 @@ test: setup ## every test there is, on MiniStack
 	@deploy/dev/with-endpoint ministack -- $(RUN) cargo nextest run --workspace
 	@$(RUN) cargo test --doc --workspace
 
+# Chosen by a filter and not by -p, which would choose other features and build
+# the dependencies again.
 test-localstack: setup ## the integration tests, on LocalStack
 	@deploy/dev/setup-tests
 	@$(RUN) cargo build --workspace --bins
-	@deploy/dev/with-endpoint localstack -- $(RUN) cargo nextest run -p flotilla-tests
+	@deploy/dev/with-endpoint localstack -- $(RUN) cargo nextest run --workspace -E 'package(flotilla-tests)'
 
 fmt: ## format the code
 	@$(RUN) cargo fmt --all

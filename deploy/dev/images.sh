@@ -93,11 +93,11 @@ build_sandbox_image() {
   remove_old_images "$1"
 }
 
-# remove_old_images TAG: our images of other tags; one in use stays until the
-# next build.
+# remove_old_images TAG: of our images of other tags all but the two newest,
+# which another checkout may be using; one in use stays until the next build.
 remove_old_images() {
   local old
-  for old in $(docker image ls --format '{{.Tag}}' "$SANDBOX_IMAGE"); do
-    [[ $old == "$1" || $old == latest ]] || docker image rm "$SANDBOX_IMAGE:$old" || true
-  done
+  docker image ls --format '{{.Tag}}' "$SANDBOX_IMAGE" |
+    { grep -vxE "$1|latest" || true; } | tail -n +3 |
+    while read -r old; do docker image rm "$SANDBOX_IMAGE:$old" || true; done
 }
