@@ -361,9 +361,14 @@ print(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(
     // SIGSYS; SIGSEGV on a kernel that has no 32-bit calls at all.
     assert!(matches!(report.exit, Exit::Signaled(31 | 11)), "{report:?}");
     assert_eq!(text(&report), "before");
-    let x32 = try_calls("('getpid by x32', 0x40000000 + 39)");
-    let x32 = text(&bed.judge(&x32).await);
-    assert!(x32.ends_with(" 1") || x32.ends_with(" 38"), "{x32}");
+    // The x32 variant of a call; the cell's own filter kills for it.
+    let report = bed
+        .judge(&try_calls("('getpid by x32', 0x40000000 + 39)"))
+        .await;
+    assert!(
+        report.exit == Exit::Signaled(31) || text(&report).ends_with(" 1"),
+        "{report:?}"
+    );
     bed.close().await;
 }
 
@@ -441,7 +446,12 @@ print('end')";
             },
         )
         .await;
-    assert_eq!(text(&report), "end", "{report:?}");
+    let expected = match bed.config.isolation {
+        Isolation::Namespaces => "end",
+        // The program may make itself as likely a victim as the supervisor, which is far smaller.
+        Isolation::Container => "wrote /proc/self/oom_score_adj\nend",
+    };
+    assert_eq!(text(&report), expected, "{report:?}");
     bed.close().await;
 }
 
@@ -475,7 +485,7 @@ async fn a_deep_tree_and_odd_names_are_gone_for_the_next_run(mut bed: Bed) {
 for name in (b'new\nline', b'\xff\xfe', b'-rf', b'x' * 255, b'...'): open(b'/tmp/' + name, 'w')
 for i in range(2000):
     os.mkdir('deep'); os.chdir('deep'); open('f', 'w')
-os.chmod('.', 0); os.chmod('..', 0)
+os.chmod('..', 0); os.chmod('.', 0)
 print('done')";
     assert_eq!(text(&bed.judge(leave).await), "done");
     assert_eq!(
