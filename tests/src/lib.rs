@@ -1,1 +1,17 @@
-//! The harness and the integration tests: real endpoint, real Docker, real workers.
+//! The harness of the integration tests.
+//!
+//! A [`World`] is a stack of its own on the endpoint that `AWS_ENDPOINT_URL` names, with real
+//! worker processes on the real Docker engine. When it ends it fails the test if anything is
+//! left: a process, a container, a message.
+
+mod docker;
+mod submissions;
+mod wait;
+mod worker;
+mod world;
+
+pub use docker::{Gate, containers};
+pub use submissions::{Submission, s3_event};
+pub use wait::{eventually, http_get};
+pub use worker::{Worker, WorkerBuilder, binary};
+pub use world::{DeadLetter, World};

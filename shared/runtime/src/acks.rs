@@ -31,10 +31,7 @@ impl Acks {
     /// Starts the task. Awaiting its handle after the last `Acks` is dropped flushes all.
     pub(crate) fn start(queue: Queue) -> (Self, tokio::task::JoinHandle<()>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (
-            Self(sender),
-            tokio::spawn(collect(Arc::new(queue), receiver)),
-        )
+        (Self(sender), tokio::spawn(collect(Arc::new(queue), receiver)))
     }
 
     pub(crate) fn delete(&self, handle: String) {
@@ -65,11 +62,7 @@ async fn collect(queue: Arc<Queue>, mut acks: mpsc::UnboundedReceiver<Ack>) {
                 Ack::Visible(handle, delay) => visibles.push((handle, delay)),
             }
             let full = deletes.len() >= BATCH || visibles.len() >= BATCH;
-            next = if full {
-                None
-            } else {
-                before(deadline, &mut acks).await
-            };
+            next = if full { None } else { before(deadline, &mut acks).await };
         }
         calls.spawn(send(queue.clone(), deletes, visibles));
         while calls.try_join_next().is_some() {}
@@ -78,17 +71,12 @@ async fn collect(queue: Arc<Queue>, mut acks: mpsc::UnboundedReceiver<Ack>) {
 }
 
 async fn before(deadline: Instant, acks: &mut mpsc::UnboundedReceiver<Ack>) -> Option<Ack> {
-    tokio::time::timeout_at(deadline, acks.recv())
-        .await
-        .ok()
-        .flatten()
+    tokio::time::timeout_at(deadline, acks.recv()).await.ok().flatten()
 }
 
 async fn send(queue: Arc<Queue>, deletes: Vec<String>, visibles: Vec<(String, Duration)>) {
     let queue = &queue;
-    let deletes = retried("delete", deletes, |handles| async move {
-        queue.delete(&handles).await
-    });
+    let deletes = retried("delete", deletes, |handles| async move { queue.delete(&handles).await });
     let visibles = retried("visibility change", visibles, |entries| async move {
         queue.change_visibility(&entries).await
     });
@@ -114,27 +102,16 @@ where
         }
     }
     if !entries.is_empty() {
-        tracing::error!(
-            what,
-            left = entries.len(),
-            "given up: these messages are delivered again"
-        );
+        tracing::error!(what, left = entries.len(), "given up: these messages are delivered again");
     }
 }
 
 fn worth_retrying<T: Clone>(what: &str, entries: &[T], refused: &[Refused]) -> Vec<T> {
     let (ours, theirs): (Vec<_>, Vec<_>) = refused.iter().partition(|r| r.sender_fault);
     for refused in ours {
-        tracing::warn!(
-            what,
-            code = refused.code,
-            "refused: the receipt handle is out of date"
-        );
+        tracing::warn!(what, code = refused.code, "refused: the receipt handle is out of date");
     }
-    theirs
-        .iter()
-        .filter_map(|r| entries.get(r.index).cloned())
-        .collect()
+    theirs.iter().filter_map(|r| entries.get(r.index).cloned()).collect()
 }
 
 #[cfg(test)]
@@ -146,20 +123,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_entries_that_failed_through_no_fault_of_the_request_are_sent_again() {
         let calls = Mutex::new(Vec::new());
-        let refuse = |index, sender_fault| Refused {
-            index,
-            code: "c".into(),
-            sender_fault,
-        };
+        let refuse = |index, sender_fault| Refused { index, code: "c".into(), sender_fault };
         retried("delete", vec!["a", "b", "c"], |entries| {
             let mut calls = calls.lock().unwrap();
             calls.push(entries);
             let first = calls.len() == 1;
-            let refused = if first {
-                vec![refuse(1, false), refuse(2, true)]
-            } else {
-                vec![]
-            };
+            let refused = if first { vec![refuse(1, false), refuse(2, true)] } else { vec![] };
             std::future::ready(Ok(refused))
         })
         .await;

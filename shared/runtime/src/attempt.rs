@@ -80,12 +80,7 @@ impl<J: Job> Worker<J> {
             return Ok(Entry::Open(None));
         };
         let key = format!("{}/{key}", J::NAME);
-        match self
-            .ledger
-            .claim(&key)
-            .await
-            .map_err(|f| self.failed(message, None, f))?
-        {
+        match self.ledger.claim(&key).await.map_err(|f| self.failed(message, None, f))? {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
                 self.keeper.claimed(&message.delivery.message_id, &claim);
@@ -97,11 +92,7 @@ impl<J: Job> Worker<J> {
             Claimed::Held(left) => {
                 let reason = format!("{key} is claimed by another worker for {left:.1?} more");
                 let delay = left + RetryPolicy::CALL.delay(3);
-                Err(Disposition::Retry {
-                    delay,
-                    kind: "held",
-                    reason,
-                })
+                Err(Disposition::Retry { delay, kind: "held", reason })
             }
         }
     }
@@ -137,11 +128,7 @@ impl<J: Job> Worker<J> {
             Ok(()) if committed => Disposition::Done,
             Ok(()) => {
                 let what = "the job ended without completing its effect (a bug in the job)";
-                self.failed(
-                    message,
-                    Some(lease),
-                    Failure::transient("uncommitted", what),
-                )
+                self.failed(message, Some(lease), Failure::transient("uncommitted", what))
             }
             Err(failure) => self.failed(message, Some(lease), failure),
         }
@@ -157,48 +144,27 @@ impl<J: Job> Worker<J> {
             Failure::Transient { .. } if kind == "lease_lost" => Disposition::Lost,
             Failure::Transient { .. } if last => {
                 let tries = self.config.max_attempts;
-                Disposition::Dead {
-                    kind,
-                    reason: format!("attempt {tries} of {tries}: {reason}"),
-                }
+                Disposition::Dead { kind, reason: format!("attempt {tries} of {tries}: {reason}") }
             }
             Failure::Transient { retry_after, .. } => {
                 let attempt = lease.map_or(message.delivery.receive_count, Lease::attempt);
                 let delay = retry_after.unwrap_or_else(|| self.retry_policy().delay(attempt));
-                Disposition::Retry {
-                    delay,
-                    kind,
-                    reason,
-                }
+                Disposition::Retry { delay, kind, reason }
             }
         }
     }
 
     fn panicked(&self, message: &Received, panic: &(dyn std::any::Any + Send)) -> Disposition {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         let reason = format!("the job panicked: {text}");
         let count = message.delivery.receive_count;
-        tracing::error!(
-            id = message.delivery.message_id,
-            reason,
-            count,
-            "a job panicked"
-        );
+        tracing::error!(id = message.delivery.message_id, reason, count, "a job panicked");
         // A panic may strike before the claim, where no ledger counts: then receives do.
         if count >= self.config.max_attempts {
-            return Disposition::Dead {
-                kind: "panic",
-                reason,
-            };
+            return Disposition::Dead { kind: "panic", reason };
         }
-        Disposition::Retry {
-            delay: self.retry_policy().delay(count),
-            kind: "panic",
-            reason,
-        }
+        Disposition::Retry { delay: self.retry_policy().delay(count), kind: "panic", reason }
     }
 
     fn retry_policy(&self) -> RetryPolicy {
@@ -207,13 +173,7 @@ impl<J: Job> Worker<J> {
 }
 
 fn exhausted(claim: &Claim, max: u32) -> Disposition {
-    let last = claim
-        .last_failure
-        .as_deref()
-        .unwrap_or("the worker died while it was at it");
+    let last = claim.last_failure.as_deref().unwrap_or("the worker died while it was at it");
     let (kind, key) = ("attempts_exhausted", &claim.key);
-    Disposition::Dead {
-        kind,
-        reason: format!("{key} was tried {max} times; at last: {last}"),
-    }
+    Disposition::Dead { kind, reason: format!("{key} was tried {max} times; at last: {last}") }
 }

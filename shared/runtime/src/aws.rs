@@ -16,9 +16,7 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The SDK configuration that every client of this process is made from.
 pub async fn sdk_config() -> SdkConfig {
-    let http = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(4))
@@ -37,8 +35,6 @@ pub async fn sdk_config() -> SdkConfig {
 pub fn s3_client(config: &SdkConfig) -> aws_sdk_s3::Client {
     let local = config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL").is_some();
     aws_sdk_s3::Client::from_conf(
-        aws_sdk_s3::config::Builder::from(config)
-            .force_path_style(local)
-            .build(),
+        aws_sdk_s3::config::Builder::from(config).force_path_style(local).build(),
     )
 }

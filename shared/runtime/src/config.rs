@@ -29,9 +29,7 @@ pub struct ConfigError(Vec<String>);
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "the configuration has {} mistake(s):", self.0.len())?;
-        self.0
-            .iter()
-            .try_for_each(|mistake| writeln!(f, "  - {mistake}"))
+        self.0.iter().try_for_each(|mistake| writeln!(f, "  - {mistake}"))
     }
 }
 
@@ -56,14 +54,8 @@ impl Reader {
 
     /// Reads from the given pairs alone.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let values = pairs
-            .into_iter()
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect();
-        Self {
-            values,
-            mistakes: Vec::new(),
-        }
+        let values = pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Self { values, mistakes: Vec::new() }
     }
 
     fn read_file(&mut self, path: &str) {
@@ -72,9 +64,7 @@ impl Reader {
             .and_then(|text| text.parse::<toml::Table>().map_err(|e| e.to_string()));
         match table {
             Ok(table) => self.values.extend(table.into_iter().map(|(key, value)| {
-                let text = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 (format!("FLOTILLA_{}", key.to_uppercase()), text)
             })),
             Err(why) => self.mistakes.push(format!("FLOTILLA_CONFIG={path}: {why}")),
@@ -83,10 +73,7 @@ impl Reader {
 
     /// The value of a setting, if there is one.
     pub fn optional(&mut self, name: &str) -> Option<String> {
-        self.values
-            .get(name)
-            .filter(|value| !value.is_empty())
-            .cloned()
+        self.values.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
     /// The value of a setting that has no default; a mistake is noted where it is missing.
@@ -118,8 +105,7 @@ impl Reader {
             return value;
         }
         let (low, high) = (range.start(), range.end());
-        self.mistakes
-            .push(format!("{name}={value}: must be from {low} to {high}"));
+        self.mistakes.push(format!("{name}={value}: must be from {low} to {high}"));
         default
     }
 
@@ -133,11 +119,7 @@ impl Reader {
     /// # Errors
     /// [`ConfigError`] lists all mistakes, each with the setting's name.
     pub fn finish(self) -> Result<(), ConfigError> {
-        if self.mistakes.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError(self.mistakes))
-        }
+        if self.mistakes.is_empty() { Ok(()) } else { Err(ConfigError(self.mistakes)) }
     }
 }
 
@@ -179,9 +161,7 @@ impl WorkerConfig {
             queue_url: settings.required("FLOTILLA_QUEUE_URL"),
             ledger_table: settings.required("FLOTILLA_LEDGER_TABLE"),
             payloads_bucket: settings.required("FLOTILLA_PAYLOADS_BUCKET"),
-            worker_id: settings
-                .optional("FLOTILLA_WORKER_ID")
-                .unwrap_or_else(default_worker_id),
+            worker_id: settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(default_worker_id),
             slots: settings.ranged("FLOTILLA_SLOTS", cores, 1..=1024),
             visibility: settings.seconds("FLOTILLA_VISIBILITY_SECONDS", 60.0, (3.0, 43_200.0)),
             wait: settings.seconds("FLOTILLA_WAIT_SECONDS", 20.0, (0.0, 20.0)),
@@ -198,11 +178,7 @@ impl WorkerConfig {
 
 fn default_worker_id() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() {
-        "worker"
-    } else {
-        host.trim()
-    };
+    let host = if host.trim().is_empty() { "worker" } else { host.trim() };
     format!("{host}-{}", std::process::id())
 }
 
@@ -219,17 +195,8 @@ mod tests {
         ]);
         WorkerConfig::read(&mut settings);
         let report = settings.finish().unwrap_err().to_string();
-        for name in [
-            "QUEUE_URL",
-            "LEDGER_TABLE",
-            "SLOTS",
-            "WAIT_SECONDS",
-            "GRACE_SECONDS",
-        ] {
-            assert!(
-                report.contains(&format!("FLOTILLA_{name}")),
-                "{name} is not in {report}"
-            );
+        for name in ["QUEUE_URL", "LEDGER_TABLE", "SLOTS", "WAIT_SECONDS", "GRACE_SECONDS"] {
+            assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
         }
     }
 

@@ -31,37 +31,19 @@ impl Failure {
     /// A failure that no retry mends. `kind` becomes a metric label, so it comes from a bounded
     /// set; `message` says what happened, to what, and what to do.
     pub fn permanent(kind: &'static str, message: impl Into<String>) -> Self {
-        Self::Permanent(Cause {
-            kind,
-            message: message.into(),
-            source: None,
-        })
+        Self::Permanent(Cause { kind, message: message.into(), source: None })
     }
 
     /// A failure that a later attempt may not meet; the loop chooses the delay.
     pub fn transient(kind: &'static str, message: impl Into<String>) -> Self {
-        let cause = Cause {
-            kind,
-            message: message.into(),
-            source: None,
-        };
-        Self::Transient {
-            cause,
-            retry_after: None,
-        }
+        let cause = Cause { kind, message: message.into(), source: None };
+        Self::Transient { cause, retry_after: None }
     }
 
     /// A transient failure that is known to last for `delay`.
     pub fn retry_after(kind: &'static str, message: impl Into<String>, delay: Duration) -> Self {
-        let cause = Cause {
-            kind,
-            message: message.into(),
-            source: None,
-        };
-        Self::Transient {
-            cause,
-            retry_after: Some(delay),
-        }
+        let cause = Cause { kind, message: message.into(), source: None };
+        Self::Transient { cause, retry_after: Some(delay) }
     }
 
     /// Adds the error that caused this failure.
@@ -103,10 +85,7 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause()
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn Error + 'static))
+        self.cause().source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 

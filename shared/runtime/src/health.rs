@@ -44,10 +44,7 @@ impl Health {
             failing: None,
         };
         let poll_limit = wait + Duration::from_secs(60);
-        Arc::new(Self {
-            state: Mutex::new(state),
-            poll_limit,
-        })
+        Arc::new(Self { state: Mutex::new(state), poll_limit })
     }
 
     pub(crate) fn polled(&self) {
@@ -127,19 +124,10 @@ pub async fn serve(
         Failure::permanent("listen", format!("cannot listen on {addr} ({advice})")).caused_by(e)
     })?;
     let app = Router::new()
-        .route(
-            "/healthz",
-            get(async |State(health): State<Arc<Health>>| answer(health.trouble())),
-        )
-        .route(
-            "/readyz",
-            get(async |State(health): State<Arc<Health>>| answer(health.unready())),
-        )
+        .route("/healthz", get(async |State(health): State<Arc<Health>>| answer(health.trouble())))
+        .route("/readyz", get(async |State(health): State<Arc<Health>>| answer(health.unready())))
         .with_state(health)
-        .route(
-            "/metrics",
-            get(move || std::future::ready(metrics.render())),
-        );
+        .route("/metrics", get(move || std::future::ready(metrics.render())));
     tokio::spawn(async move {
         let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
@@ -164,10 +152,7 @@ mod tests {
     fn health_fails_while_the_loop_says_why_and_recovers_with_the_next_receive() {
         let health = Health::new(Duration::from_secs(20));
         health.failing(&Failure::transient("docker", "the engine does not answer"));
-        assert_eq!(
-            health.trouble().as_deref(),
-            Some("the engine does not answer")
-        );
+        assert_eq!(health.trouble().as_deref(), Some("the engine does not answer"));
         health.polled();
         assert_eq!(health.trouble(), None);
     }

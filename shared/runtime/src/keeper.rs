@@ -52,12 +52,7 @@ struct Beat {
 
 impl Keeper {
     pub(crate) fn new(queue: Queue, ledger: Ledger, visibility: Duration) -> Arc<Self> {
-        Arc::new(Self {
-            queue,
-            ledger,
-            visibility,
-            held: Mutex::default(),
-        })
+        Arc::new(Self { queue, ledger, visibility, held: Mutex::default() })
     }
 
     /// Takes a message into keeping. `None` when it is held already: then this delivery is a
@@ -130,26 +125,18 @@ impl Keeper {
     /// What must be extended now, and what soon enough to share its calls.
     fn take_due(&self, now: Instant) -> Vec<Beat> {
         let mut held = self.held();
-        held.values()
-            .filter(|h| h.expired(now))
-            .for_each(|h| h.lose("expired"));
+        held.values().filter(|h| h.expired(now)).for_each(|h| h.lose("expired"));
         if !held.values().any(|h| h.due <= now) {
             return Vec::new();
         }
         let soon = now + self.visibility.div_f64(10.0);
-        let due = held
-            .iter_mut()
-            .filter(|(_, h)| h.due <= soon && !h.cancel.is_cancelled());
-        due.filter_map(|(id, h)| h.beat(id, now, self.visibility))
-            .collect()
+        let due = held.iter_mut().filter(|(_, h)| h.due <= soon && !h.cancel.is_cancelled());
+        due.filter_map(|(id, h)| h.beat(id, now, self.visibility)).collect()
     }
 
     async fn extend(&self, batch: Vec<Beat>) {
         let asked = Instant::now();
-        let entries: Vec<_> = batch
-            .iter()
-            .map(|b| (b.handle.clone(), b.visibility))
-            .collect();
+        let entries: Vec<_> = batch.iter().map(|b| (b.handle.clone(), b.visibility)).collect();
         let renewals = join_all(batch.iter().map(|beat| self.renew(beat)));
         let (visible, renewed) = tokio::join!(self.queue.change_visibility(&entries), renewals);
         let mut held = self.held();
@@ -158,10 +145,7 @@ impl Keeper {
                 continue;
             };
             let refused = match &visible {
-                Ok(refused) => refused
-                    .iter()
-                    .find(|r| r.index == index)
-                    .map(|r| r.sender_fault),
+                Ok(refused) => refused.iter().find(|r| r.index == index).map(|r| r.sender_fault),
                 Err(_) => Some(false),
             };
             match (refused, renewed) {
@@ -183,9 +167,7 @@ impl Keeper {
 
     /// A third of the visibility, less up to a fifth of that, so that beats spread out.
     fn pause(&self) -> Duration {
-        self.visibility
-            .div_f64(3.0)
-            .mul_f64(1.0 - 0.2 * rand::rng().random::<f64>())
+        self.visibility.div_f64(3.0).mul_f64(1.0 - 0.2 * rand::rng().random::<f64>())
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<String, Held>> {

@@ -57,9 +57,7 @@ impl Lease {
 
     /// The number of this attempt, from 1; deploys and drains do not count.
     pub fn attempt(&self) -> u32 {
-        self.claim
-            .as_ref()
-            .map_or(self.delivery.receive_count, |claim| claim.attempt)
+        self.claim.as_ref().map_or(self.delivery.receive_count, |claim| claim.attempt)
     }
 
     /// Whether a transient failure now sends the message to the dead-letter queue.
@@ -80,8 +78,7 @@ impl Lease {
     pub async fn complete(&self, effect: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
         let claim = self.held()?;
         let completion = answer(claim, self.ledger.complete(claim, effect).await?)?;
-        self.committed
-            .store(completion == Completion::Committed, Ordering::SeqCst);
+        self.committed.store(completion == Completion::Committed, Ordering::SeqCst);
         Ok(completion)
     }
 

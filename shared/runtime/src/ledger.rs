@@ -71,12 +71,7 @@ pub enum Written {
 impl Ledger {
     /// A ledger in `table` whose claims are made in the name of `owner` for `lease` each.
     pub fn new(client: Client, table: &str, owner: &str, lease: Duration) -> Self {
-        Self {
-            client,
-            table: table.to_owned(),
-            owner: owner.to_owned(),
-            lease,
-        }
+        Self { client, table: table.to_owned(), owner: owner.to_owned(), lease }
     }
 
     /// Claims an effect, if nobody holds it and it has not happened.
@@ -122,15 +117,8 @@ impl Ledger {
     /// Transient, when DynamoDB does not answer.
     pub async fn renew(&self, claim: &Claim) -> Result<bool, Failure> {
         let until = number(now_ms() + self.lease.as_millis() as u64);
-        let call = self
-            .update(&claim.key)
-            .update_expression("SET lease_until = :until");
-        self.fenced(
-            claim,
-            call.expression_attribute_values(":until", until),
-            "renew",
-        )
-        .await
+        let call = self.update(&claim.key).update_expression("SET lease_until = :until");
+        self.fenced(claim, call.expression_attribute_values(":until", until), "renew").await
     }
 
     /// Gives a claim back unharmed: what a stop hands back was no attempt.
@@ -138,16 +126,9 @@ impl Ledger {
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn release(&self, claim: &Claim) -> Result<bool, Failure> {
-        let call = self
-            .update(&claim.key)
-            .update_expression("SET #s = :free ADD attempts :back");
+        let call = self.update(&claim.key).update_expression("SET #s = :free ADD attempts :back");
         let call = call.expression_attribute_values(":back", Attr::N("-1".to_owned()));
-        self.fenced(
-            claim,
-            call.expression_attribute_values(":free", text("free")),
-            "release",
-        )
-        .await
+        self.fenced(claim, call.expression_attribute_values(":free", text("free")), "release").await
     }
 
     /// Gives a claim back after a failed attempt, with its reason.
@@ -156,16 +137,9 @@ impl Ledger {
     /// Transient, when DynamoDB does not answer.
     pub async fn fail(&self, claim: &Claim, reason: &str) -> Result<bool, Failure> {
         let reason = text(&shortened(reason));
-        let call = self
-            .update(&claim.key)
-            .update_expression("SET #s = :free, last_failure = :why");
+        let call = self.update(&claim.key).update_expression("SET #s = :free, last_failure = :why");
         let call = call.expression_attribute_values(":why", reason);
-        self.fenced(
-            claim,
-            call.expression_attribute_values(":free", text("free")),
-            "fail",
-        )
-        .await
+        self.fenced(claim, call.expression_attribute_values(":free", text("free")), "fail").await
     }
 
     /// Gives a claim up for good and forgets its attempts, so that a redrive starts afresh.
@@ -179,12 +153,7 @@ impl Ledger {
             .update_expression("SET #s = :free, last_failure = :why, attempts = :none")
             .expression_attribute_values(":none", number(0))
             .expression_attribute_values(":why", reason);
-        self.fenced(
-            claim,
-            call.expression_attribute_values(":free", text("free")),
-            "bury",
-        )
-        .await
+        self.fenced(claim, call.expression_attribute_values(":free", text("free")), "bury").await
     }
 
     /// Commits `effect` and the completion of its claim in one transaction.
@@ -198,12 +167,7 @@ impl Ledger {
         effect: Vec<TransactWriteItem>,
     ) -> Result<Written, Failure> {
         let done = self.done(claim)?;
-        self.transact(
-            claim,
-            TransactWriteItem::builder().update(done).build(),
-            effect,
-        )
-        .await
+        self.transact(claim, TransactWriteItem::builder().update(done).build(), effect).await
     }
 
     /// Writes `items` under the claim without completing it.
@@ -235,12 +199,7 @@ impl Ledger {
         effect: Vec<TransactWriteItem>,
     ) -> Result<Written, Failure> {
         let items = std::iter::once(fence).chain(effect).collect();
-        let sent = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(items))
-            .send()
-            .await;
+        let sent = self.client.transact_write_items().set_transact_items(Some(items)).send().await;
         match sent {
             Ok(_) => Ok(Written::Committed),
             Err(error) => match cancelled_by(&error) {
@@ -291,10 +250,7 @@ impl Ledger {
     }
 
     fn update(&self, key: &str) -> UpdateItem {
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .key("effect", text(key))
+        self.client.update_item().table_name(&self.table).key("effect", text(key))
     }
 
     fn unavailable<E>(&self, what: &str, key: &str, error: &E) -> Failure
@@ -302,10 +258,7 @@ impl Ledger {
         E: std::error::Error + 'static,
     {
         let table = &self.table;
-        Failure::transient(
-            "ledger",
-            format!("{what} of {key} in table {table}: {}", chain(error)),
-        )
+        Failure::transient("ledger", format!("{what} of {key} in table {table}: {}", chain(error)))
     }
 }
 
@@ -320,12 +273,7 @@ fn claim(key: &str, row: Option<&Row>) -> Claim {
     let field = |name| row.and_then(|row| read_number(row, name)).unwrap_or(1);
     let last_failure = row.and_then(|row| row.get("last_failure")?.as_s().ok().cloned());
     let attempt = u32::try_from(field("attempts")).unwrap_or(u32::MAX);
-    Claim {
-        key: key.to_owned(),
-        generation: field("generation"),
-        attempt,
-        last_failure,
-    }
+    Claim { key: key.to_owned(), generation: field("generation"), attempt, last_failure }
 }
 
 fn occupied(row: &Row, now: u64) -> Claimed {
@@ -369,7 +317,5 @@ fn number(value: u64) -> Attr {
 }
 
 fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

@@ -55,9 +55,7 @@ describe_metrics! {
 /// When a recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
-        .set_buckets(&[
-            0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0,
-        ])?
+        .set_buckets(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0])?
         .install_recorder()?;
     describe();
     Ok(handle)
@@ -70,11 +68,7 @@ pub(crate) fn api_call(operation: &'static str) {
 
 /// Records a disposition and how long its message took.
 pub(crate) fn disposed(job: &'static str, what: &crate::failure::Disposition, took: Duration) {
-    let labels = [
-        ("job", job),
-        ("disposition", what.name()),
-        ("kind", what.kind()),
-    ];
+    let labels = [("job", job), ("disposition", what.name()), ("kind", what.kind())];
     ::metrics::counter!(DISPOSITIONS, &labels).increment(1);
     let labels = [("job", job), ("disposition", what.name())];
     ::metrics::histogram!(PROCESS, &labels).record(took);

@@ -40,10 +40,7 @@ struct Place {
 impl Payloads {
     /// Payloads in `bucket`.
     pub fn new(client: Client, bucket: &str) -> Self {
-        Self {
-            client,
-            bucket: bucket.to_owned(),
-        }
+        Self { client, bucket: bucket.to_owned() }
     }
 
     /// The body to send: itself, or where it was put because it is too large.
@@ -58,9 +55,7 @@ impl Payloads {
         let key = format!("payloads/{sha256}");
         let bytes = body.as_bytes().to_vec();
         store::put(&self.client, &self.bucket, &key, bytes, "application/json").await?;
-        let pointer = Pointer {
-            flotilla_payload: Place { key, sha256 },
-        };
+        let pointer = Pointer { flotilla_payload: Place { key, sha256 } };
         serde_json::to_string(&pointer).map_err(|e| Failure::permanent("payload", e.to_string()))
     }
 
@@ -88,9 +83,7 @@ impl Payloads {
             Missing::Unavailable(failure) => failure,
         })?;
         if hex(&Sha256::digest(&bytes.bytes)) != sha256 {
-            return Err(bad(
-                "is not what the message was sent with (its SHA-256 differs)",
-            ));
+            return Err(bad("is not what the message was sent with (its SHA-256 differs)"));
         }
         String::from_utf8(bytes.bytes).map_err(|_| bad("is not UTF-8"))
     }

@@ -74,26 +74,16 @@ impl Queue {
             .send()
             .await
             .map_err(|e| unavailable("GetQueueAttributes", url, e))?;
-        let policy = attributes
-            .attributes()
-            .and_then(|a| a.get(&QueueAttributeName::RedrivePolicy));
-        let name = policy
-            .and_then(|text| dead_letter_name(text))
-            .ok_or_else(|| {
-                let advice = "give it a RedrivePolicy (deploy/cfn/data.yaml does)";
-                Failure::permanent(
-                    "no_dlq",
-                    format!("queue {url} has no dead-letter queue: {advice}"),
-                )
-            })?;
+        let policy =
+            attributes.attributes().and_then(|a| a.get(&QueueAttributeName::RedrivePolicy));
+        let name = policy.and_then(|text| dead_letter_name(text)).ok_or_else(|| {
+            let advice = "give it a RedrivePolicy (deploy/cfn/data.yaml does)";
+            Failure::permanent("no_dlq", format!("queue {url} has no dead-letter queue: {advice}"))
+        })?;
         let dead = client.get_queue_url().queue_name(&name).send().await;
         let dead = dead.map_err(|e| unavailable("GetQueueUrl", &name, e))?;
         let dead_letter_url = dead.queue_url().unwrap_or_default().to_owned();
-        Ok(Self {
-            client,
-            url: url.to_owned(),
-            dead_letter_url,
-        })
+        Ok(Self { client, url: url.to_owned(), dead_letter_url })
     }
 
     /// The queue's URL.
@@ -116,9 +106,7 @@ impl Queue {
         api_call("ReceiveMessage");
         // The long poll is part of the attempt, so this call's timeout is longer than the others'.
         let limit = wait + crate::aws::ATTEMPT_TIMEOUT;
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(limit)
-            .build();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(limit).build();
         let answer = self
             .client
             .receive_message()
@@ -133,12 +121,7 @@ impl Queue {
             .send()
             .await
             .map_err(|e| unavailable("ReceiveMessage", &self.url, e))?;
-        Ok(answer
-            .messages
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(received)
-            .collect())
+        Ok(answer.messages.unwrap_or_default().into_iter().filter_map(received).collect())
     }
 
     /// Deletes up to ten messages; gives back those that SQS refused.
@@ -148,9 +131,7 @@ impl Queue {
     pub async fn delete(&self, handles: &[String]) -> Result<Vec<Refused>, Failure> {
         api_call("DeleteMessageBatch");
         let entries = handles.iter().enumerate().map(|(index, handle)| {
-            DeleteMessageBatchRequestEntry::builder()
-                .id(index.to_string())
-                .receipt_handle(handle)
+            DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(handle)
         });
         let entries = built(entries.map(|entry| entry.build()))?;
         let call = self.client.delete_message_batch().queue_url(&self.url);
@@ -168,20 +149,14 @@ impl Queue {
         handles: &[(String, Duration)],
     ) -> Result<Vec<Refused>, Failure> {
         api_call("ChangeMessageVisibilityBatch");
-        let entries = handles
-            .iter()
-            .enumerate()
-            .map(|(index, (handle, visibility))| {
-                ChangeMessageVisibilityBatchRequestEntry::builder()
-                    .id(index.to_string())
-                    .receipt_handle(handle)
-                    .visibility_timeout(visibility.min(&MAX_VISIBILITY).as_secs_f64().ceil() as i32)
-            });
+        let entries = handles.iter().enumerate().map(|(index, (handle, visibility))| {
+            ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(handle)
+                .visibility_timeout(visibility.min(&MAX_VISIBILITY).as_secs_f64().ceil() as i32)
+        });
         let entries = built(entries.map(|entry| entry.build()))?;
-        let call = self
-            .client
-            .change_message_visibility_batch()
-            .queue_url(&self.url);
+        let call = self.client.change_message_visibility_batch().queue_url(&self.url);
         let answer = call.set_entries(Some(entries)).send().await;
         let answer =
             answer.map_err(|e| unavailable("ChangeMessageVisibilityBatch", &self.url, e))?;
@@ -194,17 +169,9 @@ impl Queue {
     /// Transient, when SQS does not take it.
     pub async fn send(&self, body: &str, group: Option<&str>) -> Result<(), Failure> {
         api_call("SendMessage");
-        let call = self
-            .client
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(body);
-        let sent = call
-            .set_message_group_id(group.map(str::to_owned))
-            .send()
-            .await;
-        sent.map(drop)
-            .map_err(|e| unavailable("SendMessage", &self.url, e))
+        let call = self.client.send_message().queue_url(&self.url).message_body(body);
+        let sent = call.set_message_group_id(group.map(str::to_owned)).send().await;
+        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
     }
 
     /// Puts a message on the dead-letter queue with `why` in the attribute `flotilla`.
@@ -222,18 +189,11 @@ impl Queue {
             attributes.remove(&name);
         }
         attributes.insert("flotilla".to_owned(), text_attribute(&why.to_string())?);
-        let call = self
-            .client
-            .send_message()
-            .queue_url(&self.dead_letter_url)
-            .message_body(body);
+        let call = self.client.send_message().queue_url(&self.dead_letter_url).message_body(body);
         let group = message.delivery.group.clone();
-        let sent = call
-            .set_message_attributes(Some(attributes))
-            .set_message_group_id(group);
+        let sent = call.set_message_attributes(Some(attributes)).set_message_group_id(group);
         let sent = sent.send().await;
-        sent.map(drop)
-            .map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
+        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
     }
 }
 
@@ -251,10 +211,7 @@ fn dead_letter_name(policy: &str) -> Option<String> {
 }
 
 fn text_attribute(text: &str) -> Result<MessageAttributeValue, Failure> {
-    let built = MessageAttributeValue::builder()
-        .data_type("String")
-        .string_value(text)
-        .build();
+    let built = MessageAttributeValue::builder().data_type("String").string_value(text).build();
     built.map_err(|e| Failure::permanent("request", "a message attribute").caused_by(e))
 }
 
@@ -270,11 +227,7 @@ where
 fn refused(failed: &[aws_sdk_sqs::types::BatchResultErrorEntry]) -> Vec<Refused> {
     let entry = |e: &aws_sdk_sqs::types::BatchResultErrorEntry| {
         let index = e.id().parse().ok()?;
-        Some(Refused {
-            index,
-            code: e.code().to_owned(),
-            sender_fault: e.sender_fault(),
-        })
+        Some(Refused { index, code: e.code().to_owned(), sender_fault: e.sender_fault() })
     };
     failed.iter().filter_map(entry).collect()
 }
@@ -286,9 +239,8 @@ fn received(message: Message) -> Option<Received> {
     let sent = system(System::SentTimestamp).and_then(|ms| ms.parse().ok());
     let delivery = Delivery {
         message_id: message.message_id().unwrap_or_default().to_owned(),
-        sent_at: sent.map_or_else(SystemTime::now, |ms| {
-            SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
-        }),
+        sent_at: sent
+            .map_or_else(SystemTime::now, |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
         receive_count: system(System::ApproximateReceiveCount)
             .and_then(|n| n.parse().ok())
             .unwrap_or(1),

@@ -28,21 +28,14 @@ impl RetryPolicy {
 
     /// A policy that doubles its ceiling from `first` to `max`.
     pub const fn new(first: Duration, max: Duration) -> Self {
-        Self {
-            first,
-            max,
-            factor: 2.0,
-        }
+        Self { first, max, factor: 2.0 }
     }
 
     /// The upper bound of the delay after failed attempt number `attempt` (from 1).
     pub fn ceiling(&self, attempt: u32) -> Duration {
         let mut series = self.series();
         let steps = attempt.clamp(1, 64);
-        (0..steps)
-            .filter_map(|_| series.next_backoff())
-            .last()
-            .unwrap_or(self.max)
+        (0..steps).filter_map(|_| series.next_backoff()).last().unwrap_or(self.max)
     }
 
     /// A delay drawn uniformly from zero to the ceiling of `attempt`.
@@ -86,13 +79,7 @@ mod tests {
     #[test]
     fn delays_are_spread_over_the_whole_range() {
         let policy = RetryPolicy::new(Duration::from_secs(10), Duration::from_secs(10));
-        let mean = (0..2000)
-            .map(|_| policy.delay(1).as_secs_f64())
-            .sum::<f64>()
-            / 2000.0;
-        assert!(
-            (4.5..5.5).contains(&mean),
-            "the mean of U(0, 10) is 5, this is {mean}"
-        );
+        let mean = (0..2000).map(|_| policy.delay(1).as_secs_f64()).sum::<f64>() / 2000.0;
+        assert!((4.5..5.5).contains(&mean), "the mean of U(0, 10) is 5, this is {mean}");
     }
 }

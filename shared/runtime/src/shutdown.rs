@@ -9,20 +9,14 @@ use tokio_util::sync::CancellationToken;
 /// When the signal handlers cannot be installed.
 pub fn on_signals() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = token.clone();
     tokio::spawn(async move {
         let name = tokio::select! {
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
         };
-        tracing::info!(
-            signal = name,
-            "draining: no more receives, running jobs may finish"
-        );
+        tracing::info!(signal = name, "draining: no more receives, running jobs may finish");
         stop.cancel();
     });
     Ok(token)

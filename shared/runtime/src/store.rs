@@ -58,11 +58,7 @@ pub async fn fetch(
         }
         None => Missing::TooLarge(limit + 1),
     })?;
-    Ok(Object {
-        bytes,
-        version,
-        modified,
-    })
+    Ok(Object { bytes, version, modified })
 }
 
 async fn read(mut body: ByteStream, limit: u64) -> Result<Vec<u8>, Option<String>> {
@@ -78,17 +74,11 @@ async fn read(mut body: ByteStream, limit: u64) -> Result<Vec<u8>, Option<String
 
 fn version_of(answer: &GetObjectOutput) -> String {
     let version = answer.version_id().filter(|v| *v != "null");
-    version
-        .or(answer.e_tag())
-        .unwrap_or_default()
-        .trim_matches('"')
-        .to_owned()
+    version.or(answer.e_tag()).unwrap_or_default().trim_matches('"').to_owned()
 }
 
 fn modified(answer: &GetObjectOutput) -> SystemTime {
-    let time = answer
-        .last_modified()
-        .and_then(|t| SystemTime::try_from(*t).ok());
+    let time = answer.last_modified().and_then(|t| SystemTime::try_from(*t).ok());
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
@@ -118,11 +108,7 @@ pub async fn put(
     bytes: Vec<u8>,
     content_type: &str,
 ) -> Result<(), Failure> {
-    let call = client
-        .put_object()
-        .bucket(bucket)
-        .key(key)
-        .content_type(content_type);
+    let call = client.put_object().bucket(bucket).key(key).content_type(content_type);
     let sent = call.body(ByteStream::from(bytes)).send().await;
     let failed = |e| Failure::transient("s3", format!("PutObject {bucket}/{key}: {}", chain(&e)));
     sent.map(drop).map_err(failed)

@@ -14,9 +14,5 @@ pub fn init() {
         Ok("json") => false,
         _ => std::io::stderr().is_terminal(),
     };
-    if text {
-        logs.init()
-    } else {
-        logs.json().init()
-    }
+    if text { logs.init() } else { logs.json().init() }
 }

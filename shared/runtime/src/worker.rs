@@ -123,11 +123,7 @@ impl<J: Job> Worker<J> {
         let (acks, flushed) = Acks::start(self.queue.clone());
         let end = CancellationToken::new();
         let keeping = tokio::spawn(self.keeper.clone().run(end.clone()));
-        tracing::info!(
-            worker = self.config.worker_id,
-            queue = self.queue.url(),
-            "consuming"
-        );
+        tracing::info!(worker = self.config.worker_id, queue = self.queue.url(), "consuming");
         self.receive_until(&shutdown, &acks).await;
         self.drain(acks, flushed).await;
         end.cancel();
@@ -178,8 +174,7 @@ impl<J: Job> Worker<J> {
                 acks.visible_after(message.receipt_handle, Duration::ZERO);
                 continue;
             }
-            self.tasks
-                .spawn(self.clone().handle(message, permit, acks.clone()));
+            self.tasks.spawn(self.clone().handle(message, permit, acks.clone()));
         }
         Ok(())
     }
@@ -193,11 +188,7 @@ impl<J: Job> Worker<J> {
         };
         self.health.busy(false);
         let more = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok());
-        Some(
-            std::iter::once(first?)
-                .chain(more.take(BATCH - 1))
-                .collect(),
-        )
+        Some(std::iter::once(first?).chain(more.take(BATCH - 1)).collect())
     }
 
     async fn handle(self: Arc<Self>, message: Received, _slot: OwnedSemaphorePermit, acks: Acks) {
@@ -221,10 +212,7 @@ impl<J: Job> Worker<J> {
         self.tasks.close();
         let grace = tokio::time::timeout(self.config.grace, self.tasks.wait()).await;
         if grace.is_err() {
-            tracing::info!(
-                jobs = self.tasks.len(),
-                "the grace is over: handing jobs back"
-            );
+            tracing::info!(jobs = self.tasks.len(), "the grace is over: handing jobs back");
             self.hand_back.cancel();
             self.tasks.wait().await;
         }
@@ -290,11 +278,7 @@ impl<J: Job> Worker<J> {
             Err(failure) => {
                 let delay = RetryPolicy::JOB.delay(message.delivery.receive_count);
                 tracing::error!(%failure, "the dead-letter queue does not take the message");
-                Disposition::Retry {
-                    delay,
-                    kind: "dead_letter",
-                    reason: failure.to_string(),
-                }
+                Disposition::Retry { delay, kind: "dead_letter", reason: failure.to_string() }
             }
         }
     }

@@ -33,9 +33,7 @@ fn sandbox(settings: &mut Reader, worker: &WorkerConfig) -> SandboxConfig {
     let memory_mib = settings.ranged("FLOTILLA_CELL_MEMORY_MIB", 256, 16..=65_536_u64);
     let warm = settings.ranged("FLOTILLA_WARM_CELLS", 1, 0..=1024);
     SandboxConfig {
-        image: settings
-            .optional("FLOTILLA_SANDBOX_IMAGE")
-            .unwrap_or(default.image),
+        image: settings.optional("FLOTILLA_SANDBOX_IMAGE").unwrap_or(default.image),
         isolation: settings.parsed("FLOTILLA_ISOLATION", Isolation::Namespaces),
         worker_id: worker.worker_id.clone(),
         warm,

@@ -48,11 +48,7 @@ pub async fn grade(
 ) -> Result<Vec<TestResult>, Stopped> {
     let mut cell = sandbox.cell(&submission.problem.admin).await?;
     let name = format!("{}.py", submission.subid);
-    cell.load(&[File {
-        name: name.clone(),
-        bytes: program.bytes.clone(),
-    }])
-    .await?;
+    cell.load(&[File { name: name.clone(), bytes: program.bytes.clone() }]).await?;
     let mut results = Vec::with_capacity(tests.cases.len());
     for (index, case) in tests.cases.iter().enumerate() {
         let report = cell.run(&run_of(&name, case, tests.limits)).await?;
@@ -65,9 +61,7 @@ pub async fn grade(
 }
 
 fn run_of(name: &str, case: &Case, limits: Limits) -> Run {
-    let command = ["/usr/bin/python3", name]
-        .into_iter()
-        .chain(case.arguments());
+    let command = ["/usr/bin/python3", name].into_iter().chain(case.arguments());
     Run {
         argv: command.map(str::to_owned).collect(),
         stdin: Vec::new(),

@@ -57,10 +57,7 @@ pub struct ToGrade {
 impl Cells {
     async fn get(&self) -> Result<&Sandbox, Failure> {
         let connect = || Sandbox::connect(self.config.clone());
-        self.sandbox
-            .get_or_try_init(connect)
-            .await
-            .map_err(sandbox_failure)
+        self.sandbox.get_or_try_init(connect).await.map_err(sandbox_failure)
     }
 
     /// Removes every cell.
@@ -81,10 +78,7 @@ impl Grading {
             bucket: config.bucket,
             table: config.table,
         };
-        let cells = Cells {
-            config: config.sandbox,
-            sandbox: Arc::default(),
-        };
+        let cells = Cells { config: config.sandbox, sandbox: Arc::default() };
         Self { shelf, cells }
     }
 
@@ -103,11 +97,7 @@ impl Grading {
         let handed_in = self.shelf.pick_up(submission, version.as_deref()).await?;
         let tests = self.shelf.tests(&handed_in.submission.problem).await?;
         let effect = effect_key(&handed_in, &tests);
-        let work = ToGrade {
-            handed_in,
-            tests,
-            effect: effect.clone(),
-        };
+        let work = ToGrade { handed_in, tests, effect: effect.clone() };
         Ok((Effect::Once(effect), Work::Submission(Box::new(work))))
     }
 
@@ -124,8 +114,7 @@ impl Grading {
         match outcome {
             Ok(tests) => self.publish(work, lease, graded(work, tests, None)).await,
             Err(Stopped::Unrunnable(why)) => {
-                self.publish(work, lease, graded(work, Vec::new(), Some(why)))
-                    .await
+                self.publish(work, lease, graded(work, Vec::new(), Some(why))).await
             }
             Err(Stopped::Ours(failure)) if lease.is_last_attempt() => {
                 self.give_up(work, lease, failure).await
@@ -135,16 +124,11 @@ impl Grading {
     }
 
     async fn publish(&self, work: &ToGrade, lease: &Lease, graded: Graded) -> Result<(), Failure> {
-        let graded = Graded {
-            image: self.image(),
-            ..graded
-        };
+        let graded = Graded { image: self.image(), ..graded };
         let handed_in = &work.handed_in;
         let place = RunPlace::new(&handed_in.submission, &work.effect, lease.generation());
         self.shelf.store_run(&place, &graded).await?;
-        let row = self
-            .shelf
-            .row(handed_in, &graded, &place, lease.generation())?;
+        let row = self.shelf.row(handed_in, &graded, &place, lease.generation())?;
         match lease.complete(vec![row]).await? {
             Completion::Committed => self.announce(work, &graded),
             Completion::Refused => {
@@ -165,9 +149,7 @@ impl Grading {
         let handed_in = &work.handed_in;
         let place = RunPlace::new(&handed_in.submission, &work.effect, lease.generation());
         self.shelf.store_run(&place, &graded).await?;
-        let row = self
-            .shelf
-            .row(handed_in, &graded, &place, lease.generation())?;
+        let row = self.shelf.row(handed_in, &graded, &place, lease.generation())?;
         lease.record(vec![row]).await?;
         self.shelf.project(&handed_in.submission).await?;
         Err(Failure::permanent(why.kind(), reason))
@@ -183,10 +165,7 @@ impl Grading {
     }
 
     fn image(&self) -> Option<String> {
-        self.cells
-            .sandbox
-            .get()
-            .map(|sandbox| sandbox.image_id().to_owned())
+        self.cells.sandbox.get().map(|sandbox| sandbox.image_id().to_owned())
     }
 }
 
@@ -196,12 +175,7 @@ impl Job for Grading {
     type Work = Work;
 
     async fn ready(&self) -> Result<(), Failure> {
-        self.cells
-            .get()
-            .await?
-            .check()
-            .await
-            .map_err(sandbox_failure)
+        self.cells.get().await?.check().await.map_err(sandbox_failure)
     }
 
     async fn prepare(
@@ -242,34 +216,15 @@ impl Job for Grading {
 /// Names the effect: this submission, these versions of its files, these tests.
 fn effect_key(handed_in: &HandedIn, tests: &Result<Tests, String>) -> String {
     let submission = &handed_in.submission;
-    let program = handed_in
-        .program
-        .as_ref()
-        .map_or("absent", |program| &program.version);
-    let tests = tests
-        .as_ref()
-        .map_or_else(String::as_str, |tests| &tests.hash);
-    let parts = [
-        &submission.to_string(),
-        handed_in.json_version.as_str(),
-        program,
-        tests,
-    ];
-    format!(
-        "{}/{}",
-        submission.subid,
-        hex(&Sha256::digest(parts.join("\n")))
-    )
+    let program = handed_in.program.as_ref().map_or("absent", |program| &program.version);
+    let tests = tests.as_ref().map_or_else(String::as_str, |tests| &tests.hash);
+    let parts = [&submission.to_string(), handed_in.json_version.as_str(), program, tests];
+    format!("{}/{}", submission.subid, hex(&Sha256::digest(parts.join("\n"))))
 }
 
 /// The result of these tests, or of none for this reason.
 fn graded(work: &ToGrade, tests: Vec<TestResult>, reason: Option<String>) -> Graded {
-    let HandedIn {
-        submission,
-        json_version,
-        program,
-        ..
-    } = &work.handed_in;
+    let HandedIn { submission, json_version, program, .. } = &work.handed_in;
     let verdict = match reason {
         Some(_) => Verdict::Ie,
         None => Verdict::combined(tests.iter().map(|test| test.verdict)),
@@ -295,30 +250,14 @@ fn graded(work: &ToGrade, tests: Vec<TestResult>, reason: Option<String>) -> Gra
 fn identity(work: &ToGrade) -> Identity {
     let submission = &work.handed_in.submission;
     let Some(claims) = &work.handed_in.claims else {
-        return Identity {
-            id_matches: false,
-            names_match: false,
-            tokens_known: None,
-        };
+        return Identity { id_matches: false, names_match: false, tokens_known: None };
     };
     let problem = &submission.problem;
     let named = (&claims.subid, &claims.admin, &claims.event, &claims.problem);
-    let lies = (
-        &submission.subid,
-        &problem.admin,
-        &problem.event,
-        &problem.problem,
-    );
-    let emails = work
-        .tests
-        .as_ref()
-        .ok()
-        .and_then(|tests| tests.emails.as_ref());
+    let lies = (&submission.subid, &problem.admin, &problem.event, &problem.problem);
+    let emails = work.tests.as_ref().ok().and_then(|tests| tests.emails.as_ref());
     let tokens_known = emails.map(|emails| {
-        let known: Vec<_> = emails
-            .iter()
-            .map(|email| problem.student_token(email))
-            .collect();
+        let known: Vec<_> = emails.iter().map(|email| problem.student_token(email)).collect();
         claims.tokens.iter().all(|token| known.contains(token))
     });
     Identity {

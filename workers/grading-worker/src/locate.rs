@@ -98,10 +98,9 @@ impl Shelf {
                 Ok(Located::At(submission, version))
             }
             GradingMessage::Id(subid) => self.search(subid).await,
-            GradingMessage::Several(_) | GradingMessage::Nothing => Err(Failure::permanent(
-                "no_submission",
-                "the message names no submission",
-            )),
+            GradingMessage::Several(_) | GradingMessage::Nothing => {
+                Err(Failure::permanent("no_submission", "the message names no submission"))
+            }
         }
     }
 
@@ -141,11 +140,7 @@ impl Shelf {
     }
 
     async fn listed_places(&self, subid: &str) -> Result<Vec<Submission>, Failure> {
-        let call = self
-            .s3
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix("submissions/");
+        let call = self.s3.list_objects_v2().bucket(&self.bucket).prefix("submissions/");
         let mut pages = call.into_paginator().send();
         let (mut found, name) = (Vec::new(), format!("/{subid}/{subid}.json"));
         while let Some(page) = pages.next().await {
@@ -175,11 +170,7 @@ impl Shelf {
         let json = jsons[index];
         let claims = self.claims(&submission, json).await?;
         let programs = of_key(&listed, &submission.file("py"));
-        let belongs = if index == 0 {
-            programs.first()
-        } else {
-            before(&programs, json)
-        };
+        let belongs = if index == 0 { programs.first() } else { before(&programs, json) };
         let at = stored_at(json);
         let program = match belongs {
             Some(program) => self.program(&submission, program).await?,
@@ -199,11 +190,7 @@ impl Shelf {
     async fn versions(&self, folder: &str) -> Result<Vec<ObjectVersion>, Failure> {
         let (mut all, mut key, mut version) = (Vec::new(), None, None);
         loop {
-            let call = self
-                .s3
-                .list_object_versions()
-                .bucket(&self.bucket)
-                .prefix(folder);
+            let call = self.s3.list_object_versions().bucket(&self.bucket).prefix(folder);
             let call = call.set_key_marker(key).set_version_id_marker(version);
             let page = call.send().await;
             let page = page.map_err(|e| self.unavailable("ListObjectVersions", folder, e))?;
@@ -247,17 +234,13 @@ impl Shelf {
         let key = at.file("py");
         let version = version_of(program);
         match store::fetch(&self.s3, &self.bucket, &key, Some(version), FILE_LIMIT).await {
-            Ok(object) => Ok(Ok(Program {
-                version: version.to_owned(),
-                bytes: object.bytes,
-            })),
-            Err(Missing::TooLarge(size)) => Ok(Err(format!(
-                "the program {key} has {size} bytes; at most 1 MiB is graded"
-            ))),
-            Err(Missing::Absent) => Err(Failure::transient(
-                "s3",
-                format!("{key} vanished while it was read"),
-            )),
+            Ok(object) => Ok(Ok(Program { version: version.to_owned(), bytes: object.bytes })),
+            Err(Missing::TooLarge(size)) => {
+                Ok(Err(format!("the program {key} has {size} bytes; at most 1 MiB is graded")))
+            }
+            Err(Missing::Absent) => {
+                Err(Failure::transient("s3", format!("{key} vanished while it was read")))
+            }
             Err(Missing::Unavailable(failure)) => Err(failure),
         }
     }
@@ -266,10 +249,7 @@ impl Shelf {
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        Failure::transient(
-            "s3",
-            format!("{call} {}/{prefix}: {}", self.bucket, chain(&error)),
-        )
+        Failure::transient("s3", format!("{call} {}/{prefix}: {}", self.bucket, chain(&error)))
     }
 }
 
@@ -293,23 +273,16 @@ fn before<'a>(
     programs: &'a [&'a ObjectVersion],
     json: &ObjectVersion,
 ) -> Option<&'a &'a ObjectVersion> {
-    programs
-        .iter()
-        .find(|program| stored_at(program) <= stored_at(json))
-        .or(programs.last())
+    programs.iter().find(|program| stored_at(program) <= stored_at(json)).or(programs.last())
 }
 
 fn version_of(version: &ObjectVersion) -> &str {
-    let id = version
-        .version_id()
-        .filter(|v| !v.is_empty() && *v != "null");
+    let id = version.version_id().filter(|v| !v.is_empty() && *v != "null");
     id.or(version.e_tag()).unwrap_or_default().trim_matches('"')
 }
 
 fn stored_at(version: &ObjectVersion) -> SystemTime {
-    let time = version
-        .last_modified()
-        .and_then(|t| SystemTime::try_from(*t).ok());
+    let time = version.last_modified().and_then(|t| SystemTime::try_from(*t).ok());
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
@@ -332,15 +305,8 @@ fn missing_program(submission: &Submission, since: SystemTime) -> Result<String,
     match PROGRAM_WAIT.checked_sub(waited) {
         Some(left) if !left.is_zero() => {
             let delay = left.min(Duration::from_secs(5));
-            Err(Failure::retry_after(
-                "program_missing",
-                format!("{what} yet"),
-                delay,
-            ))
+            Err(Failure::retry_after("program_missing", format!("{what} yet"), delay))
         }
-        _ => Ok(format!(
-            "{what}, {} s after its json",
-            PROGRAM_WAIT.as_secs()
-        )),
+        _ => Ok(format!("{what}, {} s after its json", PROGRAM_WAIT.as_secs())),
     }
 }

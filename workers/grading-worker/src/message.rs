@@ -35,14 +35,8 @@ impl TryFrom<Value> for GradingMessage {
             return Ok(Self::Nothing);
         }
         let shapes = "{\"subdata\": …} or an S3 event notification";
-        let records = message
-            .get("Records")
-            .ok_or(format!("it is neither {shapes}"))?;
-        match records
-            .as_array()
-            .ok_or("Records is not a list")?
-            .as_slice()
-        {
+        let records = message.get("Records").ok_or(format!("it is neither {shapes}"))?;
+        match records.as_array().ok_or("Records is not a list")?.as_slice() {
             [] => Err("Records is empty".to_owned()),
             [record] => from_record(record),
             records => Ok(Self::Several(records.to_vec())),
@@ -52,10 +46,7 @@ impl TryFrom<Value> for GradingMessage {
 
 fn from_subdata(subdata: &str) -> Result<GradingMessage, String> {
     if subdata.contains('/') {
-        return Ok(GradingMessage::Key {
-            key: subdata.to_owned(),
-            version: None,
-        });
+        return Ok(GradingMessage::Key { key: subdata.to_owned(), version: None });
     }
     let subid = subdata.strip_suffix(".json");
     let subid = subid.ok_or(format!("subdata {subdata:?} does not end with .json"))?;
@@ -72,19 +63,14 @@ fn from_record(record: &Value) -> Result<GradingMessage, String> {
     }
     let key = text("/s3/object/key").ok_or("Records[0].s3.object.key is not a string")?;
     let version = text("/s3/object/versionId").filter(|v| !v.is_empty() && *v != "null");
-    Ok(GradingMessage::Key {
-        key: decoded(key)?,
-        version: version.map(str::to_owned),
-    })
+    Ok(GradingMessage::Key { key: decoded(key)?, version: version.map(str::to_owned) })
 }
 
 /// Keys in S3 events are encoded as in a form: `+` is a space.
 fn decoded(key: &str) -> Result<String, String> {
     let spaced = key.replace('+', " ");
     let bytes = percent_decode_str(&spaced).decode_utf8();
-    bytes
-        .map(|key| key.into_owned())
-        .map_err(|_| format!("the key {key:?} is not UTF-8"))
+    bytes.map(|key| key.into_owned()).map_err(|_| format!("the key {key:?} is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -97,28 +83,13 @@ mod tests {
 
     #[test]
     fn the_three_shapes_are_told_apart() {
-        assert_eq!(
-            parse(r#"{"subdata":"abc.json","x":1}"#),
-            Ok(GradingMessage::Id("abc".into()))
-        );
+        assert_eq!(parse(r#"{"subdata":"abc.json","x":1}"#), Ok(GradingMessage::Id("abc".into())));
         let key = "submissions/a/e/p/s/s.json".to_owned();
         let full = parse(r#"{"subdata":"submissions/a/e/p/s/s.json"}"#);
-        assert_eq!(
-            full,
-            Ok(GradingMessage::Key {
-                key: key.clone(),
-                version: None
-            })
-        );
+        assert_eq!(full, Ok(GradingMessage::Key { key: key.clone(), version: None }));
         let event = r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},
             "object":{"key":"submissions/a/e/p/s/s.json","versionId":"v1"}}}]}"#;
-        assert_eq!(
-            parse(event),
-            Ok(GradingMessage::Key {
-                key,
-                version: Some("v1".into())
-            })
-        );
+        assert_eq!(parse(event), Ok(GradingMessage::Key { key, version: Some("v1".into()) }));
     }
 
     #[test]

@@ -39,11 +39,7 @@ impl Problem {
             check_part(what, name)?;
         }
         let [admin, event, problem] = [admin, event, problem].map(str::to_owned);
-        Ok(Self {
-            admin,
-            event,
-            problem,
-        })
+        Ok(Self { admin, event, problem })
     }
 
     /// The key of one of the problem's files, such as `test.in`.
@@ -78,10 +74,7 @@ impl Submission {
     /// Says why this cannot be an id.
     pub fn new(problem: Problem, subid: &str) -> Result<Self, String> {
         check_subid(subid)?;
-        Ok(Self {
-            problem,
-            subid: subid.to_owned(),
-        })
+        Ok(Self { problem, subid: subid.to_owned() })
     }
 
     /// The submission that an object key names:
@@ -94,9 +87,7 @@ impl Submission {
         let refuse = |why: &str| format!("the key {key:?} {why} (its form is {form})");
         let parts: Vec<_> = key.strip_prefix('/').unwrap_or(key).split('/').collect();
         let ["submissions", admin, event, problem, subid, file] = parts[..] else {
-            return Err(refuse(
-                "does not have six parts that begin with submissions",
-            ));
+            return Err(refuse("does not have six parts that begin with submissions"));
         };
         if file.strip_suffix(".json") != Some(subid) {
             return Err(refuse("does not end with its folder's name and .json"));
@@ -157,11 +148,7 @@ pub fn check_subid(subid: &str) -> Result<(), String> {
         && !subid.starts_with('.')
         && !subid.contains("..");
     let rule = "1 to 90 letters, digits, '.', '_' and '-', not starting with '.'";
-    if good {
-        Ok(())
-    } else {
-        Err(format!("the submission id {subid:?} is not {rule}"))
-    }
+    if good { Ok(()) } else { Err(format!("the submission id {subid:?} is not {rule}")) }
 }
 
 fn md5_hex(text: &str) -> String {
@@ -177,10 +164,7 @@ mod tests {
     #[test]
     fn a_students_token_follows_the_rule() {
         let problem = Problem::new("m.soltys", "aws_labs", "any").unwrap();
-        assert_eq!(
-            problem.student_token("ada@example.org"),
-            "0dae9df7397750283b1f0cf8fc6f1153"
-        );
+        assert_eq!(problem.student_token("ada@example.org"), "0dae9df7397750283b1f0cf8fc6f1153");
     }
 
     #[test]
@@ -193,10 +177,7 @@ mod tests {
         ]
         .map(str::to_owned);
         for _ in 0..3 {
-            assert_eq!(
-                problem.submission_id(&tokens),
-                "cddf880b3f4f40e39881fb6750c56c7b"
-            );
+            assert_eq!(problem.submission_id(&tokens), "cddf880b3f4f40e39881fb6750c56c7b");
             tokens.rotate_left(1);
         }
     }

@@ -61,11 +61,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Two seconds of CPU, six on the clock, one MiB of output.
     fn default() -> Self {
-        Self {
-            cpu: Duration::from_secs(2),
-            wall: Duration::from_secs(6),
-            output: 1 << 20,
-        }
+        Self { cpu: Duration::from_secs(2), wall: Duration::from_secs(6), output: 1 << 20 }
     }
 }
 
@@ -86,9 +82,7 @@ impl Limits {
         let cpu = ms(given.cpu_ms, self.cpu);
         // Who raises the CPU limit alone wants it to be reachable.
         let wall = ms(given.wall_ms, self.wall.max(cpu.saturating_mul(3)));
-        let output = given
-            .output_bytes
-            .map_or(self.output, |bytes| bytes.clamp(1, 16 << 20));
+        let output = given.output_bytes.map_or(self.output, |bytes| bytes.clamp(1, 16 << 20));
         Self { cpu, wall, output }
     }
 }
@@ -137,9 +131,9 @@ impl File {
     fn required(self) -> Result<String, String> {
         match self {
             Self::Text(_, text) => Ok(text),
-            Self::Absent(key) => Err(format!(
-                "the problem has no tests: {key} is not in the bucket"
-            )),
+            Self::Absent(key) => {
+                Err(format!("the problem has no tests: {key} is not in the bucket"))
+            }
             Self::Bad(why) => Err(why),
         }
     }
@@ -175,9 +169,7 @@ fn cases(problem: &Problem, inputs: &str, outputs: &str) -> Result<Vec<Case>, St
     let (ins, outs) = (inputs.len(), outputs.len());
     if ins != outs {
         let what = "test.in and test.out have a case a line";
-        return Err(format!(
-            "problem {problem}: {what}, but {ins} and {outs} lines"
-        ));
+        return Err(format!("problem {problem}: {what}, but {ins} and {outs} lines"));
     }
     if inputs.is_empty() {
         return Err(format!("problem {problem}: test.in and test.out are empty"));
@@ -192,9 +184,7 @@ fn cases(problem: &Problem, inputs: &str, outputs: &str) -> Result<Vec<Case>, St
 /// The parameters of an event, in either of its shapes:
 /// `{"event": {…, "Parameters": {…}}}`, or flat.
 fn parameters_of(event: &Value) -> &Value {
-    let nested = event
-        .pointer("/event/Parameters")
-        .or(event.get("Parameters"));
+    let nested = event.pointer("/event/Parameters").or(event.get("Parameters"));
     nested.unwrap_or(event)
 }
 
@@ -209,15 +199,8 @@ fn given_limits(file: &str, parameters: &Value) -> Result<GivenLimits, String> {
 }
 
 fn emails(event: &Value) -> Option<Vec<String>> {
-    let list = event
-        .pointer("/event/emails")
-        .or(event.get("emails"))?
-        .as_array()?;
-    Some(
-        list.iter()
-            .filter_map(|email| email.as_str().map(str::to_owned))
-            .collect(),
-    )
+    let list = event.pointer("/event/emails").or(event.get("emails"))?.as_array()?;
+    Some(list.iter().filter_map(|email| email.as_str().map(str::to_owned)).collect())
 }
 
 fn hash_of(parts: &[&str]) -> String {
@@ -260,37 +243,19 @@ mod tests {
 
     #[test]
     fn tests_that_do_not_pair_up_are_refused_with_the_reason() {
-        assert!(
-            read([Some("1\n2\n"), Some("1\n"), None, None])
-                .unwrap_err()
-                .contains("2 and 1")
-        );
-        assert!(
-            read([None, Some("1"), None, None])
-                .unwrap_err()
-                .contains("test.in")
-        );
-        assert!(
-            read([Some(""), Some(""), None, None])
-                .unwrap_err()
-                .contains("empty")
-        );
+        assert!(read([Some("1\n2\n"), Some("1\n"), None, None]).unwrap_err().contains("2 and 1"));
+        assert!(read([None, Some("1"), None, None]).unwrap_err().contains("test.in"));
+        assert!(read([Some(""), Some(""), None, None]).unwrap_err().contains("empty"));
     }
 
     #[test]
     fn a_problems_limits_override_its_events() {
         let event = r#"{"event":{"Parameters":{"limits":{"cpu_ms":500,"output_bytes":10}}}}"#;
         let own = r#"{"limits":{"cpu_ms":1500}}"#;
-        let limits = read([Some("1"), Some("1"), Some(event), Some(own)])
-            .unwrap()
-            .limits;
+        let limits = read([Some("1"), Some("1"), Some(event), Some(own)]).unwrap().limits;
         assert_eq!((limits.cpu.as_millis(), limits.output), (1500, 10));
         let bad = r#"{"limits":{"cpu_ms":"fast"}}"#;
-        assert!(
-            read([Some("1"), Some("1"), None, Some(bad)])
-                .unwrap_err()
-                .contains("limits")
-        );
+        assert!(read([Some("1"), Some("1"), None, Some(bad)]).unwrap_err().contains("limits"));
     }
 
     #[test]

@@ -18,12 +18,8 @@ use crate::{
 };
 
 /// What need not be escaped in a copy source: the path stays readable.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const IN_PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Where the bytes of one run lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +37,7 @@ impl RunPlace {
         let effect: String = effect_key.chars().rev().take(12).collect();
         let folder = format!("{}runs/{effect}-{generation}/", submission.output());
         let output = format!("{folder}{}.out", submission.subid);
-        Self {
-            results: format!("{folder}results.json"),
-            output,
-        }
+        Self { results: format!("{folder}results.json"), output }
     }
 }
 
@@ -56,20 +49,8 @@ impl Shelf {
     pub async fn store_run(&self, place: &RunPlace, graded: &Graded) -> Result<(), Failure> {
         let (json, csv) = (graded.json()?, graded.csv()?);
         tokio::try_join!(
-            store::put(
-                &self.s3,
-                &self.bucket,
-                &place.results,
-                json,
-                "application/json"
-            ),
-            store::put(
-                &self.s3,
-                &self.bucket,
-                &place.output,
-                csv,
-                "text/csv; charset=utf-8"
-            ),
+            store::put(&self.s3, &self.bucket, &place.results, json, "application/json"),
+            store::put(&self.s3, &self.bucket, &place.output, csv, "text/csv; charset=utf-8"),
         )?;
         Ok(())
     }
@@ -143,8 +124,7 @@ impl Shelf {
                 let fixed = submission.output();
                 let output = format!("{fixed}{}.out", submission.subid);
                 self.copy(&run.output, &output).await?;
-                self.copy(&run.results, &format!("{fixed}results.json"))
-                    .await?;
+                self.copy(&run.results, &format!("{fixed}results.json")).await?;
             }
             projected = current;
         }
@@ -152,11 +132,7 @@ impl Shelf {
 
     /// The run that the row points to.
     async fn current(&self, submission: &Submission) -> Result<Option<RunPlace>, Failure> {
-        let call = self
-            .dynamo
-            .get_item()
-            .table_name(&self.table)
-            .consistent_read(true);
+        let call = self.dynamo.get_item().table_name(&self.table).consistent_read(true);
         let row = call.key("subid", text(&submission.subid)).send().await;
         let row = row.map_err(|e| {
             Failure::transient("dynamodb", format!("GetItem {}: {}", self.table, chain(&e)))
@@ -170,12 +146,7 @@ impl Shelf {
 
     async fn copy(&self, from: &str, to: &str) -> Result<(), Failure> {
         let source = format!("{}/{}", self.bucket, utf8_percent_encode(from, IN_PATH));
-        let call = self
-            .s3
-            .copy_object()
-            .bucket(&self.bucket)
-            .key(to)
-            .copy_source(source);
+        let call = self.s3.copy_object().bucket(&self.bucket).key(to).copy_source(source);
         let failed =
             |e| Failure::transient("s3", format!("CopyObject {from} to {to}: {}", chain(&e)));
         call.send().await.map(drop).map_err(failed)
@@ -188,13 +159,8 @@ fn item(
     place: &RunPlace,
     generation: u64,
 ) -> HashMap<String, Attr> {
-    let optional = [
-        ("py_version", &graded.py_version),
-        ("reason", &graded.reason),
-    ];
-    let optional = optional
-        .into_iter()
-        .filter_map(|(name, v)| Some((name, text(v.as_ref()?))));
+    let optional = [("py_version", &graded.py_version), ("reason", &graded.reason)];
+    let optional = optional.into_iter().filter_map(|(name, v)| Some((name, text(v.as_ref()?))));
     [
         ("subid", text(&graded.subid)),
         ("admin", text(&graded.admin)),
@@ -219,9 +185,7 @@ fn item(
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 fn text(value: &str) -> Attr {

@@ -136,9 +136,8 @@ impl Graded {
     /// # Errors
     /// As [`json`](Self::json).
     pub fn csv(&self) -> Result<Vec<u8>, Failure> {
-        let mut csv = csv::WriterBuilder::new()
-            .terminator(csv::Terminator::CRLF)
-            .from_writer(vec![]);
+        let mut csv =
+            csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(vec![]);
         let header = ["input", "expected output", "actual output", "pass/fail"];
         let mut written = csv.write_record(header);
         for test in &self.tests {
@@ -168,11 +167,7 @@ mod tests {
             reason: None,
             passed: tests.iter().filter(|t| t.pass).count(),
             total: tests.len(),
-            identity: Identity {
-                id_matches: true,
-                names_match: true,
-                tokens_known: None,
-            },
+            identity: Identity { id_matches: true, names_match: true, tokens_known: None },
             json_version: "v1".into(),
             py_version: Some("v2".into()),
             tests_hash: Some("00".into()),

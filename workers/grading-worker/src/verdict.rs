@@ -62,10 +62,7 @@ impl Verdict {
 
     fn of_output(stdout: &[u8], expected: &str) -> Self {
         let actual = stdout.trim_ascii_end();
-        match (
-            actual == expected.trim_ascii_end().as_bytes(),
-            actual.is_empty(),
-        ) {
+        match (actual == expected.trim_ascii_end().as_bytes(), actual.is_empty()) {
             (true, _) => Self::Ac,
             (false, true) => Self::NoOutput,
             (false, false) => Self::Wa,
@@ -78,10 +75,7 @@ impl Verdict {
         if tests.clone().into_iter().any(|verdict| verdict == Self::Ie) {
             return Self::Ie;
         }
-        tests
-            .into_iter()
-            .find(|verdict| *verdict != Self::Ac)
-            .unwrap_or(Self::Ac)
+        tests.into_iter().find(|verdict| *verdict != Self::Ac).unwrap_or(Self::Ac)
     }
 }
 
@@ -160,10 +154,7 @@ mod tests {
 
     #[test]
     fn a_child_that_ran_out_of_memory_is_mle_though_its_parent_exits_well() {
-        let report = Report {
-            oom: true,
-            ..report(Exit::Exited(0), b"42")
-        };
+        let report = Report { oom: true, ..report(Exit::Exited(0), b"42") };
         assert_eq!(judge(&report, "42"), Verdict::Mle);
     }
 
@@ -180,10 +171,7 @@ mod tests {
         ] {
             assert_eq!(judge(&report(exit, b"42"), "42"), verdict);
         }
-        let slow = Report {
-            cpu: Duration::from_secs(2),
-            ..report(Exit::Exited(0), b"42")
-        };
+        let slow = Report { cpu: Duration::from_secs(2), ..report(Exit::Exited(0), b"42") };
         assert_eq!(judge(&slow, "42"), Verdict::Tle);
     }
 

@@ -1,0 +1,238 @@
+//! What the runtime promises to a job, one test each, with a job that does as its message says.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::types::{AttributeValue as Attr, TransactWriteItem, Update};
+use aws_sdk_sqs::types::MessageAttributeValue;
+use flotilla_runtime::{
+    Delivery, Effect, Failure, Job, Lease, aws,
+    config::{Reader, WorkerConfig},
+};
+use flotilla_tests::{World, eventually};
+use serde_json::json;
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Order {
+    id: String,
+    /// What to do in the first attempts, one by one; then the effect.
+    #[serde(default)]
+    first: Vec<String>,
+    #[serde(default)]
+    always: Option<String>,
+    #[serde(default)]
+    seconds: f64,
+}
+
+/// Counts in a row how often the effect of an id happened.
+struct Scripted {
+    table: String,
+    runs: Arc<AtomicU64>,
+}
+
+impl Job for Scripted {
+    const NAME: &'static str = "scripted";
+    type Message = Order;
+    type Work = Order;
+
+    async fn prepare(&self, order: Order, _: &Delivery) -> Result<(Effect, Order), Failure> {
+        Ok((Effect::Once(order.id.clone()), order))
+    }
+
+    async fn run(&self, order: Order, lease: &Lease) -> Result<(), Failure> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_secs_f64(order.seconds)).await;
+        let step = order.first.get(lease.attempt() as usize - 1).or(order.always.as_ref());
+        match step.map(String::as_str) {
+            Some("panic") => panic!("as ordered"),
+            Some("permanent") => {
+                return Err(Failure::permanent("ordered", "permanent, as ordered"));
+            }
+            Some("transient") => {
+                return Err(Failure::transient("ordered", "transient, as ordered"));
+            }
+            Some("forget") => return Ok(()),
+            _ => {}
+        }
+        let count = Update::builder()
+            .table_name(&self.table)
+            .key("subid", Attr::S(order.id))
+            .update_expression("ADD times :one")
+            .expression_attribute_values(":one", Attr::N("1".into()))
+            .build()
+            .map_err(|e| Failure::permanent("request", "a count").caused_by(e))?;
+        lease.complete(vec![TransactWriteItem::builder().update(count).build()]).await?;
+        Ok(())
+    }
+}
+
+struct Running {
+    stop: CancellationToken,
+    ended: JoinHandle<Result<(), Failure>>,
+    runs: Arc<AtomicU64>,
+}
+
+impl Running {
+    async fn start(world: &World, settings: &[(&str, &str)]) -> Self {
+        let outputs = world.outputs();
+        let mut pairs = vec![
+            ("FLOTILLA_QUEUE_URL", outputs.grading_queue_url.as_str()),
+            ("FLOTILLA_LEDGER_TABLE", &outputs.ledger_table_name),
+            ("FLOTILLA_PAYLOADS_BUCKET", &outputs.payloads_bucket_name),
+            ("FLOTILLA_HTTP_ADDR", "127.0.0.1:0"),
+            ("FLOTILLA_VISIBILITY_SECONDS", "4"),
+            ("FLOTILLA_WAIT_SECONDS", "1"),
+            ("FLOTILLA_RETRY_FIRST_SECONDS", "0.2"),
+        ];
+        pairs.extend_from_slice(settings);
+        let mut reader = Reader::from_pairs(pairs);
+        let config = WorkerConfig::read(&mut reader);
+        reader.finish().unwrap();
+        let (stop, runs) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        let job = Scripted { table: outputs.submissions_table_name.clone(), runs: runs.clone() };
+        let sdk = aws::sdk_config().await;
+        let token = stop.clone();
+        let ended =
+            tokio::spawn(async move { flotilla_runtime::run(job, config, &sdk, token).await });
+        Self { stop, ended, runs }
+    }
+
+    async fn stop(self) -> u64 {
+        self.stop.cancel();
+        self.ended.await.unwrap().unwrap();
+        self.runs.load(Ordering::SeqCst)
+    }
+}
+
+async fn times(world: &World, id: &str) -> Option<u64> {
+    world.row(id).await?.get("times")?.as_n().ok()?.parse().ok()
+}
+
+async fn until_done(world: &World, id: &str) -> u64 {
+    eventually(id, Duration::from_secs(60), async || times(world, id).await).await
+}
+
+#[tokio::test]
+async fn a_message_is_deleted_only_after_its_effect_is_durable() {
+    let world = World::new().await;
+    world.send(&json!({ "id": "a", "first": ["forget", "transient", "panic"] }).to_string()).await;
+    let worker = Running::start(&world, &[]).await;
+    assert_eq!(until_done(&world, "a").await, 1);
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 4);
+}
+
+#[tokio::test]
+async fn an_effect_happens_once_however_often_its_message_is_sent() {
+    let world = World::new().await;
+    for _ in 0..12 {
+        world.send(&json!({ "id": "a", "seconds": 0.3 }).to_string()).await;
+    }
+    let worker = Running::start(&world, &[("FLOTILLA_SLOTS", "6")]).await;
+    world.until_queue_is_empty().await;
+    assert_eq!(times(&world, "a").await, Some(1));
+    assert_eq!(worker.stop().await, 1);
+}
+
+#[tokio::test]
+async fn a_job_may_run_longer_than_its_visibility_timeout() {
+    let world = World::new().await;
+    world.send(&json!({ "id": "a", "seconds": 9.0 }).to_string()).await;
+    let worker = Running::start(&world, &[("FLOTILLA_SLOTS", "4")]).await;
+    assert_eq!(until_done(&world, "a").await, 1);
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 1);
+}
+
+#[tokio::test]
+async fn nothing_is_received_beyond_the_free_slots() {
+    let world = World::new().await;
+    for n in 0..6 {
+        world.send(&json!({ "id": n.to_string(), "seconds": 1.0 }).to_string()).await;
+    }
+    let worker = Running::start(&world, &[("FLOTILLA_SLOTS", "2")]).await;
+    let (url, mut most) = (&world.outputs().grading_queue_url, 0);
+    eventually("all effects", Duration::from_secs(30), async || {
+        most = most.max(world.in_flight(url).await);
+        times(&world, "5").await
+    })
+    .await;
+    world.until_queue_is_empty().await;
+    worker.stop().await;
+    // Deleted messages may still be counted while their acknowledgement waits for others.
+    assert!(most <= 4, "{most} in flight with two slots");
+}
+
+#[tokio::test]
+async fn a_permanent_failure_is_dead_lettered_at_once_whole_with_its_reason() {
+    let world = World::new().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let text = |value: &str| {
+        MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap()
+    };
+    let body = json!({ "id": "a", "always": "permanent" }).to_string();
+    let call = world.aws.sqs.send_message().queue_url(&world.outputs().grading_queue_url);
+    let call = call.message_body(&body).message_attributes("traceparent", text(trace));
+    call.message_attributes("color", text("red")).send().await.unwrap();
+    let worker = Running::start(&world, &[]).await;
+    let letter = world.dead_letters(1).await.remove(0);
+    assert_eq!(letter.body, body);
+    assert_eq!(letter.why["kind"], "ordered");
+    assert_eq!(letter.why["reason"], "permanent, as ordered");
+    assert_eq!(letter.why["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(letter.attributes["color"], "red");
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 1);
+}
+
+#[tokio::test]
+async fn a_body_near_the_limit_is_dead_lettered_by_pointer() {
+    let world = World::new().await;
+    let body =
+        json!({ "id": "a", "always": "permanent", "rest": "x".repeat(1_048_000) }).to_string();
+    world.send(&body).await;
+    let worker = Running::start(&world, &[]).await;
+    let letter = world.dead_letters(1).await.remove(0);
+    let pointer: serde_json::Value = serde_json::from_str(&letter.body).unwrap();
+    let key = pointer["flotilla_payload"]["key"].as_str().unwrap();
+    let call = world.aws.s3.get_object().bucket(&world.outputs().payloads_bucket_name).key(key);
+    let stored = call.send().await.unwrap().body.collect().await.unwrap().to_vec();
+    assert_eq!(stored, body.as_bytes());
+    // Sent back, it is read through the pointer.
+    world.send(&letter.body).await;
+    assert_eq!(world.dead_letters(1).await[0].why["kind"], "ordered");
+    assert_eq!(worker.stop().await, 2);
+}
+
+#[tokio::test]
+async fn what_fails_for_ever_is_dead_lettered_after_its_attempts_and_a_redrive_starts_afresh() {
+    let world = World::new().await;
+    world.send(&json!({ "id": "a", "always": "transient" }).to_string()).await;
+    let settings = [("FLOTILLA_MAX_ATTEMPTS", "3")];
+    let worker = Running::start(&world, &settings).await;
+    let letter = world.dead_letters(1).await.remove(0);
+    assert!(letter.why["reason"].as_str().unwrap().starts_with("attempt 3 of 3"), "{}", letter.why);
+    world.send(&json!({ "id": "a" }).to_string()).await;
+    assert_eq!(until_done(&world, "a").await, 1);
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 4);
+}
+
+#[tokio::test]
+async fn a_message_whose_job_always_panics_stops_nobody() {
+    let world = World::new().await;
+    world.send(&json!({ "id": "bad", "always": "panic" }).to_string()).await;
+    world.send(&json!({ "id": "good" }).to_string()).await;
+    let worker = Running::start(&world, &[("FLOTILLA_MAX_ATTEMPTS", "2")]).await;
+    assert_eq!(until_done(&world, "good").await, 1);
+    assert_eq!(world.dead_letters(1).await[0].why["kind"], "panic");
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 3);
+}

@@ -1,0 +1,48 @@
+//! The stack is what its template says, and what the endpoint drops of it is known.
+
+use flotilla_cli::{
+    aws::Clients,
+    stack::{Gaps, Stack, Template},
+};
+use flotilla_tests::World;
+
+#[tokio::test]
+async fn an_upload_of_a_json_and_nothing_else_becomes_a_message() {
+    let world = World::new().await;
+    world.put("submissions/a/e/p/s/s.py", "print()").await;
+    world.put("problems/a/e/p/x.json", "{}").await;
+    assert_eq!(world.left_on(&world.outputs().grading_queue_url).await, 0);
+    world.put("submissions/a/e/p/s/s.json", "{").await;
+    world.until_messages(1).await;
+    let mut worker = world.grading_worker().ready().await;
+    assert!(world.dead_letters(1).await[0].body.contains("s.json"));
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_difference_that_is_not_listed_fails_and_leaves_no_stack() {
+    let aws = Clients::from_env().await;
+    let template = Template::data().unwrap().with("Protect", "false");
+    let nothing_known = Gaps::parse("").unwrap();
+    let made = Stack::create_with_gaps(&aws, "it-unlisted", &template, &nothing_known).await;
+    let why = made.unwrap_err().to_string();
+    assert!(why.contains("LifecycleConfiguration"), "{why}");
+    assert!(Stack::open(&aws, "it-unlisted").await.is_err());
+}
+
+#[tokio::test]
+async fn a_listed_gap_that_has_vanished_fails_too() {
+    let aws = Clients::from_env().await;
+    let template = Template::data().unwrap().with("Protect", "false");
+    let endpoint = &aws.endpoint;
+    let known = include_str!("../../deploy/dev/known-gaps.toml");
+    let vanished = format!(
+        "{known}\n[[gap]]\nendpoint = {:?}\nversion = {:?}\nresource = \"GradingQueue\"\n\
+         property = \"VisibilityTimeout\"\nreason = \"none\"\nfill = false\n",
+        endpoint.name, endpoint.version,
+    );
+    let gaps = Gaps::parse(&vanished).unwrap();
+    let why = Stack::create_with_gaps(&aws, "it-vanished", &template, &gaps).await.unwrap_err();
+    assert!(why.to_string().contains("GradingQueue"), "{why}");
+    assert!(Stack::open(&aws, "it-vanished").await.is_err());
+}

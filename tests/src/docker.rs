@@ -1,0 +1,63 @@
+//! The Docker engine, seen from outside the worker.
+
+use std::{path::PathBuf, process::Command};
+
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
+
+const ENGINE: &str = "/var/run/docker.sock";
+
+/// The containers, running or not, of the worker with this id.
+pub fn containers(worker_id: &str) -> Vec<String> {
+    let filter = format!("label=flotilla.worker={worker_id}");
+    let ids = Command::new("docker")
+        .args(["ps", "--all", "--quiet", "--filter", &filter])
+        .output()
+        .expect("the docker command");
+    assert!(ids.status.success(), "docker ps: {}", String::from_utf8_lossy(&ids.stderr));
+    String::from_utf8_lossy(&ids.stdout).lines().map(str::to_owned).collect()
+}
+
+/// A socket in front of the engine that can be opened and shut: an engine that does not answer.
+#[derive(Debug)]
+pub struct Gate {
+    path: PathBuf,
+    open: Option<JoinHandle<()>>,
+}
+
+impl Gate {
+    /// A gate at `path`, shut.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, open: None }
+    }
+
+    /// What `DOCKER_HOST` must be to go through the gate.
+    pub fn docker_host(&self) -> String {
+        format!("unix://{}", self.path.display())
+    }
+
+    /// Lets connections through to the engine.
+    pub fn open(&mut self) {
+        let listener = UnixListener::bind(&self.path).expect("a socket in a fresh folder");
+        self.open = Some(tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let mut far = UnixStream::connect(ENGINE).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        }));
+    }
+
+    /// Cuts every connection and refuses new ones.
+    pub async fn shut(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.abort();
+            let _ = open.await;
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
