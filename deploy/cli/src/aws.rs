@@ -31,17 +31,11 @@ impl Endpoint {
             for name in ["ministack", "localstack"] {
                 let page = format!("{}/_{name}/health", url.trim_end_matches('/'));
                 if let Some(version) = version_at(&page).await {
-                    return Endpoint {
-                        name: name.to_owned(),
-                        version,
-                    };
+                    return Endpoint { name: name.to_owned(), version };
                 }
             }
         }
-        Endpoint {
-            name: "aws".to_owned(),
-            version: String::new(),
-        }
+        Endpoint { name: "aws".to_owned(), version: String::new() }
     }
 }
 
@@ -76,9 +70,7 @@ pub struct Clients {
 impl Clients {
     /// Clients for the environment: `AWS_ENDPOINT_URL` where it is set, else AWS.
     pub async fn from_env() -> Self {
-        let url = std::env::var("AWS_ENDPOINT_URL")
-            .ok()
-            .filter(|url| !url.is_empty());
+        let url = std::env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty());
         Self::connect(url).await
     }
 
@@ -112,10 +104,8 @@ impl Clients {
         let Some(url) = &self.url else {
             return Vec::new();
         };
-        let mut variables = vec![
-            ("AWS_ENDPOINT_URL", url.clone()),
-            ("AWS_REGION", self.region.clone()),
-        ];
+        let mut variables =
+            vec![("AWS_ENDPOINT_URL", url.clone()), ("AWS_REGION", self.region.clone())];
         if !has_keys() {
             variables.push(("AWS_ACCESS_KEY_ID", LOCAL_KEY.to_owned()));
             variables.push(("AWS_SECRET_ACCESS_KEY", LOCAL_KEY.to_owned()));
@@ -125,16 +115,11 @@ impl Clients {
 }
 
 fn has_keys() -> bool {
-    ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some())
+    ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 fn local_config(config: SdkConfig, url: &str) -> SdkConfig {
-    let region = config
-        .region()
-        .cloned()
-        .unwrap_or_else(|| Region::from_static(LOCAL_REGION));
+    let region = config.region().cloned().unwrap_or_else(|| Region::from_static(LOCAL_REGION));
     let mut builder = config.into_builder().endpoint_url(url).region(region);
     if !has_keys() {
         let keys = Credentials::new(LOCAL_KEY, LOCAL_KEY, None, None, "local endpoint");
@@ -151,7 +136,5 @@ struct Health {
 async fn version_at(page: &str) -> Option<String> {
     let (status, body) = http::get(page, Duration::from_secs(5)).await?;
     let health: Option<Health> = serde_json::from_str(&body).ok();
-    health
-        .filter(|_| status == 200)
-        .map(|health| health.version)
+    health.filter(|_| status == 200).map(|health| health.version)
 }

@@ -28,20 +28,9 @@ pub(crate) async fn of(clients: &Clients, queue: &str) -> Result<Depth, Error> {
     ];
     let call = clients.sqs.get_queue_attributes().queue_url(queue);
     let answer = call.set_attribute_names(Some(wanted.to_vec())).send().await;
-    let found = answer
-        .doing(|| format!("asking queue {queue} for its depth"))?
-        .attributes;
+    let found = answer.doing(|| format!("asking queue {queue} for its depth"))?.attributes;
     let found = found.unwrap_or_default();
-    let number = |name| {
-        found
-            .get(name)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0)
-    };
+    let number = |name| found.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
     let [visible, in_flight, delayed] = wanted.each_ref().map(number);
-    Ok(Depth {
-        visible,
-        in_flight,
-        delayed,
-    })
+    Ok(Depth { visible, in_flight, delayed })
 }

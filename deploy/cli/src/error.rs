@@ -119,10 +119,7 @@ impl Error {
             Some((Some(code), None)) => code.to_owned().into(),
             _ => error.into(),
         };
-        Error::Aws {
-            doing: doing.into(),
-            source,
-        }
+        Error::Aws { doing: doing.into(), source }
     }
 }
 
@@ -143,10 +140,7 @@ where
 
 impl<T> Doing<T> for Result<T, std::io::Error> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
-            doing: what(),
-            source,
-        })
+        self.map_err(|source| Error::Io { doing: what(), source })
     }
 }
 

@@ -11,10 +11,7 @@ macro_rules! example {
 
 macro_rules! problem_file {
     ($name:literal) => {
-        (
-            $name,
-            include_str!(concat!("../../dev/demo-data/problem/", $name)),
-        )
+        ($name, include_str!(concat!("../../dev/demo-data/problem/", $name)))
     };
 }
 
@@ -46,11 +43,8 @@ pub(crate) const EXAMPLES: [Example; 9] = [
 ];
 
 /// The files of the problem that they answer.
-pub(crate) const PROBLEM: [(&str, &str); 3] = [
-    problem_file!("test.in"),
-    problem_file!("test.out"),
-    problem_file!("problem.json"),
-];
+pub(crate) const PROBLEM: [(&str, &str); 3] =
+    [problem_file!("test.in"), problem_file!("test.out"), problem_file!("problem.json")];
 
 /// The parameters of its event.
 pub(crate) const EVENT: &str = include_str!("../../dev/demo-data/event.json");
@@ -62,16 +56,10 @@ mod tests {
     #[test]
     fn every_example_declares_its_verdict_and_every_file_is_an_example() {
         for example in EXAMPLES {
-            assert!(
-                example.expected().is_some(),
-                "{} declares no verdict",
-                example.name
-            );
+            assert!(example.expected().is_some(), "{} declares no verdict", example.name);
         }
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../dev/demo-data/submissions");
-        let files = std::fs::read_dir(folder)
-            .expect("the examples are there")
-            .count();
+        let files = std::fs::read_dir(folder).expect("the examples are there").count();
         assert_eq!(files, EXAMPLES.len());
     }
 }

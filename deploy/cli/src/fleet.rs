@@ -9,7 +9,7 @@ use crate::{
     console::note,
     error::Error,
     ministack, names,
-    places::{Note, WorkerNote},
+    places::{Held, Note, WorkerNote},
     process::Process,
     stack::{Stack, Template},
     stop::Stop,
@@ -47,7 +47,7 @@ pub(crate) struct Fleet {
     clients: Clients,
     stack: Option<Stack>,
     workers: Vec<Worker>,
-    note: Option<Note>,
+    note: Option<Held>,
 }
 
 impl Fleet {
@@ -82,10 +82,7 @@ impl Fleet {
     }
 
     async fn bring_up(&mut self) -> Result<(), Error> {
-        say(&format!(
-            "creating stack {} on {}",
-            self.options.stack, self.clients.endpoint
-        ));
+        say(&format!("creating stack {} on {}", self.options.stack, self.clients.endpoint));
         // Never abandoned half way: a stack that is being created can only be deleted later.
         let stack = Stack::create(&self.clients, &self.options.stack, &Template::data()?).await?;
         self.stack = Some(stack);
@@ -115,19 +112,15 @@ impl Fleet {
     fn write_note(&mut self) -> Result<(), Error> {
         let workers = self.workers.iter();
         let workers = workers
-            .map(|it| WorkerNote {
-                id: it.id.clone(),
-                address: it.address.clone(),
-            })
+            .map(|it| WorkerNote { id: it.id.clone(), address: it.address.clone() })
             .collect();
         let note = Note {
-            pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            pid: std::process::id(),
             endpoint: self.clients.url.clone(),
             stack: self.options.stack.clone(),
             workers,
         };
-        note.write()?;
-        self.note = Some(note);
+        self.note = Some(note.write()?);
         Ok(())
     }
 
@@ -138,16 +131,12 @@ impl Fleet {
 
     /// The stack.
     pub(crate) fn stack(&self) -> Result<&Stack, Error> {
-        self.stack
-            .as_ref()
-            .ok_or_else(|| Error::NoStack(self.options.stack.clone()))
+        self.stack.as_ref().ok_or_else(|| Error::NoStack(self.options.stack.clone()))
     }
 
     /// Id and address of each worker.
     pub(crate) fn workers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.workers
-            .iter()
-            .map(|it| (it.id.as_str(), it.address.as_str()))
+        self.workers.iter().map(|it| (it.id.as_str(), it.address.as_str()))
     }
 
     /// Starts workers again that end by themselves, until this process is asked to stop; an
@@ -192,9 +181,7 @@ impl Fleet {
         if let Some(endpoint) = self.endpoint.take() {
             endpoint.stop(ENDPOINT_GRACE, &self.stop).await;
         }
-        if let Some(note) = &self.note {
-            note.remove();
-        }
+        drop(self.note.take());
         results.into_iter().collect()
     }
 }

@@ -14,10 +14,7 @@ const PAGE_LIMIT: usize = 4 << 20;
 /// Gets `url` (http only) and returns status and body; `None` where nothing answers within
 /// `patience`, or the page is over 4 MiB.
 pub(crate) async fn get(url: &str, patience: Duration) -> Option<(u16, String)> {
-    tokio::time::timeout(patience, fetch(url))
-        .await
-        .ok()
-        .flatten()
+    tokio::time::timeout(patience, fetch(url)).await.ok().flatten()
 }
 
 async fn fetch(url: &str) -> Option<(u16, String)> {

@@ -23,10 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let listener = listener.doing(|| "looking for a free port".to_owned())?;
-    Ok(listener
-        .local_addr()
-        .doing(|| "looking for a free port".to_owned())?
-        .port())
+    Ok(listener.local_addr().doing(|| "looking for a free port".to_owned())?.port())
 }
 
 /// Starts MiniStack on 127.0.0.1:`port` and waits until it answers.
@@ -66,10 +63,7 @@ async fn answers(url: &str) -> Result<(), Error> {
             _ => tokio::time::sleep(LOOK).await,
         }
     }
-    Err(Error::Fleet(format!(
-        "MiniStack does not answer at {url} after {} s",
-        PATIENCE.as_secs()
-    )))
+    Err(Error::Fleet(format!("MiniStack does not answer at {url} after {} s", PATIENCE.as_secs())))
 }
 
 fn program() -> Result<PathBuf, Error> {
@@ -84,11 +78,7 @@ fn program() -> Result<PathBuf, Error> {
     let hint = "`make setup` installs it; FLOTILLA_MINISTACK names another place, and \
                 AWS_ENDPOINT_URL another endpoint"
         .to_owned();
-    Err(Error::Missing {
-        what: "the local endpoint",
-        path,
-        hint,
-    })
+    Err(Error::Missing { what: "the local endpoint", path, hint })
 }
 
 impl Clients {

@@ -15,9 +15,7 @@ const SUBID_LIMIT: usize = 90;
 /// Refuses a stack name that cannot begin a bucket's name.
 pub fn stack(name: &str) -> Result<(), Error> {
     let good = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && name.len() <= STACK_NAME_LIMIT;
     if good {
         return Ok(());
@@ -74,11 +72,7 @@ impl Problem {
         part("event", event)?;
         part("problem", problem)?;
         let [admin, event, problem] = [admin, event, problem].map(str::to_owned);
-        Ok(Problem {
-            admin,
-            event,
-            problem,
-        })
+        Ok(Problem { admin, event, problem })
     }
 
     /// `problems/A/E/P/FILE`.
@@ -119,10 +113,7 @@ impl std::fmt::Display for Problem {
 }
 
 fn md5_hex(text: &str) -> String {
-    Md5::digest(text)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -145,30 +136,14 @@ mod tests {
             "4b31d568d86a9350d746c7c2fe9bf5c8",
         ]
         .map(str::to_owned);
-        assert_eq!(
-            problem.submission_id(&tokens),
-            "cddf880b3f4f40e39881fb6750c56c7b"
-        );
+        assert_eq!(problem.submission_id(&tokens), "cddf880b3f4f40e39881fb6750c56c7b");
         tokens.reverse();
-        assert_eq!(
-            problem.submission_id(&tokens),
-            "cddf880b3f4f40e39881fb6750c56c7b"
-        );
+        assert_eq!(problem.submission_id(&tokens), "cddf880b3f4f40e39881fb6750c56c7b");
     }
 
     #[test]
     fn names_that_would_leave_their_place_are_refused() {
-        for bad in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "/",
-            "a\\b",
-            "a\nb",
-            "\u{7f}",
-            &"x".repeat(201),
-        ] {
+        for bad in ["", ".", "..", "a/b", "/", "a\\b", "a\nb", "\u{7f}", &"x".repeat(201)] {
             assert!(part("problem", bad).is_err(), "{bad:?} was accepted");
             assert!(Problem::new("a", bad, "c").is_err());
         }
@@ -188,10 +163,7 @@ mod tests {
     #[test]
     fn keys_are_where_the_worker_looks() {
         let problem = Problem::new("a", "e", "p").expect("good names");
-        assert_eq!(
-            problem.submission_key("id", "json"),
-            "submissions/a/e/p/id/id.json"
-        );
+        assert_eq!(problem.submission_key("id", "json"), "submissions/a/e/p/id/id.json");
         assert_eq!(problem.test_key("test.in"), "problems/a/e/p/test.in");
     }
 }

@@ -1,19 +1,18 @@
 //! Where this command keeps things, and the note by which other terminals find a running fleet.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
 
-use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error};
 
 /// The cache: `FLOTILLA_CACHE`, or `flotilla` in the user's cache directory.
 pub(crate) fn cache() -> Result<PathBuf, Error> {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|it| !it.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
     set("FLOTILLA_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|it| it.join("flotilla")))
         .or_else(|| set("HOME").map(|it| it.join(".cache/flotilla")))
@@ -24,7 +23,7 @@ pub(crate) fn cache() -> Result<PathBuf, Error> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// The process id of `flotilla up`.
-    pub(crate) pid: i32,
+    pub(crate) pid: u32,
     /// The endpoint's URL; none for AWS.
     pub(crate) endpoint: Option<String>,
     /// The stack's name.
@@ -42,37 +41,53 @@ pub(crate) struct WorkerNote {
     pub(crate) address: String,
 }
 
+/// A note on disk, locked for as long as its fleet is up: the lock ends with the process, however
+/// that ends.
+#[derive(Debug)]
+pub(crate) struct Held {
+    path: PathBuf,
+    _lock: File,
+}
+
 impl Note {
-    /// The note of the fleet on `stack`, if one is running.
+    /// The note of the fleet on `stack`, if one is up on this machine. A note that nobody holds
+    /// any more is of a fleet that was killed.
     pub(crate) fn read(stack: &str) -> Option<Self> {
-        let text = std::fs::read_to_string(path(stack).ok()?).ok()?;
-        let note: Note = serde_json::from_str(&text).ok()?;
-        note.is_alive().then_some(note)
+        let mut file = File::open(path(stack).ok()?).ok()?;
+        if file.try_lock_shared().is_ok() {
+            return None;
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
     }
 
-    /// Writes the note, whole or not at all; only this user can read it.
-    pub(crate) fn write(&self) -> Result<(), Error> {
+    /// Whether there is a note of a fleet on `stack` that was killed.
+    pub(crate) fn is_stale(stack: &str) -> bool {
+        path(stack).is_ok_and(|path| path.is_file()) && Self::read(stack).is_none()
+    }
+
+    /// Writes the note, whole or not at all, and holds it.
+    pub(crate) fn write(&self) -> Result<Held, Error> {
         let path = path(&self.stack)?;
         let doing = || format!("writing {}", path.display());
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).doing(doing)?;
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Fleet(e.to_string()))?;
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).doing(doing)?;
         let draft = path.with_extension("new");
-        std::fs::write(&draft, text).doing(doing)?;
-        std::fs::rename(&draft, &path).doing(doing)
+        let mut lock = File::create(&draft).doing(doing)?;
+        lock.lock().doing(doing)?;
+        lock.write_all(text.as_bytes()).doing(doing)?;
+        fs::rename(&draft, &path).doing(doing)?;
+        Ok(Held { path, _lock: lock })
     }
+}
 
-    /// Removes the note.
-    pub(crate) fn remove(&self) {
-        if let Ok(path) = path(&self.stack) {
-            // What cannot be removed is ignored by the next reader: its process is gone.
-            let _ = std::fs::remove_file(&path);
-            let _ = path.parent().map(std::fs::remove_dir);
-        }
-    }
-
-    fn is_alive(&self) -> bool {
-        kill(Pid::from_raw(self.pid), None) != Err(Errno::ESRCH)
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What cannot be removed is ignored by its next reader: nobody holds it. The directory
+        // goes with its last note.
+        let _ = fs::remove_file(&self.path);
+        let _ = self.path.parent().map(fs::remove_dir);
     }
 }
 

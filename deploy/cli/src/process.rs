@@ -53,21 +53,12 @@ impl Process {
         command.envs(variables.iter().map(|(key, value)| (key, value)));
         // Ctrl-C in the terminal reaches this process alone, which stops its children in order.
         command.process_group(0).kill_on_drop(true);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .doing(|| format!("starting {}", program.display()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().doing(|| format!("starting {}", program.display()))?;
         let log = Log::default();
         log.follow(child.stdout.take(), name, echo);
         log.follow(child.stderr.take(), name, echo);
-        Ok(Process {
-            name: name.to_owned(),
-            child,
-            log,
-        })
+        Ok(Process { name: name.to_owned(), child, log })
     }
 
     /// Waits for the child to end by itself.
@@ -79,10 +70,7 @@ impl Process {
     /// What it said last, for an error.
     pub(crate) fn last_words(&self) -> String {
         let lines = self.log.lines();
-        lines
-            .iter()
-            .map(|line| format!("\n  {}: {line}", self.name))
-            .collect()
+        lines.iter().map(|line| format!("\n  {}: {line}", self.name)).collect()
     }
 
     /// Asks the child to end and waits up to `grace`, then ends it by force; a second signal to
@@ -117,11 +105,7 @@ fn tied(program: &Path) -> Command {
         None => Command::new(program),
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
-            command.args([
-                OsStr::new("--pdeathsig"),
-                OsStr::new("TERM"),
-                OsStr::new("--"),
-            ]);
+            command.args([OsStr::new("--pdeathsig"), OsStr::new("TERM"), OsStr::new("--")]);
             command.arg(program);
             command
         }
@@ -134,9 +118,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let beside = own.as_deref().and_then(Path::parent).map(Path::to_owned);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = beside.into_iter().chain(std::env::split_paths(&path));
-    places
-        .map(|place| place.join(name))
-        .find(|file| file.is_file())
+    places.map(|place| place.join(name)).find(|file| file.is_file())
 }
 
 impl Log {
@@ -168,11 +150,6 @@ impl Log {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

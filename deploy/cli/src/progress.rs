@@ -24,10 +24,7 @@ pub(crate) struct Line {
 impl Board {
     /// A board on standard error.
     pub(crate) fn new() -> Self {
-        Board {
-            lines: MultiProgress::new(),
-            live: std::io::stderr().is_terminal(),
-        }
+        Board { lines: MultiProgress::new(), live: std::io::stderr().is_terminal() }
     }
 
     /// Adds a line for a submission.
@@ -43,11 +40,7 @@ impl Board {
                 Some(bar)
             }
         };
-        Ok(Line {
-            name: name.to_owned(),
-            bar,
-            said: String::new(),
-        })
+        Ok(Line { name: name.to_owned(), bar, said: String::new() })
     }
 }
 

@@ -25,7 +25,7 @@ mod gaps;
 mod resolve;
 mod template;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_cloudformation::types::Stack as Description;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,10 @@ pub use self::{
 };
 use self::{delete::Planned, describe::Seen, resolve::Scope};
 use crate::{aws::Clients, error::Error, names};
+
+/// How often a stack in AWS is compared before what differs counts, and the pause between.
+const AWS_LOOKS: u32 = 15;
+const AWS_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the rest of Flotilla needs to know of a stack, named as the template's outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,9 +140,7 @@ impl Stack {
 
     /// Compares the stack, gaps filled, with a template; an error lists every difference.
     pub async fn check(&self, template: &Template, gaps: &Gaps) -> Result<(), Error> {
-        let compared = self.compare(template).await?;
-        let verdict = gaps.judge(&self.clients.endpoint, compared, true);
-        self.accept(verdict.complaints(&self.clients.endpoint))
+        self.settle(template, gaps, true).await.map(drop)
     }
 
     /// Empties the buckets, deletes the stack, and verifies that nothing of it is left.
@@ -146,10 +148,7 @@ impl Stack {
     /// A protected stack is refused before anything is touched.
     pub async fn delete(self) -> Result<(), Error> {
         let values = self.template.parameter_values()?;
-        if values
-            .get("Protect")
-            .is_some_and(|protect| protect == "true")
-        {
+        if values.get("Protect").is_some_and(|protect| protect == "true") {
             return Err(Error::Protected(self.name));
         }
         let plan = self.plan(&self.template).await?;
@@ -158,10 +157,7 @@ impl Stack {
         let left = delete::left(&self.clients, &plan).await?;
         match left.is_empty() {
             true => Ok(()),
-            false => Err(Error::Left {
-                stack: self.name.clone(),
-                left,
-            }),
+            false => Err(Error::Left { stack: self.name.clone(), left }),
         }
     }
 
@@ -173,11 +169,8 @@ impl Stack {
         description: Description,
     ) -> Result<Self, Error> {
         let stack = Self::from_description(clients, name, template, &description)?;
-        let verdict = gaps.judge(&clients.endpoint, stack.compare(template).await?, false);
-        stack.accept(verdict.complaints(&clients.endpoint))?;
-        stack
-            .fill(verdict.found.into_iter().filter(|gap| gap.fill))
-            .await?;
+        let found = stack.settle(template, gaps, false).await?;
+        stack.fill(found.into_iter().filter(|gap| gap.fill)).await?;
         stack.check(template, gaps).await?;
         Ok(stack)
     }
@@ -202,13 +195,7 @@ impl Stack {
         let outputs = serde_json::from_value(Value::Object(said_outputs(description)))
             .map_err(|e| Error::Template(format!("stack {name} lacks an output: {e}")))?;
         let (clients, template) = (clients.clone(), template.clone());
-        Ok(Stack {
-            clients,
-            name: name.to_owned(),
-            id,
-            template,
-            outputs,
-        })
+        Ok(Stack { clients, name: name.to_owned(), id, template, outputs })
     }
 
     async fn scope<'t>(&self, template: &'t Template) -> Result<Scope<'t>, Error> {
@@ -249,23 +236,32 @@ impl Stack {
     ) -> Result<Vec<Difference>, Error> {
         let description = cloudformation::describe(&self.clients, &self.id).await?;
         let found = description.as_ref().map(said_outputs).unwrap_or_default();
-        Ok(compare::properties(
-            "Outputs",
-            &template.outputs(scope)?,
-            &found,
-        ))
+        Ok(compare::properties("Outputs", &template.outputs(scope)?, &found))
     }
 
-    fn accept(&self, complaints: Vec<String>) -> Result<(), Error> {
-        if complaints.is_empty() {
-            return Ok(());
+    /// Compares until nothing unknown differs, and returns the known gaps found. AWS shows a new
+    /// setting of a queue or bucket within a minute; a local endpoint has no such excuse.
+    async fn settle<'g>(
+        &self,
+        template: &Template,
+        gaps: &'g Gaps,
+        filled: bool,
+    ) -> Result<Vec<&'g Gap>, Error> {
+        let endpoint = &self.clients.endpoint;
+        let mut looks = if endpoint.name == "aws" { AWS_LOOKS } else { 1 };
+        loop {
+            let verdict = gaps.judge(endpoint, self.compare(template).await?, filled);
+            let differences = verdict.complaints(endpoint);
+            looks -= 1;
+            if differences.is_empty() {
+                return Ok(verdict.found);
+            }
+            if looks == 0 {
+                let (stack, endpoint) = (self.name.clone(), endpoint.to_string());
+                return Err(Error::Differs { stack, endpoint, differences });
+            }
+            tokio::time::sleep(AWS_PAUSE).await;
         }
-        let (stack, endpoint) = (self.name.clone(), self.clients.endpoint.to_string());
-        Err(Error::Differs {
-            stack,
-            endpoint,
-            differences: complaints,
-        })
     }
 
     async fn fill(&self, gaps: impl Iterator<Item = &Gap>) -> Result<(), Error> {
@@ -280,16 +276,11 @@ impl Stack {
 }
 
 fn planned<'t>(template: &'t Template, scope: &Scope<'_>) -> Result<Vec<Planned<'t>>, Error> {
-    template
-        .resources()
-        .map(|it| Ok((it, scope.properties(&it)?)))
-        .collect()
+    template.resources().map(|it| Ok((it, scope.properties(&it)?))).collect()
 }
 
 fn said_outputs(description: &Description) -> Map<String, Value> {
     let outputs = description.outputs().iter();
     let outputs = outputs.filter_map(|it| Some((it.output_key.clone()?, it.output_value.clone()?)));
-    outputs
-        .map(|(key, value)| (key, Value::String(value)))
-        .collect()
+    outputs.map(|(key, value)| (key, Value::String(value))).collect()
 }

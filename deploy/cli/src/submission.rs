@@ -110,12 +110,7 @@ impl Submission {
     ) -> Result<Self, Error> {
         let subid = subid.unwrap_or_else(|| problem.submission_id(&tokens));
         names::subid(&subid)?;
-        Ok(Submission {
-            problem,
-            subid,
-            tokens,
-            source,
-        })
+        Ok(Submission { problem, subid, tokens, source })
     }
 
     /// Uploads the program, then the json. No message is sent: the bucket does.
@@ -126,19 +121,11 @@ impl Submission {
         let uploaded_at = unix_seconds();
         let json = self.problem.submission_key(&self.subid, "json");
         let json_version = put(clients, bucket, &json, self.json()).await?;
-        Ok(Receipt {
-            subid: self.subid.clone(),
-            json_version,
-            uploaded_at,
-        })
+        Ok(Receipt { subid: self.subid.clone(), json_version, uploaded_at })
     }
 
     fn json(&self) -> Vec<u8> {
-        let Problem {
-            admin,
-            event,
-            problem,
-        } = &self.problem;
+        let Problem { admin, event, problem } = &self.problem;
         let (subid, tokens) = (&self.subid, &self.tokens);
         json!({"subid": subid, "admin": admin, "event": event, "problem": problem, "tokens": tokens})
             .to_string()
@@ -180,27 +167,15 @@ impl Receipt {
              and the workers)",
             self.subid
         );
-        Error::Timeout {
-            what,
-            seconds: patience.as_secs(),
-        }
+        Error::Timeout { what, seconds: patience.as_secs() }
     }
 
     /// The row of the submission, once it is that of this upload.
     async fn row(&self, clients: &Clients, outputs: &Outputs) -> Result<Option<Row>, Error> {
         let table = &outputs.submissions_table_name;
-        let call = clients
-            .dynamo
-            .get_item()
-            .table_name(table)
-            .consistent_read(true);
-        let answer = call
-            .key("subid", AttributeValue::S(self.subid.clone()))
-            .send()
-            .await;
-        let row = answer
-            .doing(|| format!("reading submission {} of {table}", self.subid))?
-            .item;
+        let call = clients.dynamo.get_item().table_name(table).consistent_read(true);
+        let answer = call.key("subid", AttributeValue::S(self.subid.clone())).send().await;
+        let row = answer.doing(|| format!("reading submission {} of {table}", self.subid))?.item;
         let Some(row) = row else { return Ok(None) };
         if text(&row, "json_version").is_some_and(|version| version == self.json_version) {
             return Ok(Some(row));
@@ -235,9 +210,7 @@ fn text(row: &Row, name: &str) -> Option<String> {
 
 fn number(row: &Row, name: &str) -> u64 {
     let digits = row.get(name).and_then(|value| value.as_n().ok());
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or_default()
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
 /// How far this machine's clock and the bucket's may be apart, in seconds, before a result counts
@@ -245,9 +218,7 @@ fn number(row: &Row, name: &str) -> u64 {
 const CLOCK_SLACK: u64 = 5;
 
 fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Uploads bytes; returns the version, or the ETag where there are no versions.
@@ -257,35 +228,17 @@ pub(crate) async fn put(
     key: &str,
     bytes: Vec<u8>,
 ) -> Result<String, Error> {
-    let call = clients
-        .s3
-        .put_object()
-        .bucket(bucket)
-        .key(key)
-        .body(ByteStream::from(bytes));
-    let answer = call
-        .send()
-        .await
-        .doing(|| format!("uploading s3://{bucket}/{key}"))?;
+    let call = clients.s3.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
+    let answer = call.send().await.doing(|| format!("uploading s3://{bucket}/{key}"))?;
     let tag = answer.e_tag.map(|tag| tag.trim_matches('"').to_owned());
     Ok(answer.version_id.or(tag).unwrap_or_default())
 }
 
 async fn fetch(clients: &Clients, bucket: &str, key: &str) -> Result<Results, Error> {
     let doing = || format!("reading s3://{bucket}/{key}");
-    let answer = clients
-        .s3
-        .get_object()
-        .bucket(bucket)
-        .key(key)
-        .send()
-        .await
-        .doing(doing)?;
-    let bytes = answer
-        .body
-        .collect()
-        .await
-        .map_err(|e| Error::Fleet(format!("{}: {e}", doing())))?;
+    let answer = clients.s3.get_object().bucket(bucket).key(key).send().await.doing(doing)?;
+    let bytes =
+        answer.body.collect().await.map_err(|e| Error::Fleet(format!("{}: {e}", doing())))?;
     serde_json::from_slice(&bytes.into_bytes())
         .map_err(|e| Error::Fleet(format!("{}: it is no result: {e}", doing())))
 }

@@ -31,21 +31,31 @@ impl Target {
         let name = args.stack.as_deref().unwrap_or(DEFAULT_STACK);
         let note = Note::read(name);
         let set = std::env::var("AWS_ENDPOINT_URL").is_ok_and(|url| !url.is_empty());
-        if !set && note.is_none() && args.stack.is_none() {
-            return Err(Error::Fleet(
-                "no fleet is up on this machine: start one with `flotilla up`, or name one with \
-                 --stack or FLOTILLA_STACK (in AWS, or at AWS_ENDPOINT_URL)"
-                    .to_owned(),
-            ));
+        if !set && note.is_none() {
+            refuse_to_guess(name, args.stack.is_none())?;
         }
         let noted = note.as_ref().and_then(|note| note.endpoint.as_deref());
         let clients = Clients::at(noted.filter(|_| !set)).await;
         let stack = Stack::open(&clients, name).await?;
         let note = note.filter(|note| note.endpoint == clients.url);
-        Ok(Target {
-            clients,
-            stack,
-            note,
-        })
+        Ok(Target { clients, stack, note })
+    }
+}
+
+/// AWS itself has to be meant: by naming a stack that was not up on this machine just before.
+fn refuse_to_guess(stack: &str, unnamed: bool) -> Result<(), Error> {
+    if Note::is_stale(stack) {
+        return Err(Error::Fleet(format!(
+            "the fleet on stack {stack} was killed: start it again with `flotilla up --stack {stack}`, \
+             or set AWS_ENDPOINT_URL to where its stack still is"
+        )));
+    }
+    match unnamed {
+        false => Ok(()),
+        true => Err(Error::Fleet(
+            "no fleet is up on this machine: start one with `flotilla up`, or name one with \
+             --stack or FLOTILLA_STACK (in AWS, or at AWS_ENDPOINT_URL)"
+                .to_owned(),
+        )),
     }
 }

@@ -26,9 +26,7 @@ pub(crate) fn exit_code(verdict: &str) -> u8 {
 /// A table in the style of all.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
     table
 }
@@ -77,11 +75,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 fn visible(c: char) -> impl Iterator<Item = char> {
-    let escaped = if printable(c) {
-        None
-    } else {
-        Some(c.escape_default())
-    };
+    let escaped = if printable(c) { None } else { Some(c.escape_default()) };
     let plain = escaped.is_none().then_some(c);
     escaped.into_iter().flatten().chain(plain)
 }
@@ -95,17 +89,8 @@ fn printable(c: char) -> bool {
 
 /// The line under a table: verdict, tests passed, and the reason if there is one.
 pub(crate) fn summary(results: &Results) -> String {
-    let Results {
-        subid,
-        verdict,
-        passed,
-        total,
-        ..
-    } = results;
-    let reason = results
-        .reason
-        .as_deref()
-        .map(|why| format!(" ({})", shown_long(why)));
+    let Results { subid, verdict, passed, total, .. } = results;
+    let reason = results.reason.as_deref().map(|why| format!(" ({})", shown_long(why)));
     let reason = reason.unwrap_or_default();
     format!("{verdict}  {passed} of {total} tests passed, submission {subid}{reason}")
 }
@@ -120,18 +105,7 @@ mod tests {
 
     #[test]
     fn every_verdict_has_its_own_exit_code() {
-        let known = [
-            "AC",
-            "WA",
-            "TLE",
-            "WTLE",
-            "MLE",
-            "OLE",
-            "RTE",
-            "NO-OUTPUT",
-            "IE",
-            "new",
-        ];
+        let known = ["AC", "WA", "TLE", "WTLE", "MLE", "OLE", "RTE", "NO-OUTPUT", "IE", "new"];
         let mut codes: Vec<u8> = known.iter().map(|verdict| exit_code(verdict)).collect();
         assert_eq!(codes[0], 0);
         codes.sort_unstable();

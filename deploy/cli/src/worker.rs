@@ -1,7 +1,7 @@
 //! One worker process of a local fleet.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 const PROGRAM: &str = "grading-worker";
 /// The first start may have to set up its cells.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
+/// How long the engine may take to remove containers.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(100);
 /// A worker ends its long poll and removes its cells after the grace.
 const AFTER_GRACE: Duration = Duration::from_secs(15);
@@ -49,24 +51,14 @@ impl Worker {
     ) -> Result<Self, Error> {
         let program = find(PROGRAM).ok_or_else(|| Error::Missing {
             what: PROGRAM,
-            path: std::env::current_exe()
-                .unwrap_or_default()
-                .with_file_name(PROGRAM),
+            path: std::env::current_exe().unwrap_or_default().with_file_name(PROGRAM),
             hint: "build it (`cargo build -p grading-worker`), or put it on PATH".to_owned(),
         })?;
         let address = format!("127.0.0.1:{}", ministack::free_port()?);
         variables.extend(settings(&id, &address, outputs, options.grace));
         let echo = options.echo;
         let process = Process::start(&id, &program, &variables, echo)?;
-        Ok(Worker {
-            id,
-            address,
-            started: Instant::now(),
-            program,
-            variables,
-            echo,
-            process,
-        })
+        Ok(Worker { id, address, started: Instant::now(), program, variables, echo, process })
     }
 
     /// Waits until the worker says that it is ready.
@@ -83,11 +75,7 @@ impl Worker {
             how = self.process.ended() => format!("ended before it was ready: {how}"),
             () = stop.asked() => return Err(Error::Interrupted),
         };
-        Err(Error::Fleet(format!(
-            "worker {} {why}{}",
-            self.id,
-            self.process.last_words()
-        )))
+        Err(Error::Fleet(format!("worker {} {why}{}", self.id, self.process.last_words())))
     }
 
     /// Waits for it to end by itself.
@@ -122,18 +110,9 @@ fn settings(
     let mut settings = vec![
         ("FLOTILLA_QUEUE_URL", outputs.grading_queue_url.clone()),
         ("FLOTILLA_LEDGER_TABLE", outputs.ledger_table_name.clone()),
-        (
-            "FLOTILLA_PAYLOADS_BUCKET",
-            outputs.payloads_bucket_name.clone(),
-        ),
-        (
-            "FLOTILLA_SUBMISSIONS_BUCKET",
-            outputs.submissions_bucket_name.clone(),
-        ),
-        (
-            "FLOTILLA_SUBMISSIONS_TABLE",
-            outputs.submissions_table_name.clone(),
-        ),
+        ("FLOTILLA_PAYLOADS_BUCKET", outputs.payloads_bucket_name.clone()),
+        ("FLOTILLA_SUBMISSIONS_BUCKET", outputs.submissions_bucket_name.clone()),
+        ("FLOTILLA_SUBMISSIONS_TABLE", outputs.submissions_table_name.clone()),
         ("FLOTILLA_WORKER_ID", id.to_owned()),
         ("FLOTILLA_HTTP_ADDR", address.to_owned()),
         ("FLOTILLA_GRACE_SECONDS", grace.as_secs().to_string()),
@@ -160,35 +139,30 @@ async fn answers(url: &str) -> Option<String> {
 }
 
 /// Removes what containers carry the worker's label, through the engine's own command: none,
-/// after an orderly end.
+/// after an orderly end. The engine may be at it already, so what counts is that none is left.
 async fn remove_containers(worker: &str) -> Result<(), Error> {
     let Some(docker) = find("docker") else {
         return Ok(());
     };
     let filter = format!("label=flotilla.worker={worker}");
-    let listed = Command::new(&docker)
-        .args(["ps", "-aq", "--filter", &filter])
-        .output()
-        .await;
-    let listed = listed.doing(|| format!("listing the containers of {worker}"))?;
-    let ids: Vec<_> = String::from_utf8_lossy(&listed.stdout)
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    if ids.is_empty() {
-        return Ok(());
+    let start = Instant::now();
+    loop {
+        let listed = docker_says(&docker, &["ps", "-aq", "--filter", &filter]).await?;
+        let ids: Vec<&str> = listed.lines().collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        if start.elapsed() > REMOVAL_PATIENCE {
+            let ids = ids.join(", ");
+            return Err(Error::Fleet(format!("containers of {worker} cannot be removed: {ids}")));
+        }
+        docker_says(&docker, &[&["rm", "-f"], ids.as_slice()].concat()).await?;
+        tokio::time::sleep(LOOK).await;
     }
-    let removed = Command::new(&docker)
-        .args(["rm", "-f"])
-        .args(&ids)
-        .output()
-        .await;
-    let removed = removed.doing(|| format!("removing the containers of {worker}"))?;
-    match removed.status.success() {
-        true => Ok(()),
-        false => Err(Error::Fleet(format!(
-            "containers of {worker} are left: {}",
-            String::from_utf8_lossy(&removed.stderr).trim()
-        ))),
-    }
+}
+
+async fn docker_says(docker: &Path, arguments: &[&str]) -> Result<String, Error> {
+    let said = Command::new(docker).args(arguments).output().await;
+    let said = said.doing(|| format!("calling docker {}", arguments.join(" ")))?;
+    Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use futures::future::{join_all, try_join_all};
 
 use crate::{
+    aws::Clients,
     console::{note, out},
     error::Error,
     examples::{EVENT, EXAMPLES, Example, PROBLEM},
     fleet::{Fleet, Options},
     names::Problem,
     progress::{Board, Line},
+    stack::Outputs,
     stop::Stop,
     submission::{Results, Submission, put},
     verdict,
@@ -40,9 +42,7 @@ type Graded = (Example, Result<Results, Error>);
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let stop = Stop::on_signals()?;
     let options = Options {
-        stack: args
-            .stack
-            .unwrap_or_else(|| format!("flotilla-demo-{}", std::process::id())),
+        stack: args.stack.unwrap_or_else(|| format!("flotilla-demo-{}", std::process::id())),
         port: args.port,
         workers: 1,
         echo: args.verbose,
@@ -68,40 +68,37 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 
 async fn grade_all(fleet: &mut Fleet, stop: &Stop) -> Result<Vec<Graded>, Error> {
     let (clients, stack) = (fleet.clients().clone(), fleet.stack()?.clone());
-    let outputs = stack.outputs();
-    let problem = Problem::new("demo", "tour", "addition")?;
-    let bucket = &outputs.submissions_bucket_name;
-    put(&clients, bucket, &problem.event_key(), EVENT.into()).await?;
-    for (name, text) in PROBLEM {
-        put(&clients, bucket, &problem.test_key(name), text.into()).await?;
-    }
-    note(format!("submitting {} examples at once …", EXAMPLES.len()));
     let start = Instant::now();
-    let board = Board::new();
-    let work = try_join_all(EXAMPLES.map(async |example| {
-        let submission = submission(&problem, example)?;
-        let receipt = submission.upload(&clients, outputs).await?;
-        Ok::<_, Error>((example, receipt, board.line(example.name)?))
-    }));
-    let follow = async {
-        let graded = work
-            .await?
-            .into_iter()
-            .map(async |(example, receipt, mut line)| {
-                let look = |stage| line.stage(stage);
-                let results = receipt.results(&clients, outputs, PATIENCE, look).await;
-                finish(&mut line, &results);
-                (example, results)
-            });
-        Ok(join_all(graded).await)
-    };
     let graded = tokio::select! {
-        graded = follow => graded?,
+        graded = submit_all(&clients, stack.outputs()) => graded?,
         ended = fleet.watch() => return Err(ended.err().unwrap_or(Error::Interrupted)),
         () = stop.asked() => return Err(Error::Interrupted),
     };
     note(format!("graded in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(graded)
+}
+
+async fn submit_all(clients: &Clients, outputs: &Outputs) -> Result<Vec<Graded>, Error> {
+    let problem = Problem::new("demo", "tour", "addition")?;
+    let bucket = &outputs.submissions_bucket_name;
+    put(clients, bucket, &problem.event_key(), EVENT.into()).await?;
+    for (name, text) in PROBLEM {
+        put(clients, bucket, &problem.test_key(name), text.into()).await?;
+    }
+    note(format!("submitting {} examples at once …", EXAMPLES.len()));
+    let board = Board::new();
+    let uploads = EXAMPLES.map(async |example| {
+        let receipt = submission(&problem, example)?.upload(clients, outputs).await?;
+        Ok::<_, Error>((example, receipt, board.line(example.name)?))
+    });
+    let uploaded = try_join_all(uploads).await?.into_iter();
+    let graded = uploaded.map(async |(example, receipt, mut line)| {
+        let look = |stage| line.stage(stage);
+        let results = receipt.results(clients, outputs, PATIENCE, look).await;
+        finish(&mut line, &results);
+        (example, results)
+    });
+    Ok(join_all(graded).await)
 }
 
 /// Its token is its name, so that each has an id of its own.
@@ -111,11 +108,7 @@ fn submission(problem: &Problem, example: Example) -> Result<Submission, Error> 
 }
 
 fn finish(line: &mut Line, results: &Result<Results, Error>) {
-    line.done(
-        results
-            .as_ref()
-            .map_or("no verdict", |it| it.verdict.as_str()),
-    );
+    line.done(results.as_ref().map_or("no verdict", |it| it.verdict.as_str()));
 }
 
 fn show(example: &Example, results: &Result<Results, Error>) {
@@ -137,9 +130,7 @@ fn summarize(graded: &[Graded]) -> usize {
         let expected = example.expected().unwrap_or("?");
         let results = results.as_ref().ok();
         let verdict = results.map_or("none", |it| it.verdict.as_str());
-        let passed = results
-            .map(|it| format!("{} of {}", it.passed, it.total))
-            .unwrap_or_default();
+        let passed = results.map(|it| format!("{} of {}", it.passed, it.total)).unwrap_or_default();
         let good = verdict == expected;
         unexpected += usize::from(!good);
         let mark = if good { "as expected" } else { "UNEXPECTED" };

@@ -46,19 +46,12 @@ enum Action {
 type File = (String, Vec<u8>);
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
-    let Action::Put {
-        directory,
-        target,
-        problem,
-        event_file,
-    } = args.action;
+    let Action::Put { directory, target, problem, event_file } = args.action;
     let problem = problem.problem()?;
     let files = files(&directory)?;
     check(&directory, &files)?;
-    let mut objects: Vec<File> = files
-        .into_iter()
-        .map(|(name, bytes)| (problem.test_key(&name), bytes))
-        .collect();
+    let mut objects: Vec<File> =
+        files.into_iter().map(|(name, bytes)| (problem.test_key(&name), bytes)).collect();
     if let Some(file) = event_file {
         objects.push((problem.event_key(), read(&file)?));
     }

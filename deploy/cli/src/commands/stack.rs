@@ -79,11 +79,7 @@ impl Target {
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let clients = Clients::from_env().await;
     match args.action {
-        Action::Create {
-            target,
-            protect,
-            json,
-        } => {
+        Action::Create { target, protect, json } => {
             let template = target.template(protect)?;
             let stack = Stack::create(&clients, &target.name, &template).await?;
             print_outputs(stack.outputs(), json)
@@ -91,9 +87,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         Action::Check { target } => check(&clients, &target).await,
         Action::Delete { name } => {
             Stack::open(&clients, &name).await?.delete().await?;
-            out(format!(
-                "stack {name} is deleted, and nothing of it is left"
-            ));
+            out(format!("stack {name} is deleted, and nothing of it is left"));
             Ok(())
         }
     }
@@ -107,11 +101,7 @@ async fn check(clients: &Clients, target: &Target) -> Result<(), Error> {
         _ => target.template(false)?,
     };
     stack.check(&template, &Gaps::known()?).await?;
-    out(format!(
-        "stack {} on {} is what its template says",
-        stack.name(),
-        clients.endpoint
-    ));
+    out(format!("stack {} on {} is what its template says", stack.name(), clients.endpoint));
     Ok(())
 }
 

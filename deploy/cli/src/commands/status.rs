@@ -78,17 +78,10 @@ impl Status {
         let mut queues = Vec::new();
         for (name, url) in [
             ("grading", &outputs.grading_queue_url),
-            (
-                "grading (dead letters)",
-                &outputs.grading_dead_letter_queue_url,
-            ),
+            ("grading (dead letters)", &outputs.grading_dead_letter_queue_url),
         ] {
             let depth = depth::of(&target.clients, url).await?;
-            queues.push(Queue {
-                name: name.to_owned(),
-                url: url.clone(),
-                depth,
-            });
+            queues.push(Queue { name: name.to_owned(), url: url.clone(), depth });
         }
         let noted = target.note.iter().flat_map(|note| &note.workers);
         Ok(Status {
@@ -101,48 +94,39 @@ impl Status {
     }
 
     fn print(&self) {
-        out(format!(
-            "stack {} on {}, {} in flight",
-            self.stack, self.endpoint, self.in_flight
-        ));
+        let Status { stack, endpoint, in_flight, .. } = self;
+        out(format!("stack {stack} on {endpoint}, {in_flight} in flight"));
         let mut queues = table(&["queue", "visible", "in flight", "delayed"]);
-        for Queue { name, depth, .. } in &self.queues {
-            let Depth {
-                visible,
-                in_flight,
-                delayed,
-            } = depth;
-            queues.add_row([
-                name.clone(),
-                visible.to_string(),
-                in_flight.to_string(),
-                delayed.to_string(),
-            ]);
-        }
+        queues.add_rows(self.queues.iter().map(Queue::row));
         out(queues);
         if self.workers.is_empty() {
             out("no worker runs on this machine under `flotilla up`; others are not known here");
             return;
         }
         let mut workers = table(&["worker", "ready", "busy", "slots", "address", "says"]);
-        for it in &self.workers {
-            let number = |value: Option<u64>| value.map_or("?".to_owned(), |it| it.to_string());
-            let says = it.says.clone().unwrap_or_default();
-            let ready = if it.ready { "yes" } else { "no" };
-            workers.add_row([
-                it.id.clone(),
-                ready.to_owned(),
-                number(it.busy),
-                number(it.slots),
-                it.address.clone(),
-                says,
-            ]);
-        }
+        workers.add_rows(self.workers.iter().map(Worker::row));
         out(workers);
     }
 }
 
+impl Queue {
+    fn row(&self) -> [String; 4] {
+        let Depth { visible, in_flight, delayed } = self.depth;
+        let [visible, in_flight, delayed] =
+            [visible, in_flight, delayed].map(|count| count.to_string());
+        [self.name.clone(), visible, in_flight, delayed]
+    }
+}
+
 impl Worker {
+    fn row(&self) -> [String; 6] {
+        let number = |value: Option<u64>| value.map_or("?".to_owned(), |it| it.to_string());
+        let ready = if self.ready { "yes" } else { "no" };
+        let says = self.says.clone().unwrap_or_default();
+        let (busy, slots) = (number(self.busy), number(self.slots));
+        [self.id.clone(), ready.to_owned(), busy, slots, self.address.clone(), says]
+    }
+
     async fn ask(note: &WorkerNote) -> Self {
         let page = |name: &str| format!("http://{}/{name}", note.address);
         let [ready, health, metrics] = ["readyz", "healthz", "metrics"].map(page);
@@ -169,9 +153,7 @@ impl Worker {
 }
 
 fn words(page: Option<&(u16, String)>) -> String {
-    page.map_or("it does not answer".to_owned(), |(_, text)| {
-        text.trim().to_owned()
-    })
+    page.map_or("it does not answer".to_owned(), |(_, text)| text.trim().to_owned())
 }
 
 /// The value of a gauge in Prometheus's text, summed over its labels.

@@ -93,11 +93,8 @@ fn submission(args: &Args) -> Result<Submission, Error> {
 async fn follow(target: &Target, receipt: &Receipt, patience: Duration) -> Result<Results, Error> {
     let mut line = Board::new().line("submission")?;
     let outputs = target.stack.outputs();
-    let results = receipt
-        .results(&target.clients, outputs, patience, |stage| {
-            line.stage(stage)
-        })
-        .await?;
+    let results =
+        receipt.results(&target.clients, outputs, patience, |stage| line.stage(stage)).await?;
     line.done(&results.verdict);
     Ok(results)
 }

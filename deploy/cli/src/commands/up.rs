@@ -54,16 +54,10 @@ fn introduce(fleet: &Fleet) -> Result<(), Error> {
     let (clients, stack) = (fleet.clients(), fleet.stack()?);
     let outputs = stack.outputs();
     out("the fleet is up");
-    out(format!(
-        "  endpoint     {}",
-        clients.url.as_deref().unwrap_or("AWS")
-    ));
+    out(format!("  endpoint     {}", clients.url.as_deref().unwrap_or("AWS")));
     out(format!("  stack        {}", stack.name()));
     out(format!("  queue        {}", outputs.grading_queue_url));
-    out(format!(
-        "  submissions  s3://{}",
-        outputs.submissions_bucket_name
-    ));
+    out(format!("  submissions  s3://{}", outputs.submissions_bucket_name));
     for (id, address) in fleet.workers() {
         out(format!("  worker       {id}  http://{address}/metrics"));
     }

@@ -27,17 +27,10 @@ pub(crate) async fn create(
     name: &str,
     template: &Template,
 ) -> Result<Description, Error> {
-    let parameters = template.given().map(|(key, value)| {
-        Parameter::builder()
-            .parameter_key(key)
-            .parameter_value(value)
-            .build()
-    });
-    let call = clients
-        .cfn
-        .create_stack()
-        .stack_name(name)
-        .template_body(template.text());
+    let parameters = template
+        .given()
+        .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
+    let call = clients.cfn.create_stack().stack_name(name).template_body(template.text());
     let answer = call.set_parameters(Some(parameters.collect())).send().await;
     let id = answer.doing(|| format!("creating stack {name}"))?.stack_id;
     let id = id.unwrap_or_else(|| name.to_owned());
@@ -78,13 +71,8 @@ pub(crate) async fn physical(
     clients: &Clients,
     id: &str,
 ) -> Result<HashMap<String, String>, Error> {
-    let mut pages = clients
-        .cfn
-        .list_stack_resources()
-        .stack_name(id)
-        .into_paginator()
-        .items()
-        .send();
+    let mut pages =
+        clients.cfn.list_stack_resources().stack_name(id).into_paginator().items().send();
     let mut physical = HashMap::new();
     while let Some(resource) = pages.next().await {
         let resource = resource.doing(|| format!("listing the resources of stack {id}"))?;
@@ -100,9 +88,7 @@ pub(crate) async fn physical(
 /// The template that the stack was made from.
 pub(crate) async fn template(clients: &Clients, id: &str) -> Result<String, Error> {
     let answer = clients.cfn.get_template().stack_name(id).send().await;
-    let text = answer
-        .doing(|| format!("reading the template of stack {id}"))?
-        .template_body;
+    let text = answer.doing(|| format!("reading the template of stack {id}"))?.template_body;
     text.ok_or_else(|| Error::Template(format!("stack {id} has none")))
 }
 
@@ -116,18 +102,13 @@ async fn wait(clients: &Clients, id: &str) -> Result<Option<Description>, Error>
     let mut pause = FIRST_LOOK;
     loop {
         let stack = describe(clients, id).await?;
-        let busy = stack
-            .as_ref()
-            .is_some_and(|it| status(it).ends_with("_IN_PROGRESS"));
+        let busy = stack.as_ref().is_some_and(|it| status(it).ends_with("_IN_PROGRESS"));
         if !busy {
             return Ok(stack);
         }
         if start.elapsed() > PATIENCE {
             let what = format!("stack {id} is still being changed");
-            return Err(Error::Timeout {
-                what,
-                seconds: PATIENCE.as_secs(),
-            });
+            return Err(Error::Timeout { what, seconds: PATIENCE.as_secs() });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_LOOK);
@@ -143,22 +124,13 @@ async fn failed(clients: &Clients, name: &str, id: &str, stack: Option<&Descript
             .to_owned(),
     };
     let status = stack.map_or("gone", status).to_owned();
-    Error::StackFailed {
-        stack: name.to_owned(),
-        status,
-        reason,
-    }
+    Error::StackFailed { stack: name.to_owned(), status, reason }
 }
 
 /// The reason of the resource that failed first; the others were cancelled because of it.
 async fn first_failure(clients: &Clients, id: &str) -> Result<Option<String>, Error> {
-    let mut pages = clients
-        .cfn
-        .describe_stack_events()
-        .stack_name(id)
-        .into_paginator()
-        .items()
-        .send();
+    let mut pages =
+        clients.cfn.describe_stack_events().stack_name(id).into_paginator().items().send();
     let mut first = None;
     while let Some(event) = pages.next().await {
         let event = event.doing(|| format!("reading the events of stack {id}"))?;

@@ -21,16 +21,8 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dot = if self.property.is_empty() { "" } else { "." };
-        let Difference {
-            resource,
-            property,
-            expected,
-            found,
-        } = self;
-        write!(
-            f,
-            "{resource}{dot}{property}: expected {expected}, found {found}"
-        )
+        let Difference { resource, property, expected, found } = self;
+        write!(f, "{resource}{dot}{property}: expected {expected}, found {found}")
     }
 }
 
@@ -38,12 +30,7 @@ impl Difference {
     /// A resource that is missing altogether, or of a type that nobody compares.
     pub(crate) fn whole(resource: &str, expected: String, found: &str) -> Self {
         let (resource, found) = (resource.to_owned(), found.to_owned());
-        Difference {
-            resource,
-            property: String::new(),
-            expected,
-            found,
-        }
+        Difference { resource, property: String::new(), expected, found }
     }
 }
 
@@ -92,9 +79,7 @@ fn walk(
 }
 
 fn said(value: Option<&Value>) -> String {
-    value
-        .filter(|value| !value.is_null())
-        .map_or_else(|| "nothing".to_owned(), Value::to_string)
+    value.filter(|value| !value.is_null()).map_or_else(|| "nothing".to_owned(), Value::to_string)
 }
 
 /// Equal, lists in any order.
@@ -103,9 +88,7 @@ fn same(left: &Value, right: &Value) -> bool {
         (Value::Array(left), Value::Array(right)) => same_items(left, right),
         (Value::Object(left), Value::Object(right)) => {
             left.len() == right.len()
-                && left
-                    .iter()
-                    .all(|(key, value)| right.get(key).is_some_and(|it| same(value, it)))
+                && left.iter().all(|(key, value)| right.get(key).is_some_and(|it| same(value, it)))
         }
         _ => left == right,
     }
@@ -131,10 +114,7 @@ mod tests {
         let (Value::Object(expected), Value::Object(found)) = (expected, found) else {
             panic!("objects are compared");
         };
-        properties("R", &expected, &found)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        properties("R", &expected, &found).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -155,10 +135,7 @@ mod tests {
     #[test]
     fn a_different_value_is_reported_where_it_differs() {
         assert_eq!(
-            compare(
-                json!({"A": {"b": 1, "c": 2}}),
-                json!({"A": {"b": 1, "c": "2"}})
-            ),
+            compare(json!({"A": {"b": 1, "c": 2}}), json!({"A": {"b": 1, "c": "2"}})),
             [r#"R.A.c: expected 2, found "2""#]
         );
     }
@@ -174,10 +151,7 @@ mod tests {
     #[test]
     fn lists_of_another_length_or_item_differ() {
         assert_eq!(compare(json!({"A": [1]}), json!({"A": [1, 1]})).len(), 1);
-        assert_eq!(
-            compare(json!({"A": [1, 1, 2]}), json!({"A": [1, 2, 2]})).len(),
-            1
-        );
+        assert_eq!(compare(json!({"A": [1, 1, 2]}), json!({"A": [1, 2, 2]})).len(), 1);
     }
 
     proptest! {

@@ -46,37 +46,28 @@ async fn empty_buckets(clients: &Clients, plan: &[Planned<'_>]) -> Result<(), Er
 /// Deletes the first page of versions and markers; false once there is none. Each turn lists
 /// anew, so that what arrives meanwhile goes too.
 async fn delete_page(clients: &Clients, bucket: &str) -> Result<bool, Error> {
-    let page = clients
-        .s3
-        .list_object_versions()
-        .bucket(bucket)
-        .send()
-        .await;
+    let page = clients.s3.list_object_versions().bucket(bucket).send().await;
     let page = page.doing(|| format!("listing bucket {bucket}"))?;
     let versions = page.versions().iter().map(|it| (it.key(), it.version_id()));
-    let markers = page
-        .delete_markers()
-        .iter()
-        .map(|it| (it.key(), it.version_id()));
+    let markers = page.delete_markers().iter().map(|it| (it.key(), it.version_id()));
     let objects: Vec<_> = versions.chain(markers).filter_map(identifier).collect();
-    if objects.is_empty() {
-        return Ok(false);
+    match objects.is_empty() {
+        true => Ok(false),
+        false => delete_objects(clients, bucket, objects).await.map(|()| true),
     }
-    let order = Delete::builder()
-        .set_objects(Some(objects))
-        .quiet(true)
-        .build();
-    let order = order.map_err(|e| Error::Fleet(format!("emptying bucket {bucket}: {e}")))?;
-    let answer = clients
-        .s3
-        .delete_objects()
-        .bucket(bucket)
-        .delete(order)
-        .send()
-        .await;
-    let answer = answer.doing(|| format!("emptying bucket {bucket}"))?;
-    match answer.errors().first() {
-        None => Ok(true),
+}
+
+async fn delete_objects(
+    clients: &Clients,
+    bucket: &str,
+    objects: Vec<ObjectIdentifier>,
+) -> Result<(), Error> {
+    let doing = || format!("emptying bucket {bucket}");
+    let order = Delete::builder().set_objects(Some(objects)).quiet(true).build();
+    let order = order.map_err(|e| Error::Fleet(format!("{}: {e}", doing())))?;
+    let answer = clients.s3.delete_objects().bucket(bucket).delete(order).send().await;
+    match answer.doing(doing)?.errors().first() {
+        None => Ok(()),
         Some(refused) => Err(Error::Fleet(format!(
             "bucket {bucket} keeps {}: {}",
             refused.key().unwrap_or("an object"),
@@ -87,29 +78,16 @@ async fn delete_page(clients: &Clients, bucket: &str) -> Result<bool, Error> {
 
 fn identifier((key, version): (Option<&str>, Option<&str>)) -> Option<ObjectIdentifier> {
     let version = version.map(str::to_owned);
-    ObjectIdentifier::builder()
-        .key(key?)
-        .set_version_id(version)
-        .build()
-        .ok()
+    ObjectIdentifier::builder().key(key?).set_version_id(version).build().ok()
 }
 
 async fn abort_page(clients: &Clients, bucket: &str) -> Result<bool, Error> {
-    let page = clients
-        .s3
-        .list_multipart_uploads()
-        .bucket(bucket)
-        .send()
-        .await;
+    let page = clients.s3.list_multipart_uploads().bucket(bucket).send().await;
     let page = page.doing(|| format!("listing the uploads of bucket {bucket}"))?;
     for upload in page.uploads() {
         let call = clients.s3.abort_multipart_upload().bucket(bucket);
-        let call = call
-            .set_key(upload.key.clone())
-            .set_upload_id(upload.upload_id.clone());
-        call.send()
-            .await
-            .doing(|| format!("aborting an upload to bucket {bucket}"))?;
+        let call = call.set_key(upload.key.clone()).set_upload_id(upload.upload_id.clone());
+        call.send().await.doing(|| format!("aborting an upload to bucket {bucket}"))?;
     }
     Ok(!page.uploads().is_empty())
 }
@@ -118,10 +96,7 @@ async fn abort_page(clients: &Clients, bucket: &str) -> Result<bool, Error> {
 pub(crate) async fn left(clients: &Clients, plan: &[Planned<'_>]) -> Result<Vec<String>, Error> {
     let mut left = Vec::new();
     // A policy goes with its queue, and cannot be asked for without it.
-    for (resource, wanted) in plan
-        .iter()
-        .filter(|(it, _)| it.kind != "AWS::SQS::QueuePolicy")
-    {
+    for (resource, wanted) in plan.iter().filter(|(it, _)| it.kind != "AWS::SQS::QueuePolicy") {
         if let Seen::There(_) = describe(clients, resource.kind, wanted).await? {
             left.push(format!("{} ({})", resource.name, resource.kind));
         }

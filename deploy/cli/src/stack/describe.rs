@@ -46,7 +46,5 @@ pub(crate) fn name(wanted: &Found, property: &str) -> Result<String, Error> {
 /// Keeps the entries that have a value: a service's "unset" is a template's absence.
 fn present<const N: usize>(entries: [(&str, Option<Value>); N]) -> Found {
     let entries = entries.into_iter();
-    entries
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+    entries.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

@@ -72,9 +72,7 @@ async fn time_to_live(clients: &Clients, table: &str, value: &Value) -> Result<(
     let specification = built(specification)?;
     let call = clients.dynamo.update_time_to_live().table_name(table);
     let answer = call.time_to_live_specification(specification).send().await;
-    answer
-        .doing(|| format!("setting the TTL of table {table}"))
-        .map(drop)
+    answer.doing(|| format!("setting the TTL of table {table}")).map(drop)
 }
 
 async fn recovery(clients: &Clients, table: &str, value: &Value) -> Result<(), Error> {
@@ -84,32 +82,18 @@ async fn recovery(clients: &Clients, table: &str, value: &Value) -> Result<(), E
         .build();
     let specification = built(specification)?;
     let call = clients.dynamo.update_continuous_backups().table_name(table);
-    let answer = call
-        .point_in_time_recovery_specification(specification)
-        .send()
-        .await;
-    answer
-        .doing(|| format!("setting point-in-time recovery of table {table}"))
-        .map(drop)
+    let answer = call.point_in_time_recovery_specification(specification).send().await;
+    answer.doing(|| format!("setting point-in-time recovery of table {table}")).map(drop)
 }
 
 async fn encryption(clients: &Clients, bucket: &str, value: &Value) -> Result<(), Error> {
-    let rules = items(value, "ServerSideEncryptionConfiguration")
-        .iter()
-        .map(encryption_rule);
+    let rules = items(value, "ServerSideEncryptionConfiguration").iter().map(encryption_rule);
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
-    let configuration = ServerSideEncryptionConfiguration::builder()
-        .set_rules(Some(rules))
-        .build();
+    let configuration = ServerSideEncryptionConfiguration::builder().set_rules(Some(rules)).build();
     let configuration = built(configuration)?;
     let call = clients.s3.put_bucket_encryption().bucket(bucket);
-    let answer = call
-        .server_side_encryption_configuration(configuration)
-        .send()
-        .await;
-    answer
-        .doing(|| format!("setting the encryption of bucket {bucket}"))
-        .map(drop)
+    let answer = call.server_side_encryption_configuration(configuration).send().await;
+    answer.doing(|| format!("setting the encryption of bucket {bucket}")).map(drop)
 }
 
 fn encryption_rule(rule: &Value) -> Result<ServerSideEncryptionRule, Error> {
@@ -126,48 +110,32 @@ fn encryption_rule(rule: &Value) -> Result<ServerSideEncryptionRule, Error> {
 }
 
 async fn lifecycle(clients: &Clients, bucket: &str, value: &Value) -> Result<(), Error> {
-    let rules = items(value, "Rules")
-        .iter()
-        .map(lifecycle_rule)
-        .collect::<Result<Vec<_>, _>>()?;
-    let configuration = built(
-        BucketLifecycleConfiguration::builder()
-            .set_rules(Some(rules))
-            .build(),
-    )?;
-    let call = clients
-        .s3
-        .put_bucket_lifecycle_configuration()
-        .bucket(bucket);
+    let rules = items(value, "Rules").iter().map(lifecycle_rule).collect::<Result<Vec<_>, _>>()?;
+    let configuration =
+        built(BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build())?;
+    let call = clients.s3.put_bucket_lifecycle_configuration().bucket(bucket);
     let answer = call.lifecycle_configuration(configuration).send().await;
-    answer
-        .doing(|| format!("setting the lifecycle of bucket {bucket}"))
-        .map(drop)
+    answer.doing(|| format!("setting the lifecycle of bucket {bucket}")).map(drop)
 }
 
 fn lifecycle_rule(rule: &Value) -> Result<LifecycleRule, Error> {
     let filter = LifecycleRuleFilter::builder().prefix(rule["Prefix"].as_str().unwrap_or_default());
     let expiration = days(rule, "ExpirationInDays");
     let noncurrent = days(&rule["NoncurrentVersionExpiration"], "NoncurrentDays");
-    let abort = days(
-        &rule["AbortIncompleteMultipartUpload"],
-        "DaysAfterInitiation",
-    );
+    let abort = days(&rule["AbortIncompleteMultipartUpload"], "DaysAfterInitiation");
     let rule = LifecycleRule::builder()
         .set_id(rule["Id"].as_str().map(str::to_owned))
         .status(ExpirationStatus::from(text(rule, "Status")?))
         .filter(filter.build())
         .set_expiration(expiration.map(|it| LifecycleExpiration::builder().days(it).build()))
-        .set_noncurrent_version_expiration(noncurrent.map(|it| {
-            NoncurrentVersionExpiration::builder()
-                .noncurrent_days(it)
-                .build()
-        }))
-        .set_abort_incomplete_multipart_upload(abort.map(|it| {
-            AbortIncompleteMultipartUpload::builder()
-                .days_after_initiation(it)
-                .build()
-        }))
+        .set_noncurrent_version_expiration(
+            noncurrent.map(|it| NoncurrentVersionExpiration::builder().noncurrent_days(it).build()),
+        )
+        .set_abort_incomplete_multipart_upload(
+            abort.map(|it| {
+                AbortIncompleteMultipartUpload::builder().days_after_initiation(it).build()
+            }),
+        )
         .build();
     built(rule)
 }
@@ -177,15 +145,11 @@ fn built<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, Error> {
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> Result<&'v str, Error> {
-    value[key]
-        .as_str()
-        .ok_or_else(|| Error::Template(format!("no {key} in {value}")))
+    value[key].as_str().ok_or_else(|| Error::Template(format!("no {key} in {value}")))
 }
 
 fn days(value: &Value, key: &str) -> Option<i32> {
-    value[key]
-        .as_i64()
-        .and_then(|days| i32::try_from(days).ok())
+    value[key].as_i64().and_then(|days| i32::try_from(days).ok())
 }
 
 fn items<'v>(value: &'v Value, key: &str) -> &'v [Value] {

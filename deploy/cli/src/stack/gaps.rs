@@ -72,22 +72,12 @@ impl Gaps {
         differences: Vec<Difference>,
         filled: bool,
     ) -> Verdict<'_> {
-        let allowed: Vec<&Gap> = self
-            .of(endpoint)
-            .filter(|gap| !(filled && gap.fill))
-            .collect();
-        let (found, vanished) = allowed
-            .iter()
-            .partition(|gap| differences.iter().any(|it| gap.covers(it)));
+        let allowed: Vec<&Gap> = self.of(endpoint).filter(|gap| !(filled && gap.fill)).collect();
+        let (found, vanished) =
+            allowed.iter().partition(|gap| differences.iter().any(|it| gap.covers(it)));
         let unknown = differences.into_iter();
-        let unknown = unknown
-            .filter(|it| !allowed.iter().any(|gap| gap.covers(it)))
-            .collect();
-        Verdict {
-            unknown,
-            found,
-            vanished,
-        }
+        let unknown = unknown.filter(|it| !allowed.iter().any(|gap| gap.covers(it))).collect();
+        Verdict { unknown, found, vanished }
     }
 }
 
@@ -121,10 +111,7 @@ mod tests {
     use super::*;
 
     fn endpoint(version: &str) -> Endpoint {
-        Endpoint {
-            name: "ministack".to_owned(),
-            version: version.to_owned(),
-        }
+        Endpoint { name: "ministack".to_owned(), version: version.to_owned() }
     }
 
     fn gaps(fill: bool) -> Gaps {
@@ -156,17 +143,13 @@ mod tests {
     fn a_difference_that_nobody_listed_is_a_complaint() {
         let gaps = gaps(true);
         let found = vec![difference("Ttl"), difference("TtlOther")];
-        let complaints = gaps
-            .judge(&endpoint("1"), found, false)
-            .complaints(&endpoint("1"));
+        let complaints = gaps.judge(&endpoint("1"), found, false).complaints(&endpoint("1"));
         assert_eq!(complaints, ["T.TtlOther: expected 1, found nothing"]);
     }
 
     #[test]
     fn a_listed_gap_that_has_vanished_is_a_complaint() {
-        let complaints = gaps(true)
-            .judge(&endpoint("1"), vec![], false)
-            .complaints(&endpoint("1"));
+        let complaints = gaps(true).judge(&endpoint("1"), vec![], false).complaints(&endpoint("1"));
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("T.Ttl") && complaints[0].contains("remove it"));
     }
@@ -176,35 +159,17 @@ mod tests {
         let gaps = gaps(true);
         let complaints = gaps.judge(&endpoint("2"), vec![difference("Ttl")], false);
         assert_eq!(complaints.unknown.len(), 1);
-        assert!(
-            gaps.judge(&endpoint("2"), vec![], false)
-                .vanished
-                .is_empty()
-        );
+        assert!(gaps.judge(&endpoint("2"), vec![], false).vanished.is_empty());
     }
 
     #[test]
     fn after_filling_only_what_cannot_be_filled_may_differ() {
         let once = vec![difference("Ttl")];
-        assert_eq!(
-            gaps(true)
-                .judge(&endpoint("1"), once.clone(), true)
-                .unknown
-                .len(),
-            1
-        );
+        assert_eq!(gaps(true).judge(&endpoint("1"), once.clone(), true).unknown.len(), 1);
         assert!(
-            gaps(true)
-                .judge(&endpoint("1"), vec![], true)
-                .complaints(&endpoint("1"))
-                .is_empty()
+            gaps(true).judge(&endpoint("1"), vec![], true).complaints(&endpoint("1")).is_empty()
         );
-        assert!(
-            gaps(false)
-                .judge(&endpoint("1"), once, true)
-                .unknown
-                .is_empty()
-        );
+        assert!(gaps(false).judge(&endpoint("1"), once, true).unknown.is_empty());
     }
 
     #[test]

@@ -36,12 +36,7 @@ impl<'t> Scope<'t> {
             ("AWS::Region", region.to_owned()),
             ("AWS::AccountId", account.to_owned()),
         ]);
-        Ok(Scope {
-            template,
-            pseudo,
-            parameters: template.parameter_values()?,
-            physical,
-        })
+        Ok(Scope { template, pseudo, parameters: template.parameter_values()?, physical })
     }
 
     /// The value with every function in it resolved.
@@ -67,10 +62,7 @@ impl<'t> Scope<'t> {
             (Some((key, argument)), None) if key == "Ref" || key.starts_with("Fn::") => {
                 self.function(key, argument)
             }
-            _ => object
-                .iter()
-                .map(|(k, v)| Ok((k.clone(), self.resolve(v)?)))
-                .collect(),
+            _ => object.iter().map(|(k, v)| Ok((k.clone(), self.resolve(v)?))).collect(),
         }
     }
 
@@ -108,9 +100,7 @@ impl<'t> Scope<'t> {
             Some((resource, attribute)) => self.attribute(&[json!(resource), json!(attribute)])?,
             None => self.reference(name)?,
         };
-        let value = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         Ok(format!("{before}{value}{}", self.sub(after)?))
     }
 
@@ -124,10 +114,9 @@ impl<'t> Scope<'t> {
         let resource = resource.ok_or_else(|| unknown(&format!("GetAtt {name}.{attribute}")))?;
         let arn = match resource.kind {
             "AWS::SQS::Queue" => self.arn("sqs", &self.own_name(&resource, "QueueName")?),
-            "AWS::DynamoDB::Table" => self.arn(
-                "dynamodb",
-                &format!("table/{}", self.own_name(&resource, "TableName")?),
-            ),
+            "AWS::DynamoDB::Table" => {
+                self.arn("dynamodb", &format!("table/{}", self.own_name(&resource, "TableName")?))
+            }
             "AWS::S3::Bucket" => {
                 let bucket = self.own_name(&resource, "BucketName")?;
                 format!("arn:{}:s3:::{bucket}", self.pseudo["AWS::Partition"])
@@ -153,10 +142,7 @@ impl<'t> Scope<'t> {
         let [Value::String(condition), yes, no] = branches else {
             return Err(unknown(&format!("If {branches:?}")));
         };
-        let test = self
-            .template
-            .condition(condition)
-            .ok_or_else(|| unknown(condition))?;
+        let test = self.template.condition(condition).ok_or_else(|| unknown(condition))?;
         let holds = self.resolve(test)?.as_bool().unwrap_or(false);
         self.resolve(if holds { yes } else { no })
     }
@@ -188,18 +174,9 @@ mod tests {
     #[test]
     fn references_resolve_to_parameters_pseudo_parameters_and_resources() {
         let template = Template::data().expect("parses");
-        assert_eq!(
-            check(&template, json!({"Ref": "GradingVisibilityTimeout"})),
-            json!(60)
-        );
-        assert_eq!(
-            check(&template, json!({"Ref": "AWS::Region"})),
-            json!("eu-west-1")
-        );
-        assert_eq!(
-            check(&template, json!({"Ref": "GradingQueue"})),
-            json!("http://q")
-        );
+        assert_eq!(check(&template, json!({"Ref": "GradingVisibilityTimeout"})), json!(60));
+        assert_eq!(check(&template, json!({"Ref": "AWS::Region"})), json!("eu-west-1"));
+        assert_eq!(check(&template, json!({"Ref": "GradingQueue"})), json!("http://q"));
         assert_eq!(
             check(&template, json!({"Ref": "LedgerTable"})),
             json!("(LedgerTable is missing)")

@@ -39,24 +39,15 @@ impl Template {
         let yaml: Yaml =
             serde_norway::from_str(text).map_err(|e| Error::Template(e.to_string()))?;
         let body = plain(&yaml)?;
-        if body
-            .get("Resources")
-            .is_none_or(|resources| !resources.is_object())
-        {
+        if body.get("Resources").is_none_or(|resources| !resources.is_object()) {
             return Err(Error::Template("it has no Resources".to_owned()));
         }
-        Ok(Template {
-            text: text.to_owned(),
-            body,
-            parameters: Map::new(),
-        })
+        Ok(Template { text: text.to_owned(), body, parameters: Map::new() })
     }
 
     /// The same template with its parameter `Protect` set, where it declares one.
     pub fn protected(self, protect: bool) -> Self {
-        let declared = self
-            .section("Parameters")
-            .any(|(name, _)| name == "Protect");
+        let declared = self.section("Parameters").any(|(name, _)| name == "Protect");
         match declared {
             true => self.with("Protect", if protect { "true" } else { "false" }),
             false => self,
@@ -72,10 +63,7 @@ impl Template {
 
     /// Another text with the same parameters set.
     pub fn rewritten(&self, text: &str) -> Result<Self, Error> {
-        Ok(Template {
-            parameters: self.parameters.clone(),
-            ..Self::parse(text)?
-        })
+        Ok(Template { parameters: self.parameters.clone(), ..Self::parse(text)? })
     }
 
     /// The text as it was given.
@@ -85,24 +73,17 @@ impl Template {
 
     /// The parameters that were set.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.parameters
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+        self.parameters.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
     }
 
     /// The value of every declared parameter: as set, else its default; numbers as numbers.
     pub(crate) fn parameter_values(&self) -> Result<Map<String, Value>, Error> {
         let declared = self.section("Parameters");
-        declared
-            .map(|(name, it)| Ok((name.clone(), self.parameter(name, it)?)))
-            .collect()
+        declared.map(|(name, it)| Ok((name.clone(), self.parameter(name, it)?))).collect()
     }
 
     fn parameter(&self, name: &str, declaration: &Value) -> Result<Value, Error> {
-        let value = self
-            .parameters
-            .get(name)
-            .or_else(|| declaration.get("Default"));
+        let value = self.parameters.get(name).or_else(|| declaration.get("Default"));
         let value = value.ok_or_else(|| {
             Error::Template(format!("parameter {name} has no value and no default"))
         })?;
@@ -132,17 +113,11 @@ impl Template {
     /// The outputs' resolved values, by name.
     pub(crate) fn outputs(&self, scope: &Scope<'_>) -> Result<Map<String, Value>, Error> {
         let outputs = self.section("Outputs");
-        outputs
-            .map(|(name, it)| Ok((name.clone(), scope.resolve(&it["Value"])?)))
-            .collect()
+        outputs.map(|(name, it)| Ok((name.clone(), scope.resolve(&it["Value"])?))).collect()
     }
 
     fn section(&self, name: &str) -> impl Iterator<Item = (&String, &Value)> {
-        self.body
-            .get(name)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
+        self.body.get(name).and_then(Value::as_object).into_iter().flatten()
     }
 }
 
@@ -151,9 +126,7 @@ fn plain(yaml: &Yaml) -> Result<Value, Error> {
     Ok(match yaml {
         Yaml::Sequence(items) => items.iter().map(plain).collect::<Result<_, _>>()?,
         Yaml::Mapping(entries) => {
-            let entries = entries
-                .iter()
-                .map(|(key, value)| Ok((text(key)?, plain(value)?)));
+            let entries = entries.iter().map(|(key, value)| Ok((text(key)?, plain(value)?)));
             Value::Object(entries.collect::<Result<_, Error>>()?)
         }
         Yaml::Tagged(tagged) => function(&tagged.tag.to_string(), plain(&tagged.value)?),
@@ -162,9 +135,7 @@ fn plain(yaml: &Yaml) -> Result<Value, Error> {
 }
 
 fn text(key: &Yaml) -> Result<String, Error> {
-    let text = key
-        .as_str()
-        .ok_or_else(|| Error::Template(format!("{key:?} is no key")))?;
+    let text = key.as_str().ok_or_else(|| Error::Template(format!("{key:?} is no key")))?;
     Ok(text.to_owned())
 }
 
@@ -222,9 +193,7 @@ mod tests {
 
     #[test]
     fn a_number_parameter_is_a_number() {
-        let template = Template::data()
-            .expect("parses")
-            .with("GradingVisibilityTimeout", "5");
+        let template = Template::data().expect("parses").with("GradingVisibilityTimeout", "5");
         let values = template.parameter_values().expect("has values");
         assert_eq!(values["GradingVisibilityTimeout"], json!(5));
         assert_eq!(values["Protect"], json!("false"));

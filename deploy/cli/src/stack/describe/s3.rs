@@ -30,15 +30,9 @@ pub(super) async fn bucket(clients: &Clients, name: &str) -> Result<Option<Found
     Ok(Some(present([
         ("BucketName", Some(json!(name))),
         ("VersioningConfiguration", versioning(clients, name).await?),
-        (
-            "PublicAccessBlockConfiguration",
-            access(clients, name).await?,
-        ),
+        ("PublicAccessBlockConfiguration", access(clients, name).await?),
         ("BucketEncryption", encryption(clients, name).await?),
-        (
-            "NotificationConfiguration",
-            notification(clients, name).await?,
-        ),
+        ("NotificationConfiguration", notification(clients, name).await?),
         ("LifecycleConfiguration", lifecycle(clients, name).await?),
     ])))
 }
@@ -56,28 +50,18 @@ where
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(e) if e.code().is_some_and(|code| UNSET.contains(&code)) => Ok(None),
-        Err(e) => Err(Error::aws(
-            format!("describing the {what} of bucket {bucket}"),
-            e,
-        )),
+        Err(e) => Err(Error::aws(format!("describing the {what} of bucket {bucket}"), e)),
     }
 }
 
 async fn versioning(clients: &Clients, name: &str) -> Result<Option<Value>, Error> {
     let answer = clients.s3.get_bucket_versioning().bucket(name).send().await;
     let answer = configured(answer, "versioning", name)?;
-    Ok(answer
-        .and_then(|it| it.status)
-        .map(|status| json!({ "Status": status.as_str() })))
+    Ok(answer.and_then(|it| it.status).map(|status| json!({ "Status": status.as_str() })))
 }
 
 async fn access(clients: &Clients, name: &str) -> Result<Option<Value>, Error> {
-    let answer = clients
-        .s3
-        .get_public_access_block()
-        .bucket(name)
-        .send()
-        .await;
+    let answer = clients.s3.get_public_access_block().bucket(name).send().await;
     let answer = configured(answer, "public access block", name)?;
     let block = answer.and_then(|it| it.public_access_block_configuration);
     Ok(block.map(|it| {
@@ -103,16 +87,8 @@ async fn encryption(clients: &Clients, name: &str) -> Result<Option<Value>, Erro
 fn encryption_rule(rule: &ServerSideEncryptionRule) -> Value {
     let default = rule.apply_server_side_encryption_by_default();
     let default = present([
-        (
-            "SSEAlgorithm",
-            default.map(|it| json!(it.sse_algorithm().as_str())),
-        ),
-        (
-            "KMSMasterKeyID",
-            default
-                .and_then(|it| it.kms_master_key_id())
-                .map(|id| json!(id)),
-        ),
+        ("SSEAlgorithm", default.map(|it| json!(it.sse_algorithm().as_str()))),
+        ("KMSMasterKeyID", default.and_then(|it| it.kms_master_key_id()).map(|id| json!(id))),
     ]);
     let mut found = json!({ "ServerSideEncryptionByDefault": default });
     if rule.bucket_key_enabled() == Some(true) {
@@ -122,20 +98,11 @@ fn encryption_rule(rule: &ServerSideEncryptionRule) -> Value {
 }
 
 async fn notification(clients: &Clients, name: &str) -> Result<Option<Value>, Error> {
-    let answer = clients
-        .s3
-        .get_bucket_notification_configuration()
-        .bucket(name)
-        .send()
-        .await;
+    let answer = clients.s3.get_bucket_notification_configuration().bucket(name).send().await;
     let Some(found) = configured(answer, "notifications", name)? else {
         return Ok(None);
     };
-    let queues: Vec<_> = found
-        .queue_configurations()
-        .iter()
-        .flat_map(queue_events)
-        .collect();
+    let queues: Vec<_> = found.queue_configurations().iter().flat_map(queue_events).collect();
     let others = found.topic_configurations().len() + found.lambda_function_configurations().len();
     let mut entries = Map::new();
     if !queues.is_empty() {
@@ -149,10 +116,7 @@ async fn notification(clients: &Clients, name: &str) -> Result<Option<Value>, Er
 
 /// A template has one entry per event, the API one per queue and filter.
 fn queue_events(it: &QueueConfiguration) -> Vec<Value> {
-    let rules = it
-        .filter()
-        .and_then(|filter| filter.key())
-        .map(|key| key.filter_rules());
+    let rules = it.filter().and_then(|filter| filter.key()).map(|key| key.filter_rules());
     // S3 answers `Prefix` where it was told `prefix`.
     let rules = rules.unwrap_or_default().iter().map(|rule| {
         let name = rule.name().map(|name| name.as_str().to_lowercase());
@@ -170,45 +134,27 @@ fn queue_events(it: &QueueConfiguration) -> Vec<Value> {
 }
 
 async fn lifecycle(clients: &Clients, name: &str) -> Result<Option<Value>, Error> {
-    let answer = clients
-        .s3
-        .get_bucket_lifecycle_configuration()
-        .bucket(name)
-        .send()
-        .await;
+    let answer = clients.s3.get_bucket_lifecycle_configuration().bucket(name).send().await;
     let answer = configured(answer, "lifecycle", name)?;
     let rules = answer.map(|it| it.rules().iter().map(lifecycle_rule).collect::<Vec<_>>());
     Ok(rules.map(|rules| json!({ "Rules": rules })))
 }
 
 fn lifecycle_rule(rule: &LifecycleRule) -> Value {
-    let noncurrent = rule
-        .noncurrent_version_expiration()
-        .and_then(|it| it.noncurrent_days());
-    let abort = rule
-        .abort_incomplete_multipart_upload()
-        .and_then(|it| it.days_after_initiation());
+    let noncurrent = rule.noncurrent_version_expiration().and_then(|it| it.noncurrent_days());
+    let abort = rule.abort_incomplete_multipart_upload().and_then(|it| it.days_after_initiation());
     let days = rule.expiration().and_then(|it| it.days());
     Value::Object(present([
         ("Id", rule.id().map(|id| json!(id))),
         ("Status", Some(json!(rule.status().as_str()))),
         ("Prefix", rule.filter().and_then(prefix)),
         ("ExpirationInDays", days.map(Value::from)),
-        (
-            "NoncurrentVersionExpiration",
-            noncurrent.map(|it| json!({ "NoncurrentDays": it })),
-        ),
-        (
-            "AbortIncompleteMultipartUpload",
-            abort.map(|it| json!({ "DaysAfterInitiation": it })),
-        ),
+        ("NoncurrentVersionExpiration", noncurrent.map(|it| json!({ "NoncurrentDays": it }))),
+        ("AbortIncompleteMultipartUpload", abort.map(|it| json!({ "DaysAfterInitiation": it }))),
     ]))
 }
 
 /// An empty prefix is a template's absent one.
 fn prefix(filter: &LifecycleRuleFilter) -> Option<Value> {
-    filter
-        .prefix()
-        .filter(|prefix| !prefix.is_empty())
-        .map(|prefix| json!(prefix))
+    filter.prefix().filter(|prefix| !prefix.is_empty()).map(|prefix| json!(prefix))
 }

@@ -34,25 +34,16 @@ pub(super) async fn queue(clients: &Clients, name: &str) -> Result<Option<Found>
     found.append(&mut present([
         (
             "SqsManagedSseEnabled",
-            attributes
-                .get("SqsManagedSseEnabled")
-                .map(|it| json!(it == "true")),
+            attributes.get("SqsManagedSseEnabled").map(|it| json!(it == "true")),
         ),
-        (
-            "RedrivePolicy",
-            attributes.get("RedrivePolicy").and_then(|it| redrive(it)),
-        ),
+        ("RedrivePolicy", attributes.get("RedrivePolicy").and_then(|it| redrive(it))),
     ]));
     Ok(Some(found))
 }
 
 /// The policy that the named queues carry; `None` where one of them has none.
 pub(super) async fn policy(clients: &Clients, wanted: &Found) -> Result<Option<Found>, Error> {
-    let urls = wanted
-        .get("Queues")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let urls = wanted.get("Queues").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut policy = None;
     for url in urls.iter().filter_map(Value::as_str) {
         let attributes = attributes(clients, url).await?;
@@ -66,10 +57,7 @@ pub(super) async fn policy(clients: &Clients, wanted: &Found) -> Result<Option<F
         }
     }
     Ok(policy.map(|document| {
-        present([
-            ("Queues", Some(json!(urls))),
-            ("PolicyDocument", Some(document)),
-        ])
+        present([("Queues", Some(json!(urls))), ("PolicyDocument", Some(document))])
     }))
 }
 
@@ -77,12 +65,7 @@ async fn url(clients: &Clients, name: &str) -> Result<Option<String>, Error> {
     let answer = clients.sqs.get_queue_url().queue_name(name).send().await;
     match answer {
         Ok(answer) => Ok(answer.queue_url),
-        Err(e)
-            if e.as_service_error()
-                .is_some_and(|e| e.is_queue_does_not_exist()) =>
-        {
-            Ok(None)
-        }
+        Err(e) if e.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => Ok(None),
         Err(e) => Err(Error::aws(format!("asking for the URL of queue {name}"), e)),
     }
 }
@@ -90,13 +73,9 @@ async fn url(clients: &Clients, name: &str) -> Result<Option<String>, Error> {
 async fn attributes(clients: &Clients, url: &str) -> Result<HashMap<String, String>, Error> {
     let request = clients.sqs.get_queue_attributes().queue_url(url);
     let answer = request.attribute_names(Attribute::All).send().await;
-    let attributes = answer
-        .doing(|| format!("describing queue {url}"))?
-        .attributes;
+    let attributes = answer.doing(|| format!("describing queue {url}"))?.attributes;
     let attributes = attributes.unwrap_or_default().into_iter();
-    Ok(attributes
-        .map(|(name, value)| (name.as_str().to_owned(), value))
-        .collect())
+    Ok(attributes.map(|(name, value)| (name.as_str().to_owned(), value)).collect())
 }
 
 fn number(text: &str) -> Option<Value> {
