@@ -19,7 +19,11 @@ const LAST: Duration = Duration::from_secs(2);
 const MOST_IN: usize = 16 << 20;
 /// The most of one output stream, in bytes.
 const MOST_OUT: u64 = 8 << 20;
-/// The longest run.
+/// The longest argument, in bytes; the kernel's own limit counts the NUL after it.
+const LONGEST_ARGUMENT: u64 = (128 << 10) - 1;
+/// The most of all arguments together, in bytes, a pointer to each included.
+const MOST_ARGUMENTS: u64 = 1 << 20;
+/// The longest run, in milliseconds.
 const LONGEST: u64 = 60 * 60 * 1000;
 
 /// A cell, held by one submission of one tenant. Give it back with [`Cell::finish`]; dropped
@@ -36,13 +40,7 @@ pub struct Cell {
 
 impl Cell {
     pub(crate) fn new(pool: Arc<Pool>, container: Container, lease: Lease) -> Self {
-        Self {
-            pool,
-            container: Some(container),
-            runs: 0,
-            spent: false,
-            _lease: lease,
-        }
+        Self { pool, container: Some(container), runs: 0, spent: false, _lease: lease }
     }
 
     /// Gives the cell the files of a submission, in place of any before. Every run finds fresh
@@ -53,9 +51,7 @@ impl Cell {
     /// otherwise the cell is lost, and another may do.
     pub async fn load(&mut self, files: &[File]) -> Result<(), SandboxError> {
         check_files(files)?;
-        let request = Request::Load {
-            files: files.to_vec(),
-        };
+        let request = Request::Load { files: files.to_vec() };
         let mut container = self.hold()?;
         container.submissions += 1;
         match container.ask(&request, "taking files").await? {
@@ -80,15 +76,13 @@ impl Cell {
         let started = Instant::now();
         match exchange(&mut container, self.runs, run).await? {
             Some(told) => {
+                check_told(&told, &run.limits)?;
                 self.keep(container)?;
                 self.spent |= told.oom_kills > 0 || told.exit == Exit::Vanished;
                 Ok(report(told, started.elapsed()))
             }
             None => {
-                tracing::warn!(
-                    cell = container.name(),
-                    "a cell did not end a run; it is removed"
-                );
+                tracing::warn!(cell = container.name(), "a cell did not end a run; it is removed");
                 container.remove().await;
                 Ok(overdue(started.elapsed()))
             }
@@ -129,10 +123,7 @@ async fn exchange(
     id: u64,
     run: &Run,
 ) -> Result<Option<protocol::Report>, SandboxError> {
-    let request = Request::Run {
-        id,
-        run: run.clone(),
-    };
+    let request = Request::Run { id, run: run.clone() };
     let end = tokio::time::Instant::now() + Duration::from_millis(run.limits.wall_ms) + SLACK;
     container.link.send(&request).await?;
     tokio::select! {
@@ -204,48 +195,46 @@ fn overdue(wall: Duration) -> Report {
 
 fn check_files(files: &[File]) -> Result<(), SandboxError> {
     if let Some(file) = files.iter().find(|file| !safe_name(&file.name)) {
-        return Err(SandboxError::Invalid(format!(
-            "{:?} is not a plain file name",
-            file.name
-        )));
+        return Err(SandboxError::Invalid(format!("{:?} is not a plain file name", file.name)));
     }
     let total: usize = files.iter().map(|file| file.bytes.len()).sum();
     at_most("the files together", total as u64, MOST_IN as u64)
 }
 
 fn check_run(run: &Run) -> Result<(), SandboxError> {
-    let absolute = run
-        .argv
-        .first()
-        .is_some_and(|program| program.starts_with('/'));
+    let absolute = run.argv.first().is_some_and(|program| program.starts_with('/'));
     if !absolute || run.argv.iter().any(|argument| argument.contains('\0')) {
         let argv = run.argv.first();
         return Err(SandboxError::Invalid(format!(
             "the program must be an absolute path, its arguments without NUL bytes: {argv:?}"
         )));
     }
-    let RunLimits {
-        cpu_ms,
-        wall_ms,
-        stdout_bytes,
-        stderr_bytes,
-        ..
-    } = run.limits;
+    let RunLimits { cpu_ms, wall_ms, stdout_bytes, stderr_bytes, .. } = run.limits;
+    check_sizes(&run.argv)?;
     at_most("the input", run.stdin.len() as u64, MOST_IN as u64)?;
     at_most("the limit of the output", stdout_bytes, MOST_OUT)?;
     at_most("the limit of the error output", stderr_bytes, MOST_OUT)?;
-    at_most(
-        "the limit of the time, in ms,",
-        cpu_ms.max(wall_ms),
-        LONGEST,
-    )
+    at_most("the limit of the time, in ms,", cpu_ms.max(wall_ms), LONGEST)
+}
+
+/// The kernel takes no longer argument, and the lot must fit beside the stack.
+fn check_sizes(argv: &[String]) -> Result<(), SandboxError> {
+    let longest = argv.iter().map(String::len).max().unwrap_or(0) as u64;
+    at_most("the longest argument", longest, LONGEST_ARGUMENT)?;
+    at_most("the arguments together", argv.iter().map(|a| a.len() as u64 + 9).sum(), MOST_ARGUMENTS)
+}
+
+/// The byte limits are the host's, whatever the cell thinks.
+fn check_told(told: &protocol::Report, limits: &RunLimits) -> Result<(), SandboxError> {
+    let within = told.stdout.len() as u64 <= limits.stdout_bytes
+        && told.stderr.len() as u64 <= limits.stderr_bytes;
+    let more = || SandboxError::Protocol("a report holds more output than was asked for".into());
+    within.then_some(()).ok_or_else(more)
 }
 
 fn at_most(what: &str, value: u64, most: u64) -> Result<(), SandboxError> {
     match value <= most {
         true => Ok(()),
-        false => Err(SandboxError::Invalid(format!(
-            "{what} is {value}, at most {most} are taken"
-        ))),
+        false => Err(SandboxError::Invalid(format!("{what} is {value}, at most {most} are taken"))),
     }
 }

@@ -39,9 +39,7 @@ impl FromStr for Isolation {
         match text {
             "namespaces" => Ok(Self::Namespaces),
             "container" => Ok(Self::Container),
-            other => Err(format!(
-                "{other:?} is no isolation: use `namespaces` or `container`"
-            )),
+            other => Err(format!("{other:?} is no isolation: use `namespaces` or `container`")),
         }
     }
 }
@@ -126,11 +124,6 @@ mod tests {
         for mode in [Isolation::Namespaces, Isolation::Container] {
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }
-        assert!(
-            "Namespaces"
-                .parse::<Isolation>()
-                .unwrap_err()
-                .contains("`namespaces`")
-        );
+        assert!("Namespaces".parse::<Isolation>().unwrap_err().contains("`namespaces`"));
     }
 }

@@ -88,12 +88,7 @@ impl Container {
     ) -> Result<Self, SandboxError> {
         let name = format!("flotilla-cell-{}", uuid::Uuid::new_v4().simple());
         let (engine, slot) = (engine.clone(), Some(slot));
-        let body = Body {
-            engine,
-            name,
-            slot,
-            runtime: Handle::current(),
-        };
+        let body = Body { engine, name, slot, runtime: Handle::current() };
         let link = match greet(&body, create).await {
             Ok(link) => link,
             Err(error) => {
@@ -101,13 +96,7 @@ impl Container {
                 return Err(error);
             }
         };
-        Ok(Self {
-            link,
-            body,
-            tenant: None,
-            submissions: 0,
-            born: Instant::now(),
-        })
+        Ok(Self { link, body, tenant: None, submissions: 0, born: Instant::now() })
     }
 
     /// The container's name, for logs.
@@ -117,10 +106,7 @@ impl Container {
 
     /// Whether it still answers.
     pub(crate) async fn answers(&mut self) -> bool {
-        matches!(
-            self.ask(&Request::Ping, "answering a ping").await,
-            Ok(Reply::Pong)
-        )
+        matches!(self.ask(&Request::Ping, "answering a ping").await, Ok(Reply::Pong))
     }
 
     /// Sends what is answered at once.
@@ -150,21 +136,15 @@ async fn greet(body: &Body, create: ContainerCreateBody) -> Result<Link, Sandbox
 
 async fn ready(link: &mut Link) -> Result<(), SandboxError> {
     match link.receive_within(READY, "starting").await? {
-        Reply::Ready {
-            version: PROTOCOL_VERSION,
-            ..
-        } => Ok(()),
+        Reply::Ready { version: PROTOCOL_VERSION, .. } => Ok(()),
         Reply::Ready { version, .. } => Err(SandboxError::Protocol(format!(
             "the image's supervisor speaks version {version}, this program {PROTOCOL_VERSION}: \
              build the image anew"
         ))),
-        Reply::Unsupported {
-            namespaces: true,
-            why,
-        } => Err(SandboxError::NamespacesForbidden { why }),
+        Reply::Unsupported { namespaces: true, why } => {
+            Err(SandboxError::NamespacesForbidden { why })
+        }
         Reply::Unsupported { why, .. } => Err(SandboxError::CellUnusable { why }),
-        other => Err(SandboxError::Protocol(format!(
-            "its first word was {other:?}"
-        ))),
+        other => Err(SandboxError::Protocol(format!("its first word was {other:?}"))),
     }
 }

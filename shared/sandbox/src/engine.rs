@@ -43,10 +43,7 @@ impl Engine {
         let docker = bounded(doing, PATIENCE, docker.negotiate_version()).await?;
         let info = bounded("asking what it can do", PATIENCE, docker.info()).await?;
         let options = info.security_options.unwrap_or_default();
-        let engine = Self {
-            docker,
-            apparmor: options.iter().any(|o| o.contains("apparmor")),
-        };
+        let engine = Self { docker, apparmor: options.iter().any(|o| o.contains("apparmor")) };
         engine.warn_of_old_runc().await?;
         Ok(engine)
     }
@@ -72,14 +69,8 @@ impl Engine {
 
     /// The id of an image that is there.
     pub(crate) async fn image_id(&self, image: &str) -> Result<String, SandboxError> {
-        let inspected = timed(
-            "looking at the image",
-            PATIENCE,
-            self.docker.inspect_image(image),
-        );
-        let inspected = inspected
-            .await?
-            .map_err(|e| missing_image(image, "the image", e))?;
+        let inspected = timed("looking at the image", PATIENCE, self.docker.inspect_image(image));
+        let inspected = inspected.await?.map_err(|e| missing_image(image, "the image", e))?;
         Ok(inspected.id.unwrap_or_else(|| image.into()))
     }
 
@@ -96,37 +87,21 @@ impl Engine {
         let created = timed("creating a cell", PATIENCE, create).await?;
         created.map_err(|e| missing_image(&image, "to create a cell", e))?;
         // Attached before the start, so that not even the first word is missed.
-        let options = AttachContainerOptionsBuilder::default()
-            .stdin(true)
-            .stdout(true)
-            .stderr(true);
-        let attach = self
-            .docker
-            .attach_container(name, Some(options.stream(true).build()));
+        let options =
+            AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true);
+        let attach = self.docker.attach_container(name, Some(options.stream(true).build()));
         let streams = bounded("to attach to a cell", PATIENCE, attach).await?;
-        bounded(
-            "to start a cell",
-            PATIENCE,
-            self.docker.start_container(name, None),
-        )
-        .await?;
+        bounded("to start a cell", PATIENCE, self.docker.start_container(name, None)).await?;
         Ok(streams)
     }
 
     /// Kills and removes a container; one that is gone already is as good.
     pub(crate) async fn remove(&self, name: &str) -> Result<(), SandboxError> {
-        let options = RemoveContainerOptionsBuilder::default()
-            .force(true)
-            .v(true)
-            .build();
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let remove = self.docker.remove_container(name, Some(options));
         match timed("removing a cell", PATIENCE, remove).await? {
             // Not there, or being removed by the engine itself.
-            Err(Error::DockerResponseServerError {
-                status_code: 404 | 409,
-                ..
-            })
-            | Ok(()) => Ok(()),
+            Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) | Ok(()) => Ok(()),
             Err(error) => Err(failed("to remove a cell", error)),
         }
     }
@@ -134,10 +109,7 @@ impl Engine {
     /// All containers with our label, running or not.
     pub(crate) async fn ours(&self) -> Result<Vec<ContainerSummary>, SandboxError> {
         let filters = HashMap::from([("label", vec![profile::WORKER])]);
-        let options = ListContainersOptionsBuilder::default()
-            .all(true)
-            .filters(&filters)
-            .build();
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let list = self.docker.list_containers(Some(options));
         bounded("to list cells", PATIENCE, list).await
     }
@@ -160,43 +132,30 @@ async fn bounded<T>(
     patience: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, SandboxError> {
-    timed(doing, patience, call)
-        .await?
-        .map_err(|e| failed(doing, e))
+    timed(doing, patience, call).await?.map_err(|e| failed(doing, e))
 }
 
 fn failed(doing: &'static str, error: Error) -> SandboxError {
     match error {
-        Error::DockerResponseServerError {
-            message,
-            status_code,
-        } => SandboxError::Engine {
-            doing,
-            why: format!("{status_code}, {message}"),
-        },
-        other => SandboxError::EngineUnreachable {
-            doing,
-            why: other.to_string(),
-        },
+        Error::DockerResponseServerError { message, status_code } => {
+            SandboxError::Engine { doing, why: format!("{status_code}, {message}") }
+        }
+        other => SandboxError::EngineUnreachable { doing, why: other.to_string() },
     }
 }
 
 fn missing_image(image: &str, doing: &'static str, error: Error) -> SandboxError {
     match error {
-        Error::DockerResponseServerError {
-            status_code: 404, ..
-        } => SandboxError::ImageMissing {
-            image: image.into(),
-        },
+        Error::DockerResponseServerError { status_code: 404, .. } => {
+            SandboxError::ImageMissing { image: image.into() }
+        }
         other => failed(doing, other),
     }
 }
 
 /// The first three numbers of a version.
 fn numbers(version: &str) -> [u64; 3] {
-    let mut numbers = version
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().unwrap_or(0));
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     std::array::from_fn(|_| numbers.next().unwrap_or(0))
 }
 

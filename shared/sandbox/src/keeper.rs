@@ -86,10 +86,7 @@ pub(crate) async fn sweep(pool: Weak<Pool>) {
 
 /// Removes the containers whose worker is dead or whose time is over, whoever made them.
 pub(crate) async fn remove_orphans(engine: &Engine) -> Result<(), SandboxError> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     remove_where(engine, |cell| is_orphan(cell, now)).await
 }
 
@@ -103,10 +100,7 @@ async fn remove_where(
     which: impl Fn(&ContainerSummary) -> bool,
 ) -> Result<(), SandboxError> {
     let cells = engine.ours().await?;
-    let ids = cells
-        .iter()
-        .filter(|cell| which(cell))
-        .filter_map(|cell| cell.id.as_deref());
+    let ids = cells.iter().filter(|cell| which(cell)).filter_map(|cell| cell.id.as_deref());
     let removed = join_all(ids.map(|id| engine.remove(id))).await;
     removed.into_iter().collect()
 }
@@ -136,10 +130,7 @@ mod tests {
     fn cell(owner: &str, deadline: &str) -> ContainerSummary {
         let labels = [(OWNER, owner), (DEADLINE, deadline)];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        ContainerSummary {
-            labels: Some(labels.into()),
-            ..Default::default()
-        }
+        ContainerSummary { labels: Some(labels.into()), ..Default::default() }
     }
 
     #[test]

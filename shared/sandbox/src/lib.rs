@@ -81,10 +81,7 @@ impl Sandbox {
         }
         keeper::start(&pool);
         let open = pool.closed.clone().drop_guard();
-        Ok(Self {
-            pool,
-            _open: Arc::new(open),
-        })
+        Ok(Self { pool, _open: Arc::new(open) })
     }
 
     /// Whether the engine answers, within 3 s.

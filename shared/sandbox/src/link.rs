@@ -77,9 +77,7 @@ impl Link {
     }
 
     fn remember(&mut self, words: &[u8]) {
-        let room = LAST_WORDS
-            .saturating_sub(self.last_words.len())
-            .min(words.len());
+        let room = LAST_WORDS.saturating_sub(self.last_words.len()).min(words.len());
         self.last_words.extend_from_slice(&words[..room]);
     }
 

@@ -62,19 +62,12 @@ impl Owner {
 
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} {} {} {}",
-            self.boot, self.namespace, self.pid, self.started
-        )
+        write!(f, "{} {} {} {}", self.boot, self.namespace, self.pid, self.started)
     }
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 fn namespace() -> String {
@@ -112,19 +105,9 @@ mod tests {
 
     #[test]
     fn an_owner_before_the_last_boot_is_dead_and_one_elsewhere_unknown() {
-        let elsewhere = Owner {
-            namespace: "pid:[1]".into(),
-            ..Owner::current()
-        };
+        let elsewhere = Owner { namespace: "pid:[1]".into(), ..Owner::current() };
         assert_eq!(elsewhere.life(), Life::Unknown);
-        assert_eq!(
-            Owner {
-                boot: "other".into(),
-                ..elsewhere
-            }
-            .life(),
-            Life::Dead
-        );
+        assert_eq!(Owner { boot: "other".into(), ..elsewhere }.life(), Life::Dead);
     }
 
     #[test]

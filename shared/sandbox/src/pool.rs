@@ -96,9 +96,7 @@ impl Pool {
 
     fn pick(&self, tenant: &str) -> Option<Container> {
         let mut idle = self.idle();
-        let own = idle
-            .iter()
-            .rposition(|cell| cell.tenant.as_deref() == Some(tenant));
+        let own = idle.iter().rposition(|cell| cell.tenant.as_deref() == Some(tenant));
         let at = own.or_else(|| idle.iter().position(|cell| cell.tenant.is_none()))?;
         Some(idle.remove(at))
     }
@@ -116,10 +114,7 @@ impl Pool {
     /// The right to another container, if there is one.
     pub(crate) fn slot(&self) -> Option<Slot> {
         let permit = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        Some(Slot {
-            permit,
-            changed: Arc::clone(&self.changed),
-        })
+        Some(Slot { permit, changed: Arc::clone(&self.changed) })
     }
 
     /// A new cell, of no tenant yet.
@@ -158,18 +153,12 @@ impl Pool {
 
     /// Cells that wait for their first tenant.
     pub(crate) fn unassigned(&self) -> usize {
-        self.idle()
-            .iter()
-            .filter(|cell| cell.tenant.is_none())
-            .count()
+        self.idle().iter().filter(|cell| cell.tenant.is_none()).count()
     }
 
     /// Removes the idle cells that are too old.
     pub(crate) async fn retire_old(&self) {
-        let old: Vec<_> = self
-            .idle()
-            .extract_if(.., |cell| self.is_old(cell))
-            .collect();
+        let old: Vec<_> = self.idle().extract_if(.., |cell| self.is_old(cell)).collect();
         join_all(old.into_iter().map(Container::remove)).await;
     }
 

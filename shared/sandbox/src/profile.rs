@@ -62,10 +62,7 @@ fn user(isolation: Isolation) -> &'static str {
 
 fn labels(config: &SandboxConfig, pool: &str) -> HashMap<String, String> {
     let until = SystemTime::now() + config.max_cell_age + GRACE;
-    let until = until
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let until = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     HashMap::from([
         (WORKER.into(), config.worker_id.clone()),
         (POOL.into(), pool.into()),
@@ -93,15 +90,8 @@ fn host_config(config: &SandboxConfig, apparmor: bool) -> HostConfig {
         nano_cpus: Some((cell.cpus * 1e9) as i64),
         ipc_mode: Some("none".into()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("none".into()),
-            config: None,
-        }),
-        ulimits: Some(vec![
-            limit("core", 0),
-            limit("nofile", 1024),
-            limit("fsize", 1 << 30),
-        ]),
+        log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+        ulimits: Some(vec![limit("core", 0), limit("nofile", 1024), limit("fsize", 1 << 30)]),
         // A run mounts its own /proc, which the kernel refuses where this one is partly covered.
         // The cell's user has no capability to use what they would cover.
         masked_paths: (isolation == Isolation::Namespaces).then(Vec::new),
@@ -120,10 +110,8 @@ fn capabilities(isolation: Isolation) -> Vec<String> {
 }
 
 fn security(isolation: Isolation, apparmor: bool) -> Vec<String> {
-    let mut options = vec![
-        "no-new-privileges:true".into(),
-        format!("seccomp={}", seccomp(isolation)),
-    ];
+    let mut options =
+        vec!["no-new-privileges:true".into(), format!("seccomp={}", seccomp(isolation))];
     if apparmor && isolation == Isolation::Namespaces {
         options.push("apparmor=unconfined".into());
     }
@@ -131,11 +119,7 @@ fn security(isolation: Isolation, apparmor: bool) -> Vec<String> {
 }
 
 fn limit(name: &str, value: i64) -> ResourcesUlimits {
-    ResourcesUlimits {
-        name: Some(name.into()),
-        soft: Some(value),
-        hard: Some(value),
-    }
+    ResourcesUlimits { name: Some(name.into()), soft: Some(value), hard: Some(value) }
 }
 
 /// In namespaces mode only the mount points are needed: every run mounts its own over them.
@@ -161,11 +145,7 @@ fn seccomp(isolation: Isolation) -> serde_json::Value {
         Isolation::Namespaces => SETUP,
         Isolation::Container => &[("SYS_seccomp", 0)],
     };
-    let allowed: Vec<_> = [RUN, RUN_BY_ARGUMENT, setup]
-        .concat()
-        .iter()
-        .map(name)
-        .collect();
+    let allowed: Vec<_> = [RUN, RUN_BY_ARGUMENT, setup].concat().iter().map(name).collect();
     let absent: Vec<_> = ABSENT.iter().map(name).collect();
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
@@ -183,10 +163,7 @@ mod tests {
     use super::*;
 
     fn created(isolation: Isolation) -> (ContainerCreateBody, HostConfig) {
-        let config = SandboxConfig {
-            isolation,
-            ..SandboxConfig::default()
-        };
+        let config = SandboxConfig { isolation, ..SandboxConfig::default() };
         let body = container(&config, "image", "pool", false);
         let host = body.host_config.clone().unwrap();
         (body, host)
@@ -202,22 +179,14 @@ mod tests {
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.memory, host.memory_swap);
         assert!(host.binds.is_none() && host.mounts.is_none() && host.devices.is_none());
-        assert!(
-            host.tmpfs
-                .unwrap()
-                .values()
-                .all(|options| options.starts_with("ro,"))
-        );
+        assert!(host.tmpfs.unwrap().values().all(|options| options.starts_with("ro,")));
     }
 
     #[test]
     fn only_namespaces_mode_may_mount_and_unshare() {
         for (isolation, may) in [(Isolation::Namespaces, true), (Isolation::Container, false)] {
             let profile = seccomp(isolation).to_string();
-            assert_eq!(
-                profile.contains("\"unshare\"") && profile.contains("\"mount\""),
-                may
-            );
+            assert_eq!(profile.contains("\"unshare\"") && profile.contains("\"mount\""), may);
             assert!(!profile.contains("ptrace") && !profile.contains("bpf"));
         }
     }

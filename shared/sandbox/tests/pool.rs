@@ -1,5 +1,7 @@
 //! The life of cells: whose they are, when they end, and what happens when something else does.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod common;
 
 use std::process::Stdio;
@@ -21,10 +23,7 @@ async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 fn sleeper() -> RunLimits {
-    RunLimits {
-        wall_ms: 60_000,
-        ..limits()
-    }
+    RunLimits { wall_ms: 60_000, ..limits() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,12 +43,7 @@ async fn tenants_never_share_a_cell_and_one_tenant_gets_its_own_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_never_more_cells_than_allowed_and_whoever_waits_gets_one() {
-    let bed = Bed::with(SandboxConfig {
-        max_cells: 1,
-        warm: 1,
-        ..config(NAMESPACES)
-    })
-    .await;
+    let bed = Bed::with(SandboxConfig { max_cells: 1, warm: 1, ..config(NAMESPACES) }).await;
     let worker = bed.config.worker_id.clone();
     let (sandbox, mut bed) = (bed.sandbox.clone(), bed);
     let waiting = tokio::spawn(async move { sandbox.cell("other").await.unwrap() });
@@ -58,28 +52,16 @@ async fn there_are_never_more_cells_than_allowed_and_whoever_waits_gets_one() {
     assert_eq!(containers(&worker).await.len(), 1);
     bed.cell.take().unwrap().finish().await;
     let other = waiting.await.unwrap();
-    assert_eq!(
-        containers(&worker).await.len(),
-        1,
-        "the idle cell made room"
-    );
+    assert_eq!(containers(&worker).await.len(), 1, "the idle cell made room");
     other.finish().await;
     bed.abandon().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cells_are_kept_warm_and_one_that_was_taken_is_replaced() {
-    let bed = Bed::with(SandboxConfig {
-        max_cells: 3,
-        warm: 1,
-        ..config(NAMESPACES)
-    })
-    .await;
+    let bed = Bed::with(SandboxConfig { max_cells: 3, warm: 1, ..config(NAMESPACES) }).await;
     let worker = bed.config.worker_id.clone();
-    wait_until("a second cell is warm", async || {
-        containers(&worker).await.len() == 2
-    })
-    .await;
+    wait_until("a second cell is warm", async || containers(&worker).await.len() == 2).await;
     bed.close().await;
 }
 
@@ -88,9 +70,7 @@ async fn a_cell_that_is_dropped_in_the_middle_of_a_run_is_removed() {
     let mut bed = Bed::new(NAMESPACES).await;
     let mut cell = bed.cell.take().unwrap();
     let job = tokio::spawn(async move {
-        cell.load(&main_py("import time; time.sleep(1e6)"))
-            .await
-            .unwrap();
+        cell.load(&main_py("import time; time.sleep(1e6)")).await.unwrap();
         cell.run(&python(sleeper())).await
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -105,9 +85,7 @@ async fn a_cell_that_is_dropped_in_the_middle_of_a_run_is_removed() {
 async fn a_run_that_is_given_up_takes_its_cell_along() {
     let mut bed = Bed::new(NAMESPACES).await;
     let cell = bed.cell.as_mut().unwrap();
-    cell.load(&main_py("import time; time.sleep(1e6)"))
-        .await
-        .unwrap();
+    cell.load(&main_py("import time; time.sleep(1e6)")).await.unwrap();
     let run = python(sleeper());
     let given_up = tokio::time::timeout(Duration::from_millis(200), cell.run(&run)).await;
     assert!(given_up.is_err());
@@ -119,18 +97,11 @@ async fn a_run_that_is_given_up_takes_its_cell_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cell_is_retired_after_an_out_of_memory_kill_and_after_its_submissions() {
-    let settings = SandboxConfig {
-        max_submissions_per_cell: 3,
-        ..config(NAMESPACES)
-    };
+    let settings = SandboxConfig { max_submissions_per_cell: 3, ..config(NAMESPACES) };
     let mut bed = Bed::with(settings).await;
     bed.judge("print(1)").await;
     bed.cell.take().unwrap().finish().await;
-    assert_eq!(
-        containers(&bed.config.worker_id).await.len(),
-        1,
-        "one submission is not too many"
-    );
+    assert_eq!(containers(&bed.config.worker_id).await.len(), 1, "one submission is not too many");
     bed.cell = Some(bed.sandbox.cell("tenant").await.unwrap());
     assert!(bed.judge("b = bytearray(1 << 30)").await.oom);
     bed.cell.take().unwrap().finish().await;
@@ -158,15 +129,11 @@ async fn a_cell_killed_from_outside_is_an_error_of_ours_and_another_works() {
     let mut bed = Bed::new(NAMESPACES).await;
     let id = containers(&bed.config.worker_id).await.remove(0);
     let mut cell = bed.cell.take().unwrap();
-    cell.load(&main_py("import time; time.sleep(1e6)"))
-        .await
-        .unwrap();
+    cell.load(&main_py("import time; time.sleep(1e6)")).await.unwrap();
     let run = python(sleeper());
     let (error, _) = tokio::join!(cell.run(&run), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let kill = tokio::process::Command::new("docker")
-            .args(["kill", &id])
-            .output();
+        let kill = tokio::process::Command::new("docker").args(["kill", &id]).output();
         assert!(kill.await.unwrap().status.success());
     });
     let error = error.unwrap_err();
@@ -184,23 +151,17 @@ async fn what_no_cell_takes_is_refused_before_it_is_sent() {
     for name in ["../main.py", "a/b", "new\nline", ""] {
         files[0].name = name.into();
         let error = cell.load(&files).await.unwrap_err();
-        assert!(
-            matches!(error, SandboxError::Invalid(_)) && !error.is_transient(),
-            "{error}"
-        );
+        assert!(matches!(error, SandboxError::Invalid(_)) && !error.is_transient(), "{error}");
     }
     let mut run = python(limits());
-    for argv in [
-        vec![],
-        vec!["python3".into()],
-        vec!["/bin/echo".into(), "a\0b".into()],
-    ] {
+    for argv in [vec![], vec!["python3".into()], vec!["/bin/echo".into(), "a\0b".into()]] {
         run.argv = argv;
-        assert!(matches!(
-            cell.run(&run).await.unwrap_err(),
-            SandboxError::Invalid(_)
-        ));
+        assert!(matches!(cell.run(&run).await.unwrap_err(), SandboxError::Invalid(_)));
     }
+    run.argv = vec!["/bin/echo".into(), "a".repeat(1 << 17)];
+    assert!(matches!(cell.run(&run).await.unwrap_err(), SandboxError::Invalid(_)));
+    run.argv[1].pop();
+    assert_eq!(cell.run(&run).await.unwrap().stdout.len(), 1 << 17);
     bed.close().await;
 }
 
@@ -219,10 +180,7 @@ async fn a_program_that_is_not_there_is_an_error_of_setup() {
 
 #[tokio::test]
 async fn a_missing_image_is_said_with_its_name() {
-    let missing = SandboxConfig {
-        image: "flotilla-no-such-image:1".into(),
-        ..config(NAMESPACES)
-    };
+    let missing = SandboxConfig { image: "flotilla-no-such-image:1".into(), ..config(NAMESPACES) };
     let error = Sandbox::connect(missing).await.unwrap_err();
     assert!(matches!(error, SandboxError::ImageMissing { .. }) && !error.is_transient());
     assert!(error.to_string().contains("flotilla-no-such-image:1"));
@@ -231,16 +189,9 @@ async fn a_missing_image_is_said_with_its_name() {
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_a_transient_error() {
     let docker_host = Some("unix:///nonexistent/docker.sock".into());
-    let error = Sandbox::connect(SandboxConfig {
-        docker_host,
-        ..config(NAMESPACES)
-    })
-    .await;
+    let error = Sandbox::connect(SandboxConfig { docker_host, ..config(NAMESPACES) }).await;
     let error = error.unwrap_err();
-    assert!(
-        matches!(error, SandboxError::EngineUnreachable { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, SandboxError::EngineUnreachable { .. }), "{error}");
     assert!(error.is_transient());
 }
 
@@ -281,11 +232,7 @@ async fn when_the_engine_comes_back_everything_works_again() {
     let name = format!("flotilla-proxy-{}.sock", uuid::Uuid::new_v4());
     let proxy = Proxy::open(std::env::temp_dir().join(name)).await;
     let docker_host = Some(format!("unix://{}", proxy.path.display()));
-    let mut bed = Bed::with(SandboxConfig {
-        docker_host,
-        ..config(NAMESPACES)
-    })
-    .await;
+    let mut bed = Bed::with(SandboxConfig { docker_host, ..config(NAMESPACES) }).await;
     bed.judge("print(1)").await;
     bed.cell.take().unwrap().finish().await;
 
@@ -311,19 +258,12 @@ async fn holds_a_cell() {
     let Ok(worker_id) = std::env::var("HELD_WORKER_ID") else {
         return;
     };
-    let sandbox = Sandbox::connect(SandboxConfig {
-        worker_id,
-        ..config(NAMESPACES)
-    })
-    .await
-    .unwrap();
+    let sandbox =
+        Sandbox::connect(SandboxConfig { worker_id, ..config(NAMESPACES) }).await.unwrap();
     let mut cell = sandbox.cell("tenant").await.unwrap();
     cell.load(&main_py("while 1: pass")).await.unwrap();
     println!("holding");
-    let limits = RunLimits {
-        cpu_ms: 60_000,
-        ..sleeper()
-    };
+    let limits = RunLimits { cpu_ms: 60_000, ..sleeper() };
     let report = cell.run(&python(limits)).await.unwrap();
     panic!("nobody killed this: {:?}", report.exit);
 }
@@ -361,11 +301,7 @@ async fn orphans_of_dead_workers_are_removed_at_connect_and_live_ones_left_alone
     let orphan = format!("test-{}", uuid::Uuid::new_v4());
     let created = tokio::process::Command::new("docker")
         .args(["create", "--label", &format!("flotilla.worker={orphan}")])
-        .args([
-            "--label",
-            "flotilla.owner=another-boot pid:[1] 1 1",
-            &common::image(),
-        ])
+        .args(["--label", "flotilla.owner=another-boot pid:[1] 1 1", &common::image()])
         .output();
     assert!(created.await.unwrap().status.success());
     assert_eq!(containers(&orphan).await.len(), 1);
@@ -382,10 +318,7 @@ async fn a_shutdown_removes_cells_in_use_and_makes_no_more() {
     let mut bed = Bed::new(NAMESPACES).await;
     bed.sandbox.shutdown().await;
     assert_none_left(&bed.config.worker_id).await;
-    assert!(matches!(
-        bed.sandbox.cell("tenant").await,
-        Err(SandboxError::ShutDown)
-    ));
+    assert!(matches!(bed.sandbox.cell("tenant").await, Err(SandboxError::ShutDown)));
     drop(bed.cell.take());
     bed.abandon().await;
 }
@@ -395,19 +328,12 @@ async fn a_supervisor_that_does_not_end_a_run_is_ended_by_the_host() {
     let mut bed = Bed::new(NAMESPACES).await;
     let id = containers(&bed.config.worker_id).await.remove(0);
     let cell = bed.cell.as_mut().unwrap();
-    cell.load(&main_py("import time; time.sleep(1e6)"))
-        .await
-        .unwrap();
-    let run = python(RunLimits {
-        wall_ms: 500,
-        ..limits()
-    });
+    cell.load(&main_py("import time; time.sleep(1e6)")).await.unwrap();
+    let run = python(RunLimits { wall_ms: 500, ..limits() });
     // A paused container stands for a supervisor that hangs.
     let (report, _) = tokio::join!(cell.run(&run), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let pause = tokio::process::Command::new("docker")
-            .args(["pause", &id])
-            .output();
+        let pause = tokio::process::Command::new("docker").args(["pause", &id]).output();
         assert!(pause.await.unwrap().status.success());
     });
     let report = report.unwrap();

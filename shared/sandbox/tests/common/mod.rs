@@ -1,5 +1,6 @@
 //! A sandbox of a test's own, which fails the test if anything is left of it.
 #![allow(dead_code, reason = "not every test binary uses all of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,41 +19,21 @@ pub(crate) fn image() -> String {
 pub(crate) fn config(isolation: Isolation) -> SandboxConfig {
     let worker_id = format!("test-{}", uuid::Uuid::new_v4());
     let image = image();
-    SandboxConfig {
-        image,
-        isolation,
-        worker_id,
-        warm: 0,
-        max_cells: 2,
-        ..Default::default()
-    }
+    SandboxConfig { image, isolation, worker_id, warm: 0, max_cells: 2, ..Default::default() }
 }
 
 /// Limits that a test does not have to wait long for.
 pub(crate) fn limits() -> RunLimits {
-    RunLimits {
-        cpu_ms: 1_000,
-        wall_ms: 4_000,
-        ..RunLimits::default()
-    }
+    RunLimits { cpu_ms: 1_000, wall_ms: 10_000, ..RunLimits::default() }
 }
 
 pub(crate) fn python(limits: RunLimits) -> Run {
-    let argv = ["/usr/bin/python3", "-I", "main.py"]
-        .map(String::from)
-        .to_vec();
-    Run {
-        argv,
-        stdin: Vec::new(),
-        limits,
-    }
+    let argv = ["/usr/bin/python3", "-I", "main.py"].map(String::from).to_vec();
+    Run { argv, stdin: Vec::new(), limits }
 }
 
 pub(crate) fn main_py(source: &str) -> Vec<File> {
-    vec![File {
-        name: "main.py".into(),
-        bytes: source.as_bytes().to_vec(),
-    }]
+    vec![File { name: "main.py".into(), bytes: source.as_bytes().to_vec() }]
 }
 
 /// One sandbox, one cell.
@@ -74,11 +55,7 @@ impl Bed {
             .try_init();
         let sandbox = Sandbox::connect(config.clone()).await.unwrap();
         let cell = Some(sandbox.cell("tenant").await.unwrap());
-        Self {
-            sandbox,
-            config,
-            cell,
-        }
+        Self { sandbox, config, cell }
     }
 
     /// Runs a program under the limits of tests.
@@ -87,14 +64,7 @@ impl Bed {
     }
 
     pub(crate) async fn judge_with_input(&mut self, source: &str, stdin: &[u8]) -> Report {
-        self.submit(
-            source,
-            Run {
-                stdin: stdin.to_vec(),
-                ..python(limits())
-            },
-        )
-        .await
+        self.submit(source, Run { stdin: stdin.to_vec(), ..python(limits()) }).await
     }
 
     pub(crate) async fn judge_within(&mut self, source: &str, limits: RunLimits) -> Report {
@@ -117,15 +87,9 @@ impl Bed {
     /// Every hostile program is followed by a harmless one, which must not notice.
     pub(crate) async fn close(mut self) {
         let hello = self.judge("print('hello')").await;
-        assert_eq!(
-            (hello.exit, hello.stdout.as_slice()),
-            (Exit::Exited(0), &b"hello\n"[..])
-        );
-        assert!(
-            !hello.oom && hello.wall < Duration::from_secs(1),
-            "{:?}",
-            hello.wall
-        );
+        assert_eq!((hello.exit, hello.stdout.as_slice()), (Exit::Exited(0), &b"hello\n"[..]));
+        // Far more than it takes, far less than any limit; the machine may be busy with other tests.
+        assert!(!hello.oom && hello.wall < Duration::from_secs(2), "{:?}", hello.wall);
         self.abandon().await;
     }
 
@@ -146,22 +110,12 @@ pub(crate) fn text(report: &Report) -> String {
 
 /// The containers of a worker, running or not.
 pub(crate) async fn containers(worker_id: &str) -> Vec<String> {
-    let docker = Docker::connect_with_defaults()
-        .unwrap()
-        .negotiate_version()
-        .await
-        .unwrap();
+    let docker = Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap();
     let label = format!("flotilla.worker={worker_id}");
     let filters = HashMap::from([("label", vec![label])]);
-    let options = ListContainersOptionsBuilder::default()
-        .all(true)
-        .filters(&filters)
-        .build();
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let found = docker.list_containers(Some(options)).await.unwrap();
-    found
-        .into_iter()
-        .filter_map(|container| container.id)
-        .collect()
+    found.into_iter().filter_map(|container| container.id).collect()
 }
 
 /// Waits for the engine to have finished removing.
@@ -172,10 +126,7 @@ pub(crate) async fn assert_none_left(worker_id: &str) {
         if left.is_empty() {
             return;
         }
-        assert!(
-            Instant::now() < until,
-            "containers of {worker_id} are left: {left:?}"
-        );
+        assert!(Instant::now() < until, "containers of {worker_id} are left: {left:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
