@@ -114,6 +114,11 @@ impl Reader {
         Duration::from_secs_f64(self.ranged(name, default, range.0..=range.1))
     }
 
+    /// Notes a mistake that only its reader can know of.
+    pub fn mistake(&mut self, what: impl Into<String>) {
+        self.mistakes.push(what.into());
+    }
+
     /// Ends the reading: every mistake, or none.
     ///
     /// # Errors
