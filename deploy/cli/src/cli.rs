@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{commands, console::note, error::Error};
+use crate::{
+    commands,
+    console::{self, note},
+    error::Error,
+};
 
 /// The operator's command for a Flotilla fleet.
 ///
@@ -35,6 +39,10 @@ enum Command {
 /// Reads the arguments, does what they say, and tells what went wrong on standard error.
 pub async fn main() -> ExitCode {
     match run(Cli::parse().command).await {
+        Ok(_) if console::lost() => {
+            note("flotilla: standard output could not be written");
+            ExitCode::FAILURE
+        }
         Ok(code) => code,
         Err(error) => {
             note(format!("flotilla: {}", crate::chain(&error)));
