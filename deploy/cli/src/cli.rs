@@ -13,7 +13,8 @@ use crate::{
 /// The operator's command for a Flotilla fleet.
 ///
 /// AWS_ENDPOINT_URL chooses a local endpoint; without it, calls go to AWS. Exit codes: 0 done, 1
-/// failed, 2 a refused argument, 3 a wait that ended; `submit` has its own for the verdicts.
+/// failed, 2 a refused argument, 3 a wait that ended, 130 interrupted before it was done; `submit`
+/// has its own for the verdicts.
 #[derive(Debug, Parser)]
 #[command(name = "flotilla", version)]
 struct Cli {
