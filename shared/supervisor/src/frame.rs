@@ -79,9 +79,7 @@ impl FrameBuffer {
             // A large frame must not be remembered as capacity for the life of the cell.
             self.bytes.shrink_to(64 << 10);
         }
-        message
-            .map(Some)
-            .map_err(|e| FrameError::Json(e.to_string()))
+        message.map(Some).map_err(|e| FrameError::Json(e.to_string()))
     }
 }
 
@@ -109,10 +107,7 @@ mod tests {
         buffer.push(&u32::MAX.to_le_bytes());
         let message: Result<Option<()>, _> = buffer.message();
         assert_eq!(message, Err(FrameError::TooLong(u32::MAX as usize)));
-        assert!(matches!(
-            encode(&"x".repeat(MAX_FRAME)),
-            Err(FrameError::TooLong(_))
-        ));
+        assert!(matches!(encode(&"x".repeat(MAX_FRAME)), Err(FrameError::TooLong(_))));
     }
 
     #[test]

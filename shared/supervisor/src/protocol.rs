@@ -224,10 +224,7 @@ mod tests {
 
     #[test]
     fn bytes_travel_as_base64_whatever_they_are() {
-        let file = File {
-            name: "a".into(),
-            bytes: vec![0, 0xff, b'\n'],
-        };
+        let file = File { name: "a".into(), bytes: vec![0, 0xff, b'\n'] };
         let json = serde_json::to_string(&file).unwrap();
         assert_eq!(json, r#"{"name":"a","bytes":"AP8K"}"#);
         assert_eq!(serde_json::from_str::<File>(&json).unwrap(), file);
@@ -238,9 +235,7 @@ mod tests {
     fn only_a_plain_component_is_a_safe_name() {
         assert!(safe_name("main.py") && safe_name("A_1-b"));
         let long = "a".repeat(101);
-        for bad in [
-            "", ".", "..", "../a", "a/b", "a\nb", "a\0", "é", ".bashrc", &long,
-        ] {
+        for bad in ["", ".", "..", "../a", "a/b", "a\nb", "a\0", "é", ".bashrc", &long] {
             assert!(!safe_name(bad), "{bad:?}");
         }
     }

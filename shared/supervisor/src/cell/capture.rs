@@ -16,12 +16,7 @@ pub(super) struct Capture {
 impl Capture {
     /// Keeps the first `limit` bytes of what comes out of a non-blocking pipe.
     pub(super) fn new(pipe: OwnedFd, limit: u64) -> Self {
-        Self {
-            pipe: Some(pipe),
-            kept: Vec::new(),
-            seen: 0,
-            limit,
-        }
+        Self { pipe: Some(pipe), kept: Vec::new(), seen: 0, limit }
     }
 
     /// What to poll, until the end of the stream.
@@ -78,10 +73,7 @@ pub(super) struct Feed<'a> {
 impl<'a> Feed<'a> {
     /// Feeds `bytes` into a non-blocking pipe, then ends it.
     pub(super) fn new(pipe: OwnedFd, bytes: &'a [u8]) -> Self {
-        let mut feed = Self {
-            pipe: Some(pipe),
-            rest: bytes,
-        };
+        let mut feed = Self { pipe: Some(pipe), rest: bytes };
         feed.write();
         feed
     }

@@ -16,11 +16,7 @@ pub(super) struct Cgroup {
 const PLACES: [(&str, &str, &str); 3] = [
     ("v2", "cpu.stat", "memory.events"),
     ("v1", "cpuacct/cpuacct.usage", "memory/memory.oom_control"),
-    (
-        "v1",
-        "cpu,cpuacct/cpuacct.usage",
-        "memory/memory.oom_control",
-    ),
+    ("v1", "cpu,cpuacct/cpuacct.usage", "memory/memory.oom_control"),
 ];
 
 impl Cgroup {
@@ -38,11 +34,7 @@ impl Cgroup {
 
     fn open_at(version: &'static str, cpu: &str, memory: &str) -> std::io::Result<Self> {
         let open = |name: &str| File::open(format!("/sys/fs/cgroup/{name}"));
-        Ok(Self {
-            version,
-            cpu: open(cpu)?,
-            memory: open(memory)?,
-        })
+        Ok(Self { version, cpu: open(cpu)?, memory: open(memory)? })
     }
 
     /// `v1` or `v2`.
@@ -74,13 +66,7 @@ fn read(file: &File) -> String {
 
 /// The number after `key` in lines of `key value`, or 0.
 fn field(text: &str, key: &str) -> u64 {
-    let value = |line: &str| {
-        line.strip_prefix(key)?
-            .strip_prefix(' ')?
-            .trim()
-            .parse()
-            .ok()
-    };
+    let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
     text.lines().find_map(value).unwrap_or(0)
 }
 

@@ -55,11 +55,7 @@ impl Host {
     pub(super) fn send(&mut self, reply: &Reply) -> Result<(), FrameError> {
         let frame = frame::encode(reply)?;
         let mut stdout = std::io::stdout().lock();
-        if stdout
-            .write_all(&frame)
-            .and_then(|()| stdout.flush())
-            .is_err()
-        {
+        if stdout.write_all(&frame).and_then(|()| stdout.flush()).is_err() {
             std::process::exit(0);
         }
         Ok(())

@@ -49,19 +49,13 @@ trait Stage<T> {
 
 impl<T> Stage<T> for nix::Result<T> {
     fn stage(self, name: &str) -> Result<T, Failed> {
-        self.map_err(|errno| Failed {
-            stage: name.into(),
-            errno: errno as i32,
-        })
+        self.map_err(|errno| Failed { stage: name.into(), errno: errno as i32 })
     }
 }
 
 impl<T> Stage<T> for std::io::Result<T> {
     fn stage(self, name: &str) -> Result<T, Failed> {
         let errno = |e: std::io::Error| e.raw_os_error().unwrap_or(0);
-        self.map_err(|e| Failed {
-            stage: name.into(),
-            errno: errno(e),
-        })
+        self.map_err(|e| Failed { stage: name.into(), errno: errno(e) })
     }
 }

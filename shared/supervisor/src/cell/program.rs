@@ -14,14 +14,14 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use nix::sys::stat::Mode;
 use nix::unistd::{self, Gid, Uid};
 
-use super::filter::Filters;
+use super::filter::Filter;
 use super::{Failed, Isolation, RUN_UID, Stage as _};
 
 /// Everything that a program's process needs to know.
 pub(super) struct Program<'a> {
     pub(super) run: &'a Run,
     pub(super) files: &'a [File],
-    pub(super) filters: &'a Filters,
+    pub(super) filter: &'a Filter,
     pub(super) isolation: Isolation,
     /// The program's ends of its standard streams.
     pub(super) streams: [OwnedFd; 3],
@@ -52,12 +52,9 @@ impl Program<'_> {
         close_on_exec();
         prctl::set_no_new_privs().stage("no_new_privs")?;
         let argv = c_strings(&self.run.argv)?;
-        let program = argv
-            .first()
-            .ok_or(nix::errno::Errno::EINVAL)
-            .stage("argv")?;
+        let program = argv.first().ok_or(nix::errno::Errno::EINVAL).stage("argv")?;
         let refused = |_| nix::errno::Errno::last();
-        self.filters.apply().map_err(refused).stage("seccomp")?;
+        self.filter.apply().map_err(refused).stage("seccomp")?;
         unistd::execve(program, &argv, &ENVIRONMENT).stage("execve")
     }
 
@@ -74,13 +71,8 @@ impl Program<'_> {
         unistd::chdir(WORKING_DIRECTORY).stage("chdir")?;
         for file in self.files {
             let mut options = std::fs::OpenOptions::new();
-            let open = options
-                .write(true)
-                .create_new(true)
-                .mode(0o644)
-                .open(&file.name);
-            open.and_then(|mut out| out.write_all(&file.bytes))
-                .stage("write a file")?;
+            let open = options.write(true).create_new(true).mode(0o644).open(&file.name);
+            open.and_then(|mut out| out.write_all(&file.bytes)).stage("write a file")?;
         }
         Ok(())
     }
@@ -92,12 +84,7 @@ impl Program<'_> {
 fn prefer_to_be_killed(cell_proc: &OwnedFd) -> Result<(), Failed> {
     prctl::set_dumpable(true).stage("prctl")?;
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let file = openat(
-        cell_proc.as_fd(),
-        "self/oom_score_adj",
-        flags,
-        Mode::empty(),
-    );
+    let file = openat(cell_proc.as_fd(), "self/oom_score_adj", flags, Mode::empty());
     let written = file.and_then(|file| unistd::write(file, b"1000"));
     prctl::set_dumpable(false).stage("prctl")?;
     written.map(drop).stage("oom_score_adj")
@@ -121,10 +108,7 @@ fn lower(resource: Resource, value: u64) -> Result<(), Failed> {
     setrlimit(resource, value, value).stage(&format!("{resource:?}"))
 }
 
-#[allow(
-    unsafe_code,
-    reason = "setting a signal's disposition is unsafe for what handlers may do"
-)]
+#[allow(unsafe_code, reason = "setting a signal's disposition is unsafe for what handlers may do")]
 fn reset_signals() -> Result<(), Failed> {
     for number in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default disposition installs no handler.
@@ -146,12 +130,7 @@ pub(super) fn drop_root() -> Result<(), Failed> {
 fn close_on_exec() {
     // SAFETY: three integers; no memory is involved, and nothing is closed before `execve`.
     unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
 }
 

@@ -14,11 +14,11 @@ use nix::unistd::Pid;
 
 use super::capture::{Capture, Feed};
 use super::cgroup::Cgroup;
-use super::filter::Filters;
+use super::filter::Filter;
 use super::host::Host;
 use super::spawn::{Spawned, Status, spawn};
 use super::surroundings::Owner;
-use super::{Failed, Isolation, Stage as _, wipe};
+use super::{Failed, Isolation, wipe};
 
 /// How often CPU time is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -28,7 +28,7 @@ pub(super) struct Cell {
     pub(super) isolation: Isolation,
     pub(super) cgroup: Cgroup,
     pub(super) files: Vec<File>,
-    filters: Filters,
+    filter: Filter,
     owner: Owner,
 }
 
@@ -39,24 +39,16 @@ pub(super) type Answer = Result<Report, Failed>;
 impl Cell {
     /// Opens the counters and compiles the filter.
     pub(super) fn new(isolation: Isolation) -> Result<Self, Failed> {
-        let filters = Filters::compile()
-            .map_err(|_| Errno::EINVAL)
-            .stage("compile the filter")?;
+        let filter = Filter::compile();
         let (cgroup, owner) = (Cgroup::open()?, Owner::current());
-        Ok(Self {
-            isolation,
-            cgroup,
-            files: Vec::new(),
-            filters,
-            owner,
-        })
+        Ok(Self { isolation, cgroup, files: Vec::new(), filter, owner })
     }
 
     /// Runs a program to its end, whatever that is.
     pub(super) fn run(&self, host: &mut Host, id: u64, run: &Run) -> Result<Answer, FrameError> {
         let before = (self.cgroup.cpu_us(), self.cgroup.oom_kills());
         let started = Instant::now();
-        let spawned = spawn(self.isolation, self.owner, &self.filters, &self.files, run);
+        let spawned = spawn(self.isolation, self.owner, &self.filter, &self.files, run);
         let mut watch = match spawned {
             Ok(spawned) => Watch::new(spawned, id, run, started),
             Err(failed) => return Ok(Err(failed)),
@@ -66,10 +58,7 @@ impl Cell {
         }
         end(self.isolation, watch.init);
         let wall_us = micros(started.elapsed());
-        let used = (
-            self.cgroup.cpu_us() - before.0,
-            self.cgroup.oom_kills() - before.1,
-        );
+        let used = (self.cgroup.cpu_us() - before.0, self.cgroup.oom_kills() - before.1);
         let answer = watch.finish(used.0, wall_us, used.1);
         Ok(wipe::after_run(self.isolation).and(answer))
     }
@@ -147,19 +136,10 @@ impl<'a> Watch<'a> {
 
     /// Whether the host said something. The others are simply tried: they do not block.
     fn wait(&self) -> bool {
-        let readers = [
-            Some(Host::fd()),
-            self.status.fd(),
-            self.stdout.fd(),
-            self.stderr.fd(),
-        ];
+        let readers = [Some(Host::fd()), self.status.fd(), self.stdout.fd(), self.stderr.fd()];
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds: Vec<_> = readers.into_iter().flatten().map(readable).collect();
-        fds.extend(
-            self.stdin
-                .fd()
-                .map(|fd| PollFd::new(fd, PollFlags::POLLOUT)),
-        );
+        fds.extend(self.stdin.fd().map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
         let timeout = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO);
         poll(&mut fds, timeout).is_ok_and(|n| n > 0) && fds[0].any().unwrap_or(true)
     }
@@ -209,14 +189,7 @@ impl<'a> Watch<'a> {
         let (stdout, stdout_truncated) = self.stdout.finish();
         let (stderr, stderr_truncated) = self.stderr.finish();
         let outputs = (stdout, stdout_truncated, stderr, stderr_truncated);
-        Ok(report(
-            exit,
-            outputs,
-            cpu_us,
-            wall_us,
-            max_rss_bytes,
-            oom_kills,
-        ))
+        Ok(report(exit, outputs, cpu_us, wall_us, max_rss_bytes, oom_kills))
     }
 }
 
@@ -243,15 +216,9 @@ fn report(
 
 /// What the run's first process said: the end of the program and its resident set.
 fn told(status: &[u8]) -> Result<(Exit, u64), Failed> {
-    let line = status
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
+    let line = status.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match serde_json::from_slice(line) {
-        Ok(Status::Ended {
-            status,
-            max_rss_bytes,
-        }) => Ok((exit(status), max_rss_bytes)),
+        Ok(Status::Ended { status, max_rss_bytes }) => Ok((exit(status), max_rss_bytes)),
         Ok(Status::Failed(failed)) => Err(failed),
         Err(_) => Ok((Exit::Vanished, 0)),
     }
@@ -294,10 +261,7 @@ mod tests {
 
     #[test]
     fn a_kill_signal_is_the_cpu_limit_only_when_the_time_is_used_up() {
-        let limits = Limits {
-            cpu_ms: 1,
-            ..Limits::default()
-        };
+        let limits = Limits { cpu_ms: 1, ..Limits::default() };
         let killed = Exit::Signaled(libc::SIGKILL);
         assert_eq!(cpu_limit(killed, 999, &limits), killed);
         assert_eq!(cpu_limit(killed, 1_000, &limits), Exit::Killed(Reason::Cpu));

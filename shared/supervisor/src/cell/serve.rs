@@ -29,11 +29,7 @@ pub(crate) fn serve(isolation: Isolation) -> Result<(), String> {
 }
 
 fn refuse(host: &mut Host, namespaces: bool, why: String) -> Result<(), String> {
-    host.send(&Reply::Unsupported {
-        namespaces,
-        why: why.clone(),
-    })
-    .map_err(|e| e.to_string())?;
+    host.send(&Reply::Unsupported { namespaces, why: why.clone() }).map_err(|e| e.to_string())?;
     Err(why)
 }
 
@@ -41,11 +37,7 @@ fn refuse(host: &mut Host, namespaces: bool, why: String) -> Result<(), String> 
 fn self_check(cell: &Cell, host: &mut Host) -> Result<(), String> {
     let ourselves = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {e}"))?;
     let argv = vec![ourselves.to_string_lossy().into_owned(), "--version".into()];
-    let run = Run {
-        argv,
-        stdin: Vec::new(),
-        limits: Limits::default(),
-    };
+    let run = Run { argv, stdin: Vec::new(), limits: Limits::default() };
     match cell.run(host, 0, &run).map_err(|e| e.to_string())? {
         Ok(report) if report.exit == Exit::Exited(0) => Ok(()),
         Ok(report) => Err(format!("a first run ended with {:?}", report.exit)),
@@ -85,10 +77,7 @@ fn isolation_name(isolation: Isolation) -> &'static str {
 
 fn load(cell: &mut Cell, files: Vec<File>) -> Result<Reply, FrameError> {
     if let Some(file) = files.iter().find(|file| !safe_name(&file.name)) {
-        return Err(FrameError::Json(format!(
-            "{:?} is not the name of a file",
-            file.name
-        )));
+        return Err(FrameError::Json(format!("{:?} is not the name of a file", file.name)));
     }
     cell.files = files;
     Ok(Reply::Loaded)

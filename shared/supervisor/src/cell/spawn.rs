@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use serde::{Deserialize, Serialize};
 
-use super::filter::Filters;
+use super::filter::Filter;
 use super::program::Program;
 use super::surroundings::{self, Owner};
 use super::{Failed, Isolation, Stage as _};
@@ -38,7 +38,7 @@ pub(super) struct Spawned {
 pub(super) fn spawn(
     isolation: Isolation,
     owner: Owner,
-    filters: &Filters,
+    filter: &Filter,
     files: &[File],
     run: &Run,
 ) -> Result<Spawned, Failed> {
@@ -47,28 +47,12 @@ pub(super) fn spawn(
     let (stderr, their_stderr) = pipe(Flow::FromProgram)?;
     let (status, their_status) = pipe(Flow::FromProgram)?;
     match clone(isolation)? {
-        Some(init) => Ok(Spawned {
-            init,
-            status,
-            stdin,
-            stdout,
-            stderr,
-        }),
+        Some(init) => Ok(Spawned { init, status, stdin, stdout, stderr }),
         None => {
             // As long as anybody holds the writing end, the program's input has no end.
             drop((stdin, stdout, stderr, status));
             let streams = [their_stdin, their_stdout, their_stderr];
-            first(
-                owner,
-                their_status,
-                Program {
-                    run,
-                    files,
-                    filters,
-                    isolation,
-                    streams,
-                },
-            )
+            first(owner, their_status, Program { run, files, filter, isolation, streams })
         }
     }
 }
@@ -82,20 +66,13 @@ enum Flow {
 /// Our end, which does not block, and theirs, which does.
 fn pipe(flow: Flow) -> Result<(OwnedFd, OwnedFd), Failed> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).stage("pipe")?;
-    let (ours, theirs) = if flow == Flow::ToProgram {
-        (writer, reader)
-    } else {
-        (reader, writer)
-    };
+    let (ours, theirs) = if flow == Flow::ToProgram { (writer, reader) } else { (reader, writer) };
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).stage("pipe")?;
     Ok((ours, theirs))
 }
 
 /// Forks into the namespaces of a run, if it gets any. `None` in the child.
-#[allow(
-    unsafe_code,
-    reason = "no wrapper forks into new namespaces in one step"
-)]
+#[allow(unsafe_code, reason = "no wrapper forks into new namespaces in one step")]
 fn clone(isolation: Isolation) -> Result<Option<Pid>, Failed> {
     let namespaces = match isolation {
         Isolation::Container => 0,
@@ -147,10 +124,7 @@ fn start(owner: Owner, status: &OwnedFd, program: Program<'_>) -> Result<Pid, Fa
     }
 }
 
-#[allow(
-    unsafe_code,
-    reason = "nix has no wait4, and only that gives the resident set"
-)]
+#[allow(unsafe_code, reason = "nix has no wait4, and only that gives the resident set")]
 fn wait_for(main: Pid) -> Status {
     loop {
         let mut status = 0;
@@ -161,16 +135,10 @@ fn wait_for(main: Pid) -> Status {
             // SAFETY: all zero is a valid value of this struct of integers, and wait4 filled it.
             let usage = unsafe { usage.assume_init() };
             let max_rss_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-            return Status::Ended {
-                status,
-                max_rss_bytes,
-            };
+            return Status::Ended { status, max_rss_bytes };
         }
         if pid < 0 && Errno::last() != Errno::EINTR {
-            return Status::Failed(Failed {
-                stage: "wait4".into(),
-                errno: Errno::last_raw(),
-            });
+            return Status::Failed(Failed { stage: "wait4".into(), errno: Errno::last_raw() });
         }
     }
 }
@@ -185,10 +153,7 @@ fn tell(status: &OwnedFd, told: &Status) {
     }
 }
 
-#[allow(
-    unsafe_code,
-    reason = "a forked child must not run its parent's exit handlers"
-)]
+#[allow(unsafe_code, reason = "a forked child must not run its parent's exit handlers")]
 fn exit() -> ! {
     // SAFETY: ends this process; touches nothing of it.
     unsafe { libc::_exit(0) }

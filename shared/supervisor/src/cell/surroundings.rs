@@ -23,10 +23,7 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn current() -> Self {
-        Self {
-            uid: Uid::effective(),
-            gid: Gid::effective(),
-        }
+        Self { uid: Uid::effective(), gid: Gid::effective() }
     }
 }
 
@@ -41,20 +38,8 @@ pub(super) fn enter(owner: Owner, limits: &Limits) -> Result<OwnedFd, Failed> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).stage("make mounts private")?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let cell_proc = open("/proc", flags, Mode::empty()).stage("open /proc")?;
-    tmpfs(
-        "/tmp",
-        limits.tmp_bytes,
-        limits.tmp_inodes,
-        "0700",
-        MsFlags::empty(),
-    )?;
-    tmpfs(
-        "/dev/shm",
-        limits.shm_bytes,
-        limits.tmp_inodes,
-        "0700",
-        MsFlags::empty(),
-    )?;
+    tmpfs("/tmp", limits.tmp_bytes, limits.tmp_inodes, "0700", MsFlags::empty())?;
+    tmpfs("/dev/shm", limits.shm_bytes, limits.tmp_inodes, "0700", MsFlags::empty())?;
     tmpfs("/sys", 4096, 2, "0555", MsFlags::MS_RDONLY)?;
     queues()?;
     proc()?;
@@ -77,8 +62,7 @@ fn become_only_user(owner: Owner) -> Result<(), Failed> {
 
 fn write(path: &str, text: &str) -> Result<(), Failed> {
     let file = OpenOptions::new().write(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .stage(path)
+    file.and_then(|mut file| file.write_all(text.as_bytes())).stage(path)
 }
 
 /// A size or count of 0 would mean "without limit".
@@ -109,25 +93,14 @@ fn proc() -> Result<(), Failed> {
         return Ok(());
     }
     at(None).stage("mount /proc")?;
-    fs::read_dir("/proc")
-        .stage("list /proc")?
-        .flatten()
-        .try_for_each(|entry| hide(&entry))
+    fs::read_dir("/proc").stage("list /proc")?.flatten().try_for_each(|entry| hide(&entry))
 }
 
 /// Without `subset=pid`: covers what is of the machine, not of a process.
 fn hide(entry: &fs::DirEntry) -> Result<(), Failed> {
     let path = entry.path();
     let name = entry.file_name().to_string_lossy().into_owned();
-    let harmless = [
-        "self",
-        "thread-self",
-        "cpuinfo",
-        "meminfo",
-        "stat",
-        "uptime",
-        "filesystems",
-    ];
+    let harmless = ["self", "thread-self", "cpuinfo", "meminfo", "stat", "uptime", "filesystems"];
     if name.bytes().all(|b| b.is_ascii_digit()) || harmless.contains(&name.as_str()) {
         return Ok(());
     }
@@ -145,12 +118,6 @@ fn cover(path: &str) -> Result<(), Failed> {
     if !Path::new(path).exists() {
         return Ok(());
     }
-    mount(
-        Some("/dev/null"),
-        path,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )
-    .stage(&format!("cover {path}"))
+    mount(Some("/dev/null"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .stage(&format!("cover {path}"))
 }

@@ -48,10 +48,8 @@ fn wipe() -> Result<(), Failed> {
     remove_system_v("msg")
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC);
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Empties a directory without going down: every directory inside another is moved to the top
 /// first. So two descriptors do for any depth, and the work is bounded by the number of inodes.
@@ -154,11 +152,8 @@ mod tests {
         fs::create_dir_all(&deep).unwrap();
         std::os::unix::fs::symlink(&outside, deep.join("link")).unwrap();
         fs::write(deep.join("file"), "x").unwrap();
-        fs::set_permissions(
-            inside.join("level-0/level-1"),
-            fs::Permissions::from_mode(0o000),
-        )
-        .unwrap();
+        fs::set_permissions(inside.join("level-0/level-1"), fs::Permissions::from_mode(0o000))
+            .unwrap();
 
         empty(&open(&inside, DIRECTORY, Mode::empty()).unwrap()).unwrap();
         assert_eq!(fs::read_dir(&inside).unwrap().count(), 0);
