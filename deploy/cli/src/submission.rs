@@ -7,13 +7,13 @@ use std::{
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_s3::primitives::ByteStream;
+use grading_worker::names::{Problem, Submission as Place};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
     aws::Clients,
     error::{Doing, Error},
-    names::{self, Problem},
     stack::Outputs,
 };
 
@@ -23,10 +23,8 @@ const LAST_LOOK: Duration = Duration::from_millis(500);
 /// A program, and what it answers.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// The problem that it answers.
-    pub problem: Problem,
-    /// Its id, `submission_id` of the tokens as a rule.
-    pub subid: String,
+    /// Its place in the bucket: the problem that it answers, and its id.
+    pub place: Place,
     /// The tokens of the students who submit it.
     pub tokens: Vec<String>,
     /// The Python program.
@@ -109,24 +107,24 @@ impl Submission {
         source: Vec<u8>,
     ) -> Result<Self, Error> {
         let subid = subid.unwrap_or_else(|| problem.submission_id(&tokens));
-        names::subid(&subid)?;
-        Ok(Submission { problem, subid, tokens, source })
+        let place = Place::new(problem, &subid).map_err(Error::Usage)?;
+        Ok(Submission { place, tokens, source })
     }
 
     /// Uploads the program, then the json. No message is sent: the bucket does.
     pub async fn upload(&self, clients: &Clients, outputs: &Outputs) -> Result<Receipt, Error> {
         let bucket = &outputs.submissions_bucket_name;
-        let program = self.problem.submission_key(&self.subid, "py");
+        let program = self.place.file("py");
         put(clients, bucket, &program, self.source.clone()).await?;
         let uploaded_at = unix_seconds();
-        let json = self.problem.submission_key(&self.subid, "json");
+        let json = self.place.file("json");
         let json_version = put(clients, bucket, &json, self.json()).await?;
-        Ok(Receipt { subid: self.subid.clone(), json_version, uploaded_at })
+        Ok(Receipt { subid: self.place.subid.clone(), json_version, uploaded_at })
     }
 
     fn json(&self) -> Vec<u8> {
-        let Problem { admin, event, problem } = &self.problem;
-        let (subid, tokens) = (&self.subid, &self.tokens);
+        let Place { problem: Problem { admin, event, problem }, subid } = &self.place;
+        let tokens = &self.tokens;
         json!({"subid": subid, "admin": admin, "event": event, "problem": problem, "tokens": tokens})
             .to_string()
             .into_bytes()

@@ -22,7 +22,7 @@ pub enum SandboxError {
         why: String,
     },
     /// The image of the cells is not on the engine.
-    #[error("the image {image} is not on this Docker engine: build it with `make image`")]
+    #[error("the image {image} is not on this Docker engine: build it with `make setup`")]
     ImageMissing {
         /// The image asked for.
         image: String,

@@ -124,8 +124,12 @@ impl fmt::Display for Submission {
     }
 }
 
-/// Refuses what cannot be one part of a key.
-fn check_part(what: &str, name: &str) -> Result<(), String> {
+/// Refuses what cannot be one part of a key: empty, `.`, `..`, over 200 bytes, or with a slash, a
+/// backslash or a control character. `what` names it in the error.
+///
+/// # Errors
+/// Says why.
+pub fn check_part(what: &str, name: &str) -> Result<(), String> {
     let bad = |c: char| matches!(c, '/' | '\\') || c.is_control();
     let why = match name {
         "" => "is empty",

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
+use grading_worker::names::Problem;
 
 use crate::{
     aws::Clients,
@@ -10,7 +11,6 @@ use crate::{
     error::Error,
     examples::{EVENT, EXAMPLES, Example, PROBLEM},
     fleet::{Fleet, Options},
-    names::Problem,
     progress::{Board, Line},
     stack::Outputs,
     stop::Stop,
@@ -79,11 +79,11 @@ async fn grade_all(fleet: &mut Fleet, stop: &Stop) -> Result<Vec<Graded>, Error>
 }
 
 async fn submit_all(clients: &Clients, outputs: &Outputs) -> Result<Vec<Graded>, Error> {
-    let problem = Problem::new("demo", "tour", "addition")?;
+    let problem = Problem::new("demo", "tour", "addition").map_err(Error::Usage)?;
     let bucket = &outputs.submissions_bucket_name;
-    put(clients, bucket, &problem.event_key(), EVENT.into()).await?;
+    put(clients, bucket, &problem.event_file(), EVENT.into()).await?;
     for (name, text) in PROBLEM {
-        put(clients, bucket, &problem.test_key(name), text.into()).await?;
+        put(clients, bucket, &problem.file(name), text.into()).await?;
     }
     note(format!("submitting {} examples at once …", EXAMPLES.len()));
     let board = Board::new();

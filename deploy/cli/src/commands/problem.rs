@@ -6,12 +6,12 @@ use std::{
 };
 
 use clap::Subcommand;
+use grading_worker::names;
 
 use super::submit::ProblemArgs;
 use crate::{
     console::out,
     error::{Doing, Error},
-    names,
     submission::put,
     target::{self, Target},
 };
@@ -51,9 +51,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let files = files(&directory)?;
     check(&directory, &files)?;
     let mut objects: Vec<File> =
-        files.into_iter().map(|(name, bytes)| (problem.test_key(&name), bytes)).collect();
+        files.into_iter().map(|(name, bytes)| (problem.file(&name), bytes)).collect();
     if let Some(file) = event_file {
-        objects.push((problem.event_key(), read(&file)?));
+        objects.push((problem.event_file(), read(&file)?));
     }
     let target = Target::find(&target).await?;
     let bucket = &target.stack.outputs().submissions_bucket_name;
@@ -72,7 +72,7 @@ fn files(directory: &Path) -> Result<Vec<File>, Error> {
         let entry = entry.doing(doing)?;
         if entry.file_type().doing(doing)?.is_file() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            names::part("file", &name)?;
+            names::check_part("file", &name).map_err(Error::Usage)?;
             files.push((name, read(&entry.path())?));
         }
     }

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use grading_worker::names::Problem;
+
 use crate::{
     console::out,
     error::{Doing, Error},
-    names::Problem,
     progress::Board,
     submission::{Receipt, Results, Submission},
     target::{self, Target},
@@ -62,7 +63,7 @@ pub(crate) struct ProblemArgs {
 
 impl ProblemArgs {
     pub(crate) fn problem(&self) -> Result<Problem, Error> {
-        Problem::new(&self.admin, &self.event, &self.problem)
+        Problem::new(&self.admin, &self.event, &self.problem).map_err(Error::Usage)
     }
 }
 
