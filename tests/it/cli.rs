@@ -1,0 +1,129 @@
+//! The operator's command, as an operator uses it.
+
+use std::{
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use flotilla_cli::{aws::Clients, stack::Stack};
+use flotilla_tests::{binary, containers, eventually};
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+struct Operator {
+    folder: tempfile::TempDir,
+    stack: String,
+}
+
+impl Operator {
+    fn new() -> Self {
+        let stack = format!("it-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        Self { folder: tempfile::tempdir().unwrap(), stack }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("flotilla"));
+        command.args(arguments).env("FLOTILLA_STACK", &self.stack);
+        command.env("FLOTILLA_CACHE", self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = self.command(arguments);
+        let output: Output =
+            tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    async fn submit(&self, program: &str, more: &[&str]) -> (i32, String) {
+        let path = self.file("program.py", program);
+        let named = ["submit", &path, "--admin", "ada", "--event", "labs", "--problem", "sums"];
+        self.run(&[&named[..], more].concat()).await
+    }
+}
+
+#[tokio::test]
+async fn up_submit_status_and_a_ctrl_c_that_leaves_nothing() {
+    let operator = Operator::new();
+    let log = std::fs::File::create(operator.folder.path().join("up.log")).unwrap();
+    let mut up = operator.command(&["up"]);
+    // A group of its own, so that Ctrl-C reaches all of it and nothing else, as at a terminal.
+    let mut up = up.stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap();
+    let fleet = Pid::from_raw(up.id().cast_signed());
+    eventually("a fleet that is up", Duration::from_secs(60), async || {
+        assert!(up.try_wait().unwrap().is_none(), "up ended by itself");
+        let log = std::fs::read_to_string(operator.folder.path().join("up.log")).unwrap();
+        log.contains("the fleet is up").then_some(())
+    })
+    .await;
+
+    operator.file("sums/test.in", "1 2\n4 5\n");
+    operator.file("sums/test.out", "3\n9\n");
+    let problem = operator.folder.path().join("sums");
+    let problem = problem.to_str().unwrap();
+    let put = ["problem", "put", problem, "--admin", "ada", "--event", "labs", "--problem", "sums"];
+    assert_eq!(operator.run(&put).await.0, 0);
+
+    let right = "import sys\nprint(sum(map(int, sys.argv[1:])))";
+    let (code, text) = operator.submit(right, &["--token", "t1", "--json"]).await;
+    assert_eq!(code, 0, "{text}");
+    let start = text.find('{').unwrap();
+    let results: Value =
+        serde_json::Deserializer::from_str(&text[start..]).into_iter().next().unwrap().unwrap();
+    assert_eq!((&results["verdict"], &results["passed"]), (&"AC".into(), &2.into()));
+    for (program, expected) in [("print(3)", 10), ("pass", 16), ("import os\nos.abort()", 15)] {
+        let (code, text) = operator.submit(program, &["--token", "t2"]).await;
+        assert_eq!(code, expected, "{program}: {text}");
+    }
+
+    let (code, text) = operator.run(&["status", "--json"]).await;
+    assert_eq!(code, 0, "{text}");
+    let status: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["workers"][0]["ready"], true, "{status}");
+
+    killpg(fleet, Signal::SIGINT).unwrap();
+    let ended =
+        eventually("the end of up", Duration::from_secs(60), async || up.try_wait().unwrap()).await;
+    assert_eq!(ended.code(), Some(0));
+    assert!(kill(fleet, None).is_err());
+    assert!(killpg(fleet, None).is_err(), "a process of the fleet is left");
+    assert!(Stack::open(&Clients::from_env().await, &operator.stack).await.is_err());
+    assert!(containers(&format!("{}-grading-1", operator.stack)).is_empty());
+}
+
+#[tokio::test]
+async fn names_that_would_leave_their_place_are_refused_before_anything_is_uploaded() {
+    let operator = Operator::new();
+    for bad in ["..", "a/b", "", "a\nb"] {
+        let path = operator.file("program.py", "print()");
+        let arguments = ["submit", &path, "--admin", bad, "--event", "e", "--problem", "p"];
+        let (code, text) = operator.run(&arguments).await;
+        assert_eq!(code, 2, "{bad:?}: {text}");
+        assert!(text.contains("admin"), "{text}");
+    }
+    let (code, text) = operator.submit("print()", &["--subid", "../x"]).await;
+    assert_eq!((code, text.contains("submission id")), (2, true), "{text}");
+}
+
+#[tokio::test]
+async fn the_demo_grades_every_example_as_declared() {
+    let operator = Operator::new();
+    let (code, text) = operator.run(&["demo"]).await;
+    assert_eq!(code, 0, "{text}");
+    for example in ["correct", "infinite-loop", "memory-bomb", "fork-bomb", "output-flood"] {
+        assert!(text.contains(example), "{text}");
+    }
+}
