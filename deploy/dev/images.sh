@@ -52,7 +52,9 @@ SUPERVISOR="$TARGET_DIR/supervisor/$SUPERVISOR_TARGET/release/flotilla-superviso
 # the common one would recompile everything there.
 build_supervisor() {
   cd "$FLOTILLA_ROOT" || return
-  env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="-C target-feature=+crt-static" \
+  # The same binary, whatever folder the checkout is in: it is part of the image's tag.
+  local flags="-C target-feature=+crt-static --remap-path-prefix=$(pwd)=/flotilla"
+  env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="$flags" \
     cargo build --release --target "$SUPERVISOR_TARGET" --target-dir "$TARGET_DIR/supervisor" \
     -p flotilla-supervisor --bin flotilla-supervisor
 }

@@ -14,7 +14,7 @@ async fn world_with_sums() -> World {
 #[tokio::test]
 async fn every_verdict_comes_out_of_a_real_run() {
     let world = world_with_sums().await;
-    let limits = json!({ "cpu_ms": 500, "wall_ms": 4000, "output_bytes": 65536 });
+    let limits = json!({ "cpu_ms": 500, "wall_ms": 8000, "output_bytes": 65536 });
     world.limits("ada/labs/sums", limits).await;
     let mut worker = world.grading_worker().ready().await;
     let programs = [

@@ -1,5 +1,8 @@
 //! The integration tests: every part is real, on the endpoint that `AWS_ENDPOINT_URL` names.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod attacks;
 mod bad_input;
 mod cli;
 mod faults;

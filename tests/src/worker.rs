@@ -99,6 +99,14 @@ impl Worker {
         http_get(&self.addr, path).await
     }
 
+    /// Its resident memory.
+    pub fn resident_mib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("a live worker");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+    }
+
     /// Waits until `/readyz` says so.
     pub async fn until_ready(&self) {
         eventually("a ready worker", Duration::from_secs(60), async || {
