@@ -2,6 +2,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod problem;
+pub(crate) mod schema;
 pub(crate) mod stack;
 pub(crate) mod status;
 pub(crate) mod submit;

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a message asks to grade.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,6 +22,41 @@ pub enum GradingMessage {
     /// What S3 sends when a notification is set up (`s3:TestEvent`), and events that are about no
     /// new object: nothing to do.
     Nothing,
+}
+
+/// The JSON Schema (2020-12) of a grading message. What it admits may still be refused for the
+/// names in a key.
+pub fn schema() -> Value {
+    let subdata = json!({
+        "type": "object",
+        "description": "A submission by the name of its json, or by that object's full key.",
+        "required": ["subdata"],
+        "properties": {
+            "subdata": { "anyOf": [
+                { "type": "string", "pattern": r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,89}\.json$" },
+                { "type": "string", "pattern": "/" },
+            ]},
+        },
+    });
+    let event = json!({
+        "type": "object",
+        "description": "An S3 event notification.",
+        "required": ["Records"],
+        "properties": {
+            "Records": { "type": "array", "minItems": 1, "items": { "type": "object" } },
+        },
+    });
+    let test = json!({
+        "type": "object",
+        "description": "What S3 sends when a notification is set up: nothing to do.",
+        "required": ["Event"],
+        "properties": { "Event": { "const": "s3:TestEvent" } },
+    });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A message to the grading worker",
+        "anyOf": [subdata, event, test],
+    })
 }
 
 impl TryFrom<Value> for GradingMessage {
@@ -90,6 +125,30 @@ mod tests {
         let event = r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},
             "object":{"key":"submissions/a/e/p/s/s.json","versionId":"v1"}}}]}"#;
         assert_eq!(parse(event), Ok(GradingMessage::Key { key, version: Some("v1".into()) }));
+    }
+
+    #[test]
+    fn the_published_schema_admits_what_is_taken_and_refuses_what_is_not() {
+        let schema = jsonschema::validator_for(&schema()).unwrap();
+        for message in [
+            json!({ "subdata": "abc.json" }),
+            json!({ "subdata": "submissions/a/e/p/s/s.json", "more": 1 }),
+            json!({ "Records": [{ "eventName": "ObjectRemoved:Delete", "s3": {} }] }),
+            json!({ "Records": [{}, {}] }),
+            json!({ "Event": "s3:TestEvent" }),
+            json!({ "Event": "other" }),
+            json!({ "subdata": 7 }),
+            json!({ "subdata": "abc.txt" }),
+            json!({ "subdata": ".hidden.json" }),
+            json!({ "Records": [] }),
+            json!({ "Records": {} }),
+            json!({}),
+            json!([]),
+            json!(null),
+        ] {
+            let taken = GradingMessage::try_from(message.clone());
+            assert_eq!(schema.is_valid(&message), taken.is_ok(), "{message}: {taken:?}");
+        }
     }
 
     #[test]
