@@ -303,8 +303,8 @@ async fn orphans_of_dead_workers_are_removed_at_connect_and_live_ones_left_alone
         .args(["create", "--label", &format!("flotilla.worker={orphan}")])
         .args(["--label", "flotilla.owner=another-boot pid:[1] 1 1", &common::image()])
         .output();
+    // From here on it may be gone at any time: whoever connects on this machine removes it.
     assert!(created.await.unwrap().status.success());
-    assert_eq!(containers(&orphan).await.len(), 1);
     dead.close().await;
     let reaping = Bed::new(NAMESPACES).await;
     assert_none_left(&orphan).await;
