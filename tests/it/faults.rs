@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_tests::{Gate, Worker, World, containers, eventually};
+use flotilla_tests::{Gate, World, containers, eventually};
 
 const SLOW: &str = "import sys, time\ntime.sleep(2)\nprint(sum(map(int, sys.argv[1:])))\n";
 
@@ -12,11 +12,11 @@ async fn world_with_sums() -> World {
     world
 }
 
-async fn until_running(worker: &Worker) {
+/// Waits until a submission's effect is claimed: its tests run, or are about to.
+async fn until_running(world: &World) {
     eventually("a running submission", Duration::from_secs(30), async || {
-        let (_, metrics) = worker.page("/metrics").await?;
-        let gauge = metrics.lines().find(|line| line.starts_with("flotilla_jobs_in_flight{"))?;
-        gauge.ends_with(" 1").then_some(())
+        let claimed = world.ledger().await.pop()?["state"].as_s().ok()? == "claimed";
+        claimed.then_some(())
     })
     .await;
 }
@@ -33,7 +33,7 @@ async fn kill_9_in_the_middle_of_a_submission_leaves_one_result_and_no_container
     let world = world_with_sums().await;
     let mut first = world.grading_worker().ready().await;
     let submission = world.submit("ada/labs/sums", "killed", SLOW).await;
-    until_running(&first).await;
+    until_running(&world).await;
     assert!(!containers(first.id()).is_empty());
     assert!(!first.kill().await.success());
     eventually("no container of the dead", Duration::from_secs(20), async || {
@@ -55,7 +55,7 @@ async fn a_stop_lets_a_running_submission_finish() {
     let world = world_with_sums().await;
     let mut worker = world.grading_worker().ready().await;
     let submission = world.submit("ada/labs/sums", "finishes", SLOW).await;
-    until_running(&worker).await;
+    until_running(&world).await;
     assert!(worker.stop().await.success());
     assert_eq!(world.row("finishes").await.unwrap()["verdict"].as_s().unwrap(), "AC");
     assert_eq!(world.results(&submission).await["verdict"], "AC");
@@ -67,7 +67,7 @@ async fn a_stop_hands_back_what_does_not_finish_in_the_grace_and_counts_no_attem
     let world = world_with_sums().await;
     let mut first = world.grading_worker().env("FLOTILLA_GRACE_SECONDS", "0").ready().await;
     let submission = world.submit("ada/labs/sums", "handed-back", SLOW).await;
-    until_running(&first).await;
+    until_running(&world).await;
     assert!(first.stop().await.success());
     let row = &world.ledger().await[0];
     assert_eq!((row["state"].as_s().unwrap().as_str(), number(row, "attempts")), ("free", 0));
@@ -82,7 +82,7 @@ async fn a_lost_lease_ends_the_job_and_makes_its_result_impossible() {
     let world = world_with_sums().await;
     let mut worker = world.grading_worker().ready().await;
     let submission = world.submit("ada/labs/sums", "fenced", SLOW).await;
-    until_running(&worker).await;
+    until_running(&world).await;
     // Another worker's claim, as it looks in the ledger.
     let row =
         eventually("a claim", Duration::from_secs(10), async || world.ledger().await.pop()).await;
