@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_supervisor::frame;
 use flotilla_supervisor::protocol::{self, File, Reply, Request, Run, safe_name};
 use tokio::time::{sleep_until, timeout_at};
 
@@ -17,8 +18,16 @@ const SLACK: Duration = Duration::from_millis(250);
 const LAST: Duration = Duration::from_secs(2);
 /// The most of a submission's files together, or of a run's input, in bytes.
 const MOST_IN: usize = 16 << 20;
-/// The most of one output stream, in bytes.
-const MOST_OUT: u64 = 8 << 20;
+/// The most that [`RunLimits::stdout_bytes`] may be, in bytes (16 MiB); a run that asks for more is
+/// [`SandboxError::Invalid`].
+pub const MAX_STDOUT_BYTES: u64 = 16 << 20;
+/// The most that [`RunLimits::stderr_bytes`] may be, in bytes (4 MiB); a run that asks for more is
+/// [`SandboxError::Invalid`].
+pub const MAX_STDERR_BYTES: u64 = 4 << 20;
+/// Both travel in one frame, as base64, with a little around them.
+const _: () = assert!(
+    (MAX_STDOUT_BYTES + MAX_STDERR_BYTES).div_ceil(3) * 4 + 4_096 <= frame::MAX_FRAME as u64
+);
 /// The longest argument, in bytes; the kernel's own limit counts the NUL after it.
 const LONGEST_ARGUMENT: u64 = (128 << 10) - 1;
 /// The most of all arguments together, in bytes, a pointer to each included.
@@ -212,8 +221,8 @@ fn check_run(run: &Run) -> Result<(), SandboxError> {
     let RunLimits { cpu_ms, wall_ms, stdout_bytes, stderr_bytes, .. } = run.limits;
     check_sizes(&run.argv)?;
     at_most("the input", run.stdin.len() as u64, MOST_IN as u64)?;
-    at_most("the limit of the output", stdout_bytes, MOST_OUT)?;
-    at_most("the limit of the error output", stderr_bytes, MOST_OUT)?;
+    at_most("the limit of the output", stdout_bytes, MAX_STDOUT_BYTES)?;
+    at_most("the limit of the error output", stderr_bytes, MAX_STDERR_BYTES)?;
     at_most("the limit of the time, in ms,", cpu_ms.max(wall_ms), LONGEST)
 }
 

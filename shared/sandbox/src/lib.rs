@@ -43,7 +43,7 @@ mod report;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use cell::Cell;
+pub use cell::{Cell, MAX_STDERR_BYTES, MAX_STDOUT_BYTES};
 pub use config::{CellLimits, Isolation, SandboxConfig};
 pub use error::SandboxError;
 pub use flotilla_supervisor::protocol::{File, Limits as RunLimits, Run};

@@ -8,7 +8,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{Bed, assert_none_left, config, containers, limits, main_py, python, text};
-use flotilla_sandbox::{Exit, Isolation, Reason, RunLimits, Sandbox, SandboxConfig, SandboxError};
+use flotilla_sandbox::{
+    Exit, Isolation, MAX_STDERR_BYTES, MAX_STDOUT_BYTES, Reason, RunLimits, Sandbox, SandboxConfig,
+    SandboxError,
+};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -152,6 +155,10 @@ async fn what_no_cell_takes_is_refused_before_it_is_sent() {
         files[0].name = name.into();
         let error = cell.load(&files).await.unwrap_err();
         assert!(matches!(error, SandboxError::Invalid(_)) && !error.is_transient(), "{error}");
+    }
+    for (stdout, stderr) in [(MAX_STDOUT_BYTES + 1, 0), (0, MAX_STDERR_BYTES + 1)] {
+        let much = RunLimits { stdout_bytes: stdout, stderr_bytes: stderr, ..limits() };
+        assert!(matches!(cell.run(&python(much)).await.unwrap_err(), SandboxError::Invalid(_)));
     }
     let mut run = python(limits());
     for argv in [vec![], vec!["python3".into()], vec!["/bin/echo".into(), "a\0b".into()]] {

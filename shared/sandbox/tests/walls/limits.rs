@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_sandbox::{Exit, Reason, RunLimits};
+use flotilla_sandbox::{Exit, MAX_STDERR_BYTES, MAX_STDOUT_BYTES, Reason, RunLimits};
 
 use crate::common::{Bed, limits, text};
 
@@ -13,6 +13,7 @@ crate::in_both_modes! {
     a_fork_bomb_ends
     a_thread_bomb_ends
     a_flood_on_stdout_is_ended_at_the_limit
+    the_most_output_that_may_be_asked_for_comes_back_whole
     a_flood_on_stderr_is_ended_and_a_little_too_much_is_cut
     a_sleeper_is_ended_by_the_clock
     a_spinner_that_ignores_signals_is_ended_by_its_cpu_time
@@ -72,6 +73,21 @@ async fn a_flood_on_stdout_is_ended_at_the_limit(mut bed: Bed) {
     assert_eq!(report.exit, Exit::Killed(Reason::Output));
     assert_eq!(report.stdout.len() as u64, limits().stdout_bytes);
     assert!(report.stdout_truncated);
+    bed.close().await;
+}
+
+async fn the_most_output_that_may_be_asked_for_comes_back_whole(mut bed: Bed) {
+    let (stdout_bytes, stderr_bytes) = (MAX_STDOUT_BYTES, MAX_STDERR_BYTES);
+    let limits = RunLimits { stdout_bytes, stderr_bytes, cpu_ms: 5_000, ..limits() };
+    let program = format!(
+        "import os
+for fd, size in ((1, {stdout_bytes}), (2, {stderr_bytes})):
+    for _ in range(size >> 16): os.write(fd, b'x' * (1 << 16))"
+    );
+    let report = bed.judge_within(&program, limits).await;
+    let sizes = (report.stdout.len() as u64, report.stderr.len() as u64);
+    assert_eq!((report.exit, sizes), (Exit::Exited(0), (stdout_bytes, stderr_bytes)));
+    assert!(!report.stdout_truncated && !report.stderr_truncated && !report.oom);
     bed.close().await;
 }
 
