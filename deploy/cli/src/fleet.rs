@@ -74,8 +74,7 @@ impl Fleet {
         match fleet.bring_up().await {
             Ok(()) => Ok(fleet),
             Err(error) => {
-                // The first error is the one to tell.
-                let _ = fleet.down().await;
+                fleet.down_after_failure().await;
                 Err(error)
             }
         }
@@ -182,8 +181,23 @@ impl Fleet {
             endpoint.stop(ENDPOINT_GRACE, &self.stop).await;
         }
         drop(self.note.take());
-        results.into_iter().collect()
+        first_failure(results)
     }
+
+    /// The same after a failure, which is the one to return: what fails now is only told.
+    pub(crate) async fn down_after_failure(self) {
+        if let Err(error) = self.down().await {
+            note(format!("flotilla: {}", crate::chain(&error)));
+        }
+    }
+}
+
+/// The others are told at once, so that none is lost.
+fn first_failure(results: Vec<Result<(), Error>>) -> Result<(), Error> {
+    let mut failures = results.into_iter().filter_map(Result::err);
+    let Some(first) = failures.next() else { return Ok(()) };
+    failures.for_each(|other| note(format!("flotilla: {}", crate::chain(&other))));
+    Err(first)
 }
 
 async fn endpoint(options: &Options, stop: &Stop) -> Result<(Option<Process>, Clients), Error> {

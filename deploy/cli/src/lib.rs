@@ -7,6 +7,7 @@ pub mod aws;
 pub mod cli;
 mod commands;
 mod console;
+mod containers;
 mod depth;
 mod error;
 mod examples;

@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, Command},
 };
 
@@ -27,6 +27,8 @@ use crate::{
 
 /// How much of a child's output is kept for the error that may need it.
 const KEPT_LINES: usize = 25;
+/// How much of one line is kept, in bytes; workers write far shorter ones.
+const KEPT_OF_LINE: usize = 16 << 10;
 
 /// A running child.
 #[derive(Debug)]
@@ -121,6 +123,28 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     places.map(|place| place.join(name)).find(|file| file.is_file())
 }
 
+/// The next line, whatever its bytes are and however long it is: what is over the limit is read
+/// and thrown away. `None` at the end.
+async fn next_line(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
+    let (mut line, mut length) = (Vec::new(), 0);
+    loop {
+        let read = stream.fill_buf().await.ok()?;
+        if read.is_empty() && length == 0 {
+            return None;
+        }
+        let end = read.iter().position(|byte| *byte == b'\n');
+        let part = &read[..end.unwrap_or(read.len())];
+        line.extend_from_slice(&part[..part.len().min(KEPT_OF_LINE - line.len())]);
+        length += part.len();
+        let (ends, used) = (end.is_some() || read.is_empty(), end.map_or(read.len(), |at| at + 1));
+        stream.consume(used);
+        if ends {
+            let cut = if length > line.len() { "…" } else { "" };
+            return Some(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned() + cut);
+        }
+    }
+}
+
 impl Log {
     fn follow(
         &self,
@@ -131,8 +155,8 @@ impl Log {
         let Some(stream) = stream else { return };
         let (log, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
-            let mut lines = BufReader::new(stream).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
+            let mut stream = BufReader::new(stream);
+            while let Some(line) = next_line(&mut stream).await {
                 if echo {
                     note(format!("[{name}] {line}"));
                 }
@@ -151,5 +175,29 @@ impl Log {
 
     fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_is_no_text_does_not_end_the_log() {
+        let mut stream: &[u8] = b"a\xffb\n\nlast";
+        let mut lines = Vec::new();
+        while let Some(line) = next_line(&mut stream).await {
+            lines.push(line);
+        }
+        assert_eq!(lines, ["a\u{fffd}b", "", "last"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut() {
+        let text = ["x".repeat(1 << 20), "next".to_owned()].join("\n");
+        let mut stream = BufReader::new(text.as_bytes());
+        let line = next_line(&mut stream).await.unwrap();
+        assert_eq!(line.len(), KEPT_OF_LINE + "…".len());
+        assert_eq!(next_line(&mut stream).await.as_deref(), Some("next"));
     }
 }

@@ -32,6 +32,12 @@ impl Stop {
         Ok(Stop(receiver))
     }
 
+    /// One that was asked as often already, and never again.
+    #[cfg(test)]
+    pub(crate) fn asked_already(times: u32) -> Self {
+        Stop(watch::channel(times).1)
+    }
+
     /// Returns once this process was asked to stop.
     pub(crate) async fn asked(&self) {
         self.times(1).await;
@@ -45,6 +51,11 @@ impl Stop {
     /// Whether this process was asked to stop.
     pub(crate) fn is_asked(&self) -> bool {
         *self.0.borrow() > 0
+    }
+
+    /// Whether this process was asked again.
+    pub(crate) fn is_impatient(&self) -> bool {
+        *self.0.borrow() > 1
     }
 
     async fn times(&self, times: u32) {

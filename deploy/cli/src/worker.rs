@@ -1,15 +1,14 @@
 //! One worker process of a local fleet.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use tokio::process::Command;
-
 use crate::{
     console::note,
-    error::{Doing, Error},
+    containers,
+    error::Error,
     fleet::Options,
     http, ministack,
     process::{Process, find},
@@ -20,8 +19,8 @@ use crate::{
 const PROGRAM: &str = "grading-worker";
 /// The first start may have to set up its cells.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
-/// How long the engine may take to remove containers.
-const REMOVAL_PATIENCE: Duration = Duration::from_secs(20);
+/// A worker that is not ready by then is asked why, aloud.
+const UNREMARKABLE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(100);
 /// A worker ends its long poll and removes its cells after the grace.
 const AFTER_GRACE: Duration = Duration::from_secs(15);
@@ -63,13 +62,12 @@ impl Worker {
 
     /// Waits until the worker says that it is ready.
     pub(crate) async fn ready(&mut self, stop: &Stop) -> Result<(), Error> {
-        let url = format!("http://{}/readyz", self.address);
         let why = tokio::select! {
-            ready = answers(&url) => match ready {
+            ready = answers(&self.id, &self.address) => match ready {
                 None => return Ok(()),
                 Some(last) => {
                     let seconds = READY_PATIENCE.as_secs();
-                    format!("is not ready after {seconds} s ({})", last.trim())
+                    format!("is not ready after {seconds} s ({last})")
                 }
             },
             how = self.process.ended() => format!("ended before it was ready: {how}"),
@@ -94,10 +92,11 @@ impl Worker {
     /// containers, which is done here.
     pub(crate) async fn stop(self, grace: Duration, stop: &Stop) -> Result<(), Error> {
         note(format!("draining {} …", self.id));
-        if !self.process.stop(grace + AFTER_GRACE, stop).await {
+        let in_time = self.process.stop(grace + AFTER_GRACE, stop).await;
+        if !in_time {
             note(format!("{} did not end in time and was killed", self.id));
         }
-        remove_containers(&self.id).await
+        containers::remove(&self.id, in_time, stop).await
     }
 }
 
@@ -123,46 +122,21 @@ fn settings(
     settings
 }
 
-/// `None` once ready, else what the worker said last.
-async fn answers(url: &str) -> Option<String> {
-    let start = Instant::now();
-    let mut last = "it does not answer".to_owned();
+/// `None` once ready, else what the worker said last. The operator is told what it waits for.
+async fn answers(id: &str, address: &str) -> Option<String> {
+    let (url, start) = (format!("http://{address}/readyz"), Instant::now());
+    let (mut last, mut told) = ("it does not answer".to_owned(), String::new());
     while start.elapsed() < READY_PATIENCE {
-        match http::get(url, Duration::from_secs(5)).await {
+        match http::get(&url, Duration::from_secs(5)).await {
             Some((200, _)) => return None,
-            Some((_, said)) => last = said,
+            Some((_, said)) => last = said.trim().to_owned(),
             None => {}
+        }
+        if start.elapsed() > UNREMARKABLE && told != last {
+            told.clone_from(&last);
+            note(format!("{id} is not ready: {last}"));
         }
         tokio::time::sleep(LOOK).await;
     }
     Some(last)
-}
-
-/// Removes what containers carry the worker's label, through the engine's own command: none,
-/// after an orderly end. The engine may be at it already, so what counts is that none is left.
-async fn remove_containers(worker: &str) -> Result<(), Error> {
-    let Some(docker) = find("docker") else {
-        return Ok(());
-    };
-    let filter = format!("label=flotilla.worker={worker}");
-    let start = Instant::now();
-    loop {
-        let listed = docker_says(&docker, &["ps", "-aq", "--filter", &filter]).await?;
-        let ids: Vec<&str> = listed.lines().collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        if start.elapsed() > REMOVAL_PATIENCE {
-            let ids = ids.join(", ");
-            return Err(Error::Fleet(format!("containers of {worker} cannot be removed: {ids}")));
-        }
-        docker_says(&docker, &[&["rm", "-f"], ids.as_slice()].concat()).await?;
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-async fn docker_says(docker: &Path, arguments: &[&str]) -> Result<String, Error> {
-    let said = Command::new(docker).args(arguments).output().await;
-    let said = said.doing(|| format!("calling docker {}", arguments.join(" ")))?;
-    Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }

@@ -49,9 +49,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         grace: Duration::from_secs(10),
     };
     let mut fleet = Fleet::up(options, stop.clone()).await?;
-    let graded = grade_all(&mut fleet, &stop).await;
+    let graded = match grade_all(&mut fleet, &stop).await {
+        Ok(graded) => graded,
+        Err(error) => {
+            fleet.down_after_failure().await;
+            return Err(error);
+        }
+    };
     let down = fleet.down().await;
-    let graded = graded?;
     for (example, results) in &graded {
         show(example, results);
     }

@@ -43,9 +43,11 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         Ok(()) => fleet.watch().await,
         Err(error) => Err(error),
     };
-    let down = fleet.down().await;
-    watched?;
-    down?;
+    if let Err(error) = watched {
+        fleet.down_after_failure().await;
+        return Err(error);
+    }
+    fleet.down().await?;
     out("stopped; nothing is left running");
     Ok(())
 }
