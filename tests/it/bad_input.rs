@@ -20,6 +20,11 @@ async fn bad_messages_go_whole_to_the_dead_letter_queue_and_the_worker_goes_on()
         (r#"{"subdata": "submissions/a/../p/s/s.json"}"#, "bad_key"),
         (r#"{"subdata": "elsewhere/a/e/p/s/s.json"}"#, "bad_key"),
         (r#"{"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]}"#, "unparsable"),
+        (
+            r#"{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "other"},
+               "object": {"key": "submissions/a/e/p/s/s.json"}}}]}"#,
+            "other_bucket",
+        ),
     ];
     for (message, _) in messages {
         world.send(message).await;

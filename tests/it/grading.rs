@@ -1,6 +1,8 @@
 //! A submission lands in the bucket, and its verdict comes out.
 
-use flotilla_tests::{World, s3_event};
+use std::time::Duration;
+
+use flotilla_tests::{World, eventually, s3_event};
 use serde_json::json;
 
 const ADD: &str = "import sys\nprint(sum(map(int, sys.argv[1:])))\n";
@@ -124,6 +126,47 @@ async fn an_older_submission_never_replaces_the_result_of_a_newer_one() {
     assert_eq!(world.verdict(&newer).await, "AC");
     assert_eq!(world.results(&newer).await["verdict"], "AC");
     assert_eq!(world.ledger().await.len(), 3);
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn one_id_in_two_places_has_a_result_in_each() {
+    let world = world_with_sums().await;
+    world.problem("ada/labs/other", "1 1\n", "2\n").await;
+    let mut worker = world.grading_worker().ready().await;
+    let there = world.submit("ada/labs/other", "shared", ADD).await;
+    assert_eq!(world.results(&there).await["total"], 1);
+    let here = world.submit("ada/labs/sums", "shared", ADD).await;
+    assert_eq!(world.results(&here).await["total"], 2);
+    // The older one again, against tests that make its effect a new one.
+    world.problem("ada/labs/other", "1 1\n2 2\n3 3\n", "2\n4\n6\n").await;
+    world.send(&json!({ "subdata": there.key("json") }).to_string()).await;
+    world.until_queue_is_empty().await;
+    assert_eq!(world.results(&there).await["total"], 3);
+    assert_eq!(world.results(&here).await["total"], 2);
+    // By its id alone it is ambiguous now.
+    world.send(&json!({ "subdata": "shared.json" }).to_string()).await;
+    world.until_queue_is_empty().await;
+    assert_eq!(world.rows("shared").await.len(), 3);
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_new_json_waits_for_its_program_and_is_not_graded_with_the_old_one() {
+    let world = world_with_sums().await;
+    let mut worker = world.grading_worker().ready().await;
+    let first = world.submit("ada/labs/sums", "twice", "print('old')").await;
+    assert_eq!(world.verdict(&first).await, "WA");
+    // S3 tells whole seconds.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let json_first = world.submit_json("ada/labs/sums", "twice").await;
+    eventually("the worker looked for it", Duration::from_secs(20), async || {
+        worker.log().contains("program_missing").then_some(())
+    })
+    .await;
+    world.put(&json_first.key("py"), ADD).await;
+    assert_eq!(world.verdict(&json_first).await, "AC");
+    world.until_queue_is_empty().await;
     assert!(worker.stop().await.success());
 }
 

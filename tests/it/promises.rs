@@ -64,6 +64,7 @@ impl Job for Scripted {
         let count = Update::builder()
             .table_name(&self.table)
             .key("subid", Attr::S(order.id))
+            .key("place", Attr::S("-".into()))
             .update_expression("ADD times :one")
             .expression_attribute_values(":one", Attr::N("1".into()))
             .build()

@@ -94,18 +94,26 @@ impl World {
         Submission { subid: subid.to_owned(), problem: problem.to_owned(), json_version }
     }
 
-    /// The row of a submission, if there is one.
+    /// The row of an id, if there is one, in whatever place.
     pub async fn row(&self, subid: &str) -> Option<HashMap<String, Attr>> {
-        let call = self.aws.dynamo.get_item().table_name(&self.outputs().submissions_table_name);
-        let call = call.key("subid", Attr::S(subid.to_owned())).consistent_read(true);
-        call.send().await.expect("GetItem").item
+        self.rows(subid).await.pop()
+    }
+
+    /// The rows of an id: one for each place, and one if it led to none.
+    pub async fn rows(&self, subid: &str) -> Vec<HashMap<String, Attr>> {
+        let call = self.aws.dynamo.query().table_name(&self.outputs().submissions_table_name);
+        let call = call.key_condition_expression("subid = :subid").consistent_read(true);
+        let call = call.expression_attribute_values(":subid", Attr::S(subid.to_owned()));
+        call.send().await.expect("Query").items.unwrap_or_default()
     }
 
     /// Waits for the verdict of this very submission.
     pub async fn verdict(&self, submission: &Submission) -> String {
         let what = format!("a verdict of {}", submission.subid);
         eventually(&what, Duration::from_secs(90), async || {
-            let row = self.row(&submission.subid).await?;
+            let rows = self.rows(&submission.subid).await;
+            let place = Attr::S(submission.problem.clone());
+            let row = rows.into_iter().find(|row| row.get("place") == Some(&place))?;
             let same =
                 row.get("json_version")?.as_s().ok()? == submission.json_version.trim_matches('"');
             same.then(|| row["verdict"].as_s().expect("a string").clone())

@@ -4,9 +4,10 @@ use flotilla_runtime::Failure;
 use flotilla_sandbox::{File, Run, RunLimits, Sandbox, SandboxError};
 
 use crate::{
+    cases::Case,
     locate::Program,
     names::Submission,
-    problem::{Case, Limits, Tests},
+    problem::{Limits, Tests},
     result::TestResult,
     verdict::Verdict,
 };

@@ -5,9 +5,12 @@
 //! sandbox, `verdict` judges each on this side of the wall (expected answers never enter a
 //! cell), and `publish` makes the result durable, once.
 
+pub mod cases;
 pub mod message;
 pub mod names;
 
+#[cfg(feature = "worker")]
+pub mod claims;
 #[cfg(feature = "worker")]
 pub mod config;
 #[cfg(feature = "worker")]
@@ -26,6 +29,8 @@ pub mod publish;
 pub mod result;
 #[cfg(feature = "worker")]
 pub mod verdict;
+#[cfg(feature = "worker")]
+pub mod versions;
 
 #[cfg(feature = "worker")]
 pub use config::GradingConfig;

@@ -1,6 +1,9 @@
 //! Finds out what exactly a message asks to grade: which folder, and which versions in it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use aws_sdk_s3::types::ObjectVersion;
@@ -9,11 +12,12 @@ use flotilla_runtime::{
     failure::chain,
     store::{self, Missing},
 };
-use serde::Deserialize;
 
 use crate::{
+    claims::Claims,
     message::GradingMessage,
     names::{Problem, Submission},
+    versions::{Belongs, Listing, stored_at, version_of},
 };
 
 /// A submission's json and program may have this many bytes each.
@@ -51,22 +55,6 @@ pub struct HandedIn {
     pub program: Result<Program, String>,
 }
 
-/// What the submission's json says of it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Claims {
-    /// The id, under either of its names.
-    #[serde(alias = "submissionid")]
-    pub subid: String,
-    /// Who gives the event.
-    pub admin: String,
-    /// The event.
-    pub event: String,
-    /// The problem.
-    pub problem: String,
-    /// The tokens of the students who hand it in.
-    pub tokens: Vec<String>,
-}
-
 /// A version of the submitted program.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -92,7 +80,8 @@ impl Shelf {
     /// Permanent for a key of another form; transient when AWS does not answer.
     pub async fn locate(&self, message: GradingMessage) -> Result<Located, Failure> {
         match message {
-            GradingMessage::Key { key, version } => {
+            GradingMessage::Key { key, version, bucket } => {
+                self.check_bucket(bucket.as_deref())?;
                 let submission = Submission::from_key(&key);
                 let submission = submission.map_err(|why| Failure::permanent("bad_key", why))?;
                 Ok(Located::At(submission, version))
@@ -104,12 +93,23 @@ impl Shelf {
         }
     }
 
-    /// The folder of an id: as its last result says, else wherever it is in the bucket.
+    fn check_bucket(&self, named: Option<&str>) -> Result<(), Failure> {
+        match named.filter(|name| *name != self.bucket) {
+            Some(name) => {
+                let ours = &self.bucket;
+                let why = format!("the event is of bucket {name}, this worker grades {ours}");
+                Err(Failure::permanent("other_bucket", why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The folder of an id: as its results say, else wherever it is in the bucket.
     async fn search(&self, subid: String) -> Result<Located, Failure> {
-        let found = match self.known_place(&subid).await? {
-            Some(known) => vec![known],
-            None => self.listed_places(&subid).await?,
-        };
+        let mut found = self.known_places(&subid).await?;
+        if found.is_empty() {
+            found = self.listed_places(&subid).await?;
+        }
         match <[_; 1]>::try_from(found) {
             Ok([submission]) => Ok(Located::At(submission, None)),
             Err(none) if none.is_empty() => {
@@ -124,19 +124,19 @@ impl Shelf {
         }
     }
 
-    async fn known_place(&self, subid: &str) -> Result<Option<Submission>, Failure> {
-        let call = self.dynamo.get_item().table_name(&self.table);
-        let row = call.key("subid", Attr::S(subid.to_owned())).send().await;
-        let row = row.map_err(|e| {
-            Failure::transient("dynamodb", format!("GetItem {}: {}", self.table, chain(&e)))
+    async fn known_places(&self, subid: &str) -> Result<Vec<Submission>, Failure> {
+        let query = self.dynamo.query().table_name(&self.table);
+        let query = query.key_condition_expression("subid = :subid");
+        let query = query.expression_attribute_values(":subid", Attr::S(subid.to_owned()));
+        let rows = query.send().await.map_err(|e| {
+            Failure::transient("dynamodb", format!("Query {}: {}", self.table, chain(&e)))
         })?;
-        let field = |name: &str| row.item()?.get(name)?.as_s().ok();
-        let names = (field("admin"), field("event"), field("problem"));
-        let (Some(admin), Some(event), Some(problem)) = names else {
-            return Ok(None);
+        let place = |row: &HashMap<String, Attr>| {
+            let field = |name: &str| row.get(name)?.as_s().ok();
+            let problem = Problem::new(field("admin")?, field("event")?, field("problem")?);
+            problem.and_then(|problem| Submission::new(problem, subid)).ok()
         };
-        let place = Problem::new(admin, event, problem).and_then(|p| Submission::new(p, subid));
-        Ok(place.ok())
+        Ok(rows.items().iter().filter_map(place).collect())
     }
 
     async fn listed_places(&self, subid: &str) -> Result<Vec<Submission>, Failure> {
@@ -162,23 +162,28 @@ impl Shelf {
         submission: Submission,
         version: Option<&str>,
     ) -> Result<HandedIn, Failure> {
+        let (json_key, py_key) = (submission.file("json"), submission.file("py"));
         let listed = self.versions(&submission.folder()).await?;
-        let jsons = of_key(&listed, &submission.file("json"));
-        let Some(index) = chosen(&jsons, version) else {
+        let Some(index) = listed.chosen(&json_key, version) else {
             return Ok(absent(submission));
         };
+        let jsons = listed.of(&json_key);
         let json = jsons[index];
         let claims = self.claims(&submission, json).await?;
-        let programs = of_key(&listed, &submission.file("py"));
-        let belongs = if index == 0 { programs.first() } else { before(&programs, json) };
-        let at = stored_at(json);
-        let program = match belongs {
-            Some(program) => self.program(&submission, program).await?,
-            None => Err(missing_program(&submission, at)?),
+        let named = claims.py_version.as_deref();
+        let program = match listed.belonging(&json_key, index, &py_key, named) {
+            Belongs::Program(program) => self.program(&submission, program).await?,
+            Belongs::Awaited(old) => {
+                wait_for_program(&py_key, stored_at(json))?;
+                match old {
+                    Some(program) => self.program(&submission, program).await?,
+                    None => Err(missing_program(&py_key)),
+                }
+            }
         };
         Ok(HandedIn {
             json_version: version_of(json).to_owned(),
-            at,
+            at: stored_at(json),
             ordinal: (jsons.len() - 1 - index) as u64,
             claims: Some(claims),
             program,
@@ -187,14 +192,14 @@ impl Shelf {
     }
 
     /// All versions of all files of a folder, the newest of each first.
-    async fn versions(&self, folder: &str) -> Result<Vec<ObjectVersion>, Failure> {
-        let (mut all, mut key, mut version) = (Vec::new(), None, None);
+    async fn versions(&self, folder: &str) -> Result<Listing, Failure> {
+        let (mut all, mut key, mut version) = (Listing::default(), None, None);
         loop {
             let call = self.s3.list_object_versions().bucket(&self.bucket).prefix(folder);
             let call = call.set_key_marker(key).set_version_id_marker(version);
             let page = call.send().await;
             let page = page.map_err(|e| self.unavailable("ListObjectVersions", folder, e))?;
-            all.extend_from_slice(page.versions());
+            all.add(page.versions(), page.delete_markers());
             if page.is_truncated() != Some(true) {
                 return Ok(all);
             }
@@ -217,13 +222,9 @@ impl Shelf {
             }
             Missing::Unavailable(failure) => failure,
         })?;
-        let claims = serde_json::from_slice::<Claims>(&object.bytes).map_err(|e| {
-            Failure::permanent("bad_json", format!("{key} is not a submission's json: {e}"))
-        })?;
-        let named = Problem::new(&claims.admin, &claims.event, &claims.problem)
-            .and_then(|problem| Submission::new(problem, &claims.subid));
-        named.map_err(|why| Failure::permanent("bad_json", format!("{key}: {why}")))?;
-        Ok(claims)
+        Claims::parse(&object.bytes).map_err(|why| {
+            Failure::permanent("bad_json", format!("{key} is not a submission's json: {why}"))
+        })
     }
 
     async fn program(
@@ -253,39 +254,6 @@ impl Shelf {
     }
 }
 
-fn of_key<'a>(listed: &'a [ObjectVersion], key: &str) -> Vec<&'a ObjectVersion> {
-    let mut versions: Vec<_> = listed.iter().filter(|v| v.key() == Some(key)).collect();
-    // S3 lists the newest first; a stable sort keeps that within one second.
-    versions.sort_by_key(|version| std::cmp::Reverse(stored_at(version)));
-    versions
-}
-
-/// The place of the version asked for, or of the newest.
-fn chosen(versions: &[&ObjectVersion], wanted: Option<&str>) -> Option<usize> {
-    match wanted.filter(|w| versions.iter().any(|v| version_of(v) == *w)) {
-        Some(wanted) => versions.iter().position(|v| version_of(v) == wanted),
-        None => (!versions.is_empty()).then_some(0),
-    }
-}
-
-/// The program that was there when an older json was stored (it is uploaded first).
-fn before<'a>(
-    programs: &'a [&'a ObjectVersion],
-    json: &ObjectVersion,
-) -> Option<&'a &'a ObjectVersion> {
-    programs.iter().find(|program| stored_at(program) <= stored_at(json)).or(programs.last())
-}
-
-fn version_of(version: &ObjectVersion) -> &str {
-    let id = version.version_id().filter(|v| !v.is_empty() && *v != "null");
-    id.or(version.e_tag()).unwrap_or_default().trim_matches('"')
-}
-
-fn stored_at(version: &ObjectVersion) -> SystemTime {
-    let time = version.last_modified().and_then(|t| SystemTime::try_from(*t).ok());
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 fn absent(submission: Submission) -> HandedIn {
     let why = format!("{} is not in the bucket", submission.file("json"));
     HandedIn {
@@ -299,14 +267,19 @@ fn absent(submission: Submission) -> HandedIn {
 }
 
 /// The program is waited for first, and then its absence is the result.
-fn missing_program(submission: &Submission, since: SystemTime) -> Result<String, Failure> {
-    let what = format!("the program {} is not in the bucket", submission.file("py"));
+fn wait_for_program(key: &str, since: SystemTime) -> Result<(), Failure> {
     let waited = since.elapsed().unwrap_or_default();
     match PROGRAM_WAIT.checked_sub(waited) {
         Some(left) if !left.is_zero() => {
             let delay = left.min(Duration::from_secs(5));
-            Err(Failure::retry_after("program_missing", format!("{what} yet"), delay))
+            let what = format!("the program {key} is not in the bucket yet");
+            Err(Failure::retry_after("program_missing", what, delay))
         }
-        _ => Ok(format!("{what}, {} s after its json", PROGRAM_WAIT.as_secs())),
+        _ => Ok(()),
     }
+}
+
+fn missing_program(key: &str) -> String {
+    let seconds = PROGRAM_WAIT.as_secs();
+    format!("the program {key} is not in the bucket, {seconds} s after its json")
 }

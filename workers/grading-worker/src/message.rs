@@ -16,6 +16,8 @@ pub enum GradingMessage {
         key: String,
         /// The version that the event is about.
         version: Option<String>,
+        /// The bucket that the event is of.
+        bucket: Option<String>,
     },
     /// An S3 event of several records: each becomes a message of its own.
     Several(Vec<Value>),
@@ -33,8 +35,8 @@ pub fn schema() -> Value {
         "required": ["subdata"],
         "properties": {
             "subdata": { "anyOf": [
-                { "type": "string", "pattern": r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,89}\.json$" },
-                { "type": "string", "pattern": "/" },
+                { "type": "string", "pattern": r"^/?[A-Za-z0-9_][A-Za-z0-9._-]{0,89}\.json$" },
+                { "type": "string", "pattern": "./" },
             ]},
         },
     });
@@ -80,8 +82,10 @@ impl TryFrom<Value> for GradingMessage {
 }
 
 fn from_subdata(subdata: &str) -> Result<GradingMessage, String> {
+    let subdata = subdata.strip_prefix('/').unwrap_or(subdata);
     if subdata.contains('/') {
-        return Ok(GradingMessage::Key { key: subdata.to_owned(), version: None });
+        let key = subdata.to_owned();
+        return Ok(GradingMessage::Key { key, version: None, bucket: None });
     }
     let subid = subdata.strip_suffix(".json");
     let subid = subid.ok_or(format!("subdata {subdata:?} does not end with .json"))?;
@@ -98,7 +102,9 @@ fn from_record(record: &Value) -> Result<GradingMessage, String> {
     }
     let key = text("/s3/object/key").ok_or("Records[0].s3.object.key is not a string")?;
     let version = text("/s3/object/versionId").filter(|v| !v.is_empty() && *v != "null");
-    Ok(GradingMessage::Key { key: decoded(key)?, version: version.map(str::to_owned) })
+    let (version, bucket) =
+        (version.map(str::to_owned), text("/s3/bucket/name").map(str::to_owned));
+    Ok(GradingMessage::Key { key: decoded(key)?, version, bucket })
 }
 
 /// Keys in S3 events are encoded as in a form: `+` is a space.
@@ -121,10 +127,11 @@ mod tests {
         assert_eq!(parse(r#"{"subdata":"abc.json","x":1}"#), Ok(GradingMessage::Id("abc".into())));
         let key = "submissions/a/e/p/s/s.json".to_owned();
         let full = parse(r#"{"subdata":"submissions/a/e/p/s/s.json"}"#);
-        assert_eq!(full, Ok(GradingMessage::Key { key: key.clone(), version: None }));
+        assert_eq!(full, Ok(GradingMessage::Key { key: key.clone(), version: None, bucket: None }));
         let event = r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},
             "object":{"key":"submissions/a/e/p/s/s.json","versionId":"v1"}}}]}"#;
-        assert_eq!(parse(event), Ok(GradingMessage::Key { key, version: Some("v1".into()) }));
+        let (version, bucket) = (Some("v1".into()), Some("b".into()));
+        assert_eq!(parse(event), Ok(GradingMessage::Key { key, version, bucket }));
     }
 
     #[test]
@@ -137,6 +144,8 @@ mod tests {
             json!({ "Records": [{}, {}] }),
             json!({ "Event": "s3:TestEvent" }),
             json!({ "Event": "other" }),
+            json!({ "subdata": "/abc.json" }),
+            json!({ "subdata": "-c.json" }),
             json!({ "subdata": 7 }),
             json!({ "subdata": "abc.txt" }),
             json!({ "subdata": ".hidden.json" }),
@@ -156,7 +165,7 @@ mod tests {
         let event = r#"{"Records":[{"eventName":"s3:ObjectCreated:Put",
             "s3":{"object":{"key":"submissions/m+s/%C3%9Cbung/p/s/s.json"}}}]}"#;
         let key = "submissions/m s/Übung/p/s/s.json".to_owned();
-        assert_eq!(parse(event), Ok(GradingMessage::Key { key, version: None }));
+        assert_eq!(parse(event), Ok(GradingMessage::Key { key, version: None, bucket: None }));
     }
 
     #[test]

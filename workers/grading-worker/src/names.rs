@@ -149,9 +149,9 @@ pub fn check_subid(subid: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let good = (1..=SUBID_LIMIT).contains(&subid.len())
         && subid.bytes().all(plain)
-        && !subid.starts_with('.')
+        && !subid.starts_with(['.', '-'])
         && !subid.contains("..");
-    let rule = "1 to 90 letters, digits, '.', '_' and '-', not starting with '.'";
+    let rule = "1 to 90 letters, digits, '.', '_' and '-', not starting with '.' or '-'";
     if good { Ok(()) } else { Err(format!("the submission id {subid:?} is not {rule}")) }
 }
 

@@ -11,7 +11,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{locate::Shelf, names::Problem};
+use crate::{
+    cases::{self, Case},
+    locate::Shelf,
+    names::Problem,
+};
 
 /// `test.in` and `test.out` may have this many bytes each.
 const TESTS_LIMIT: u64 = 16 * 1024 * 1024;
@@ -29,22 +33,6 @@ pub struct Tests {
     pub hash: String,
     /// Who may take part, where the event lists them.
     pub emails: Option<Vec<String>>,
-}
-
-/// One case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Case {
-    /// The line of `test.in`.
-    pub input: String,
-    /// The line of `test.out`, without trailing white space.
-    pub expected: String,
-}
-
-impl Case {
-    /// The arguments of the program: the input, split on white space. No shell sees them.
-    pub fn arguments(&self) -> impl Iterator<Item = &str> {
-        self.input.split_whitespace()
-    }
 }
 
 /// What one run may use. Memory and processes are limited by the cell.
@@ -153,7 +141,8 @@ impl File {
 fn assemble(problem: &Problem, [inputs, outputs, event, own]: [File; 4]) -> Result<Tests, String> {
     let (inputs, outputs) = (inputs.required()?, outputs.required()?);
     let (event, own) = (event.parameters()?, own.parameters()?);
-    let cases = cases(problem, &inputs, &outputs)?;
+    let cases =
+        cases::parse(&inputs, &outputs).map_err(|why| format!("problem {problem}: {why}"))?;
     let of_event = given_limits(&problem.event_file(), parameters_of(&event))?;
     let of_problem = given_limits(&problem.file("problem.json"), &own)?;
     Ok(Tests {
@@ -162,23 +151,6 @@ fn assemble(problem: &Problem, [inputs, outputs, event, own]: [File; 4]) -> Resu
         hash: hash_of(&[&inputs, &outputs, &event.to_string(), &own.to_string()]),
         emails: emails(&event),
     })
-}
-
-fn cases(problem: &Problem, inputs: &str, outputs: &str) -> Result<Vec<Case>, String> {
-    let (inputs, outputs): (Vec<_>, Vec<_>) = (inputs.lines().collect(), outputs.lines().collect());
-    let (ins, outs) = (inputs.len(), outputs.len());
-    if ins != outs {
-        let what = "test.in and test.out have a case a line";
-        return Err(format!("problem {problem}: {what}, but {ins} and {outs} lines"));
-    }
-    if inputs.is_empty() {
-        return Err(format!("problem {problem}: test.in and test.out are empty"));
-    }
-    let case = |(input, expected): (&str, &str)| Case {
-        input: input.trim_end().to_owned(),
-        expected: expected.trim_end().to_owned(),
-    };
-    Ok(inputs.into_iter().zip(outputs).map(case).collect())
 }
 
 /// The parameters of an event, in either of its shapes:
@@ -229,16 +201,6 @@ mod tests {
         let mut files = files.into_iter().zip(names).map(file);
         let mut next = || files.next().expect("four files");
         assemble(&problem(), [next(), next(), next(), next()])
-    }
-
-    #[test]
-    fn a_case_is_a_line_and_its_arguments_are_split_on_white_space() {
-        let tests = read([Some("1  2\t'3 4'\r\n\n"), Some("6 \n\n"), None, None]).unwrap();
-        assert_eq!(tests.cases.len(), 2);
-        let arguments: Vec<_> = tests.cases[0].arguments().collect();
-        assert_eq!(arguments, ["1", "2", "'3", "4'"]);
-        assert_eq!(tests.cases[0].expected, "6");
-        assert_eq!(tests.cases[1].arguments().count(), 0);
     }
 
     #[test]

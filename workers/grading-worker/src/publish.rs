@@ -21,6 +21,9 @@ use crate::{
 const IN_PATH: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// The place in the row of an id that leads to no place.
+const NOWHERE: &str = "-";
+
 /// Where the bytes of one run lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunPlace {
@@ -81,7 +84,7 @@ impl Shelf {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    /// Notes that an id leads to no submission, where no result says otherwise.
+    /// Notes that an id leads to no submission, or to more than one.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
@@ -89,23 +92,13 @@ impl Shelf {
         let call = self.dynamo.put_item().table_name(&self.table);
         let row = call
             .item("subid", text(subid))
+            .item("place", text(NOWHERE))
             .item("verdict", text(Verdict::Ie.name()))
             .item("reason", text(why))
-            .item("graded_at", number(seconds(SystemTime::now())))
-            .condition_expression("attribute_not_exists(submitted_at)");
-        match row.send().await {
-            Ok(_) => Ok(()),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(e) => Err(Failure::transient(
-                "dynamodb",
-                format!("PutItem {}: {}", self.table, chain(&e)),
-            )),
-        }
+            .item("graded_at", number(seconds(SystemTime::now())));
+        row.send().await.map(drop).map_err(|e| {
+            Failure::transient("dynamodb", format!("PutItem {}: {}", self.table, chain(&e)))
+        })
     }
 
     /// Copies what the row points to under the fixed names, until the row has stood still
@@ -133,15 +126,14 @@ impl Shelf {
     /// The run that the row points to.
     async fn current(&self, submission: &Submission) -> Result<Option<RunPlace>, Failure> {
         let call = self.dynamo.get_item().table_name(&self.table).consistent_read(true);
-        let row = call.key("subid", text(&submission.subid)).send().await;
+        let call = call.key("subid", text(&submission.subid));
+        let row = call.key("place", text(&submission.problem.to_string())).send().await;
         let row = row.map_err(|e| {
             Failure::transient("dynamodb", format!("GetItem {}: {}", self.table, chain(&e)))
         })?;
         let field = |name: &str| row.item()?.get(name)?.as_s().ok().cloned();
-        // The same id may stand in the row for another folder: that is not this one's result.
         let place = field("results_key").zip(field("output_key"));
-        let here = place.filter(|(results, _)| results.starts_with(&submission.output()));
-        Ok(here.map(|(results, output)| RunPlace { results, output }))
+        Ok(place.map(|(results, output)| RunPlace { results, output }))
     }
 
     async fn copy(&self, from: &str, to: &str) -> Result<(), Failure> {
@@ -163,6 +155,7 @@ fn item(
     let optional = optional.into_iter().filter_map(|(name, v)| Some((name, text(v.as_ref()?))));
     [
         ("subid", text(&graded.subid)),
+        ("place", text(&handed_in.submission.problem.to_string())),
         ("admin", text(&graded.admin)),
         ("event", text(&graded.event)),
         ("problem", text(&graded.problem)),

@@ -5,11 +5,11 @@ use flotilla_sandbox::Report;
 use serde::Serialize;
 
 use crate::{
-    problem::Case,
-    verdict::{Verdict, exit_words},
+    cases::Case,
+    verdict::{Verdict, exit_words, stripped_output},
 };
 
-/// How much of a run's output is kept in a result, in bytes.
+/// How much of a run's output is kept in a result where it was not accepted, in bytes.
 const OUTPUT_KEPT: usize = 16 * 1024;
 /// How much of a run's standard error is kept in a result, in bytes.
 const STDERR_KEPT: usize = 4 * 1024;
@@ -94,13 +94,15 @@ pub struct TestResult {
 impl TestResult {
     /// The result of a run of `case`.
     pub fn new(number: usize, case: &Case, verdict: Verdict, report: &Report) -> Self {
-        let actual = report.stdout.trim_ascii_end();
+        let actual = stripped_output(&report.stdout);
+        // What was accepted is the expected text, however long; it need not be cut.
+        let kept = if verdict == Verdict::Ac { actual.len() } else { OUTPUT_KEPT };
         Self {
             number,
             input: case.input.clone(),
             expected: case.expected.clone(),
-            actual: beginning(actual, OUTPUT_KEPT),
-            actual_truncated: report.stdout_truncated || actual.len() > OUTPUT_KEPT,
+            actual: beginning(actual, kept),
+            actual_truncated: report.stdout_truncated || actual.len() > kept,
             verdict,
             pass: verdict == Verdict::Ac,
             exit: exit_words(report.exit),

@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 use flotilla_sandbox::{Exit, Reason, Report};
 use serde::{Deserialize, Serialize};
 
+use crate::cases::stripped;
+
 /// The judgement of a test, or of a whole submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
@@ -61,8 +63,8 @@ impl Verdict {
     }
 
     fn of_output(stdout: &[u8], expected: &str) -> Self {
-        let actual = stdout.trim_ascii_end();
-        match (actual == expected.trim_ascii_end().as_bytes(), actual.is_empty()) {
+        let actual = stripped_output(stdout);
+        match (actual == stripped(expected).as_bytes(), actual.is_empty()) {
             (true, _) => Self::Ac,
             (false, true) => Self::NoOutput,
             (false, false) => Self::Wa,
@@ -83,6 +85,11 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// Output without trailing white space; what is not UTF-8 is left as it is.
+pub fn stripped_output(stdout: &[u8]) -> &[u8] {
+    std::str::from_utf8(stdout).map_or(stdout, |text| stripped(text).as_bytes())
 }
 
 /// How a program ended, in words.
@@ -150,6 +157,8 @@ mod tests {
         assert_eq!(judge(&report(good, b"\xff\xfe\x00"), "42"), Verdict::Wa);
         assert_eq!(judge(&report(good, b" \n"), "42"), Verdict::NoOutput);
         assert_eq!(judge(&report(good, b""), ""), Verdict::Ac);
+        assert_eq!(judge(&report(good, "a\u{a0}\n".as_bytes()), "a"), Verdict::Ac);
+        assert_eq!(judge(&report(good, b"a\x0b"), "a"), Verdict::Ac);
     }
 
     #[test]
