@@ -45,9 +45,8 @@ async fn remove_by(
     loop {
         let hurried = stop.is_impatient();
         let listed = docker(&["ps", "-aq", "--filter", &filter]).await;
-        let listed = listed.map_err(|why| {
-            left(worker, &format!("the Docker engine does not answer ({why}), DOCKER_HOST?"))
-        })?;
+        let listed = listed
+            .map_err(|why| left(worker, &format!("the Docker engine does not answer ({why})")))?;
         let ids: Vec<&str> = listed.split_whitespace().collect();
         if ids.is_empty() {
             return Ok(());

@@ -73,6 +73,12 @@ pub enum Error {
         /// How long was waited.
         seconds: u64,
     },
+    /// A later submission under the same id took the place of the one that was waited for.
+    #[error(
+        "submission {0} was superseded: it was submitted again under the same id, and the later \
+         one counts"
+    )]
+    Superseded(String),
     /// A value from the command line is refused.
     #[error("{0}")]
     Usage(String),
@@ -96,11 +102,12 @@ pub enum Error {
 
 impl Error {
     /// The process's exit code for this failure: 2 for a refused argument, 3 for a wait that
-    /// ended, 130 for an interruption, 1 for everything else.
+    /// ended, 21 for a superseded submission, 130 for an interruption, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
             Error::Timeout { .. } => 3,
+            Error::Superseded(_) => 21,
             Error::Interrupted => 130,
             _ => 1,
         }

@@ -4,6 +4,7 @@
 //! [`stack::Stack`] and [`submission::Submission`].
 
 pub mod aws;
+mod bucket;
 pub mod cli;
 mod commands;
 mod console;
@@ -23,6 +24,7 @@ mod stop;
 pub mod submission;
 mod target;
 mod verdict;
+mod versions;
 mod worker;
 
 pub use error::{Error, chain};

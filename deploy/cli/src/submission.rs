@@ -2,19 +2,20 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_s3::primitives::ByteStream;
 use grading_worker::names::{Problem, Submission as Place};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
     aws::Clients,
+    bucket::{fetch, put},
     error::{Doing, Error},
     stack::Outputs,
+    versions::{self, Rank},
 };
 
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -36,10 +37,9 @@ pub struct Submission {
 pub struct Receipt {
     /// The submission's id.
     pub subid: String,
+    place: Place,
     /// The version of its json (the ETag on an endpoint without versions).
     json_version: String,
-    /// When it was uploaded, in seconds of unix time, by this machine's clock.
-    uploaded_at: u64,
 }
 
 /// How far a submission is, as far as can be seen from outside.
@@ -99,14 +99,19 @@ pub struct TestResult {
 }
 
 impl Submission {
-    /// A submission; where no id is given it follows from tokens, admin, event and problem.
+    /// A submission; where no id is given it follows from tokens, admin, event and problem. Without
+    /// a token that would be one id for all, whose programs would supersede each other: then it is
+    /// a random one.
     pub fn new(
         problem: Problem,
         subid: Option<String>,
         tokens: Vec<String>,
         source: Vec<u8>,
     ) -> Result<Self, Error> {
-        let subid = subid.unwrap_or_else(|| problem.submission_id(&tokens));
+        let subid = subid.unwrap_or_else(|| match tokens.is_empty() {
+            true => uuid::Uuid::new_v4().simple().to_string(),
+            false => problem.submission_id(&tokens),
+        });
         let place = Place::new(problem, &subid).map_err(Error::Usage)?;
         Ok(Submission { place, tokens, source })
     }
@@ -114,20 +119,23 @@ impl Submission {
     /// Uploads the program, then the json. No message is sent: the bucket does.
     pub async fn upload(&self, clients: &Clients, outputs: &Outputs) -> Result<Receipt, Error> {
         let bucket = &outputs.submissions_bucket_name;
-        let program = self.place.file("py");
-        put(clients, bucket, &program, self.source.clone()).await?;
-        let uploaded_at = unix_seconds();
-        let json = self.place.file("json");
-        let json_version = put(clients, bucket, &json, self.json()).await?;
-        Ok(Receipt { subid: self.place.subid.clone(), json_version, uploaded_at })
+        let program = put(clients, bucket, &self.place.file("py"), self.source.clone()).await?;
+        let json = self.json(program.version.as_deref());
+        let json = put(clients, bucket, &self.place.file("json"), json).await?;
+        let (subid, place) = (self.place.subid.clone(), self.place.clone());
+        Ok(Receipt { subid, place, json_version: json.version.unwrap_or(json.tag) })
     }
 
-    fn json(&self) -> Vec<u8> {
+    /// It names the version of its program where there are versions: another upload under the same
+    /// id may come between the two.
+    fn json(&self, py_version: Option<&str>) -> Vec<u8> {
         let Place { problem: Problem { admin, event, problem }, subid } = &self.place;
         let tokens = &self.tokens;
-        json!({"subid": subid, "admin": admin, "event": event, "problem": problem, "tokens": tokens})
-            .to_string()
-            .into_bytes()
+        let mut json = json!({"subid": subid, "admin": admin, "event": event, "problem": problem, "tokens": tokens});
+        if let Some(version) = py_version {
+            json["py_version"] = version.into();
+        }
+        json.to_string().into_bytes()
     }
 }
 
@@ -142,13 +150,14 @@ impl Receipt {
         mut look: impl FnMut(Stage),
     ) -> Result<Results, Error> {
         let start = Instant::now();
-        let mut pause = FIRST_LOOK;
+        let (mut pause, mut rank) = (FIRST_LOOK, None);
         loop {
-            if let Some(row) = self.row(clients, outputs).await? {
-                return match text(&row, "results_key") {
-                    Some(key) => fetch(clients, &outputs.submissions_bucket_name, &key).await,
-                    None => Ok(self.without_tests(&row)),
-                };
+            match self.row(clients, outputs).await? {
+                Some(row) if self.is_mine(&row) => {
+                    return self.results_of(&row, clients, outputs).await;
+                }
+                Some(other) => self.check_superseded(&other, &mut rank, clients, outputs).await?,
+                None => {}
             }
             if start.elapsed() > patience {
                 return Err(self.timed_out(patience));
@@ -168,22 +177,49 @@ impl Receipt {
         Error::Timeout { what, seconds: patience.as_secs() }
     }
 
-    /// The row of the submission, once it is that of this upload.
+    /// The row of the submission: of this upload, or of another under the same id.
     async fn row(&self, clients: &Clients, outputs: &Outputs) -> Result<Option<Row>, Error> {
         let table = &outputs.submissions_table_name;
         let call = clients.dynamo.get_item().table_name(table).consistent_read(true);
-        let answer = call.key("subid", AttributeValue::S(self.subid.clone())).send().await;
-        let row = answer.doing(|| format!("reading submission {} of {table}", self.subid))?.item;
-        let Some(row) = row else { return Ok(None) };
-        if text(&row, "json_version").is_some_and(|version| version == self.json_version) {
-            return Ok(Some(row));
+        let call = call.key("subid", AttributeValue::S(self.subid.clone()));
+        let call = call.key("place", AttributeValue::S(self.place.problem.to_string()));
+        let answer = call.send().await;
+        Ok(answer.doing(|| format!("reading submission {} of {table}", self.subid))?.item)
+    }
+
+    fn is_mine(&self, row: &Row) -> bool {
+        text(row, "json_version").is_some_and(|version| version == self.json_version)
+    }
+
+    async fn results_of(
+        &self,
+        row: &Row,
+        clients: &Clients,
+        outputs: &Outputs,
+    ) -> Result<Results, Error> {
+        match text(row, "results_key") {
+            Some(key) => fetch(clients, &outputs.submissions_bucket_name, &key).await,
+            None => Ok(self.without_tests(row)),
         }
-        match number(&row, "submitted_at") > self.uploaded_at + CLOCK_SLACK {
-            false => Ok(None),
-            true => Err(Error::Fleet(format!(
-                "submission {} was submitted again meanwhile, and the newer one counts",
-                self.subid
-            ))),
+    }
+
+    /// Fails if the row is that of a later upload: then this one will never have its own. `rank`
+    /// is this upload's, once it was asked for.
+    async fn check_superseded(
+        &self,
+        row: &Row,
+        rank: &mut Option<Rank>,
+        clients: &Clients,
+        outputs: &Outputs,
+    ) -> Result<(), Error> {
+        if rank.is_none() {
+            let (bucket, key) = (&outputs.submissions_bucket_name, self.place.file("json"));
+            *rank = versions::rank(clients, bucket, &key, &self.json_version).await?;
+        }
+        let theirs = Rank { at: number(row, "submitted_at"), ordinal: number(row, "ordinal") };
+        match rank.is_some_and(|mine| theirs < mine) {
+            true => Ok(()),
+            false => Err(Error::Superseded(self.subid.clone())),
         }
     }
 
@@ -211,40 +247,39 @@ fn number(row: &Row, name: &str) -> u64 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
-/// How far this machine's clock and the bucket's may be apart, in seconds, before a result counts
-/// as that of a later upload.
-const CLOCK_SLACK: u64 = 5;
-
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Uploads bytes; returns the version, or the ETag where there are no versions.
-pub(crate) async fn put(
-    clients: &Clients,
-    bucket: &str,
-    key: &str,
-    bytes: Vec<u8>,
-) -> Result<String, Error> {
-    let call = clients.s3.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
-    let answer = call.send().await.doing(|| format!("uploading s3://{bucket}/{key}"))?;
-    let tag = answer.e_tag.map(|tag| tag.trim_matches('"').to_owned());
-    Ok(answer.version_id.or(tag).unwrap_or_default())
-}
-
-async fn fetch(clients: &Clients, bucket: &str, key: &str) -> Result<Results, Error> {
-    let doing = || format!("reading s3://{bucket}/{key}");
-    let answer = clients.s3.get_object().bucket(bucket).key(key).send().await.doing(doing)?;
-    let bytes =
-        answer.body.collect().await.map_err(|e| Error::Fleet(format!("{}: {e}", doing())))?;
-    serde_json::from_slice(&bytes.into_bytes())
-        .map_err(|e| Error::Fleet(format!("{}: it is no result: {e}", doing())))
-}
-
 async fn stage(clients: &Clients, queue: &str) -> Result<Stage, Error> {
     let depth = crate::depth::of(clients, queue).await?;
     Ok(match depth.visible {
         0 => Stage::Running,
         waiting => Stage::Queued { waiting },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn submission(tokens: &[&str]) -> Submission {
+        let problem = Problem::new("a", "e", "p").unwrap();
+        let tokens = tokens.iter().map(|token| (*token).to_owned()).collect();
+        Submission::new(problem, None, tokens, Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn without_a_token_every_submission_has_an_id_of_its_own() {
+        let (one, other) = (submission(&[]).place.subid, submission(&[]).place.subid);
+        assert_ne!(one, other);
+        assert!(one.len() == 32 && one.bytes().all(|b| b.is_ascii_hexdigit()), "{one}");
+        let team = |tokens| submission(tokens).place.subid;
+        assert_eq!(team(&["t1", "t2"]), team(&["t2", "t1"]));
+    }
+
+    #[test]
+    fn the_json_names_the_version_of_its_program_where_there_is_one() {
+        let read = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+        let submission = submission(&[]);
+        let json = read(submission.json(Some("v1")));
+        assert_eq!((&json["py_version"], &json["tokens"]), (&"v1".into(), &json!([])));
+        assert!(read(submission.json(None)).get("py_version").is_none());
+    }
 }

@@ -19,7 +19,8 @@ pub(crate) fn exit_code(verdict: &str) -> u8 {
         "RTE" => 15,
         "NO-OUTPUT" => 16,
         "IE" => 20,
-        _ => 21,
+        // 21 is a superseded submission: see [`crate::Error::exit_code`].
+        _ => 22,
     }
 }
 

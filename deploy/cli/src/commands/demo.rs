@@ -7,6 +7,7 @@ use grading_worker::names::Problem;
 
 use crate::{
     aws::Clients,
+    bucket::put,
     console::{note, out},
     error::Error,
     examples::{EVENT, EXAMPLES, Example, PROBLEM},
@@ -14,7 +15,7 @@ use crate::{
     progress::{Board, Line},
     stack::Outputs,
     stop::Stop,
-    submission::{Results, Submission, put},
+    submission::{Results, Submission},
     verdict,
 };
 

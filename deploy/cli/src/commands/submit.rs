@@ -15,9 +15,12 @@ use crate::{
 
 /// Submits a Python program to a problem and follows it to its verdict.
 ///
-/// The program and its json are uploaded; the bucket tells the queue. Exit codes: 0 AC, 10 WA, 11
-/// TLE, 12 WTLE, 13 MLE, 14 OLE, 15 RTE, 16 NO-OUTPUT, 20 IE (not graded, and not the program's
-/// fault), 21 any other verdict; 1 failed, 2 a refused argument, 3 no verdict in time.
+/// The program and its json are uploaded; the bucket tells the queue. Who submits again under the
+/// same id (that of the same tokens) supersedes what was submitted before; without a token, an
+/// email or an id, every submission gets an id of its own. Exit codes: 0 AC, 10 WA, 11 TLE, 12
+/// WTLE, 13 MLE, 14 OLE, 15 RTE, 16 NO-OUTPUT, 20 IE (not graded, and not the program's fault), 21
+/// superseded by a later submission, 22 any other verdict; 1 failed, 2 a refused argument, 3 no
+/// verdict in time.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The program.
@@ -33,7 +36,8 @@ pub(crate) struct Args {
     /// The mail address of a student, in place of the token that is made of it.
     #[arg(long = "email", value_name = "ADDRESS")]
     emails: Vec<String>,
-    /// The submission's id, in place of the one made of tokens, admin, event and problem.
+    /// The submission's id. [default: made of tokens, admin, event and problem; without a token
+    /// or an email a random one]
     #[arg(long, value_name = "ID")]
     subid: Option<String>,
     /// How many seconds to wait for the verdict.
