@@ -28,11 +28,13 @@
 //! # }
 //! ```
 
+mod asked;
 mod cell;
 mod config;
 mod container;
 mod engine;
 mod error;
+mod exchange;
 mod keeper;
 mod link;
 mod owner;
@@ -43,7 +45,8 @@ mod report;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use cell::{Cell, MAX_STDERR_BYTES, MAX_STDOUT_BYTES};
+pub use asked::{MAX_STDERR_BYTES, MAX_STDOUT_BYTES};
+pub use cell::Cell;
 pub use config::{CellLimits, Isolation, SandboxConfig};
 pub use error::SandboxError;
 pub use flotilla_supervisor::protocol::{File, Limits as RunLimits, Run};
@@ -99,7 +102,7 @@ impl Sandbox {
     /// Those of making a container; all but a missing image are transient.
     pub async fn cell(&self, tenant: &str) -> Result<Cell, SandboxError> {
         let (container, lease) = self.pool.take(tenant).await?;
-        Ok(Cell::new(Arc::clone(&self.pool), container, lease))
+        Ok(Cell::new(Arc::clone(&self.pool), tenant, container, lease))
     }
 
     /// The id of the cells' image (a digest), for records.

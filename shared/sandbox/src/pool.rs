@@ -56,27 +56,36 @@ impl Pool {
         }
     }
 
-    /// A cell that answers, for a tenant: one it used before, else one nobody used, else a new one.
+    /// A container that answers, for a tenant, and the lease it is used under.
     pub(crate) async fn take(&self, tenant: &str) -> Result<(Container, Lease), SandboxError> {
+        let lease = tokio::select! {
+            () = self.closed.cancelled() => return Err(SandboxError::ShutDown),
+            lease = Arc::clone(&self.leases).acquire_owned() => lease,
+        };
+        let lease = lease.map_err(|_| SandboxError::ShutDown)?;
+        Ok((self.container(tenant).await?, lease))
+    }
+
+    /// A container that answers, for a tenant whose lease has none: one it used before, else one
+    /// nobody used, else a new one.
+    pub(crate) async fn container(&self, tenant: &str) -> Result<Container, SandboxError> {
         tokio::select! {
             () = self.closed.cancelled() => Err(SandboxError::ShutDown),
-            taken = self.take_open(tenant) => taken,
+            container = self.container_while_open(tenant) => container,
         }
     }
 
-    async fn take_open(&self, tenant: &str) -> Result<(Container, Lease), SandboxError> {
-        let lease = Arc::clone(&self.leases).acquire_owned().await;
-        let lease = lease.map_err(|_| SandboxError::ShutDown)?;
+    async fn container_while_open(&self, tenant: &str) -> Result<Container, SandboxError> {
         loop {
             let changed = self.changed.notified();
             if let Some(cell) = self.idle_for(tenant).await {
                 self.refill.notify_one();
-                return Ok((cell, lease));
+                return Ok(cell);
             }
             if let Some(slot) = self.slot() {
                 let mut cell = self.create(slot).await?;
                 cell.tenant = Some(tenant.into());
-                return Ok((cell, lease));
+                return Ok(cell);
             }
             self.evict();
             let _again = tokio::time::timeout(LOOK_AGAIN, changed).await;

@@ -21,7 +21,8 @@ pub struct Report {
     /// CPU time of all processes of the run. It is sampled, so that a program may end by itself a
     /// little over its limit: compare it.
     pub cpu: Duration,
-    /// Time on the host's clock, from the request to the answer.
+    /// Time on the host's clock, from the request to the answer; where that is much longer than on
+    /// the cell's own (the engine stalled), the cell's, from start to end of the program.
     pub wall: Duration,
     /// The largest resident set of one process, in bytes.
     pub max_rss_bytes: u64,

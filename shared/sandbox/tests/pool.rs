@@ -7,13 +7,13 @@ mod common;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use common::proxy::Proxy;
 use common::{Bed, assert_none_left, config, containers, limits, main_py, python, text};
 use flotilla_sandbox::{
-    Exit, Isolation, MAX_STDERR_BYTES, MAX_STDOUT_BYTES, Reason, RunLimits, Sandbox, SandboxConfig,
-    SandboxError,
+    Exit, Isolation, MAX_STDERR_BYTES, MAX_STDOUT_BYTES, Reason, Run, RunLimits, Sandbox,
+    SandboxConfig, SandboxError,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::net::{UnixListener, UnixStream};
 
 const NAMESPACES: Isolation = Isolation::Namespaces;
 
@@ -202,43 +202,10 @@ async fn an_engine_that_is_not_there_is_a_transient_error() {
     assert!(error.is_transient());
 }
 
-/// A path to the engine that can be cut.
-struct Proxy {
-    path: std::path::PathBuf,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Proxy {
-    async fn open(path: std::path::PathBuf) -> Self {
-        let _stale = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).unwrap();
-        let task = tokio::spawn(async move {
-            // Dropped with the task, and the connections with it.
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                connections.spawn(async move {
-                    let mut far = UnixStream::connect("/var/run/docker.sock").await.unwrap();
-                    let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                });
-            }
-        });
-        Self { path, task }
-    }
-
-    async fn cut(self) -> std::path::PathBuf {
-        self.task.abort();
-        let _cancelled = self.task.await;
-        std::fs::remove_file(&self.path).unwrap();
-        self.path
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_engine_comes_back_everything_works_again() {
-    let name = format!("flotilla-proxy-{}.sock", uuid::Uuid::new_v4());
-    let proxy = Proxy::open(std::env::temp_dir().join(name)).await;
-    let docker_host = Some(format!("unix://{}", proxy.path.display()));
+    let proxy = Proxy::open(Proxy::new_path()).await;
+    let docker_host = Some(proxy.address());
     let mut bed = Bed::with(SandboxConfig { docker_host, ..config(NAMESPACES) }).await;
     bed.judge("print(1)").await;
     bed.cell.take().unwrap().finish().await;
@@ -331,22 +298,29 @@ async fn a_shutdown_removes_cells_in_use_and_makes_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_supervisor_that_does_not_end_a_run_is_ended_by_the_host() {
+async fn a_supervisor_that_does_not_end_a_run_is_ended_by_the_host_and_the_next_run_works() {
     let mut bed = Bed::new(NAMESPACES).await;
     let id = containers(&bed.config.worker_id).await.remove(0);
     let cell = bed.cell.as_mut().unwrap();
-    cell.load(&main_py("import time; time.sleep(1e6)")).await.unwrap();
-    let run = python(RunLimits { wall_ms: 500, ..limits() });
+    cell.load(&main_py("import time; time.sleep(float(input())); print('done')")).await.unwrap();
+    let run = |input: &[u8]| Run {
+        stdin: input.to_vec(),
+        ..python(RunLimits { wall_ms: 500, ..limits() })
+    };
     // A paused container stands for a supervisor that hangs.
-    let (report, _) = tokio::join!(cell.run(&run), async {
+    let long = run(b"1e6");
+    let (report, _) = tokio::join!(cell.run(&long), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let pause = tokio::process::Command::new("docker").args(["pause", &id]).output();
         assert!(pause.await.unwrap().status.success());
     });
     let report = report.unwrap();
     assert_eq!(report.exit, Exit::Killed(Reason::Wall));
-    assert!(report.wall < Duration::from_secs(5), "{:?}", report.wall);
+    assert!(report.wall < Duration::from_secs(6), "{:?}", report.wall);
     assert_eq!(text(&report), "");
     assert_none_left(&bed.config.worker_id).await;
-    bed.abandon().await;
+    // The same submission goes on, with its files, in another container.
+    let next = cell.run(&run(b"0")).await.unwrap();
+    assert_eq!((next.exit, text(&next).as_str()), (Exit::Exited(0), "done"));
+    bed.close().await;
 }

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "not every test binary uses all of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+pub(crate) mod proxy;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
