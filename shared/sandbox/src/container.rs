@@ -52,10 +52,11 @@ impl Drop for Body {
     }
 }
 
-/// What cannot be removed now, the sweep removes by its label.
+/// What cannot be removed now is remembered for the sweep.
 async fn remove(engine: &Engine, name: &str) {
     if let Err(error) = engine.remove(name).await {
         tracing::warn!(cell = name, %error, "a cell could not be removed; a later sweep will");
+        engine.leave_over(name);
     }
 }
 

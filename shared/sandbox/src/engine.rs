@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -28,6 +29,8 @@ pub(crate) struct Engine {
     docker: Docker,
     /// It puts AppArmor profiles on containers.
     pub(crate) apparmor: bool,
+    /// Names of containers that could not be removed.
+    left_over: Arc<Mutex<Vec<String>>>,
 }
 
 impl Engine {
@@ -43,7 +46,8 @@ impl Engine {
         let docker = bounded(doing, PATIENCE, docker.negotiate_version()).await?;
         let info = bounded("asking what it can do", PATIENCE, docker.info()).await?;
         let options = info.security_options.unwrap_or_default();
-        let engine = Self { docker, apparmor: options.iter().any(|o| o.contains("apparmor")) };
+        let apparmor = options.iter().any(|o| o.contains("apparmor"));
+        let engine = Self { docker, apparmor, left_over: Arc::default() };
         engine.warn_of_old_runc().await?;
         Ok(engine)
     }
@@ -104,6 +108,26 @@ impl Engine {
             Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) | Ok(()) => Ok(()),
             Err(error) => Err(failed("to remove a cell", error)),
         }
+    }
+
+    /// Remembers a container that could not be removed.
+    pub(crate) fn leave_over(&self, name: &str) {
+        self.left_over().push(name.into());
+    }
+
+    /// Removes what could not be removed before, or remembers it on.
+    pub(crate) async fn remove_left_over(&self) {
+        let names = std::mem::take(&mut *self.left_over());
+        for name in names {
+            if self.remove(&name).await.is_err() {
+                self.leave_over(&name);
+            }
+        }
+    }
+
+    fn left_over(&self) -> MutexGuard<'_, Vec<String>> {
+        // Nothing panics while it holds the lock, and a list of names has no broken state.
+        self.left_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All containers with our label, running or not.

@@ -78,13 +78,15 @@ pub(crate) async fn sweep(pool: Weak<Pool>) {
         }
         pool.retire_old().await;
         pool.refill.notify_one();
+        pool.engine.remove_left_over().await;
         if let Err(error) = remove_orphans(&pool.engine).await {
             tracing::warn!(%error, "orphaned cells could not be looked for");
         }
     }
 }
 
-/// Removes the containers whose worker is dead or whose time is over, whoever made them.
+/// Removes the containers whose worker is dead, whoever made them, and those whose time is over and
+/// whose worker cannot be looked at from here.
 pub(crate) async fn remove_orphans(engine: &Engine) -> Result<(), SandboxError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     remove_where(engine, |cell| is_orphan(cell, now)).await
@@ -105,12 +107,16 @@ async fn remove_where(
     removed.into_iter().collect()
 }
 
+/// A worker that lives retires its own cells when they are idle: a deadline is not for those, or it
+/// would end a run. A container that has our label but not a word of ours in it is left alone.
 fn is_orphan(cell: &ContainerSummary, now: u64) -> bool {
     let deadline = label(cell, DEADLINE).and_then(|seconds| seconds.parse::<u64>().ok());
     let owner = label(cell, OWNER).and_then(Owner::parse);
-    // A container that has our label but not a word of ours in it is left alone.
-    let dead = owner.is_some_and(|owner| owner.life() == Life::Dead);
-    dead || deadline.is_some_and(|deadline| deadline < now)
+    match owner.map_or(Life::Unknown, |owner| owner.life()) {
+        Life::Alive => false,
+        Life::Dead => true,
+        Life::Unknown => deadline.is_some_and(|deadline| deadline < now),
+    }
 }
 
 fn label<'a>(cell: &'a ContainerSummary, name: &str) -> Option<&'a str> {
@@ -134,10 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn a_live_workers_cell_is_touched_only_after_its_deadline() {
+    fn a_live_workers_cell_is_never_an_orphan_however_old() {
         let alive = Owner::current().to_string();
-        assert!(!is_orphan(&cell(&alive, "100"), 100));
-        assert!(is_orphan(&cell(&alive, "100"), 101));
+        assert!(!is_orphan(&cell(&alive, "100"), u64::MAX));
+    }
+
+    #[test]
+    fn a_cell_of_an_unknown_worker_is_an_orphan_after_its_deadline() {
+        let here = Owner::current().to_string();
+        let boot = here.split(' ').next().unwrap();
+        for unknown in [format!("{boot} pid:[1] 1 1"), "a later format".into()] {
+            assert!(!is_orphan(&cell(&unknown, "100"), 100), "{unknown}");
+            assert!(is_orphan(&cell(&unknown, "100"), 101), "{unknown}");
+        }
     }
 
     #[test]

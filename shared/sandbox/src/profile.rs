@@ -19,7 +19,8 @@ pub(crate) const WORKER: &str = "flotilla.worker";
 pub(crate) const OWNER: &str = "flotilla.owner";
 /// The label with the pool, of which a process may have several.
 pub(crate) const POOL: &str = "flotilla.pool";
-/// The label with the time after which anybody may remove the container, in Unix seconds.
+/// The label with the time, in Unix seconds, after which anybody may remove the container who cannot
+/// tell whether its worker lives.
 pub(crate) const DEADLINE: &str = "flotilla.deadline";
 
 /// A cell outlives its age while it is in use; beyond this it is certainly forgotten.
