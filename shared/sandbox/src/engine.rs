@@ -193,4 +193,19 @@ mod tests {
         assert!(numbers("1.1.12") >= SAFE_RUNC);
         assert!(numbers("1.3.0-rc.1") > SAFE_RUNC);
     }
+
+    #[tokio::test]
+    async fn a_container_that_could_not_be_removed_is_removed_later() {
+        let engine = Engine::connect(None).await.unwrap();
+        let name = format!("flotilla-cell-left-{}", uuid::Uuid::new_v4().simple());
+        let image = std::env::var("FLOTILLA_SANDBOX_IMAGE");
+        let image = Some(image.unwrap_or("flotilla-python3:latest".into()));
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let body = ContainerCreateBody { image, ..Default::default() };
+        engine.docker.create_container(Some(options), body).await.unwrap();
+        engine.leave_over(&name);
+        engine.remove_left_over().await;
+        assert!(engine.docker.inspect_container(&name, None).await.is_err());
+        assert!(engine.left_over().is_empty());
+    }
 }
