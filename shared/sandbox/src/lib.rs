@@ -5,6 +5,9 @@
 //! submission and serves one tenant all its life. Every [`Cell::run`] gets surroundings of its own
 //! (see [`Isolation`]), of which nothing is left when it is over.
 //!
+//! Known: a program can read the names (not the content) of the host's directories that hold the
+//! image's layers, in `/proc/self/mountinfo`.
+//!
 //! What a program does, however bad, is a [`Report`]. A [`SandboxError`] is always about us.
 //!
 //! ```no_run

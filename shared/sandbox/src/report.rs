@@ -24,7 +24,9 @@ pub struct Report {
     /// Time on the host's clock, from the request to the answer; where that is much longer than on
     /// the cell's own (the engine stalled), the cell's, from start to end of the program.
     pub wall: Duration,
-    /// The largest resident set of one process, in bytes.
+    /// The largest resident set of one process, in bytes: of the program itself, or of any process
+    /// that was alive just before a kill. 0 when nothing could be seen, as after
+    /// [`Exit::Vanished`] or when the kernel killed everything.
     pub max_rss_bytes: u64,
     /// The kernel killed a process of the run for want of memory. Goes before the exit code: the
     /// process killed may have been a child of one that then exits 0.

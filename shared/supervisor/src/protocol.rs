@@ -161,7 +161,8 @@ pub struct Report {
     pub cpu_us: u64,
     /// Time from the start of the run to its end, in microseconds.
     pub wall_us: u64,
-    /// The largest resident set of any one process that was waited for, in bytes.
+    /// The largest resident set of the program's own process, in bytes. For a run that was killed,
+    /// that of any process alive just before; 0 where there was none to look at.
     pub max_rss_bytes: u64,
     /// Processes of the cell that the kernel killed for want of memory during the run.
     pub oom_kills: u64,

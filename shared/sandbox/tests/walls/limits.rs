@@ -73,6 +73,7 @@ async fn a_flood_on_stdout_is_ended_at_the_limit(mut bed: Bed) {
     assert_eq!(report.exit, Exit::Killed(Reason::Output));
     assert_eq!(report.stdout.len() as u64, limits().stdout_bytes);
     assert!(report.stdout_truncated);
+    assert!(report.max_rss_bytes > 1 << 20, "{report:?}");
     bed.close().await;
 }
 
@@ -103,11 +104,14 @@ async fn a_flood_on_stderr_is_ended_and_a_little_too_much_is_cut(mut bed: Bed) {
 
 async fn a_sleeper_is_ended_by_the_clock(mut bed: Bed) {
     let limits = RunLimits { wall_ms: 500, ..limits() };
-    let program = "import time\nprint('before', flush=True)\ntime.sleep(1e6)";
+    let program =
+        "import time\nb = bytearray(50 << 20)\nprint('before', flush=True)\ntime.sleep(1e6)";
     let report = bed.judge_within(program, limits).await;
     assert_eq!(report.exit, Exit::Killed(Reason::Wall));
     assert_eq!(text(&report), "before", "what was written before the end is kept");
     assert!(report.wall < Duration::from_millis(2_500));
+    let memory = (50 << 20)..(100 << 20);
+    assert!(memory.contains(&report.max_rss_bytes), "its memory is told: {report:?}");
     bed.close().await;
 }
 
@@ -119,6 +123,7 @@ while 1: pass";
     let report = bed.judge_within(program, RunLimits { cpu_ms: 500, ..limits() }).await;
     assert_eq!(report.exit, Exit::Killed(Reason::Cpu));
     assert!(report.cpu < Duration::from_millis(1_500), "{:?}", report.cpu);
+    assert!(report.max_rss_bytes > 1 << 20, "{report:?}");
     bed.close().await;
 }
 

@@ -5,6 +5,7 @@ mod capture;
 mod cgroup;
 mod filter;
 mod host;
+mod memory;
 mod program;
 mod run;
 mod serve;

@@ -18,7 +18,7 @@ use super::filter::Filter;
 use super::host::Host;
 use super::spawn::{Spawned, Status, spawn};
 use super::surroundings::Owner;
-use super::{Failed, Isolation, wipe};
+use super::{Failed, Isolation, memory, wipe};
 
 /// How often CPU time is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -56,6 +56,7 @@ impl Cell {
         while watch.goes_on() {
             watch.step(host, &self.cgroup, before.0)?;
         }
+        watch.measure();
         end(self.isolation, watch.init);
         let wall_us = micros(started.elapsed());
         let used = (self.cgroup.cpu_us() - before.0, self.cgroup.oom_kills() - before.1);
@@ -92,6 +93,8 @@ struct Watch<'a> {
     stdout: Capture,
     stderr: Capture,
     killed: Option<Reason>,
+    /// The largest resident set that was seen, in bytes.
+    largest: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -107,6 +110,7 @@ impl<'a> Watch<'a> {
             stdout: Capture::new(spawned.stdout, run.limits.stdout_bytes),
             stderr: Capture::new(spawned.stderr, run.limits.stderr_bytes),
             killed: None,
+            largest: 0,
         }
     }
 
@@ -175,6 +179,13 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Looks at the memory of a run that is about to be killed.
+    fn measure(&mut self) {
+        if self.killed.is_some() {
+            self.largest = memory::largest(self.init);
+        }
+    }
+
     /// The report, when every process of the run is dead.
     fn finish(mut self, cpu_us: u64, wall_us: u64, oom_kills: u64) -> Answer {
         for stream in [&mut self.status, &mut self.stdout, &mut self.stderr] {
@@ -182,6 +193,7 @@ impl<'a> Watch<'a> {
         }
         let over = self.stdout.is_over(1).then_some(Reason::Output);
         let (exit, max_rss_bytes) = told(&self.status.finish().0)?;
+        let max_rss_bytes = max_rss_bytes.max(self.largest);
         let exit = match (self.killed.or(over), exit) {
             (Some(reason), _) => Exit::Killed(reason),
             (None, exit) => cpu_limit(exit, cpu_us, self.limits),

@@ -1,4 +1,9 @@
 //! What a run in namespaces sees: made by the first process in them, before the program starts.
+//!
+//! Known: `/proc/self/mountinfo` and `/proc/self/mounts` name the directories of the host that the
+//! image's layers are in (`lowerdir=/var/lib/docker/…`). They are names only, of what no run can
+//! open. The kernel shows them with any mount of the image, a bind mount in a new root included,
+//! and the files are made for each process, so that nothing can be put over them beforehand.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
