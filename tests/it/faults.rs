@@ -40,7 +40,12 @@ async fn kill_9_in_the_middle_of_a_submission_leaves_one_result_and_no_container
         containers(first.id()).is_empty().then_some(())
     })
     .await;
+    // The lease is 6 s long, and renewed every second or two of it.
     let mut second = world.grading_worker().ready().await;
+    eventually("another worker's claim", Duration::from_secs(12), async || {
+        (number(&world.ledger().await[0], "generation") == 2).then_some(())
+    })
+    .await;
     assert_eq!(world.verdict(&submission).await, "AC");
     world.until_queue_is_empty().await;
     assert!(second.stop().await.success());
@@ -94,7 +99,7 @@ async fn a_lost_lease_ends_the_job_and_makes_its_result_impossible() {
     update.expression_attribute_values(":one", one).send().await.unwrap();
     eventually("the lease is lost", Duration::from_secs(15), async || {
         let (_, metrics) = worker.page("/metrics").await?;
-        let lost = "flotilla_dispositions_total{job=\"grading\",disposition=\"lost\"";
+        let lost = "flotilla_dispositions_total{worker=\"grading\",disposition=\"lost\"";
         metrics.contains(lost).then_some(())
     })
     .await;

@@ -29,6 +29,9 @@ struct Order {
     always: Option<String>,
     #[serde(default)]
     seconds: f64,
+    /// How long the job goes on after its effect.
+    #[serde(default)]
+    after: f64,
 }
 
 /// Counts in a row how often the effect of an id happened.
@@ -70,6 +73,7 @@ impl Job for Scripted {
             .build()
             .map_err(|e| Failure::permanent("request", "a count").caused_by(e))?;
         lease.complete(vec![TransactWriteItem::builder().update(count).build()]).await?;
+        sleep(Duration::from_secs_f64(order.after)).await;
         Ok(())
     }
 }
@@ -236,4 +240,57 @@ async fn a_message_whose_job_always_panics_stops_nobody() {
     assert_eq!(world.dead_letters(1).await[0].why["kind"], "panic");
     world.until_queue_is_empty().await;
     assert_eq!(worker.stop().await, 3);
+}
+
+/// Has the queue's message received so many times before a worker sees it, as deploys would.
+async fn hand_back(world: &World, times: usize) {
+    let (sqs, url) = (&world.aws.sqs, &world.outputs().grading_queue_url);
+    for _ in 0..times {
+        let answer = sqs.receive_message().queue_url(url).wait_time_seconds(5).send().await;
+        let message = answer.unwrap().messages.unwrap().remove(0);
+        let call = sqs.change_message_visibility().queue_url(url).visibility_timeout(0);
+        call.receipt_handle(message.receipt_handle.unwrap()).send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_was_handed_back_often_still_has_all_its_attempts() {
+    let world = World::new().await;
+    world.send(&json!({ "id": "a", "first": ["panic", "transient"] }).to_string()).await;
+    hand_back(&world, 7).await;
+    let worker = Running::start(&world, &[("FLOTILLA_MAX_ATTEMPTS", "3")]).await;
+    assert_eq!(until_done(&world, "a").await, 1);
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 3);
+}
+
+#[tokio::test]
+async fn a_job_may_go_on_after_its_effect_for_longer_than_a_lease() {
+    let world = World::new().await;
+    world.send(&json!({ "id": "a", "after": 6.0 }).to_string()).await;
+    let worker = Running::start(&world, &[]).await;
+    assert_eq!(until_done(&world, "a").await, 1);
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_runs_out_was_an_attempt() {
+    let world = World::new().await;
+    world.send(&json!({ "id": "a", "seconds": 30.0 }).to_string()).await;
+    let worker = Running::start(&world, &[("FLOTILLA_MAX_ATTEMPTS", "1")]).await;
+    let row =
+        eventually("a claim", Duration::from_secs(10), async || world.ledger().await.pop()).await;
+    // Its visibility is lost: the queue was purged.
+    let call = world.aws.sqs.purge_queue().queue_url(&world.outputs().grading_queue_url);
+    call.send().await.unwrap();
+    let state = eventually("the end of the lease", Duration::from_secs(20), async || {
+        let row = world.ledger().await.pop()?;
+        (row["state"].as_s().unwrap() == "free").then_some(row)
+    })
+    .await;
+    assert_eq!(state["generation"], row["generation"]);
+    assert_eq!(state["attempts"].as_n().unwrap(), "1");
+    assert_eq!(state["last_failure"].as_s().unwrap(), "its lease was lost");
+    assert_eq!(worker.stop().await, 1);
 }

@@ -17,11 +17,14 @@ use crate::{
     job::{Effect, Job},
     lease::Lease,
     ledger::{Claim, Claimed},
-    metrics,
     queue::Received,
     retry::RetryPolicy,
     worker::Worker,
 };
+
+/// Where no claim counts attempts (the failure came before it, or the effect needs none), receives
+/// must do, and hand-backs count there too: so many receives are taken for one attempt.
+const UNCOUNTED: u32 = 20;
 
 /// Whether the job is to run.
 enum Entry {
@@ -60,6 +63,7 @@ impl<J: Job> Worker<J> {
             Err(disposition) => return disposition,
         };
         let lease = self.lease(message, claim, cancel);
+        self.meter.attempted(lease.attempt());
         let result = self.job.run(work, &lease).await;
         self.outcome(message, &lease, result)
     }
@@ -92,13 +96,14 @@ impl<J: Job> Worker<J> {
             Claimed::Held(left) => {
                 let reason = format!("{key} is claimed by another worker for {left:.1?} more");
                 let delay = left + RetryPolicy::CALL.delay(3);
+                self.meter.duplicates("claimed", 1);
                 Err(Disposition::Retry { delay, kind: "held", reason })
             }
         }
     }
 
     async fn already_done(&self, message: &Received, work: J::Work) -> Disposition {
-        ::metrics::counter!(metrics::DUPLICATES, "job" => J::NAME).increment(1);
+        self.meter.duplicates("done", 1);
         match self.job.repair(work).await {
             Ok(()) => Disposition::Done,
             Err(failure) => self.failed(message, None, failure),
@@ -139,6 +144,9 @@ impl<J: Job> Worker<J> {
         let id = &message.delivery.message_id;
         tracing::warn!(id, job = J::NAME, kind, reason, "a job failed");
         let last = lease.is_some_and(|l| l.claim.is_some() && l.is_last_attempt());
+        let count = message.delivery.receive_count;
+        let uncounted = lease.is_none_or(|l| l.claim.is_none())
+            && count >= self.config.max_attempts.saturating_mul(UNCOUNTED);
         match failure {
             Failure::Permanent(_) => Disposition::Dead { kind, reason },
             Failure::Transient { .. } if kind == "lease_lost" => Disposition::Lost,
@@ -146,8 +154,11 @@ impl<J: Job> Worker<J> {
                 let tries = self.config.max_attempts;
                 Disposition::Dead { kind, reason: format!("attempt {tries} of {tries}: {reason}") }
             }
+            Failure::Transient { retry_after: None, .. } if uncounted => {
+                Disposition::Dead { kind, reason: format!("received {count} times: {reason}") }
+            }
             Failure::Transient { retry_after, .. } => {
-                let attempt = lease.map_or(message.delivery.receive_count, Lease::attempt);
+                let attempt = lease.map_or(count, Lease::attempt);
                 let delay = retry_after.unwrap_or_else(|| self.retry_policy().delay(attempt));
                 Disposition::Retry { delay, kind, reason }
             }
@@ -158,9 +169,10 @@ impl<J: Job> Worker<J> {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         let reason = format!("the job panicked: {text}");
-        let count = message.delivery.receive_count;
-        tracing::error!(id = message.delivery.message_id, reason, count, "a job panicked");
+        let id = &message.delivery.message_id;
         // A panic may strike before the claim, where no ledger counts: then receives do.
+        let count = self.keeper.attempt(id).unwrap_or(message.delivery.receive_count);
+        tracing::error!(id, reason, count, "a job panicked");
         if count >= self.config.max_attempts {
             return Disposition::Dead { kind: "panic", reason };
         }

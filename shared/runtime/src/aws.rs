@@ -10,6 +10,8 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
+use crate::calls::CountCalls;
+
 /// A single attempt of any call but a long poll ends within this time: a call that hangs for
 /// ever is the most silent failure a consumer can have.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,21 +22,38 @@ pub async fn sdk_config() -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(4))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(3))
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .build(),
-        )
+        .timeout_config(timeouts())
         .load()
         .await
 }
 
-/// An S3 client; buckets are addressed in the path where an endpoint URL is set, since local
+pub(crate) fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .build()
+}
+
+/// An SQS client whose calls are counted and timed.
+pub fn sqs_client(config: &SdkConfig) -> aws_sdk_sqs::Client {
+    let config = aws_sdk_sqs::config::Builder::from(config).interceptor(CountCalls).build();
+    aws_sdk_sqs::Client::from_conf(config)
+}
+
+/// A DynamoDB client whose calls are counted.
+pub fn dynamo_client(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
+    let config = aws_sdk_dynamodb::config::Builder::from(config).interceptor(CountCalls).build();
+    aws_sdk_dynamodb::Client::from_conf(config)
+}
+
+/// An S3 client whose calls are counted; buckets are addressed in the path where an endpoint URL is set, since local
 /// endpoints have no name per bucket.
 pub fn s3_client(config: &SdkConfig) -> aws_sdk_s3::Client {
     let local = config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL").is_some();
     aws_sdk_s3::Client::from_conf(
-        aws_sdk_s3::config::Builder::from(config).force_path_style(local).build(),
+        aws_sdk_s3::config::Builder::from(config)
+            .force_path_style(local)
+            .interceptor(CountCalls)
+            .build(),
     )
 }

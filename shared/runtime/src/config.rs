@@ -152,6 +152,9 @@ pub struct WorkerConfig {
     pub max_attempts: u32,
     /// `FLOTILLA_RETRY_FIRST_SECONDS`: the ceiling of the first retry's delay (default 2 s).
     pub retry_first: Duration,
+    /// `FLOTILLA_DEPTH_SECONDS`: how often the depth of a queue in use is asked for (default
+    /// 60 s); an idle queue is asked once in thirty times.
+    pub depth_every: Duration,
     /// `FLOTILLA_HTTP_ADDR`: where `/metrics`, `/healthz` and `/readyz` listen.
     pub http_addr: String,
     /// The digest of the image that jobs run in, for the records; set by the worker.
@@ -173,6 +176,7 @@ impl WorkerConfig {
             grace: settings.seconds("FLOTILLA_GRACE_SECONDS", 90.0, (0.0, 43_200.0)),
             max_attempts: settings.ranged("FLOTILLA_MAX_ATTEMPTS", 5, 1..=1000),
             retry_first: settings.seconds("FLOTILLA_RETRY_FIRST_SECONDS", 2.0, (0.01, 900.0)),
+            depth_every: settings.seconds("FLOTILLA_DEPTH_SECONDS", 60.0, (1.0, 3600.0)),
             http_addr: settings
                 .optional("FLOTILLA_HTTP_ADDR")
                 .unwrap_or_else(|| "127.0.0.1:9100".to_owned()),

@@ -2,14 +2,15 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, metrics};
 
 /// How long all slots may be busy without one job ending before that counts as stuck.
 const BUSY_LIMIT: Duration = Duration::from_secs(3600);
@@ -17,6 +18,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(3600);
 /// What the loop tells of its progress.
 #[derive(Debug)]
 pub struct Health {
+    worker: &'static str,
     state: Mutex<Progress>,
     poll_limit: Duration,
 }
@@ -32,8 +34,8 @@ struct Progress {
 }
 
 impl Health {
-    /// Health of a loop whose long poll lasts `wait`.
-    pub fn new(wait: Duration) -> Arc<Self> {
+    /// Health of the loop of a kind of worker, whose long poll lasts `wait`.
+    pub fn new(worker: &'static str, wait: Duration) -> Arc<Self> {
         let now = Instant::now();
         let state = Progress {
             polled: now,
@@ -44,7 +46,7 @@ impl Health {
             failing: None,
         };
         let poll_limit = wait + Duration::from_secs(60);
-        Arc::new(Self { state: Mutex::new(state), poll_limit })
+        Arc::new(Self { worker, state: Mutex::new(state), poll_limit })
     }
 
     pub(crate) fn polled(&self) {
@@ -55,14 +57,21 @@ impl Health {
         });
     }
 
-    pub(crate) fn failing(&self, why: &Failure) {
-        self.with(|state| state.failing = Some(why.to_string()));
+    /// Notes the `count`th failure in a row. One alone is no trouble: the receive after it may
+    /// already wait for messages, and it would look ill for as long as that takes.
+    pub(crate) fn failing(&self, why: &Failure, count: u32) {
+        if count > 1 {
+            self.with(|state| state.failing = Some(why.to_string()));
+        }
     }
 
     pub(crate) fn busy(&self, busy: bool) {
         self.with(|state| {
             state.busy = busy;
-            if !busy {
+            if busy {
+                // What ended before was of another time: the slots fill only now.
+                state.moved = Instant::now();
+            } else {
                 // Waiting for a slot was no stall of the poll.
                 state.polled = Instant::now();
             }
@@ -123,11 +132,12 @@ pub async fn serve(
         let advice = "set FLOTILLA_HTTP_ADDR to a free address";
         Failure::permanent("listen", format!("cannot listen on {addr} ({advice})")).caused_by(e)
     })?;
+    let healthy = health.clone();
     let app = Router::new()
         .route("/healthz", get(async |State(health): State<Arc<Health>>| answer(health.trouble())))
         .route("/readyz", get(async |State(health): State<Arc<Health>>| answer(health.unready())))
         .with_state(health)
-        .route("/metrics", get(move || std::future::ready(metrics.render())));
+        .route("/metrics", get(move || std::future::ready(page(&healthy, &metrics))));
     tokio::spawn(async move {
         let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
@@ -135,6 +145,12 @@ pub async fn serve(
         }
     });
     Ok(())
+}
+
+fn page(health: &Health, handle: &PrometheusHandle) -> String {
+    let healthy = ::metrics::gauge!(metrics::HEALTHY, "worker" => health.worker);
+    healthy.set(f64::from(u8::from(health.trouble().is_none())));
+    handle.render()
 }
 
 fn answer(trouble: Option<String>) -> (StatusCode, String) {
@@ -150,8 +166,11 @@ mod tests {
 
     #[test]
     fn health_fails_while_the_loop_says_why_and_recovers_with_the_next_receive() {
-        let health = Health::new(Duration::from_secs(20));
-        health.failing(&Failure::transient("docker", "the engine does not answer"));
+        let health = Health::new("job", Duration::from_secs(20));
+        let failure = Failure::transient("docker", "the engine does not answer");
+        health.failing(&failure, 1);
+        assert_eq!(health.trouble(), None, "one failure alone is no trouble");
+        health.failing(&failure, 2);
         assert_eq!(health.trouble().as_deref(), Some("the engine does not answer"));
         health.polled();
         assert_eq!(health.trouble(), None);
@@ -159,11 +178,37 @@ mod tests {
 
     #[test]
     fn a_worker_is_ready_only_between_its_first_receive_and_its_drain() {
-        let health = Health::new(Duration::ZERO);
+        let health = Health::new("job", Duration::ZERO);
         assert!(health.unready().is_some());
         health.polled();
         assert_eq!(health.unready(), None);
         health.draining();
         assert!(health.unready().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receive_that_does_not_return_fails_health_and_readiness() {
+        let health = Health::new("job", Duration::from_secs(20));
+        health.polled();
+        tokio::time::advance(Duration::from_secs(79)).await;
+        assert_eq!((health.trouble(), health.unready()), (None, None));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        for why in [health.trouble(), health.unready()] {
+            assert_eq!(why.as_deref(), Some("no receive has returned for 81s"));
+        }
+        health.polled();
+        assert_eq!(health.unready(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_slots_are_stuck_only_when_no_job_ends_for_an_hour_from_then_on() {
+        let health = Health::new("job", Duration::from_secs(20));
+        tokio::time::advance(Duration::from_secs(7200)).await;
+        health.busy(true);
+        assert_eq!(health.trouble(), None, "two idle hours do not count");
+        tokio::time::advance(Duration::from_secs(3601)).await;
+        assert!(health.trouble().is_some_and(|why| why.contains("every slot is busy")));
+        health.moved();
+        assert_eq!(health.trouble(), None);
     }
 }

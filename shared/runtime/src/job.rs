@@ -29,6 +29,9 @@ pub trait Job: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Gives the exporter the help texts of the job's own metrics, once there is an exporter.
+    fn describe_metrics(&self) {}
+
     /// Looks up what the message stands for and names its effect.
     fn prepare(
         &self,

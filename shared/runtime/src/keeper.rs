@@ -3,20 +3,32 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::future::join_all;
 use rand::RngExt;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::Failure,
-    ledger::{Claim, Ledger},
-    metrics,
+    ledger::{Claim, Ledger, Renewal},
+    metrics::Meter,
     queue::{BATCH, MAX_VISIBILITY, Queue, Received},
 };
+
+/// A lease is given up this long before the others can see the message: a job must have ended by
+/// then. Its end is looked for often enough to be seen in time.
+const MARGIN: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
+/// SQS counts its twelve hours from the moment that it handed the message out, which is before
+/// the moment that we saw it.
+const LONGEST: Duration = MAX_VISIBILITY.saturating_sub(Duration::from_secs(30));
 
 /// Extends held messages and claims well before they run out, and cancels the job of a lease
 /// that cannot be extended.
@@ -25,6 +37,7 @@ pub(crate) struct Keeper {
     queue: Queue,
     ledger: Ledger,
     visibility: Duration,
+    meter: Meter,
     held: Mutex<HashMap<String, Held>>,
 }
 
@@ -35,6 +48,8 @@ struct Held {
     invisible_until: Instant,
     due: Instant,
     claim: Option<Claim>,
+    /// The effect is committed: the claim is not renewed any more, only the visibility.
+    completed: bool,
     cancel: CancellationToken,
     /// Locked while an extension of this message is on its way, so that none can land after the
     /// delete or the backoff that ends the lease.
@@ -51,8 +66,13 @@ struct Beat {
 }
 
 impl Keeper {
-    pub(crate) fn new(queue: Queue, ledger: Ledger, visibility: Duration) -> Arc<Self> {
-        Arc::new(Self { queue, ledger, visibility, held: Mutex::default() })
+    pub(crate) fn new(
+        queue: Queue,
+        ledger: Ledger,
+        visibility: Duration,
+        meter: Meter,
+    ) -> Arc<Self> {
+        Arc::new(Self { queue, ledger, visibility, meter, held: Mutex::default() })
     }
 
     /// Takes a message into keeping. `None` when it is held already: then this delivery is a
@@ -65,6 +85,8 @@ impl Keeper {
         let mut held = self.held();
         if let Some(old) = held.get_mut(&message.delivery.message_id) {
             old.receipt_handle.clone_from(&message.receipt_handle);
+            old.received_at = message.received_at;
+            old.extended(message.received_at, self.visibility, self.pause());
             return None;
         }
         let cancel = stop.child_token();
@@ -74,6 +96,7 @@ impl Keeper {
             invisible_until: message.received_at + self.visibility,
             due: message.received_at + self.pause(),
             claim: None,
+            completed: false,
             cancel: cancel.clone(),
             beat: Arc::default(),
         };
@@ -88,6 +111,11 @@ impl Keeper {
         }
     }
 
+    /// The number of the attempt at a message, once its effect is claimed.
+    pub(crate) fn attempt(&self, message_id: &str) -> Option<u32> {
+        self.held().get(message_id)?.claim.as_ref().map(|claim| claim.attempt)
+    }
+
     /// Ends the keeping: when this returns, no extension of the message is on its way. Gives the
     /// newest receipt handle, and the claim if there is one.
     pub(crate) async fn let_go(&self, message_id: &str) -> Option<(String, Option<Claim>)> {
@@ -97,71 +125,86 @@ impl Keeper {
     }
 
     /// Renews until the token is cancelled.
+    ///
+    /// Extensions run beside the clock: one that hangs must not keep us from seeing that a lease
+    /// has run out.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(self.visibility.div_f64(20.0));
+        let mut tick = tokio::time::interval(self.visibility.div_f64(20.0).min(LOOK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats = JoinSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => self.beat().await,
+                Some(_) = beats.join_next() => {}
+                _ = tick.tick() => for batch in self.take_due(Instant::now()) {
+                    beats.spawn(self.clone().extend(batch));
+                },
             }
         }
-    }
-
-    async fn beat(&self) {
-        let due = self.take_due(Instant::now());
-        let mut batches = Vec::new();
-        let mut rest = due.into_iter();
-        loop {
-            let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
-            if batch.is_empty() {
-                break;
-            }
-            batches.push(self.extend(batch));
-        }
-        join_all(batches).await;
     }
 
     /// What must be extended now, and what soon enough to share its calls.
-    fn take_due(&self, now: Instant) -> Vec<Beat> {
+    fn take_due(&self, now: Instant) -> Vec<Vec<Beat>> {
         let mut held = self.held();
-        held.values().filter(|h| h.expired(now)).for_each(|h| h.lose("expired"));
+        held.values().filter(|h| h.expired(now)).for_each(|h| self.lose(h, "expired"));
         if !held.values().any(|h| h.due <= now) {
             return Vec::new();
         }
         let soon = now + self.visibility.div_f64(10.0);
         let due = held.iter_mut().filter(|(_, h)| h.due <= soon && !h.cancel.is_cancelled());
-        due.filter_map(|(id, h)| h.beat(id, now, self.visibility)).collect()
+        let mut due = due.filter_map(|(id, h)| h.beat(id, now, self.visibility));
+        std::iter::from_fn(|| {
+            let batch: Vec<_> = due.by_ref().take(BATCH).collect();
+            (!batch.is_empty()).then_some(batch)
+        })
+        .collect()
     }
 
-    async fn extend(&self, batch: Vec<Beat>) {
-        let asked = Instant::now();
+    /// Extends a batch. A call that takes a third of the lease is given up, so that there is time
+    /// for another.
+    async fn extend(self: Arc<Self>, batch: Vec<Beat>) {
+        let (asked, limit) = (Instant::now(), self.visibility.div_f64(3.0));
         let entries: Vec<_> = batch.iter().map(|b| (b.handle.clone(), b.visibility)).collect();
-        let renewals = join_all(batch.iter().map(|beat| self.renew(beat)));
-        let (visible, renewed) = tokio::join!(self.queue.change_visibility(&entries), renewals);
+        let renewals = batch.iter().map(|beat| timeout(limit, self.renew(beat)));
+        let visible = timeout(limit, self.queue.change_visibility(&entries));
+        let (visible, renewed) = tokio::join!(visible, join_all(renewals));
         let mut held = self.held();
         for (index, (beat, renewed)) in batch.iter().zip(renewed).enumerate() {
             let Some(lease) = held.get_mut(&beat.id) else {
                 continue;
             };
             let refused = match &visible {
-                Ok(refused) => refused.iter().find(|r| r.index == index).map(|r| r.sender_fault),
-                Err(_) => Some(false),
+                Ok(Ok(refused)) => {
+                    refused.iter().find(|r| r.index == index).map(|r| r.sender_fault)
+                }
+                _ => Some(false),
             };
+            let renewed = renewed.ok().and_then(Result::ok);
+            lease.completed |= renewed == Some(Renewal::Completed);
             match (refused, renewed) {
-                (Some(true), _) => lease.lose("receipt_handle"),
-                (_, Ok(false)) => lease.lose("fenced"),
-                (None, Ok(true)) => lease.extended(asked, beat.visibility, self.pause()),
-                // Neither refused nor done: tried again at the next tick, until it has expired.
-                (Some(false), _) | (None, Err(_)) => lease.due = asked,
+                (_, Some(Renewal::Fenced)) => self.lose(lease, "fenced"),
+                (Some(true), _) if lease.receipt_handle == beat.handle => {
+                    self.lose(lease, "receipt_handle");
+                }
+                (None, Some(_)) => lease.extended(asked, beat.visibility, self.pause()),
+                // Not refused for good, nor done: tried again until the lease has run out.
+                _ => lease.due = asked,
             }
         }
     }
 
-    async fn renew(&self, beat: &Beat) -> Result<bool, Failure> {
+    async fn renew(&self, beat: &Beat) -> Result<Renewal, Failure> {
         match &beat.claim {
             Some(claim) => self.ledger.renew(claim).await,
-            None => Ok(true),
+            None => Ok(Renewal::Renewed),
+        }
+    }
+
+    fn lose(&self, lease: &Held, reason: &'static str) {
+        if !lease.cancel.is_cancelled() {
+            self.meter.leases_lost(reason, 1);
+            tracing::warn!(reason, "a lease is lost: its job is cancelled");
+            lease.cancel.cancel();
         }
     }
 
@@ -178,12 +221,12 @@ impl Keeper {
 impl Held {
     fn beat(&mut self, id: &str, now: Instant, visibility: Duration) -> Option<Beat> {
         let _on_its_way = self.beat.clone().try_lock_owned().ok()?;
-        let left = MAX_VISIBILITY.saturating_sub(now - self.received_at);
+        let left = LONGEST.saturating_sub(now.saturating_duration_since(self.received_at));
         Some(Beat {
             id: id.to_owned(),
             handle: self.receipt_handle.clone(),
             visibility: visibility.min(left),
-            claim: self.claim.clone(),
+            claim: self.claim.clone().filter(|_| !self.completed),
             _on_its_way,
         })
     }
@@ -194,14 +237,9 @@ impl Held {
     }
 
     fn expired(&self, now: Instant) -> bool {
-        // A second before the others see it: a job must have ended by then.
-        let margin = Duration::from_secs(1);
-        !self.cancel.is_cancelled() && now + margin >= self.invisible_until
-    }
-
-    fn lose(&self, reason: &'static str) {
-        ::metrics::counter!(metrics::LEASES_LOST, "reason" => reason).increment(1);
-        tracing::warn!(reason, "a lease is lost: its job is cancelled");
-        self.cancel.cancel();
+        now + MARGIN >= self.invisible_until
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,10 +19,16 @@ use aws_sdk_dynamodb::{
     },
 };
 
-use crate::failure::{Failure, chain, shortened};
+use crate::{
+    failure::{Failure, chain, shortened},
+    retry::RetryPolicy,
+};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
+
+/// Tries of a transaction that meets another write at one of its items.
+const CONFLICTS: u32 = 5;
 
 /// The table of claims.
 #[derive(Debug, Clone)]
@@ -55,6 +61,17 @@ pub enum Claimed {
     Done,
     /// Another worker is at it, at most for this long unless it renews.
     Held(Duration),
+}
+
+/// The answer to a renewal.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The claim is ours for another lease.
+    Renewed,
+    /// Its effect is committed, by us: there is nothing left to renew.
+    Completed,
+    /// It is no longer ours.
+    Fenced,
 }
 
 /// The answer to a write under a claim.
@@ -105,20 +122,22 @@ impl Ledger {
         match result {
             Ok(row) => Ok(Claimed::Won(claim(key, row.attributes()))),
             Err(error) => match refusal(&error) {
-                Some(row) => Ok(occupied(row, now)),
+                Some(row) => Ok(occupied(row, now, self.lease)),
                 None => Err(self.unavailable("claim", key, &error)),
             },
         }
     }
 
-    /// Extends a claim by the lease. False when it is no longer ours.
+    /// Extends a claim by the lease.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn renew(&self, claim: &Claim) -> Result<bool, Failure> {
+    pub async fn renew(&self, claim: &Claim) -> Result<Renewal, Failure> {
         let until = number(now_ms() + self.lease.as_millis() as u64);
         let call = self.update(&claim.key).update_expression("SET lease_until = :until");
-        self.fenced(claim, call.expression_attribute_values(":until", until), "renew").await
+        let call = call.expression_attribute_values(":until", until);
+        let refused = self.conditional(claim, call, "renew").await?;
+        Ok(refused.map_or(Renewal::Renewed, |row| not_renewed(claim, &row)))
     }
 
     /// Gives a claim back unharmed: what a stop hands back was no attempt.
@@ -198,15 +217,24 @@ impl Ledger {
         fence: TransactWriteItem,
         effect: Vec<TransactWriteItem>,
     ) -> Result<Written, Failure> {
-        let items = std::iter::once(fence).chain(effect).collect();
-        let sent = self.client.transact_write_items().set_transact_items(Some(items)).send().await;
-        match sent {
-            Ok(_) => Ok(Written::Committed),
-            Err(error) => match cancelled_by(&error) {
-                Some(0) => Ok(Written::Fenced),
-                Some(_) => Ok(Written::Refused),
-                None => Err(self.unavailable("complete", &claim.key, &error)),
-            },
+        let items: Vec<_> = std::iter::once(fence).chain(effect).collect();
+        let mut attempt = 0;
+        loop {
+            let call = self.client.transact_write_items();
+            let error = match call.set_transact_items(Some(items.clone())).send().await {
+                Ok(_) => return Ok(Written::Committed),
+                Err(error) => error,
+            };
+            attempt += 1;
+            match cancelled_by(&error) {
+                Some(0) => return Ok(Written::Fenced),
+                Some(_) => return Ok(Written::Refused),
+                // Our own heartbeat may write the same row at this moment.
+                None if conflicted(&error) && attempt < CONFLICTS => {
+                    tokio::time::sleep(RetryPolicy::CALL.delay(attempt)).await;
+                }
+                None => return Err(self.unavailable("complete", &claim.key, &error)),
+            }
         }
     }
 
@@ -235,17 +263,30 @@ impl Ledger {
         call: UpdateItem,
         what: &'static str,
     ) -> Result<bool, Failure> {
+        Ok(self.conditional(claim, call, what).await?.is_none())
+    }
+
+    /// The row, where it is not under `claim` and so was left alone.
+    async fn conditional(
+        &self,
+        claim: &Claim,
+        call: UpdateItem,
+        what: &'static str,
+    ) -> Result<Option<Row>, Failure> {
         let result = call
             .condition_expression("#s = :claimed AND generation = :generation")
             .expression_attribute_names("#s", "state")
             .expression_attribute_values(":claimed", text("claimed"))
             .expression_attribute_values(":generation", number(claim.generation))
+            .return_values_on_condition_check_failure(OnRefusal::AllOld)
             .send()
             .await;
         match result {
-            Ok(_) => Ok(true),
-            Err(error) if refusal(&error).is_some() => Ok(false),
-            Err(error) => Err(self.unavailable(what, &claim.key, &error)),
+            Ok(_) => Ok(None),
+            Err(error) => match refusal(&error) {
+                Some(row) => Ok(Some(row.clone())),
+                None => Err(self.unavailable(what, &claim.key, &error)),
+            },
         }
     }
 
@@ -276,13 +317,20 @@ fn claim(key: &str, row: Option<&Row>) -> Claim {
     Claim { key: key.to_owned(), generation: field("generation"), attempt, last_failure }
 }
 
-fn occupied(row: &Row, now: u64) -> Claimed {
+fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {
     let state = row.get("state").and_then(|s| s.as_s().ok());
     if state.is_some_and(|s| s == "done") {
         return Claimed::Done;
     }
     let until = read_number(row, "lease_until").unwrap_or(now);
-    Claimed::Held(Duration::from_millis(until.saturating_sub(now)))
+    // The holder's clock may be wrong by hours: ours says when to look again.
+    Claimed::Held(Duration::from_millis(until.saturating_sub(now)).min(lease))
+}
+
+fn not_renewed(claim: &Claim, row: &Row) -> Renewal {
+    let done = row.get("state").and_then(|s| s.as_s().ok()).is_some_and(|s| s == "done");
+    let ours = read_number(row, "generation") == Some(claim.generation);
+    if done && ours { Renewal::Completed } else { Renewal::Fenced }
 }
 
 fn read_number(row: &Row, name: &str) -> Option<u64> {
@@ -308,6 +356,16 @@ fn cancelled_by<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<usize
     }
 }
 
+/// Whether a transaction was cancelled only because another write was at one of its items.
+fn conflicted<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
+    match error.as_service_error() {
+        Some(TransactWriteItemsError::TransactionCanceledException(e)) => {
+            e.cancellation_reasons().iter().any(|r| r.code() == Some("TransactionConflict"))
+        }
+        _ => false,
+    }
+}
+
 fn text(value: &str) -> Attr {
     Attr::S(value.to_owned())
 }
@@ -319,3 +377,6 @@ fn number(value: u64) -> Attr {
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;

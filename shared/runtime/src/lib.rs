@@ -76,8 +76,12 @@
 mod acks;
 mod attempt;
 pub mod aws;
+mod calls;
 pub mod config;
+mod depth;
 pub mod failure;
+#[cfg(test)]
+mod fake;
 pub mod health;
 pub mod job;
 mod keeper;

@@ -1,7 +1,12 @@
 //! What a worker counts and times. The doc comment of each is its help text.
+//!
+//! The names are OpenTelemetry's for messaging, in Prometheus's spelling, and `flotilla_…` for what
+//! that has no name for. The label `worker` is the kind of worker ([`Job::NAME`](crate::Job::NAME));
+//! `job` and `instance` are left to Prometheus, which sets them for every target.
 
 use std::time::Duration;
 
+use ::metrics::{Gauge, Label};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 /// Declares metrics: a constant of the exported name, described by its doc comment.
@@ -29,24 +34,39 @@ macro_rules! describe_metrics {
 describe_metrics! {
     /// Messages received.
     counter CONSUMED = "messaging_client_consumed_messages_total";
+    /// Time of an attempt of an SQS call; a receive includes its long poll.
+    histogram OPERATION = "messaging_client_operation_duration_seconds";
     /// Time from the receive of a message to its disposition.
     histogram PROCESS = "messaging_process_duration_seconds";
-    /// Time from the send of a message to its receive.
+    /// Time from the send of a message to its first receive.
     histogram WAIT = "flotilla_queue_wait_seconds";
+    /// Runs of the job, by the number of the attempt (1 to 4, 5+); a hand-back is no attempt.
+    counter ATTEMPTS = "flotilla_attempts_total";
     /// Messages by what became of them (done, retry, released, lost, dead) and failure kind.
     counter DISPOSITIONS = "flotilla_dispositions_total";
     /// Messages being worked on.
     gauge IN_FLIGHT = "flotilla_jobs_in_flight";
     /// Messages that can be worked on at a time.
     gauge SLOTS = "flotilla_slots";
-    /// Leases that were lost while their job ran, by reason.
+    /// Leases that were lost while their job ran, by reason (expired, fenced, receipt_handle).
     counter LEASES_LOST = "flotilla_leases_lost_total";
-    /// Deliveries of an effect that had happened already (deleted, not run again).
+    /// Deliveries that ran no job: the effect had happened (done), this process (held) or another
+    /// worker (claimed) was at it.
     counter DUPLICATES = "flotilla_duplicate_deliveries_total";
     /// Receive calls by result (messages, empty, error).
     counter RECEIVES = "flotilla_receives_total";
-    /// SQS calls by operation.
+    /// Calls to AWS by service, operation and HTTP status (or timeout, unreachable); every attempt
+    /// of the SDK counts, as it does on the bill.
     counter API_CALLS = "flotilla_api_calls_total";
+    /// What one SQS request costs, in US dollars (list price; a call of over 64 KiB is several).
+    gauge REQUEST_PRICE = "flotilla_sqs_request_price_dollars";
+    /// Messages on the queue by state (visible, in_flight, delayed), and on its dead-letter queue
+    /// (dead), as SQS counts them; every worker reports the whole queue, so take the maximum.
+    gauge MESSAGES = "flotilla_queue_messages";
+    /// Age of the oldest message of the last receive; 0 after an empty one.
+    gauge AGE = "flotilla_queue_age_seconds";
+    /// 1 while /healthz is well, else 0.
+    gauge HEALTHY = "flotilla_healthy";
 }
 
 /// Installs the process's metrics recorder.
@@ -54,22 +74,119 @@ describe_metrics! {
 /// # Errors
 /// When a recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0])?
-        .install_recorder()?;
+    let handle = builder()?.install_recorder()?;
     describe();
     Ok(handle)
 }
 
-/// Counts one SQS call.
-pub(crate) fn api_call(operation: &'static str) {
-    ::metrics::counter!(API_CALLS, "operation" => operation).increment(1);
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0])
 }
 
-/// Records a disposition and how long its message took.
-pub(crate) fn disposed(job: &'static str, what: &crate::failure::Disposition, took: Duration) {
-    let labels = [("job", job), ("disposition", what.name()), ("kind", what.kind())];
-    ::metrics::counter!(DISPOSITIONS, &labels).increment(1);
-    let labels = [("job", job), ("disposition", what.name())];
-    ::metrics::histogram!(PROCESS, &labels).record(took);
+/// The system's name in OpenTelemetry's messaging conventions.
+const SYSTEM: (&str, &str) = ("messaging_system", "aws_sqs");
+/// Dollars of a request, standard and FIFO.
+const PRICES: [f64; 2] = [0.40e-6, 0.50e-6];
+
+/// Counts an attempt of a call to AWS.
+pub(crate) fn called(service: &str, operation: &str, code: String, took: Duration) {
+    let label = |name, value: &str| Label::new(name, value.to_owned());
+    let service = service.to_lowercase();
+    if service == "sqs" {
+        let system = Label::from(&SYSTEM);
+        let labels = vec![system, label("messaging_operation_name", operation)];
+        ::metrics::histogram!(OPERATION, labels).record(took);
+    }
+    let labels =
+        vec![label("service", &service), label("operation", operation), label("code", &code)];
+    ::metrics::counter!(API_CALLS, labels).increment(1);
 }
+
+/// What a worker of one job and one queue counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Meter {
+    job: &'static str,
+    queue: String,
+}
+
+impl Meter {
+    /// The meter, with every counter at zero: what never happened yet must be visible as such.
+    pub(crate) fn new(job: &'static str, queue_url: &str) -> Self {
+        let queue = queue_url.rsplit('/').next().unwrap_or(queue_url).to_owned();
+        let meter = Self { job, queue };
+        meter.consumed(0);
+        ["messages", "empty", "error"].iter().for_each(|r| meter.receives(r, 0));
+        ["done", "held", "claimed"].iter().for_each(|r| meter.duplicates(r, 0));
+        ["expired", "fenced", "receipt_handle"].iter().for_each(|r| meter.leases_lost(r, 0));
+        ["done", "retry", "released", "lost", "dead"].iter().for_each(|d| {
+            let labels = [("worker", job), ("disposition", *d), ("kind", "none")];
+            ::metrics::counter!(DISPOSITIONS, &labels).increment(0);
+        });
+        meter.in_flight().set(0.0);
+        meter.age(Duration::ZERO);
+        let price = PRICES[usize::from(meter.queue.ends_with(".fifo"))];
+        ::metrics::gauge!(REQUEST_PRICE, "worker" => job).set(price);
+        meter
+    }
+
+    pub(crate) fn consumed(&self, count: u64) {
+        let labels = [("worker", self.job.to_owned()), (SYSTEM.0, SYSTEM.1.to_owned())];
+        let queue = [("messaging_destination_name", self.queue.clone())];
+        let labels: Vec<_> = labels.iter().chain(&queue).map(Label::from).collect();
+        ::metrics::counter!(CONSUMED, labels).increment(count);
+    }
+
+    pub(crate) fn receives(&self, result: &'static str, count: u64) {
+        ::metrics::counter!(RECEIVES, "worker" => self.job, "result" => result).increment(count);
+    }
+
+    pub(crate) fn duplicates(&self, reason: &'static str, count: u64) {
+        ::metrics::counter!(DUPLICATES, "worker" => self.job, "reason" => reason).increment(count);
+    }
+
+    pub(crate) fn leases_lost(&self, reason: &'static str, count: u64) {
+        ::metrics::counter!(LEASES_LOST, "worker" => self.job, "reason" => reason).increment(count);
+    }
+
+    pub(crate) fn waited(&self, age: Duration) {
+        ::metrics::histogram!(WAIT, "worker" => self.job).record(age);
+    }
+
+    pub(crate) fn attempted(&self, number: u32) {
+        let numbers = ["1", "2", "3", "4", "5+"];
+        let number = numbers[number.clamp(1, 5) as usize - 1];
+        ::metrics::counter!(ATTEMPTS, "worker" => self.job, "attempt" => number).increment(1);
+    }
+
+    pub(crate) fn in_flight(&self) -> Gauge {
+        ::metrics::gauge!(IN_FLIGHT, "worker" => self.job)
+    }
+
+    pub(crate) fn slots(&self, slots: usize) {
+        ::metrics::gauge!(SLOTS, "worker" => self.job).set(slots as f64);
+    }
+
+    pub(crate) fn age(&self, age: Duration) {
+        let labels = [("worker", self.job.to_owned()), ("queue", self.queue.clone())];
+        ::metrics::gauge!(AGE, &labels).set(age.as_secs_f64());
+    }
+
+    pub(crate) fn messages(&self, state: &'static str, count: u64) {
+        let queue = self.queue.clone();
+        let labels =
+            [("worker", self.job.to_owned()), ("queue", queue), ("state", state.to_owned())];
+        ::metrics::gauge!(MESSAGES, &labels).set(count as f64);
+    }
+
+    /// Records a disposition and how long its message took.
+    pub(crate) fn disposed(&self, what: &crate::failure::Disposition, took: Duration) {
+        let labels = [("worker", self.job), ("disposition", what.name()), ("kind", what.kind())];
+        ::metrics::counter!(DISPOSITIONS, &labels).increment(1);
+        let labels = [("worker", self.job), ("disposition", what.name()), SYSTEM];
+        ::metrics::histogram!(PROCESS, &labels).record(took);
+    }
+}
+
+#[cfg(test)]
+mod tests;

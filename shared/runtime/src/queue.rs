@@ -2,23 +2,23 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use aws_sdk_sqs::{
     Client,
-    config::timeout::TimeoutConfig,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
         MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName,
     },
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     failure::{Failure, chain},
     job::Delivery,
-    metrics::api_call,
 };
 
 /// The most messages that one SQS call carries.
@@ -50,6 +50,19 @@ pub struct Refused {
     pub code: String,
     /// Whether the request was at fault (an expired receipt handle): no retry mends that.
     pub sender_fault: bool,
+}
+
+/// Numbers of messages, as SQS counts them (approximately).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depths {
+    /// Waiting to be received.
+    pub visible: u64,
+    /// Received and not deleted.
+    pub in_flight: u64,
+    /// Sent with a delay that is not over.
+    pub delayed: u64,
+    /// Waiting on the dead-letter queue.
+    pub dead: u64,
 }
 
 /// A queue to consume, with the place for what cannot be done.
@@ -86,9 +99,37 @@ impl Queue {
         Ok(Self { client, url: url.to_owned(), dead_letter_url })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(client: Client, url: &str, dead_letter_url: &str) -> Self {
+        Self { client, url: url.to_owned(), dead_letter_url: dead_letter_url.to_owned() }
+    }
+
     /// The queue's URL.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How many messages SQS thinks there are, here and on the dead-letter queue (two calls).
+    ///
+    /// # Errors
+    /// Transient, when SQS does not answer.
+    pub async fn depths(&self) -> Result<Depths, Failure> {
+        let [visible, in_flight, delayed] = self.counts(&self.url).await?;
+        let [dead, ..] = self.counts(&self.dead_letter_url).await?;
+        Ok(Depths { visible, in_flight, delayed, dead })
+    }
+
+    async fn counts(&self, url: &str) -> Result<[u64; 3], Failure> {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+        ];
+        let call = self.client.get_queue_attributes().queue_url(url);
+        let answer = call.set_attribute_names(Some(names.to_vec())).send().await;
+        let answer = answer.map_err(|e| unavailable("GetQueueAttributes", url, e))?;
+        let count = |name| answer.attributes()?.get(&name)?.parse().ok();
+        Ok(names.map(|name| count(name).unwrap_or_default()))
     }
 
     /// Receives up to `max` messages, waiting up to `wait` for the first.
@@ -103,21 +144,24 @@ impl Queue {
         wait: Duration,
         visibility: Duration,
     ) -> Result<Vec<Received>, Failure> {
-        api_call("ReceiveMessage");
         // The long poll is part of the attempt, so this call's timeout is longer than the others'.
         let limit = wait + crate::aws::ATTEMPT_TIMEOUT;
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(limit).build();
+        // One attempt: the loop repeats it, sees every failure, and stops between two.
+        let once = aws_sdk_sqs::config::Builder::new()
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::disabled());
         let answer = self
             .client
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(max.clamp(1, BATCH) as i32)
             .wait_time_seconds(wait.as_secs() as i32)
-            .visibility_timeout(visibility.as_secs() as i32)
+            .visibility_timeout(whole_seconds(visibility))
             .message_system_attribute_names(System::All)
             .message_attribute_names("All")
             .customize()
-            .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(timeouts))
+            .config_override(once)
             .send()
             .await
             .map_err(|e| unavailable("ReceiveMessage", &self.url, e))?;
@@ -129,7 +173,6 @@ impl Queue {
     /// # Errors
     /// Transient, when the whole call failed.
     pub async fn delete(&self, handles: &[String]) -> Result<Vec<Refused>, Failure> {
-        api_call("DeleteMessageBatch");
         let entries = handles.iter().enumerate().map(|(index, handle)| {
             DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(handle)
         });
@@ -148,12 +191,11 @@ impl Queue {
         &self,
         handles: &[(String, Duration)],
     ) -> Result<Vec<Refused>, Failure> {
-        api_call("ChangeMessageVisibilityBatch");
         let entries = handles.iter().enumerate().map(|(index, (handle, visibility))| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index.to_string())
                 .receipt_handle(handle)
-                .visibility_timeout(visibility.min(&MAX_VISIBILITY).as_secs_f64().ceil() as i32)
+                .visibility_timeout(whole_seconds(*visibility))
         });
         let entries = built(entries.map(|entry| entry.build()))?;
         let call = self.client.change_message_visibility_batch().queue_url(&self.url);
@@ -168,7 +210,6 @@ impl Queue {
     /// # Errors
     /// Transient, when SQS does not take it.
     pub async fn send(&self, body: &str, group: Option<&str>) -> Result<(), Failure> {
-        api_call("SendMessage");
         let call = self.client.send_message().queue_url(&self.url).message_body(body);
         let sent = call.set_message_group_id(group.map(str::to_owned)).send().await;
         sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
@@ -179,7 +220,6 @@ impl Queue {
     /// # Errors
     /// Transient, when SQS does not take it.
     pub async fn bury(&self, body: &str, message: &Received, why: &Value) -> Result<(), Failure> {
-        api_call("SendMessage");
         let mut attributes = message.attributes.clone();
         // SQS takes ten attributes; the reason is the one that must not be missing.
         while attributes.len() >= 10 {
@@ -195,6 +235,11 @@ impl Queue {
         let sent = sent.send().await;
         sent.map(drop).map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
     }
+}
+
+/// Whole seconds, never fewer than was meant, and within what SQS takes.
+fn whole_seconds(visibility: Duration) -> i32 {
+    visibility.min(MAX_VISIBILITY).as_secs_f64().ceil() as i32
 }
 
 fn unavailable<E>(operation: &str, queue: &str, error: E) -> Failure

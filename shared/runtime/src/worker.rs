@@ -12,12 +12,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     acks::Acks,
     config::WorkerConfig,
+    depth,
     failure::{Disposition, Failure},
     health::{self, Health},
     job::Job,
     keeper::Keeper,
     ledger::Ledger,
-    metrics,
+    metrics::{self, Meter},
     payload::Payloads,
     queue::{BATCH, Queue, Received},
     retry::RetryPolicy,
@@ -38,7 +39,8 @@ pub async fn run<J: Job>(
 ) -> Result<(), Failure> {
     let handle = metrics::install()
         .map_err(|e| Failure::permanent("metrics", "the metrics recorder").caused_by(e))?;
-    let (health, end) = (Health::new(config.wait), CancellationToken::new());
+    job.describe_metrics();
+    let (health, end) = (Health::new(J::NAME, config.wait), CancellationToken::new());
     // The endpoint outlives the drain, so that an operator can watch it.
     let _end = end.clone().drop_guard();
     health::serve(&config.http_addr, health.clone(), handle, end.clone()).await?;
@@ -57,7 +59,7 @@ async fn open(
     health: &Health,
     shutdown: &CancellationToken,
 ) -> Result<Option<Queue>, Failure> {
-    let client = aws_sdk_sqs::Client::new(sdk);
+    let client = crate::aws::sqs_client(sdk);
     let mut attempt = 0;
     while !shutdown.is_cancelled() {
         match Queue::open(client.clone(), &config.queue_url).await {
@@ -65,7 +67,7 @@ async fn open(
             Err(failure @ Failure::Permanent(_)) => return Err(failure),
             Err(failure) => {
                 attempt += 1;
-                health.failing(&failure);
+                health.failing(&failure, attempt);
                 tracing::warn!(%failure, attempt, "the queue cannot be opened yet");
                 pause(RetryPolicy::CALL.delay(attempt), shutdown).await;
             }
@@ -87,6 +89,8 @@ pub(crate) struct Worker<J> {
     pub(crate) payloads: Payloads,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) health: Arc<Health>,
+    pub(crate) meter: Meter,
+    depth: Arc<depth::Watch>,
     /// Cancelled at the end of the grace: every job still running is handed back.
     pub(crate) hand_back: CancellationToken,
     slots: Arc<Semaphore>,
@@ -101,12 +105,15 @@ impl<J: Job> Worker<J> {
         queue: Queue,
         health: Arc<Health>,
     ) -> Arc<Self> {
-        let dynamo = aws_sdk_dynamodb::Client::new(sdk);
+        let dynamo = crate::aws::dynamo_client(sdk);
         let (table, owner) = (&config.ledger_table, &config.worker_id);
         let ledger = Ledger::new(dynamo, table, owner, config.visibility);
-        ::metrics::gauge!(metrics::SLOTS).set(config.slots as f64);
+        let meter = Meter::new(J::NAME, queue.url());
+        meter.slots(config.slots);
+        let (held, visibility) = (queue.clone(), config.visibility);
         Arc::new(Self {
-            keeper: Keeper::new(queue.clone(), ledger.clone(), config.visibility),
+            keeper: Keeper::new(held, ledger.clone(), visibility, meter.clone()),
+            depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
             slots: Arc::new(Semaphore::new(config.slots)),
             tasks: TaskTracker::new(),
@@ -116,6 +123,7 @@ impl<J: Job> Worker<J> {
             queue,
             ledger,
             health,
+            meter,
         })
     }
 
@@ -123,11 +131,14 @@ impl<J: Job> Worker<J> {
         let (acks, flushed) = Acks::start(self.queue.clone());
         let end = CancellationToken::new();
         let keeping = tokio::spawn(self.keeper.clone().run(end.clone()));
+        let watching = tokio::spawn(self.depth.clone().run(shutdown.clone()));
+        let stopping = tokio::spawn(self.clone().hand_back_after_grace(shutdown.clone()));
         tracing::info!(worker = self.config.worker_id, queue = self.queue.url(), "consuming");
         self.receive_until(&shutdown, &acks).await;
         self.drain(acks, flushed).await;
         end.cancel();
-        let _ = keeping.await;
+        stopping.abort();
+        let _ = tokio::join!(keeping, watching);
         tracing::info!("drained: nothing is in flight");
     }
 
@@ -138,7 +149,7 @@ impl<J: Job> Worker<J> {
                 Ok(()) => failures = 0,
                 Err(failure) => {
                     failures += 1;
-                    self.health.failing(&failure);
+                    self.health.failing(&failure, failures);
                     tracing::warn!(%failure, kind = failure.kind(), failures, "not receiving");
                     pause(RetryPolicy::CALL.delay(failures), shutdown).await;
                 }
@@ -162,21 +173,39 @@ impl<J: Job> Worker<J> {
         // Not under the select: messages of a dropped receive would be stranded.
         let (wait, visibility) = (self.config.wait, self.config.visibility);
         let received = self.queue.receive(permits.len(), wait, visibility).await;
-        let result = if received.is_ok() { "ok" } else { "error" };
-        ::metrics::counter!(metrics::RECEIVES, "result" => result).increment(1);
-        let messages = received?;
+        let messages = self.counted(received)?;
         self.health.polled();
-        if messages.is_empty() {
-            ::metrics::counter!(metrics::RECEIVES, "result" => "empty").increment(1);
-        }
+        let stopping = shutdown.is_cancelled();
         for (message, permit) in messages.into_iter().zip(permits) {
-            if shutdown.is_cancelled() {
-                acks.visible_after(message.receipt_handle, Duration::ZERO);
+            // Held from here on, so that a message that is here twice is worked on once, and not
+            // handed back under the hands of the job that has it.
+            let Some(cancel) = self.keeper.hold(&message, &self.hand_back) else {
+                self.meter.duplicates("held", 1);
                 continue;
-            }
-            self.tasks.spawn(self.clone().handle(message, permit, acks.clone()));
+            };
+            self.tasks.spawn(self.clone().handle(message, cancel, stopping, permit, acks.clone()));
         }
         Ok(())
+    }
+
+    /// Counts what a receive has brought.
+    fn counted(&self, received: Result<Vec<Received>, Failure>) -> Result<Vec<Received>, Failure> {
+        let result = match &received {
+            Ok(messages) if messages.is_empty() => "empty",
+            Ok(_) => "messages",
+            Err(_) => "error",
+        };
+        self.meter.receives(result, 1);
+        let messages = received?;
+        self.meter.consumed(messages.len() as u64);
+        let ages = messages.iter().map(|message| message.delivery.age());
+        self.meter.age(ages.max().unwrap_or_default());
+        let first = messages.iter().filter(|message| message.delivery.receive_count == 1);
+        first.for_each(|message| self.meter.waited(message.delivery.age()));
+        if !messages.is_empty() {
+            self.depth.stir();
+        }
+        Ok(messages)
     }
 
     /// Waits for a free slot, then takes all that are free, up to a batch.
@@ -191,31 +220,39 @@ impl<J: Job> Worker<J> {
         Some(std::iter::once(first?).chain(more.take(BATCH - 1)).collect())
     }
 
-    async fn handle(self: Arc<Self>, message: Received, _slot: OwnedSemaphorePermit, acks: Acks) {
-        ::metrics::counter!(metrics::CONSUMED, "job" => J::NAME).increment(1);
-        ::metrics::histogram!(metrics::WAIT, "job" => J::NAME).record(message.delivery.age());
-        let Some(cancel) = self.keeper.hold(&message, &self.hand_back) else {
-            ::metrics::counter!(metrics::DUPLICATES, "job" => J::NAME).increment(1);
-            return;
+    async fn handle(
+        self: Arc<Self>,
+        message: Received,
+        cancel: CancellationToken,
+        stopping: bool,
+        _slot: OwnedSemaphorePermit,
+        acks: Acks,
+    ) {
+        self.meter.in_flight().increment(1);
+        let disposition = match stopping {
+            true => Disposition::Released,
+            false => self.decide(&message, &cancel).await,
         };
-        ::metrics::gauge!(metrics::IN_FLIGHT, "job" => J::NAME).increment(1);
-        let disposition = self.decide(&message, &cancel).await;
         let disposition = self.settle(&message, disposition, &acks).await;
-        metrics::disposed(J::NAME, &disposition, message.received_at.elapsed());
-        ::metrics::gauge!(metrics::IN_FLIGHT, "job" => J::NAME).decrement(1);
+        self.meter.disposed(&disposition, message.received_at.elapsed());
+        self.meter.in_flight().decrement(1);
         self.health.moved();
     }
 
-    /// Lets running jobs finish within the grace, hands the rest back, and flushes.
-    async fn drain(&self, acks: Acks, flushed: JoinHandle<()>) {
+    /// Hands back what still runs when the grace is over. The grace is counted from the signal,
+    /// and not from the end of the long poll that the loop still awaits.
+    async fn hand_back_after_grace(self: Arc<Self>, shutdown: CancellationToken) {
+        shutdown.cancelled().await;
         self.health.draining();
+        tokio::time::sleep(self.config.grace).await;
+        tracing::info!(jobs = self.tasks.len(), "the grace is over: handing jobs back");
+        self.hand_back.cancel();
+    }
+
+    /// Waits until every job has ended or is handed back, and flushes.
+    async fn drain(&self, acks: Acks, flushed: JoinHandle<()>) {
         self.tasks.close();
-        let grace = tokio::time::timeout(self.config.grace, self.tasks.wait()).await;
-        if grace.is_err() {
-            tracing::info!(jobs = self.tasks.len(), "the grace is over: handing jobs back");
-            self.hand_back.cancel();
-            self.tasks.wait().await;
-        }
+        self.tasks.wait().await;
         drop(acks);
         let _ = flushed.await;
     }
@@ -228,13 +265,16 @@ impl<J: Job> Worker<J> {
             Disposition::Dead { kind, reason } => self.bury(message, kind, reason).await,
             what => what,
         };
+        self.depth.stir();
         let Some((handle, claim)) = self.keeper.let_go(&message.delivery.message_id).await else {
             return Disposition::Lost;
         };
         if let Some(claim) = claim {
             let noted = match &what {
                 Disposition::Done => Ok(true),
-                Disposition::Released | Disposition::Lost => self.ledger.release(&claim).await,
+                Disposition::Released => self.ledger.release(&claim).await,
+                // Counted: what outlives every lease would otherwise be tried for ever.
+                Disposition::Lost => self.ledger.fail(&claim, "its lease was lost").await,
                 Disposition::Retry { reason, .. } => self.ledger.fail(&claim, reason).await,
                 Disposition::Dead { reason, .. } => self.ledger.bury(&claim, reason).await,
             };
@@ -283,3 +323,6 @@ impl<J: Job> Worker<J> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,10 +71,9 @@ impl Cells {
 impl Grading {
     /// The job, on the SDK's endpoint.
     pub fn new(config: GradingConfig, sdk: &SdkConfig) -> Self {
-        crate::metrics::describe();
         let shelf = Shelf {
             s3: aws::s3_client(sdk),
-            dynamo: aws_sdk_dynamodb::Client::new(sdk),
+            dynamo: aws::dynamo_client(sdk),
             bucket: config.bucket,
             table: config.table,
         };
@@ -176,6 +175,10 @@ impl Job for Grading {
 
     async fn ready(&self) -> Result<(), Failure> {
         self.cells.get().await?.check().await.map_err(sandbox_failure)
+    }
+
+    fn describe_metrics(&self) {
+        crate::metrics::describe();
     }
 
     async fn prepare(

@@ -1,0 +1,109 @@
+//! An AWS for unit tests of faults that no endpoint produces on demand: it answers in process,
+//! so that a test's paused clock governs it too.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_sqs::config::{Credentials, http::HttpRequest};
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+        orchestrator::HttpResponse,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use serde_json::{Value, json};
+
+type Calls = Arc<Mutex<Vec<(String, Value)>>>;
+type Answer = dyn Fn(&str, &Value) -> Value + Send + Sync;
+
+/// Answers each call by its operation and body. In an answer, `"__hang"` is how many seconds it
+/// takes and `"__status"` its HTTP status.
+#[derive(Clone)]
+pub(crate) struct FakeAws {
+    answer: Arc<Answer>,
+    calls: Calls,
+}
+
+impl fmt::Debug for FakeAws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeAws")
+    }
+}
+
+impl FakeAws {
+    pub(crate) fn new(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
+        Self { answer: Arc::new(answer), calls: Calls::default() }
+    }
+
+    /// Every call so far: operation and body.
+    pub(crate) fn calls(&self) -> Vec<(String, Value)> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// How often an operation was called.
+    pub(crate) fn count(&self, operation: &str) -> usize {
+        self.calls().iter().filter(|(name, _)| name == operation).count()
+    }
+
+    pub(crate) fn sdk(&self) -> aws_config::SdkConfig {
+        let connector = SharedHttpConnector::new(self.clone());
+        aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .endpoint_url("http://q")
+            .credentials_provider(aws_sdk_sqs::config::SharedCredentialsProvider::new(
+                Credentials::new("a", "b", None, None, "fake"),
+            ))
+            .timeout_config(crate::aws::timeouts())
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build()
+    }
+
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        crate::aws::sqs_client(&self.sdk())
+    }
+
+    pub(crate) fn dynamo(&self) -> aws_sdk_dynamodb::Client {
+        crate::aws::dynamo_client(&self.sdk())
+    }
+}
+
+impl HttpConnector for FakeAws {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default());
+        let body: Value = body.unwrap_or(Value::Null);
+        let answer = (self.answer)(&operation, &body);
+        self.calls.lock().unwrap().push((operation, body));
+        HttpConnectorFuture::new(async move {
+            let seconds = answer["__hang"].as_f64().unwrap_or_default();
+            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            let status = answer["__status"].as_u64().unwrap_or(200) as u16;
+            let status = StatusCode::try_from(status).unwrap();
+            let mut response = HttpResponse::new(status, SdkBody::from(answer.to_string()));
+            response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+            Ok(response)
+        })
+    }
+}
+
+/// The answer to a batch call: these entries failed, all others went well.
+pub(crate) fn batch(body: &Value, failed: &[(usize, bool)]) -> Value {
+    let refused = |id: usize| failed.iter().find(|(index, _)| *index == id);
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for entry in body["Entries"].as_array().into_iter().flatten() {
+        let id = entry["Id"].as_str().unwrap();
+        match refused(id.parse().unwrap()) {
+            None => good.push(json!({ "Id": id })),
+            Some((_, ours)) => bad.push(json!({ "Id": id, "Code": "c", "SenderFault": ours })),
+        }
+    }
+    json!({ "Successful": good, "Failed": bad })
+}

@@ -1,0 +1,223 @@
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    fake::{FakeAws, batch},
+    job::Delivery,
+};
+
+const EXTEND: &str = "ChangeMessageVisibilityBatch";
+const RENEW: &str = "UpdateItem";
+
+fn keeper(fake: &FakeAws, visibility: u64) -> Arc<Keeper> {
+    let visibility = Duration::from_secs(visibility);
+    let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
+    let ledger = Ledger::new(fake.dynamo(), "ledger", "me", visibility);
+    Keeper::new(queue, ledger, visibility, Meter::new("job", "http://q/main"))
+}
+
+fn message(id: &str, handle: &str) -> Received {
+    Received {
+        body: String::new(),
+        attributes: HashMap::new(),
+        receipt_handle: handle.to_owned(),
+        received_at: Instant::now(),
+        delivery: Delivery {
+            message_id: id.to_owned(),
+            sent_at: SystemTime::now(),
+            receive_count: 1,
+            group: None,
+            traceparent: None,
+        },
+    }
+}
+
+fn claim() -> Claim {
+    Claim { key: "k".into(), generation: 1, attempt: 1, last_failure: None }
+}
+
+/// A row that is not under our claim any more.
+fn refused(state: &str, generation: u64) -> Value {
+    json!({
+        "__status": 400,
+        "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+        "Item": { "state": { "S": state }, "generation": { "N": generation.to_string() } },
+    })
+}
+
+struct Kept {
+    keeper: Arc<Keeper>,
+    lost: CancellationToken,
+    began: Instant,
+    stop: CancellationToken,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Holds message `m` by handle `h`.
+fn keep(fake: &FakeAws, visibility: u64) -> Kept {
+    let (keeper, stop) = (keeper(fake, visibility), CancellationToken::new());
+    let lost = keeper.hold(&message("m", "h"), &CancellationToken::new()).unwrap();
+    tokio::spawn(keeper.clone().run(stop.clone()));
+    Kept { keeper, lost, began: Instant::now(), stop }
+}
+
+async fn seconds_until_lost(kept: &Kept) -> f64 {
+    kept.lost.cancelled().await;
+    kept.began.elapsed().as_secs_f64()
+}
+
+async fn pass(seconds: f64) {
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_extension_does_not_keep_a_job_alive_past_its_visibility() {
+    let fake = FakeAws::new(|_, _| json!({ "__hang": 600 }));
+    for visibility in [3, 6, 60, 600] {
+        let kept = keep(&fake, visibility);
+        let seconds = seconds_until_lost(&kept).await;
+        let visible = visibility as f64;
+        assert!(seconds < visible, "lost after {seconds} s, visible after {visible} s");
+        assert!(seconds > visible - 1.6, "given up after {seconds} of {visible} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_extension_is_tried_again_in_time_to_save_the_lease() {
+    let calls = Mutex::new(0);
+    let fake = FakeAws::new(move |_, body| {
+        let mut calls = calls.lock().unwrap();
+        *calls += 1;
+        if *calls == 1 { json!({ "__hang": 600 }) } else { batch(body, &[]) }
+    });
+    let kept = keep(&fake, 6);
+    pass(30.0).await;
+    assert!(!kept.lost.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_before_the_twelve_hours_of_sqs_and_never_asks_for_more() {
+    let (began, asked) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let seen = asked.clone();
+    let fake = FakeAws::new(move |_, body| {
+        let visibility = body["Entries"][0]["VisibilityTimeout"].as_u64().unwrap();
+        seen.lock().unwrap().push((began.elapsed().as_secs_f64(), visibility as f64));
+        batch(body, &[])
+    });
+    let kept = keep(&fake, 3600);
+    let seconds = seconds_until_lost(&kept).await;
+    assert!((43_100.0..43_200.0).contains(&seconds), "lost after {seconds} s");
+    for (at, visibility) in asked.lock().unwrap().iter() {
+        assert!(*visibility > 0.0, "made visible under the hands of its job at {at} s");
+        assert!(at + visibility <= 43_200.0, "{visibility} s asked for at {at} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_after_the_commit_is_no_lost_lease() {
+    let fake = FakeAws::new(|operation, body| match operation {
+        RENEW => refused("done", 1),
+        _ => batch(body, &[]),
+    });
+    let kept = keep(&fake, 6);
+    kept.keeper.claimed("m", &claim());
+    pass(60.0).await;
+    assert!(!kept.lost.is_cancelled(), "the job still publishes what it has committed");
+    assert_eq!(fake.count(RENEW), 1, "a claim that has ended is not renewed");
+    assert!(fake.count(EXTEND) > 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_another_has_taken_over_ends_the_job_at_the_next_heartbeat() {
+    for row in [refused("claimed", 2), refused("done", 2), refused("free", 1)] {
+        let fake = FakeAws::new(move |operation, body| match operation {
+            RENEW => row.clone(),
+            _ => batch(body, &[]),
+        });
+        let kept = keep(&fake, 6);
+        kept.keeper.claimed("m", &claim());
+        assert!(seconds_until_lost(&kept).await < 2.5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_handle_loses_its_own_lease_and_no_other() {
+    let fake = FakeAws::new(|_, body| {
+        let entries = body["Entries"].as_array().unwrap();
+        let bad = entries.iter().position(|entry| entry["ReceiptHandle"] == "bad");
+        batch(body, &bad.map(|index| vec![(index, true)]).unwrap_or_default())
+    });
+    let kept = keep(&fake, 6);
+    let bad = kept.keeper.hold(&message("b", "bad"), &CancellationToken::new()).unwrap();
+    pass(30.0).await;
+    assert!(bad.is_cancelled() && !kept.lost.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_failed_through_no_fault_of_ours_is_extended_again_at_once() {
+    let first = Mutex::new(true);
+    let fake = FakeAws::new(move |_, body| {
+        let failed = std::mem::take(&mut *first.lock().unwrap());
+        batch(body, if failed { &[(0, false)] } else { &[] })
+    });
+    let kept = keep(&fake, 6);
+    pass(3.0).await;
+    assert_eq!(fake.count(EXTEND), 2);
+    assert!(!kept.lost.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redelivery_while_an_extension_is_on_its_way_goes_on_with_the_newer_handle() {
+    let fake = FakeAws::new(|_, body| {
+        let old = body["Entries"][0]["ReceiptHandle"] == "h";
+        let mut answer = batch(body, if old { &[(0, true)] } else { &[] });
+        answer["__hang"] = json!(1);
+        answer
+    });
+    let kept = keep(&fake, 6);
+    while fake.count(EXTEND) == 0 {
+        pass(0.1).await;
+    }
+    assert!(kept.keeper.hold(&message("m", "newer"), &CancellationToken::new()).is_none());
+    pass(20.0).await;
+    assert!(!kept.lost.is_cancelled(), "the old handle was refused, the newer one is good");
+    let (handle, _) = kept.keeper.let_go("m").await.unwrap();
+    assert_eq!(handle, "newer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn letting_go_waits_for_the_extension_on_its_way_and_none_follows() {
+    let fake = FakeAws::new(|_, body| {
+        let mut answer = batch(body, &[]);
+        answer["__hang"] = json!(1.5);
+        answer
+    });
+    let kept = keep(&fake, 6);
+    while fake.count(EXTEND) == 0 {
+        pass(0.1).await;
+    }
+    let asked = Instant::now();
+    kept.keeper.let_go("m").await.unwrap();
+    assert!(asked.elapsed().as_secs_f64() > 1.0, "a delete would overtake the extension");
+    pass(30.0).await;
+    assert_eq!(fake.count(EXTEND), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_messages_are_extended_ten_to_a_call() {
+    let fake = FakeAws::new(|_, body| batch(body, &[]));
+    let kept = keep(&fake, 60);
+    for n in 0..39 {
+        kept.keeper.hold(&message(&n.to_string(), "h"), &CancellationToken::new()).unwrap();
+    }
+    pass(21.0).await;
+    let calls = fake.count(EXTEND);
+    assert!((4..=8).contains(&calls), "{calls} calls for 40 messages");
+}

@@ -1,0 +1,98 @@
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use serde_json::json;
+
+use super::*;
+use crate::{failure::Disposition, fake::FakeAws, queue::Queue};
+
+/// What the exporter shows after `work`, on a recorder of this thread alone.
+fn exposition(work: impl FnOnce()) -> String {
+    let recorder = builder().unwrap().build_recorder();
+    ::metrics::with_local_recorder(&recorder, || {
+        describe();
+        work();
+    });
+    recorder.handle().render()
+}
+
+fn everything() -> String {
+    exposition(|| {
+        let meter = Meter::new("job", "http://sqs/1/main");
+        meter.slots(4);
+        meter.attempted(7);
+        meter.waited(Duration::from_secs(1));
+        meter.messages("visible", 3);
+        meter.disposed(&Disposition::Done, Duration::from_secs(1));
+        called("SQS", "ReceiveMessage", "200".into(), Duration::from_secs(1));
+        ::metrics::gauge!(HEALTHY).set(1.0);
+    })
+}
+
+#[test]
+fn every_metric_has_its_help_text_and_type() {
+    let text = everything();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<_> = names.filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names.len(), 16, "{names:?}");
+    for name in names {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
+        let ours = name.starts_with("flotilla_") || name.starts_with("messaging_");
+        assert!(ours, "{name} has no known prefix");
+    }
+}
+
+#[test]
+fn what_has_not_happened_is_zero_and_not_absent() {
+    let text = exposition(|| drop(Meter::new("job", "http://sqs/1/main.fifo")));
+    for line in [
+        r#"flotilla_leases_lost_total{worker="job",reason="expired"} 0"#,
+        r#"flotilla_receives_total{worker="job",result="empty"} 0"#,
+        r#"flotilla_duplicate_deliveries_total{worker="job",reason="done"} 0"#,
+        r#"flotilla_dispositions_total{worker="job",disposition="released",kind="none"} 0"#,
+        r#"flotilla_jobs_in_flight{worker="job"} 0"#,
+        r#"flotilla_sqs_request_price_dollars{worker="job"} 0.0000005"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn promtool_has_nothing_to_say_about_the_exposition() {
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let promtool = promtool.stderr(Stdio::piped()).spawn();
+    let mut promtool = promtool.expect("promtool; deploy/dev/setup-tests installs it");
+    promtool.stdin.take().unwrap().write_all(everything().as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn every_attempt_of_a_call_is_counted_by_operation_and_code() {
+    let calls = std::sync::Mutex::new(0);
+    let fake = FakeAws::new(move |_, _| {
+        let mut calls = calls.lock().unwrap();
+        *calls += 1;
+        match *calls {
+            1 => json!({ "__status": 503 }),
+            2 => json!({ "__hang": 600 }),
+            _ => json!({}),
+        }
+    });
+    let text = exposition(|| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
+        runtime.block_on(queue.send("{}", None)).unwrap();
+    });
+    for code in ["503", "timeout", "200"] {
+        let labels = format!(r#"service="sqs",operation="SendMessage",code="{code}""#);
+        let line = format!("flotilla_api_calls_total{{{labels}}} 1");
+        assert!(text.contains(&line), "{line} is missing in\n{text}");
+    }
+    assert!(text.contains("messaging_client_operation_duration_seconds_count"));
+}
