@@ -19,6 +19,7 @@ LOG="$FLOTILLA_LOGS/${LOG_NAME:-setup}.log"
 MINISTACK_VERSION=1.5.33
 MINISTACK_VENV="$FLOTILLA_CACHE/ministack-$MINISTACK_VERSION"
 NEXTEST_VERSION=0.9.143
+PROMETHEUS_DIR="$FLOTILLA_CACHE/prometheus"
 BASE_IMAGE=debian:bookworm-slim
 BASE_SUITE=bookworm
 SANDBOX_IMAGE=flotilla-python3
@@ -34,6 +35,9 @@ die() {
   for line in "$@"; do printf '       %s\n' "$line" >&2; done
   exit 1
 }
+
+# What the set-up of the tests unpacked; what is installed comes first.
+export PATH="$PATH:$PROMETHEUS_DIR/usr/bin"
 
 have() { command -v "$1" >/dev/null 2>&1; }
 

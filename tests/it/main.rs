@@ -7,5 +7,6 @@ mod bad_input;
 mod cli;
 mod faults;
 mod grading;
+mod mixin;
 mod promises;
 mod stack;

@@ -89,6 +89,11 @@ impl Worker {
         &self.id
     }
 
+    /// Where its pages listen, `127.0.0.1:PORT`.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -91,7 +91,7 @@ mod tests {
             move |_, _| json!({ "Attributes": { "ApproximateNumberOfMessages": visible.to_string() } }),
         );
         let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-        let watch = Watch::new(queue, Meter::new("job", "http://q/main"), Duration::from_secs(60));
+        let watch = Watch::new(queue, Meter::new("http://q/main"), Duration::from_secs(60));
         let stop = CancellationToken::new();
         let running = tokio::spawn(watch.run(stop.clone()));
         tokio::time::sleep(Duration::from_secs(3600)).await;

@@ -18,7 +18,6 @@ const BUSY_LIMIT: Duration = Duration::from_secs(3600);
 /// What the loop tells of its progress.
 #[derive(Debug)]
 pub struct Health {
-    worker: &'static str,
     state: Mutex<Progress>,
     poll_limit: Duration,
 }
@@ -34,8 +33,8 @@ struct Progress {
 }
 
 impl Health {
-    /// Health of the loop of a kind of worker, whose long poll lasts `wait`.
-    pub fn new(worker: &'static str, wait: Duration) -> Arc<Self> {
+    /// Health of a loop whose long poll lasts `wait`.
+    pub fn new(wait: Duration) -> Arc<Self> {
         let now = Instant::now();
         let state = Progress {
             polled: now,
@@ -46,7 +45,7 @@ impl Health {
             failing: None,
         };
         let poll_limit = wait + Duration::from_secs(60);
-        Arc::new(Self { worker, state: Mutex::new(state), poll_limit })
+        Arc::new(Self { state: Mutex::new(state), poll_limit })
     }
 
     pub(crate) fn polled(&self) {
@@ -148,8 +147,7 @@ pub async fn serve(
 }
 
 fn page(health: &Health, handle: &PrometheusHandle) -> String {
-    let healthy = ::metrics::gauge!(metrics::HEALTHY, "worker" => health.worker);
-    healthy.set(f64::from(u8::from(health.trouble().is_none())));
+    ::metrics::gauge!(metrics::HEALTHY).set(f64::from(u8::from(health.trouble().is_none())));
     handle.render()
 }
 
@@ -166,7 +164,7 @@ mod tests {
 
     #[test]
     fn health_fails_while_the_loop_says_why_and_recovers_with_the_next_receive() {
-        let health = Health::new("job", Duration::from_secs(20));
+        let health = Health::new(Duration::from_secs(20));
         let failure = Failure::transient("docker", "the engine does not answer");
         health.failing(&failure, 1);
         assert_eq!(health.trouble(), None, "one failure alone is no trouble");
@@ -178,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_ready_only_between_its_first_receive_and_its_drain() {
-        let health = Health::new("job", Duration::ZERO);
+        let health = Health::new(Duration::ZERO);
         assert!(health.unready().is_some());
         health.polled();
         assert_eq!(health.unready(), None);
@@ -188,7 +186,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receive_that_does_not_return_fails_health_and_readiness() {
-        let health = Health::new("job", Duration::from_secs(20));
+        let health = Health::new(Duration::from_secs(20));
         health.polled();
         tokio::time::advance(Duration::from_secs(79)).await;
         assert_eq!((health.trouble(), health.unready()), (None, None));
@@ -202,7 +200,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn full_slots_are_stuck_only_when_no_job_ends_for_an_hour_from_then_on() {
-        let health = Health::new("job", Duration::from_secs(20));
+        let health = Health::new(Duration::from_secs(20));
         tokio::time::advance(Duration::from_secs(7200)).await;
         health.busy(true);
         assert_eq!(health.trouble(), None, "two idle hours do not count");

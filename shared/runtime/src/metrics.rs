@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use ::metrics::{Gauge, Label};
+use ::metrics::{Gauge, Histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+
+use crate::failure::Disposition;
 
 /// Declares metrics: a constant of the exported name, described by its doc comment.
 #[macro_export]
@@ -69,18 +71,19 @@ describe_metrics! {
     gauge HEALTHY = "flotilla_healthy";
 }
 
-/// Installs the process's metrics recorder.
+/// Installs the process's metrics recorder; every metric carries the kind of `worker`.
 ///
 /// # Errors
 /// When a recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = builder()?.install_recorder()?;
+pub fn install(worker: &str) -> Result<PrometheusHandle, BuildError> {
+    let handle = builder(worker)?.install_recorder()?;
     describe();
     Ok(handle)
 }
 
-fn builder() -> Result<PrometheusBuilder, BuildError> {
+fn builder(worker: &str) -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
+        .add_global_label("worker", worker)
         .set_buckets(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0])
 }
 
@@ -91,100 +94,99 @@ const PRICES: [f64; 2] = [0.40e-6, 0.50e-6];
 
 /// Counts an attempt of a call to AWS.
 pub(crate) fn called(service: &str, operation: &str, code: String, took: Duration) {
-    let label = |name, value: &str| Label::new(name, value.to_owned());
-    let service = service.to_lowercase();
+    let (service, operation) = (service.to_lowercase(), operation.to_owned());
     if service == "sqs" {
-        let system = Label::from(&SYSTEM);
-        let labels = vec![system, label("messaging_operation_name", operation)];
-        ::metrics::histogram!(OPERATION, labels).record(took);
+        let labels =
+            [(SYSTEM.0, SYSTEM.1.to_owned()), ("messaging_operation_name", operation.clone())];
+        ::metrics::histogram!(OPERATION, &labels).record(took);
     }
-    let labels =
-        vec![label("service", &service), label("operation", operation), label("code", &code)];
-    ::metrics::counter!(API_CALLS, labels).increment(1);
+    let labels = [("service", service), ("operation", operation), ("code", code)];
+    ::metrics::counter!(API_CALLS, &labels).increment(1);
 }
 
-/// What a worker of one job and one queue counts.
+/// What a worker counts of its queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
-    job: &'static str,
     queue: String,
 }
 
 impl Meter {
     /// The meter, with every counter at zero: what never happened yet must be visible as such.
-    pub(crate) fn new(job: &'static str, queue_url: &str) -> Self {
+    pub(crate) fn new(queue_url: &str) -> Self {
         let queue = queue_url.rsplit('/').next().unwrap_or(queue_url).to_owned();
-        let meter = Self { job, queue };
+        let meter = Self { queue };
         meter.consumed(0);
         ["messages", "empty", "error"].iter().for_each(|r| meter.receives(r, 0));
         ["done", "held", "claimed"].iter().for_each(|r| meter.duplicates(r, 0));
         ["expired", "fenced", "receipt_handle"].iter().for_each(|r| meter.leases_lost(r, 0));
-        ["done", "retry", "released", "lost", "dead"].iter().for_each(|d| {
-            let labels = [("worker", job), ("disposition", *d), ("kind", "none")];
-            ::metrics::counter!(DISPOSITIONS, &labels).increment(0);
+        ["done", "retry", "released", "lost", "dead"].iter().for_each(|disposition| {
+            ::metrics::counter!(DISPOSITIONS, "disposition" => *disposition, "kind" => "none")
+                .increment(0);
         });
+        // A histogram that is born with its first job shows no rate of it.
+        let _ = ::metrics::histogram!(WAIT);
+        let _ = meter.processing("done");
         meter.in_flight().set(0.0);
         meter.age(Duration::ZERO);
         let price = PRICES[usize::from(meter.queue.ends_with(".fifo"))];
-        ::metrics::gauge!(REQUEST_PRICE, "worker" => job).set(price);
+        ::metrics::gauge!(REQUEST_PRICE).set(price);
         meter
     }
 
     pub(crate) fn consumed(&self, count: u64) {
-        let labels = [("worker", self.job.to_owned()), (SYSTEM.0, SYSTEM.1.to_owned())];
-        let queue = [("messaging_destination_name", self.queue.clone())];
-        let labels: Vec<_> = labels.iter().chain(&queue).map(Label::from).collect();
-        ::metrics::counter!(CONSUMED, labels).increment(count);
+        let queue = ("messaging_destination_name", self.queue.clone());
+        let labels = [(SYSTEM.0, SYSTEM.1.to_owned()), queue];
+        ::metrics::counter!(CONSUMED, &labels).increment(count);
     }
 
     pub(crate) fn receives(&self, result: &'static str, count: u64) {
-        ::metrics::counter!(RECEIVES, "worker" => self.job, "result" => result).increment(count);
+        ::metrics::counter!(RECEIVES, "result" => result).increment(count);
     }
 
     pub(crate) fn duplicates(&self, reason: &'static str, count: u64) {
-        ::metrics::counter!(DUPLICATES, "worker" => self.job, "reason" => reason).increment(count);
+        ::metrics::counter!(DUPLICATES, "reason" => reason).increment(count);
     }
 
     pub(crate) fn leases_lost(&self, reason: &'static str, count: u64) {
-        ::metrics::counter!(LEASES_LOST, "worker" => self.job, "reason" => reason).increment(count);
+        ::metrics::counter!(LEASES_LOST, "reason" => reason).increment(count);
     }
 
     pub(crate) fn waited(&self, age: Duration) {
-        ::metrics::histogram!(WAIT, "worker" => self.job).record(age);
+        ::metrics::histogram!(WAIT).record(age);
     }
 
     pub(crate) fn attempted(&self, number: u32) {
         let numbers = ["1", "2", "3", "4", "5+"];
         let number = numbers[number.clamp(1, 5) as usize - 1];
-        ::metrics::counter!(ATTEMPTS, "worker" => self.job, "attempt" => number).increment(1);
+        ::metrics::counter!(ATTEMPTS, "attempt" => number).increment(1);
     }
 
     pub(crate) fn in_flight(&self) -> Gauge {
-        ::metrics::gauge!(IN_FLIGHT, "worker" => self.job)
+        ::metrics::gauge!(IN_FLIGHT)
     }
 
     pub(crate) fn slots(&self, slots: usize) {
-        ::metrics::gauge!(SLOTS, "worker" => self.job).set(slots as f64);
+        ::metrics::gauge!(SLOTS).set(slots as f64);
     }
 
     pub(crate) fn age(&self, age: Duration) {
-        let labels = [("worker", self.job.to_owned()), ("queue", self.queue.clone())];
-        ::metrics::gauge!(AGE, &labels).set(age.as_secs_f64());
+        ::metrics::gauge!(AGE, "queue" => self.queue.clone()).set(age.as_secs_f64());
     }
 
     pub(crate) fn messages(&self, state: &'static str, count: u64) {
         let queue = self.queue.clone();
-        let labels =
-            [("worker", self.job.to_owned()), ("queue", queue), ("state", state.to_owned())];
-        ::metrics::gauge!(MESSAGES, &labels).set(count as f64);
+        ::metrics::gauge!(MESSAGES, "queue" => queue, "state" => state).set(count as f64);
     }
 
     /// Records a disposition and how long its message took.
-    pub(crate) fn disposed(&self, what: &crate::failure::Disposition, took: Duration) {
-        let labels = [("worker", self.job), ("disposition", what.name()), ("kind", what.kind())];
+    pub(crate) fn disposed(&self, what: &Disposition, took: Duration) {
+        let labels = [("disposition", what.name()), ("kind", what.kind())];
         ::metrics::counter!(DISPOSITIONS, &labels).increment(1);
-        let labels = [("worker", self.job), ("disposition", what.name()), SYSTEM];
-        ::metrics::histogram!(PROCESS, &labels).record(took);
+        self.processing(what.name()).record(took);
+    }
+
+    fn processing(&self, disposition: &'static str) -> Histogram {
+        ::metrics::histogram!(PROCESS, &[("disposition", disposition), SYSTEM])
     }
 }
 

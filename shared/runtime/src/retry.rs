@@ -35,7 +35,9 @@ impl RetryPolicy {
     pub fn ceiling(&self, attempt: u32) -> Duration {
         let mut series = self.series();
         let steps = attempt.clamp(1, 64);
-        (0..steps).filter_map(|_| series.next_backoff()).last().unwrap_or(self.max)
+        let ceiling = (0..steps).filter_map(|_| series.next_backoff()).last();
+        // The series draws within a nanosecond of its value, the last one included.
+        ceiling.unwrap_or(self.max).min(self.max)
     }
 
     /// A delay drawn uniformly from zero to the ceiling of `attempt`.

@@ -37,10 +37,10 @@ pub async fn run<J: Job>(
     sdk: &SdkConfig,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let handle = metrics::install()
+    let handle = metrics::install(J::NAME)
         .map_err(|e| Failure::permanent("metrics", "the metrics recorder").caused_by(e))?;
     job.describe_metrics();
-    let (health, end) = (Health::new(J::NAME, config.wait), CancellationToken::new());
+    let (health, end) = (Health::new(config.wait), CancellationToken::new());
     // The endpoint outlives the drain, so that an operator can watch it.
     let _end = end.clone().drop_guard();
     health::serve(&config.http_addr, health.clone(), handle, end.clone()).await?;
@@ -108,7 +108,7 @@ impl<J: Job> Worker<J> {
         let dynamo = crate::aws::dynamo_client(sdk);
         let (table, owner) = (&config.ledger_table, &config.worker_id);
         let ledger = Ledger::new(dynamo, table, owner, config.visibility);
-        let meter = Meter::new(J::NAME, queue.url());
+        let meter = Meter::new(queue.url());
         meter.slots(config.slots);
         let (held, visibility) = (queue.clone(), config.visibility);
         Arc::new(Self {

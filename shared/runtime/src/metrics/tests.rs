@@ -6,11 +6,11 @@ use std::{
 use serde_json::json;
 
 use super::*;
-use crate::{failure::Disposition, fake::FakeAws, queue::Queue};
+use crate::{fake::FakeAws, queue::Queue};
 
 /// What the exporter shows after `work`, on a recorder of this thread alone.
 fn exposition(work: impl FnOnce()) -> String {
-    let recorder = builder().unwrap().build_recorder();
+    let recorder = builder("job").unwrap().build_recorder();
     ::metrics::with_local_recorder(&recorder, || {
         describe();
         work();
@@ -20,7 +20,7 @@ fn exposition(work: impl FnOnce()) -> String {
 
 fn everything() -> String {
     exposition(|| {
-        let meter = Meter::new("job", "http://sqs/1/main");
+        let meter = Meter::new("http://sqs/1/main");
         meter.slots(4);
         meter.attempted(7);
         meter.waited(Duration::from_secs(1));
@@ -46,12 +46,13 @@ fn every_metric_has_its_help_text_and_type() {
 
 #[test]
 fn what_has_not_happened_is_zero_and_not_absent() {
-    let text = exposition(|| drop(Meter::new("job", "http://sqs/1/main.fifo")));
+    let text = exposition(|| drop(Meter::new("http://sqs/1/main.fifo")));
     for line in [
         r#"flotilla_leases_lost_total{worker="job",reason="expired"} 0"#,
         r#"flotilla_receives_total{worker="job",result="empty"} 0"#,
         r#"flotilla_duplicate_deliveries_total{worker="job",reason="done"} 0"#,
         r#"flotilla_dispositions_total{worker="job",disposition="released",kind="none"} 0"#,
+        r#"flotilla_queue_wait_seconds_count{worker="job"} 0"#,
         r#"flotilla_jobs_in_flight{worker="job"} 0"#,
         r#"flotilla_sqs_request_price_dollars{worker="job"} 0.0000005"#,
     ] {
@@ -90,7 +91,7 @@ fn every_attempt_of_a_call_is_counted_by_operation_and_code() {
         runtime.block_on(queue.send("{}", None)).unwrap();
     });
     for code in ["503", "timeout", "200"] {
-        let labels = format!(r#"service="sqs",operation="SendMessage",code="{code}""#);
+        let labels = format!(r#"worker="job",service="sqs",operation="SendMessage",code="{code}""#);
         let line = format!("flotilla_api_calls_total{{{labels}}} 1");
         assert!(text.contains(&line), "{line} is missing in\n{text}");
     }

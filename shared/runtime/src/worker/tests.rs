@@ -94,7 +94,7 @@ fn start(fake: &FakeAws, grace: &str) -> Running {
     ]);
     let config = WorkerConfig::read(&mut settings);
     settings.finish().unwrap();
-    let (shutdown, health) = (CancellationToken::new(), Health::new(Sleeper::NAME, config.wait));
+    let (shutdown, health) = (CancellationToken::new(), Health::new(config.wait));
     let runs = Arc::new(AtomicU32::new(0));
     let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
     let worker = Worker::new(Sleeper(runs.clone()), config, &fake.sdk(), queue, health.clone());
@@ -201,7 +201,7 @@ async fn what_no_claim_counts_is_dead_lettered_with_its_reason_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_receive_is_given_up_reported_and_tried_again() {
-    let hung = vec![(1e6, vec![]), (1e6, vec![]), (0.0, vec![message("m", "h", nap(0.0))])];
+    let hung = vec![(1e6, vec![]), (1e6, vec![]), (2.0, vec![message("m", "h", nap(0.0))])];
     let fake = fake(hung, |b| batch(b, &[]));
     let (running, began) = (start(&fake, "60"), Instant::now());
     let ill = async {

@@ -1,0 +1,113 @@
+//! The dashboard and the alerts of `deploy/mixin`, on a real Prometheus and a real fleet.
+
+use std::{fs, process::Command, time::Duration};
+
+use flotilla_tests::{Prometheus, World, eventually, mixin};
+use serde_json::Value;
+
+const SUM: &str = "import sys\nprint(sum(map(int, sys.argv[1:])))\n";
+
+/// Title and expression of every query of the dashboard, for one kind of worker.
+fn queries(worker: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(mixin("fleet.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| {
+        let title = panel["title"].as_str().unwrap();
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        targets.map(move |target| (title, target["expr"].as_str().unwrap()))
+    });
+    let filled = |expr: &str| expr.replace("$__rate_interval", "1m").replace("$worker", worker);
+    targets.map(|(title, expr)| (title.to_owned(), filled(expr))).collect()
+}
+
+/// Name and expression of every alert.
+fn alerts() -> Vec<(String, String)> {
+    let text = fs::read_to_string(mixin("alerts.yaml")).unwrap();
+    let rules: Value = serde_norway::from_str(&text).unwrap();
+    let rules = rules["groups"][0]["rules"].as_array().unwrap().iter();
+    let field = |rule: &Value, name: &str| rule[name].as_str().unwrap().to_owned();
+    rules.map(|rule| (field(rule, "alert"), field(rule, "expr"))).collect()
+}
+
+/// An alert's expression without the comparison at its end.
+fn measured(expr: &str) -> &str {
+    let (measured, limit) = expr.rsplit_once([' ']).expect("a comparison");
+    assert!(limit.parse::<f64>().is_ok(), "{expr} does not end in a number");
+    measured.trim_end_matches(['<', '>', ' '])
+}
+
+/// Waits until a query yields a number, or says what it yields instead.
+async fn until_yields(prometheus: &Prometheus, what: &str, query: &str) {
+    eventually(&format!("a sample of {what}: {query}"), Duration::from_secs(30), async || {
+        let samples = prometheus.query(query).await.unwrap_or_else(|e| panic!("{query}: {e}"));
+        samples.iter().any(|(_, value)| value.is_finite()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_query_and_every_alert_finds_the_series_of_a_real_fleet() {
+    let world = World::new().await;
+    world.problem("ada/labs/sums", "1 2\n3 4\n", "3\n7\n").await;
+    let depth = ("FLOTILLA_DEPTH_SECONDS", "1");
+    let mut first = world.grading_worker().env(depth.0, depth.1).ready().await;
+    let mut second = world.grading_worker().env(depth.0, depth.1).ready().await;
+    let prometheus = Prometheus::start(&[first.addr(), second.addr()]).await;
+    let scraped = "min(count_over_time(flotilla_slots[1m])) >= 2";
+    until_yields(&prometheus, "two scrapes of each", scraped).await;
+    for subid in ["one", "two", "three"] {
+        let submission = world.submit("ada/labs/sums", subid, SUM).await;
+        assert_eq!(world.verdict(&submission).await, "AC");
+    }
+    world.send("no json").await;
+    until_yields(&prometheus, "the dead letter", "flotilla_queue_messages{state=\"dead\"} == 1")
+        .await;
+    for (title, query) in queries("grading") {
+        until_yields(&prometheus, &title, &query).await;
+    }
+    for (alert, expr) in alerts() {
+        prometheus.query(&expr).await.unwrap_or_else(|e| panic!("{alert}: {e}"));
+        until_yields(&prometheus, &alert, measured(&expr)).await;
+    }
+    until_yields(&prometheus, "the alert itself", "ALERTS{alertname=\"FlotillaDeadLetters\"}")
+        .await;
+    assert_eq!(world.dead_letters(1).await[0].why["kind"], "unparsable");
+    world.until_queue_is_empty().await;
+    assert!(first.stop().await.success() && second.stop().await.success());
+}
+
+#[test]
+fn the_alerts_fire_and_rest_when_they_should() {
+    for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]] {
+        let promtool = Command::new("promtool").args(arguments).current_dir(mixin("")).output();
+        let output = promtool.expect("promtool; deploy/dev/setup-tests installs it");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = said + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+}
+
+#[test]
+fn every_alert_has_its_runbook_and_its_test() {
+    let rules = fs::read_to_string(mixin("alerts.yaml")).unwrap();
+    let tests = fs::read_to_string(mixin("alerts_test.yaml")).unwrap();
+    assert_eq!(alerts().len(), 5);
+    for (alert, _) in alerts() {
+        assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert} has no test");
+    }
+    for runbook in rules.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")) {
+        assert!(mixin("../..").join(runbook).exists(), "{runbook} is missing");
+    }
+    assert_eq!(rules.matches("runbook: ").count(), 5);
+}
+
+#[test]
+fn every_panel_of_a_worker_shows_that_worker_alone() {
+    for (title, query) in queries("grading") {
+        let selectors = query.matches("flotilla_").count() + query.matches("messaging_").count();
+        let fleet = ["Workers", "Stalled", "Dead letters", "Behind"].contains(&title.as_str());
+        let wanted = if fleet { 0 } else { selectors };
+        assert_eq!(query.matches("{worker=\"grading\"").count(), wanted, "{title}: {query}");
+    }
+}
