@@ -15,9 +15,11 @@
 //! 5. A [transient](Failure::Transient) failure comes back after a random delay under an
 //!    exponential ceiling; a [permanent](Failure::Permanent) one, and a body that does not parse,
 //!    goes to the dead-letter queue at once, whole, with the reason in the attribute `flotilla`.
-//!    A panic is a transient failure. After five attempts a message is dead-lettered as well.
+//!    A panic is a transient failure. After five attempts a message is dead-lettered as well; where
+//!    no claim counts attempts, after a hundred receives.
 //! 6. At a stop nothing more is received, running jobs may finish within the grace, and the rest
-//!    is handed back, visible at once; being handed back counts as no attempt.
+//!    is handed back, visible at once; being handed back counts as no attempt. The grace is counted
+//!    from the signal; the receive that is on its way is awaited beside it.
 //!
 //! # Example
 //!
