@@ -4,15 +4,12 @@
 //! fencing token: every later write of the holder names its generation, so that a worker that
 //! lost its lease (a pause, a partition) finds its writes refused, completion included.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+mod row;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
-    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
     types::{
         AttributeValue as Attr, ConditionCheck, ReturnValue,
         ReturnValuesOnConditionCheckFailure as OnRefusal, TransactWriteItem, Update,
@@ -23,6 +20,8 @@ use crate::{
     failure::{Failure, chain, shortened},
     retry::RetryPolicy,
 };
+
+use row::{Row, cancelled_by, claim, conflicted, not_renewed, occupied, refusal};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -304,66 +303,9 @@ impl Ledger {
 }
 
 type UpdateItem = aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-type Row = HashMap<String, Attr>;
 
 fn request(error: aws_sdk_dynamodb::error::BuildError) -> Failure {
     Failure::permanent("request", "a ledger request").caused_by(error)
-}
-
-fn claim(key: &str, row: Option<&Row>) -> Claim {
-    let field = |name| row.and_then(|row| read_number(row, name)).unwrap_or(1);
-    let last_failure = row.and_then(|row| row.get("last_failure")?.as_s().ok().cloned());
-    let attempt = u32::try_from(field("attempts")).unwrap_or(u32::MAX);
-    Claim { key: key.to_owned(), generation: field("generation"), attempt, last_failure }
-}
-
-fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {
-    let state = row.get("state").and_then(|s| s.as_s().ok());
-    if state.is_some_and(|s| s == "done") {
-        return Claimed::Done;
-    }
-    let until = read_number(row, "lease_until").unwrap_or(now);
-    // The holder's clock may be wrong by hours: ours says when to look again.
-    Claimed::Held(Duration::from_millis(until.saturating_sub(now)).min(lease))
-}
-
-fn not_renewed(claim: &Claim, row: &Row) -> Renewal {
-    let done = row.get("state").and_then(|s| s.as_s().ok()).is_some_and(|s| s == "done");
-    let ours = read_number(row, "generation") == Some(claim.generation);
-    if done && ours { Renewal::Completed } else { Renewal::Fenced }
-}
-
-fn read_number(row: &Row, name: &str) -> Option<u64> {
-    row.get(name)?.as_n().ok()?.parse().ok()
-}
-
-fn refusal<R>(error: &SdkError<UpdateItemError, R>) -> Option<&Row> {
-    static NO_ROW: std::sync::LazyLock<Row> = std::sync::LazyLock::new(Row::new);
-    match error.as_service_error()? {
-        UpdateItemError::ConditionalCheckFailedException(e) => Some(e.item().unwrap_or(&NO_ROW)),
-        _ => None,
-    }
-}
-
-/// The place of the item whose condition cancelled a transaction.
-fn cancelled_by<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<usize> {
-    match error.as_service_error()? {
-        TransactWriteItemsError::TransactionCanceledException(e) => e
-            .cancellation_reasons()
-            .iter()
-            .position(|reason| reason.code() == Some("ConditionalCheckFailed")),
-        _ => None,
-    }
-}
-
-/// Whether a transaction was cancelled only because another write was at one of its items.
-fn conflicted<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
-    match error.as_service_error() {
-        Some(TransactWriteItemsError::TransactionCanceledException(e)) => {
-            e.cancellation_reasons().iter().any(|r| r.code() == Some("TransactionConflict"))
-        }
-        _ => false,
-    }
 }
 
 fn text(value: &str) -> Attr {

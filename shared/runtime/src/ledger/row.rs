@@ -1,0 +1,69 @@
+//! What DynamoDB's answers say of a claim.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
+    types::AttributeValue as Attr,
+};
+
+use super::{Claim, Claimed, Renewal};
+
+pub(super) type Row = HashMap<String, Attr>;
+
+pub(super) fn claim(key: &str, row: Option<&Row>) -> Claim {
+    let field = |name| row.and_then(|row| read_number(row, name)).unwrap_or(1);
+    let last_failure = row.and_then(|row| row.get("last_failure")?.as_s().ok().cloned());
+    let attempt = u32::try_from(field("attempts")).unwrap_or(u32::MAX);
+    Claim { key: key.to_owned(), generation: field("generation"), attempt, last_failure }
+}
+
+pub(super) fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {
+    let state = row.get("state").and_then(|s| s.as_s().ok());
+    if state.is_some_and(|s| s == "done") {
+        return Claimed::Done;
+    }
+    let until = read_number(row, "lease_until").unwrap_or(now);
+    // The holder's clock may be wrong by hours: ours says when to look again.
+    Claimed::Held(Duration::from_millis(until.saturating_sub(now)).min(lease))
+}
+
+pub(super) fn not_renewed(claim: &Claim, row: &Row) -> Renewal {
+    let done = row.get("state").and_then(|s| s.as_s().ok()).is_some_and(|s| s == "done");
+    let ours = read_number(row, "generation") == Some(claim.generation);
+    if done && ours { Renewal::Completed } else { Renewal::Fenced }
+}
+
+fn read_number(row: &Row, name: &str) -> Option<u64> {
+    row.get(name)?.as_n().ok()?.parse().ok()
+}
+
+pub(super) fn refusal<R>(error: &SdkError<UpdateItemError, R>) -> Option<&Row> {
+    static NO_ROW: std::sync::LazyLock<Row> = std::sync::LazyLock::new(Row::new);
+    match error.as_service_error()? {
+        UpdateItemError::ConditionalCheckFailedException(e) => Some(e.item().unwrap_or(&NO_ROW)),
+        _ => None,
+    }
+}
+
+/// The place of the item whose condition cancelled a transaction.
+pub(super) fn cancelled_by<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<usize> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(e) => e
+            .cancellation_reasons()
+            .iter()
+            .position(|reason| reason.code() == Some("ConditionalCheckFailed")),
+        _ => None,
+    }
+}
+
+/// Whether a transaction was cancelled only because another write was at one of its items.
+pub(super) fn conflicted<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
+    match error.as_service_error() {
+        Some(TransactWriteItemsError::TransactionCanceledException(e)) => {
+            e.cancellation_reasons().iter().any(|r| r.code() == Some("TransactionConflict"))
+        }
+        _ => false,
+    }
+}
