@@ -56,6 +56,33 @@ async fn kill_9_in_the_middle_of_a_submission_leaves_one_result_and_no_container
 }
 
 #[tokio::test]
+async fn a_submission_that_is_given_up_has_a_result_and_a_redrive_grades_it() {
+    let world = world_with_sums().await;
+    let mut first = world.grading_worker().env("FLOTILLA_MAX_ATTEMPTS", "1").ready().await;
+    let submission = world.submit("ada/labs/sums", "given-up", SLOW).await;
+    until_running(&world).await;
+    assert!(!first.kill().await.success());
+    let mut second = world.grading_worker().env("FLOTILLA_MAX_ATTEMPTS", "1").ready().await;
+    let results = world.results(&submission).await;
+    assert_eq!(results["verdict"], "IE");
+    assert!(results["reason"].as_str().unwrap().contains("the worker died"), "{results}");
+    let letter = world.dead_letters(1).await.remove(0);
+    assert_eq!(letter.why["kind"], "attempts_exhausted");
+    world.until_queue_is_empty().await;
+    world.send(&letter.body).await;
+    eventually("the verdict after a redrive", Duration::from_secs(60), async || {
+        (world.verdict(&submission).await == "AC").then_some(())
+    })
+    .await;
+    world.until_queue_is_empty().await;
+    assert!(second.stop().await.success());
+    eventually("no container of the dead", Duration::from_secs(20), async || {
+        containers(first.id()).is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stop_lets_a_running_submission_finish() {
     let world = world_with_sums().await;
     let mut worker = world.grading_worker().ready().await;

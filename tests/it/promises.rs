@@ -200,9 +200,11 @@ async fn a_permanent_failure_is_dead_lettered_at_once_whole_with_its_reason() {
 #[tokio::test]
 async fn a_body_near_the_limit_is_dead_lettered_by_pointer() {
     let world = World::new().await;
-    let body =
-        json!({ "id": "a", "always": "permanent", "rest": "x".repeat(1_048_000) }).to_string();
-    world.send(&body).await;
+    let body = json!({ "id": "a", "always": "permanent", "rest": "x".repeat(900_000) }).to_string();
+    let attribute = MessageAttributeValue::builder().data_type("String");
+    let attribute = attribute.string_value("y".repeat(140_000)).build().unwrap();
+    let call = world.aws.sqs.send_message().queue_url(&world.outputs().grading_queue_url);
+    call.message_body(&body).message_attributes("large", attribute).send().await.unwrap();
     let worker = Running::start(&world, &[]).await;
     let letter = world.dead_letters(1).await.remove(0);
     let pointer: serde_json::Value = serde_json::from_str(&letter.body).unwrap();

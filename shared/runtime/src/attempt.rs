@@ -41,13 +41,38 @@ impl<J: Job> Worker<J> {
         message: &Received,
         cancel: &CancellationToken,
     ) -> Disposition {
-        let attempt = AssertUnwindSafe(self.attempt(message, cancel)).catch_unwind();
+        let attempt = async {
+            let attempt = AssertUnwindSafe(self.attempt(message, cancel)).catch_unwind();
+            let outcome = attempt.await.unwrap_or_else(|panic| self.panicked(message, &*panic));
+            if let Disposition::Dead { reason, .. } = &outcome {
+                self.give_up(message, cancel, reason).await;
+            }
+            outcome
+        };
         tokio::select! {
             biased;
-            outcome = attempt => outcome.unwrap_or_else(|panic| self.panicked(message, &*panic)),
+            outcome = attempt => outcome,
             () = cancel.cancelled() => {
                 if self.hand_back.is_cancelled() { Disposition::Released } else { Disposition::Lost }
             }
+        }
+    }
+
+    /// Lets the job tell, under its claim, that the effect will not come. Its work is looked up
+    /// again: the attempt that failed has used it up, or died with it.
+    async fn give_up(&self, message: &Received, cancel: &CancellationToken, reason: &str) {
+        let Some(claim) = self.keeper.claim(&message.delivery.message_id) else { return };
+        let told = async {
+            let (_, work) = self.prepare(message).await?;
+            let lease = self.lease(message, Some(claim), cancel);
+            self.job.give_up(work, &lease, reason).await
+        };
+        let told = AssertUnwindSafe(told).catch_unwind().await;
+        let id = &message.delivery.message_id;
+        match told {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(id, %failure, "giving up could not be told"),
+            Err(_) => tracing::error!(id, "the job panicked while it was told to give up"),
         }
     }
 
@@ -171,7 +196,8 @@ impl<J: Job> Worker<J> {
         let reason = format!("the job panicked: {text}");
         let id = &message.delivery.message_id;
         // A panic may strike before the claim, where no ledger counts: then receives do.
-        let count = self.keeper.attempt(id).unwrap_or(message.delivery.receive_count);
+        let claim = self.keeper.claim(id);
+        let count = claim.map_or(message.delivery.receive_count, |claim| claim.attempt);
         tracing::error!(id, reason, count, "a job panicked");
         if count >= self.config.max_attempts {
             return Disposition::Dead { kind: "panic", reason };

@@ -46,6 +46,20 @@ pub trait Job: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Called under the claim before a message goes to the dead-letter queue: after the last
+    /// attempt, whatever ended it (a failure, a panic, a worker that died). Whoever waits for the
+    /// effect can be told here, through [`Lease::record`], which leaves the effect open to a
+    /// redrive.
+    fn give_up(
+        &self,
+        work: Self::Work,
+        lease: &Lease,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = (work, lease, reason);
+        async { Ok(()) }
+    }
+
     /// Does the work and commits its effect through [`Lease::complete`].
     ///
     /// The future is dropped at once when the lease is lost, cancelled or handed back at the

@@ -111,9 +111,9 @@ impl Keeper {
         }
     }
 
-    /// The number of the attempt at a message, once its effect is claimed.
-    pub(crate) fn attempt(&self, message_id: &str) -> Option<u32> {
-        self.held().get(message_id)?.claim.as_ref().map(|claim| claim.attempt)
+    /// The claim of a message's effect, once there is one.
+    pub(crate) fn claim(&self, message_id: &str) -> Option<Claim> {
+        self.held().get(message_id)?.claim.clone()
     }
 
     /// Ends the keeping: when this returns, no extension of the message is on its way. Gives the

@@ -13,7 +13,7 @@ use crate::{
 pub const SQS_LIMIT: usize = 1024 * 1024;
 /// The largest body that is read back from S3.
 const PAYLOAD_LIMIT: u64 = 64 * 1024 * 1024;
-/// Room for the attributes that are added to a body.
+/// Room for the attribute that is added to a body.
 const ATTRIBUTES: usize = 16 * 1024;
 
 /// The bucket of large bodies.
@@ -43,12 +43,13 @@ impl Payloads {
         Self { client, bucket: bucket.to_owned() }
     }
 
-    /// The body to send: itself, or where it was put because it is too large.
+    /// The body to send: itself, or where it was put because it is too large together with the
+    /// `attributes` bytes that travel with it.
     ///
     /// # Errors
     /// Transient, when S3 does not take it.
-    pub async fn shrink(&self, body: &str) -> Result<String, Failure> {
-        if body.len() + ATTRIBUTES <= SQS_LIMIT {
+    pub async fn shrink(&self, body: &str, attributes: usize) -> Result<String, Failure> {
+        if body.len() + attributes + ATTRIBUTES <= SQS_LIMIT {
             return Ok(body.to_owned());
         }
         let sha256 = hex(&Sha256::digest(body));

@@ -41,6 +41,18 @@ pub struct Received {
     pub delivery: Delivery,
 }
 
+impl Received {
+    /// What the attributes take of the size of a message, in bytes: names, types and values.
+    pub fn attributes_size(&self) -> usize {
+        let size = |(name, value): (&String, &MessageAttributeValue)| {
+            let text = value.string_value().map_or(0, str::len);
+            let binary = value.binary_value().map_or(0, |blob| blob.as_ref().len());
+            name.len() + value.data_type().len() + text + binary
+        };
+        self.attributes.iter().map(size).sum()
+    }
+}
+
 /// An entry of a batch call that SQS refused.
 #[derive(Debug, Clone)]
 pub struct Refused {

@@ -306,7 +306,7 @@ impl<J: Job> Worker<J> {
             "queue": self.queue.url(),
         });
         let sent = async {
-            let body = self.payloads.shrink(&message.body).await?;
+            let body = self.payloads.shrink(&message.body, message.attributes_size()).await?;
             self.queue.bury(&body, message, &why).await
         };
         match sent.await {

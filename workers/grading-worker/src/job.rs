@@ -115,9 +115,6 @@ impl Grading {
             Err(Stopped::Unrunnable(why)) => {
                 self.publish(work, lease, graded(work, Vec::new(), Some(why))).await
             }
-            Err(Stopped::Ours(failure)) if lease.is_last_attempt() => {
-                self.give_up(work, lease, failure).await
-            }
             Err(Stopped::Ours(failure)) => Err(failure),
         }
     }
@@ -138,20 +135,6 @@ impl Grading {
             }
         }
         self.shelf.project(&handed_in.submission).await
-    }
-
-    /// After the last attempt the student learns that it was not their doing; the message goes to
-    /// the dead-letter queue, and a redrive grades it after all.
-    async fn give_up(&self, work: &ToGrade, lease: &Lease, why: Failure) -> Result<(), Failure> {
-        let reason = format!("internal error, tried {} times: {why}", lease.attempt());
-        let graded = graded(work, Vec::new(), Some(reason.clone()));
-        let handed_in = &work.handed_in;
-        let place = RunPlace::new(&handed_in.submission, &work.effect, lease.generation());
-        self.shelf.store_run(&place, &graded).await?;
-        let row = self.shelf.row(handed_in, &graded, &place, lease.generation())?;
-        lease.record(vec![row]).await?;
-        self.shelf.project(&handed_in.submission).await?;
-        Err(Failure::permanent(why.kind(), reason))
     }
 
     fn announce(&self, work: &ToGrade, graded: &Graded) {
@@ -206,6 +189,19 @@ impl Job for Grading {
             }
             Work::Nothing => Ok(()),
         }
+    }
+
+    /// The student learns that it was not their doing; a redrive grades it after all.
+    async fn give_up(&self, work: Work, lease: &Lease, reason: &str) -> Result<(), Failure> {
+        let Work::Submission(work) = work else { return Ok(()) };
+        let reason = format!("internal error: {reason}");
+        let graded = graded(&work, Vec::new(), Some(reason));
+        let handed_in = &work.handed_in;
+        let place = RunPlace::new(&handed_in.submission, &work.effect, lease.generation());
+        self.shelf.store_run(&place, &graded).await?;
+        let row = self.shelf.row(handed_in, &graded, &place, lease.generation())?;
+        lease.record(vec![row]).await?;
+        self.shelf.project(&handed_in.submission).await
     }
 
     async fn repair(&self, work: Work) -> Result<(), Failure> {
