@@ -7,6 +7,7 @@ use flotilla_runtime::{
     payload::hex,
     store::{self, Missing},
 };
+use flotilla_sandbox::MAX_STDOUT_BYTES;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -70,7 +71,8 @@ impl Limits {
         let cpu = ms(given.cpu_ms, self.cpu);
         // Who raises the CPU limit alone wants it to be reachable.
         let wall = ms(given.wall_ms, self.wall.max(cpu.saturating_mul(3)));
-        let output = given.output_bytes.map_or(self.output, |bytes| bytes.clamp(1, 16 << 20));
+        let output =
+            given.output_bytes.map_or(self.output, |bytes| bytes.clamp(1, MAX_STDOUT_BYTES));
         Self { cpu, wall, output }
     }
 }
