@@ -59,6 +59,16 @@ pub struct Outputs {
     pub ledger_table_name: String,
     /// Table of verdicts.
     pub submissions_table_name: String,
+    /// URL of the queue of builds.
+    pub compile_queue_url: String,
+    /// URL of its dead-letter queue.
+    pub compile_dead_letter_queue_url: String,
+    /// Bucket of compiled packages and logs.
+    pub artifacts_bucket_name: String,
+    /// Table of builds.
+    pub builds_table_name: String,
+    /// Table of packages.
+    pub packages_table_name: String,
 }
 
 /// A stack that exists.

@@ -10,9 +10,10 @@ use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerSummary};
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions,
 };
+use futures::StreamExt;
 
 use crate::{SandboxError, profile};
 
@@ -22,6 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PING: Duration = Duration::from_secs(3);
 /// The first runc without CVE-2024-21626.
 const SAFE_RUNC: [u64; 3] = [1, 1, 12];
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopped {
+    pub(crate) status: i64,
+    /// A process in it was killed for want of memory.
+    pub(crate) out_of_memory: bool,
+}
 
 /// A connection to the engine, and what was learned about it.
 #[derive(Debug, Clone)]
@@ -128,6 +137,24 @@ impl Engine {
     fn left_over(&self) -> MutexGuard<'_, Vec<String>> {
         // Nothing panics while it holds the lock, and a list of names has no broken state.
         self.left_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of a container that was started.
+    pub(crate) async fn stopped(&self, name: &str) -> Result<Stopped, SandboxError> {
+        let mut ends = self.docker.wait_container(name, None::<WaitContainerOptions>);
+        // Its answer counts a status other than 0 as an error; the inspection tells more.
+        while ends.next().await.is_some_and(|end| end.is_ok()) {}
+        let inspect = self.docker.inspect_container(name, None::<InspectContainerOptions>);
+        let state = bounded("to look at a build", PATIENCE, inspect).await?.state;
+        let state = state.unwrap_or_default();
+        if state.running == Some(true) {
+            let (doing, why) = ("waiting for a build", "it lost the connection".to_owned());
+            return Err(SandboxError::EngineUnreachable { doing, why });
+        }
+        Ok(Stopped {
+            status: state.exit_code.unwrap_or(-1),
+            out_of_memory: state.oom_killed == Some(true),
+        })
     }
 
     /// All containers with our label, running or not.

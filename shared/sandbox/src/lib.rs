@@ -8,6 +8,8 @@
 //! Known: a program can read the names (not the content) of the host's directories that hold the
 //! image's layers, in `/proc/self/mountinfo`.
 //!
+//! A [`Builder`] is the second door: a fresh container for one build, with a disk and more time.
+//!
 //! What a program does, however bad, is a [`Report`]. A [`SandboxError`] is always about us.
 //!
 //! ```no_run
@@ -32,6 +34,7 @@
 //! ```
 
 mod asked;
+mod builder;
 mod cell;
 mod config;
 mod container;
@@ -49,6 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use asked::{MAX_STDERR_BYTES, MAX_STDOUT_BYTES};
+pub use builder::{Build, BuildLimits, Builder, Built, Ending};
 pub use cell::Cell;
 pub use config::{CellLimits, Isolation, SandboxConfig};
 pub use error::SandboxError;

@@ -11,7 +11,7 @@ use flotilla_supervisor::syscalls::{ABSENT, RUN, RUN_BY_ARGUMENT, SETUP, Syscall
 use serde_json::json;
 
 use crate::owner::Owner;
-use crate::{CellLimits, Isolation, SandboxConfig};
+use crate::{BuildLimits, CellLimits, Isolation, SandboxConfig};
 
 /// The label with the worker's name; every container of ours has it.
 pub(crate) const WORKER: &str = "flotilla.worker";
@@ -54,6 +54,59 @@ pub(crate) fn container(
     }
 }
 
+/// The container of a build: as bare as a cell, with a disk of its own. It is not removed by the
+/// engine, so that its end can be looked at.
+pub(crate) fn build(
+    image: &str,
+    labels: &HashMap<String, String>,
+    arguments: Vec<String>,
+    limits: &BuildLimits,
+) -> ContainerCreateBody {
+    let until = SystemTime::now() + limits.wall + GRACE;
+    let mut labels = labels.clone();
+    labels.extend(ownership(until));
+    ContainerCreateBody {
+        image: Some(image.into()),
+        user: Some("65534:65534".into()),
+        cmd: Some(arguments),
+        hostname: Some("build".into()),
+        working_dir: Some("/".into()),
+        network_disabled: Some(true),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        labels: Some(labels),
+        host_config: Some(build_host(limits)),
+        ..Default::default()
+    }
+}
+
+fn build_host(limits: &BuildLimits) -> HostConfig {
+    let cell = CellLimits {
+        memory_bytes: limits.memory_bytes,
+        pids: limits.pids,
+        cpus: limits.cpus,
+        ..CellLimits::default()
+    };
+    let config = SandboxConfig { cell, isolation: Isolation::Container, ..Default::default() };
+    let disk = |size: u64| {
+        format!("rw,exec,nosuid,nodev,size={size},nr_inodes=200000,mode=0700,uid=65534,gid=65534")
+    };
+    HostConfig {
+        auto_remove: Some(false),
+        cap_add: None,
+        ulimits: Some(vec![limit("core", 0), limit("nofile", 4096)]),
+        tmpfs: Some(HashMap::from([
+            ("/build".into(), disk(limits.disk_bytes)),
+            ("/tmp".into(), disk(limits.disk_bytes / 4)),
+            ("/dev/shm".into(), disk(64 << 20)),
+        ])),
+        ..host_config(&config, false)
+    }
+}
+
 fn user(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::Namespaces => "65534:65534",
@@ -63,13 +116,16 @@ fn user(isolation: Isolation) -> &'static str {
 
 fn labels(config: &SandboxConfig, pool: &str) -> HashMap<String, String> {
     let until = SystemTime::now() + config.max_cell_age + GRACE;
+    let mut labels =
+        HashMap::from([(WORKER.into(), config.worker_id.clone()), (POOL.into(), pool.into())]);
+    labels.extend(ownership(until));
+    labels
+}
+
+/// The labels by which a reaper knows whose a container is, and until when.
+fn ownership(until: SystemTime) -> [(String, String); 2] {
     let until = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    HashMap::from([
-        (WORKER.into(), config.worker_id.clone()),
-        (POOL.into(), pool.into()),
-        (OWNER.into(), Owner::current().to_string()),
-        (DEADLINE.into(), until.to_string()),
-    ])
+    [(OWNER.into(), Owner::current().to_string()), (DEADLINE.into(), until.to_string())]
 }
 
 fn host_config(config: &SandboxConfig, apparmor: bool) -> HostConfig {
@@ -181,6 +237,20 @@ mod tests {
         assert_eq!(host.memory, host.memory_swap);
         assert!(host.binds.is_none() && host.mounts.is_none() && host.devices.is_none());
         assert!(host.tmpfs.unwrap().values().all(|options| options.starts_with("ro,")));
+    }
+
+    #[test]
+    fn a_build_has_no_network_no_capability_and_only_disks_of_bounded_size() {
+        let body = build("image", &HashMap::new(), Vec::new(), &BuildLimits::default());
+        let host = body.host_config.clone().unwrap();
+        assert_eq!(body.user.as_deref(), Some("65534:65534"));
+        assert_eq!(host.network_mode.as_deref(), Some("none"));
+        assert_eq!((host.cap_drop.unwrap(), host.cap_add), (vec!["ALL".to_owned()], None));
+        assert_eq!((host.readonly_rootfs, host.memory), (Some(true), host.memory_swap));
+        assert!(host.binds.is_none() && host.mounts.is_none() && host.devices.is_none());
+        assert!(host.tmpfs.unwrap().values().all(|options| options.contains(",size=")));
+        let labels = body.labels.unwrap();
+        assert!(labels.contains_key(OWNER) && labels.contains_key(DEADLINE));
     }
 
     #[test]

@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 
 use flotilla_runtime::config::Reader;
 
+use crate::packages::PackagesConfig;
+
 /// What the gateway needs to know.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// `FLOTILLA_GATEWAY_ADDR`: where it listens (default `127.0.0.1:8080`); loopback only.
     pub addr: SocketAddr,
+    /// The part for packages, where `FLOTILLA_COMPILE_QUEUE_URL` is set.
+    pub packages: Option<PackagesConfig>,
 }
 
 impl GatewayConfig {
@@ -21,6 +25,6 @@ impl GatewayConfig {
                 "FLOTILLA_GATEWAY_ADDR must be a loopback address: the gateway has no keys yet",
             );
         }
-        Self { addr }
+        Self { addr, packages: PackagesConfig::read(settings) }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod packages;
 
 use axum::{Router, routing::get};
 

@@ -2,8 +2,11 @@
 
 use std::{error::Error, process::ExitCode};
 
-use flotilla_runtime::{config::Reader, shutdown, telemetry};
-use gateway::GatewayConfig;
+use flotilla_runtime::{aws, config::Reader, shutdown, telemetry};
+use gateway::{
+    GatewayConfig,
+    packages::{self, Packages},
+};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -25,6 +28,11 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let stop = shutdown::on_signals()?;
     let listener = TcpListener::bind(config.addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "listening");
-    axum::serve(listener, gateway::router()).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    let mut router = gateway::router();
+    if let Some(packages) = config.packages {
+        let sdk = aws::sdk_config().await;
+        router = router.merge(packages::router(Packages::new(packages, &sdk)?));
+    }
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }

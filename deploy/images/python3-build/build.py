@@ -1,0 +1,135 @@
+"""Builds one source distribution into a wheel, without network, and hands it out.
+
+Standard input: eight bytes with the length of a tar, the tar, and nothing more; it stays open for
+as long as somebody waits for the result. Standard error: the log. Standard output: eight bytes
+with the length of a JSON object, the object, and the bytes of the wheel that it describes.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import platform
+import struct
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import threading
+
+ROOT = "/build"
+VENDORED = "/usr/share/python-wheels"
+
+# Runs in the environment of the build, in the folder of the source.
+HOOK = """
+import importlib, json, os, sys
+plan = json.loads(sys.argv[1])
+sys.path[:0] = plan["backend_path"]
+module, _, attribute = plan["backend"].partition(":")
+backend = importlib.import_module(module)
+for part in filter(None, attribute.split(".")):
+    backend = getattr(backend, part)
+name = backend.build_wheel("/build/out", plan["config"] or None)
+with open("/build/name", "w") as file:
+    file.write(name)
+"""
+
+
+def read_exactly(count):
+    data = bytearray()
+    while len(data) < count:
+        piece = os.read(0, min(count - len(data), 1 << 20))
+        if not piece:
+            sys.exit("the input ended early")
+        data += piece
+    return bytes(data)
+
+
+def follow_parent():
+    """Ends this container when nobody waits for it any more."""
+    if not os.read(0, 1):
+        os._exit(75)
+
+
+def answer(header, path=None):
+    with os.fdopen(os.dup(1), "wb") as out:
+        text = json.dumps(header).encode()
+        out.write(struct.pack(">Q", len(text)) + text)
+        if path:
+            with open(path, "rb") as file:
+                while piece := file.read(1 << 20):
+                    out.write(piece)
+
+
+def run(command, **more):
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, **more).returncode
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def probe():
+    """What can be built here, and with what."""
+    version = sys.version_info
+    wheels = sorted(glob.glob(f"{VENDORED}/*.whl"))
+    answer({
+        "abi": f"cp{version.major}{version.minor}",
+        "python": platform.python_version(),
+        "platform": sysconfig.get_platform().replace("-", "_").replace(".", "_"),
+        "glibc": platform.libc_ver()[1],
+        "wheels": [{"filename": os.path.basename(it), "sha256": sha256(it)} for it in wheels],
+    })
+
+
+def source_folder():
+    with tarfile.open(f"{ROOT}/source.tar.gz") as source:
+        source.extractall(f"{ROOT}/src")
+    folders = [it.path for it in os.scandir(f"{ROOT}/src") if it.is_dir()]
+    if len(folders) != 1:
+        sys.exit("error: the source distribution does not have one folder at its top")
+    return folders[0]
+
+
+def environment(plan):
+    """An environment with the build requirements, and nothing else."""
+    python = f"{ROOT}/env/bin/python"
+    if run([sys.executable, "-m", "venv", "--without-pip", f"{ROOT}/env"]):
+        sys.exit("error: no environment can be made")
+    wheels = [f"{VENDORED}/{name}" for name in plan["vendored"]]
+    wheels += sorted(glob.glob(f"{ROOT}/wheels/*.whl"))
+    pip = [sys.executable, "-m", "pip", "--python", python, "--isolated", "install", "--quiet",
+           "--no-index", "--no-deps", "--no-compile", "--no-cache-dir",
+           "--disable-pip-version-check", "--no-warn-script-location"]
+    if wheels and run(pip + wheels):
+        sys.exit("error: the build requirements cannot be installed")
+    return python
+
+
+def build():
+    (length,) = struct.unpack(">Q", read_exactly(8))
+    with open(f"{ROOT}/input.tar", "wb") as file:
+        file.write(read_exactly(length))
+    threading.Thread(target=follow_parent, daemon=True).start()
+    with tarfile.open(f"{ROOT}/input.tar") as given:
+        given.extractall(ROOT)
+    os.unlink(f"{ROOT}/input.tar")
+    for name in ("out", "home"):
+        os.mkdir(f"{ROOT}/{name}")
+    with open(f"{ROOT}/plan.json") as file:
+        plan = json.load(file)
+    os.environ.update(HOME=f"{ROOT}/home", PYTHONHASHSEED="0", LC_ALL="C.UTF-8", **plan["env"])
+    folder, python = source_folder(), environment(plan)
+    os.environ["PATH"] = f"{ROOT}/env/bin:" + os.environ["PATH"]
+    status = run([python, "-c", HOOK, json.dumps(plan)], cwd=folder)
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+    with open(f"{ROOT}/name") as file:
+        name = os.path.basename(file.read())
+    path = f"{ROOT}/out/{name}"
+    answer({"filename": name, "size": os.path.getsize(path)}, path)
+
+
+if __name__ == "__main__":
+    probe() if sys.argv[1:] == ["probe"] else build()

@@ -1,0 +1,287 @@
+//! Containers of one use: a program with an input, a log and a result, and nothing left of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::container::{AttachContainerResults, LogOutput};
+use futures::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::engine::{Engine, Stopped};
+use crate::{SandboxError, keeper, profile};
+
+/// How often orphans are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How long the streams of an ended container may stay open: engines forget to close them.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What a build may use. Whatever it oversteps, all of it is killed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuildLimits {
+    /// Time on the clock.
+    pub wall: Duration,
+    /// Memory of everything in the container, its disk included, in bytes; there is no swap.
+    pub memory_bytes: u64,
+    /// Size of `/build`, in bytes.
+    pub disk_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Processors, as a fraction.
+    pub cpus: f64,
+    /// Standard error, in bytes.
+    pub log_bytes: usize,
+    /// Standard output, in bytes.
+    pub result_bytes: usize,
+}
+
+impl Default for BuildLimits {
+    fn default() -> Self {
+        Self {
+            wall: Duration::from_secs(600),
+            memory_bytes: 2 << 30,
+            disk_bytes: 1 << 30,
+            pids: 256,
+            cpus: 2.0,
+            log_bytes: 8 << 20,
+            result_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Something to run in a container of its own, with the image's entry point.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// Arguments of the entry point.
+    pub arguments: Vec<String>,
+    /// What it reads from standard input, which stays open behind it: its end means that the
+    /// worker is dead.
+    pub input: Vec<u8>,
+    /// What it may use.
+    pub limits: BuildLimits,
+}
+
+/// How a build came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this exit status.
+    Exited(i64),
+    /// For want of memory.
+    OutOfMemory,
+    /// Its time was over.
+    TimedOut,
+    /// It wrote more log than it may.
+    LogOverflow,
+    /// It wrote a larger result than it may.
+    ResultOverflow,
+}
+
+/// What came of a build.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// How it ended.
+    pub ending: Ending,
+    /// Its standard output.
+    pub result: Vec<u8>,
+    /// Its standard error.
+    pub log: Vec<u8>,
+    /// From the request for a container to the end.
+    pub wall: Duration,
+    /// From the request for a container until it was started.
+    pub started_after: Duration,
+}
+
+/// Makes containers of one use on a Docker engine. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    engine: Engine,
+    image_id: String,
+    labels: HashMap<String, String>,
+    /// Ends the sweep with the last clone.
+    _open: Arc<DropGuard>,
+}
+
+impl Builder {
+    /// Connects to the engine (of `DOCKER_HOST`, else the local socket) and removes what dead
+    /// workers left there, now and from time to time. `worker_id` becomes the label
+    /// `flotilla.worker` of every container.
+    ///
+    /// # Errors
+    /// [`SandboxError::EngineUnreachable`] or [`SandboxError::ImageMissing`].
+    pub async fn connect(image: &str, worker_id: &str) -> Result<Self, SandboxError> {
+        let engine = Engine::connect(None).await?;
+        let image_id = engine.image_id(image).await?;
+        keeper::remove_orphans(&engine).await?;
+        let closed = CancellationToken::new();
+        tokio::spawn(sweep(engine.clone(), closed.clone()));
+        let labels = HashMap::from([(profile::WORKER.to_owned(), worker_id.to_owned())]);
+        Ok(Self { engine, image_id, labels, _open: Arc::new(closed.drop_guard()) })
+    }
+
+    /// Whether the engine answers, within 3 s.
+    ///
+    /// # Errors
+    /// [`SandboxError::EngineUnreachable`] when it does not.
+    pub async fn check(&self) -> Result<(), SandboxError> {
+        self.engine.ping().await
+    }
+
+    /// The id of the image (a digest), for records.
+    #[must_use]
+    pub fn image_id(&self) -> &str {
+        &self.image_id
+    }
+
+    /// Runs a build in a fresh container without network, capabilities or anything to write to
+    /// but `/build` and `/tmp`. However this ends, and also when its future is dropped, the
+    /// container is removed with every process in it.
+    ///
+    /// # Errors
+    /// Those of the engine; all but a missing image are transient. Whatever the build does is
+    /// told by [`Built::ending`].
+    pub async fn run(&self, build: Build) -> Result<Built, SandboxError> {
+        let start = Instant::now();
+        let name = format!("flotilla-build-{}", uuid::Uuid::new_v4().simple());
+        let removal = Removal { engine: self.engine.clone(), name, runtime: Handle::current() };
+        let ended = self.attempt(&removal.name, build, start).await;
+        removal.now().await;
+        ended
+    }
+
+    async fn attempt(
+        &self,
+        name: &str,
+        build: Build,
+        start: Instant,
+    ) -> Result<Built, SandboxError> {
+        let limits = build.limits;
+        let body = profile::build(&self.image_id, &self.labels, build.arguments, &limits);
+        let streams = self.engine.start(name, body).await?;
+        let started_after = start.elapsed();
+        let mut taken = Taken::default();
+        let pumped = taken.pump(streams, build.input, &limits, self.engine.stopped(name));
+        let ending = match timeout(limits.wall.saturating_sub(started_after), pumped).await {
+            Err(_) => Ending::TimedOut,
+            Ok(stopped) => stopped?,
+        };
+        Ok(Built {
+            ending,
+            result: taken.result,
+            log: taken.log,
+            wall: start.elapsed(),
+            started_after,
+        })
+    }
+}
+
+/// What was read of a container so far.
+#[derive(Debug, Default)]
+struct Taken {
+    result: Vec<u8>,
+    log: Vec<u8>,
+}
+
+impl Taken {
+    /// Feeds the container and reads it until it ends or oversteps a limit.
+    async fn pump(
+        &mut self,
+        streams: AttachContainerResults,
+        input: Vec<u8>,
+        limits: &BuildLimits,
+        stopped: impl Future<Output = Result<Stopped, SandboxError>>,
+    ) -> Result<Ending, SandboxError> {
+        let AttachContainerResults { mut output, input: mut stdin } = streams;
+        // Held open behind its content, for as long as this runs.
+        let feed = async {
+            // One that ends early reads nothing more; its end says why.
+            let _ = stdin.write_all(&input).await;
+            let _ = stdin.flush().await;
+            std::future::pending().await
+        };
+        let read = async {
+            while let Some(Ok(piece)) = output.next().await {
+                if let Some(overflow) = self.take(piece, limits) {
+                    return Some(overflow);
+                }
+            }
+            None
+        };
+        tokio::pin!(feed, read, stopped);
+        tokio::select! {
+            never = &mut feed => never,
+            overflow = &mut read => match overflow {
+                Some(overflow) => Ok(overflow),
+                None => Ok(ending(&stopped.await?)),
+            },
+            stopped = &mut stopped => {
+                let stopped = stopped?;
+                // What it said last may still be on its way.
+                let late = timeout(DRAIN, read).await.ok().flatten();
+                Ok(late.unwrap_or_else(|| ending(&stopped)))
+            }
+        }
+    }
+
+    fn take(&mut self, piece: LogOutput, limits: &BuildLimits) -> Option<Ending> {
+        let (kept, limit, overflow) = match &piece {
+            LogOutput::StdErr { .. } => (&mut self.log, limits.log_bytes, Ending::LogOverflow),
+            _ => (&mut self.result, limits.result_bytes, Ending::ResultOverflow),
+        };
+        let bytes = piece.into_bytes();
+        let room = limit.saturating_sub(kept.len());
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        (bytes.len() > room).then_some(overflow)
+    }
+}
+
+fn ending(stopped: &Stopped) -> Ending {
+    match stopped.out_of_memory {
+        // A child was killed for it, and what waited for the child gave up.
+        true if stopped.status != 0 => Ending::OutOfMemory,
+        _ => Ending::Exited(stopped.status),
+    }
+}
+
+/// A container to be removed, at the latest when this is dropped.
+#[derive(Debug)]
+struct Removal {
+    engine: Engine,
+    name: String,
+    runtime: Handle,
+}
+
+impl Removal {
+    async fn now(mut self) {
+        // Forgotten only once it is gone: this future too may be dropped.
+        remove(&self.engine, &self.name).await;
+        self.name.clear();
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if self.name.is_empty() {
+            return;
+        }
+        let (engine, name) = (self.engine.clone(), std::mem::take(&mut self.name));
+        self.runtime.spawn(async move { remove(&engine, &name).await });
+    }
+}
+
+/// What cannot be removed now, the sweep removes by its label.
+async fn remove(engine: &Engine, name: &str) {
+    if let Err(error) = engine.remove(name).await {
+        tracing::warn!(build = name, %error, "a build could not be removed; a later sweep will");
+    }
+}
+
+async fn sweep(engine: Engine, closed: CancellationToken) {
+    while closed.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+        if let Err(error) = keeper::remove_orphans(&engine).await {
+            tracing::warn!(%error, "orphaned containers could not be looked for");
+        }
+    }
+}

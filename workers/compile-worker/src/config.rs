@@ -1,0 +1,81 @@
+//! The compile worker's settings.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use flotilla_runtime::config::{Reader, WorkerConfig};
+use flotilla_sandbox::BuildLimits;
+
+use crate::names::normalize;
+
+/// The simple index of PyPI.
+pub const PYPI_INDEX: &str = "https://pypi.org/simple/";
+
+/// What the compile worker needs to know beside what every worker does.
+#[derive(Debug, Clone)]
+pub struct CompileConfig {
+    /// `FLOTILLA_ARTIFACTS_BUCKET`: wheels and logs.
+    pub artifacts_bucket: String,
+    /// `FLOTILLA_BUILDS_TABLE`: a row per request.
+    pub builds_table: String,
+    /// `FLOTILLA_PACKAGES_TABLE`: a row per package.
+    pub packages_table: String,
+    /// `FLOTILLA_PYPI_INDEX`: where sources come from (default `https://pypi.org/simple/`).
+    pub index: String,
+    /// `FLOTILLA_BUILDER_IMAGE`: what builds are made in (default
+    /// `flotilla-python3-build:latest`).
+    pub image: String,
+    /// The label of its containers.
+    pub worker_id: String,
+    /// `FLOTILLA_BUILD_SECONDS` (default 600), `FLOTILLA_BUILD_MEMORY_MIB` (2048),
+    /// `FLOTILLA_BUILD_DISK_MIB` (1024), `FLOTILLA_BUILD_PIDS` (256), `FLOTILLA_BUILD_LOG_MIB`
+    /// (8): what a build may use.
+    pub limits: BuildLimits,
+    /// `FLOTILLA_FAILURE_SECONDS`: how long a package's own failure is remembered (default 3600).
+    pub failure_seconds: u64,
+    /// `FLOTILLA_REFRESH_PACKAGES`: packages to look for new versions of, separated by commas,
+    /// beside those that somebody downloaded.
+    pub refresh_packages: BTreeSet<String>,
+}
+
+impl CompileConfig {
+    /// Reads the settings.
+    pub fn read(settings: &mut Reader, worker: &WorkerConfig) -> Self {
+        let or = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+        Self {
+            artifacts_bucket: settings.required("FLOTILLA_ARTIFACTS_BUCKET"),
+            builds_table: settings.required("FLOTILLA_BUILDS_TABLE"),
+            packages_table: settings.required("FLOTILLA_PACKAGES_TABLE"),
+            index: or(settings.optional("FLOTILLA_PYPI_INDEX"), PYPI_INDEX),
+            image: or(settings.optional("FLOTILLA_BUILDER_IMAGE"), "flotilla-python3-build:latest"),
+            worker_id: worker.worker_id.clone(),
+            limits: limits(settings),
+            failure_seconds: settings.ranged("FLOTILLA_FAILURE_SECONDS", 3600, 0..=2_592_000),
+            refresh_packages: packages(settings),
+        }
+    }
+}
+
+fn limits(settings: &mut Reader) -> BuildLimits {
+    let default = BuildLimits::default();
+    let wall = default.wall.as_secs();
+    BuildLimits {
+        wall: Duration::from_secs(settings.ranged("FLOTILLA_BUILD_SECONDS", wall, 1..=36_000)),
+        memory_bytes: settings.ranged("FLOTILLA_BUILD_MEMORY_MIB", 2048_u64, 64..=1 << 20) << 20,
+        disk_bytes: settings.ranged("FLOTILLA_BUILD_DISK_MIB", 1024_u64, 16..=1 << 20) << 20,
+        pids: settings.ranged("FLOTILLA_BUILD_PIDS", default.pids, 16..=32_768),
+        log_bytes: settings.ranged("FLOTILLA_BUILD_LOG_MIB", 8_usize, 1..=1024) << 20,
+        ..default
+    }
+}
+
+fn packages(settings: &mut Reader) -> BTreeSet<String> {
+    let list = settings.optional("FLOTILLA_REFRESH_PACKAGES").unwrap_or_default();
+    let mut names = BTreeSet::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match normalize(name) {
+            Ok(name) => drop(names.insert(name)),
+            Err(why) => settings.mistake(format!("FLOTILLA_REFRESH_PACKAGES: {why}")),
+        }
+    }
+    names
+}

@@ -1,0 +1,60 @@
+//! What a package manager's world must say so that its packages can be built here.
+
+use std::{collections::BTreeMap, future::Future};
+
+use flotilla_runtime::Failure;
+
+use crate::{error::Stopped, message::BuildOrder};
+
+/// Everything between an order and its artifact that depends on the package manager.
+pub trait Ecosystem: Send + Sync + 'static {
+    /// Makes the artifact of an order.
+    ///
+    /// # Errors
+    /// [`Stopped::Ours`] where another attempt may help; what the package itself does wrong is in
+    /// [`Made::artifact`], with the log.
+    fn make(&self, order: &BuildOrder) -> impl Future<Output = Result<Made, Stopped>> + Send;
+
+    /// The versions of a package, unless its page still has this ETag.
+    ///
+    /// # Errors
+    /// Transient, when upstream does not answer.
+    fn versions(
+        &self,
+        name: &str,
+        etag: Option<&str>,
+    ) -> impl Future<Output = Result<Option<Versions>, Failure>> + Send;
+}
+
+/// What came of a build.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The log.
+    pub log: Vec<u8>,
+    /// The artifact, or why there is none.
+    pub artifact: Result<Product, String>,
+}
+
+/// An artifact that was checked.
+#[derive(Debug, Clone)]
+pub struct Product {
+    /// The artifact key.
+    pub key: String,
+    /// The name of the file.
+    pub filename: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of the source.
+    pub source: String,
+    /// SHA-256 of each build requirement by file name.
+    pub build_requires: BTreeMap<String, String>,
+}
+
+/// The versions of a package with a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versions {
+    /// As upstream writes them.
+    pub all: std::collections::BTreeSet<String>,
+    /// The ETag of the page that they are from.
+    pub etag: Option<String>,
+}

@@ -1,0 +1,31 @@
+//! Builds source packages with the options asked for, network off, once.
+//!
+//! An order ([`message`]) names a package, a version and an option set ([`options`]); its row in
+//! the table of [`builds`] was there before it, so that all who ask for the same wait for one
+//! build. An [`ecosystem`] makes the artifact; the first is [`pypi`]: the source comes from
+//! [`upstream`] and is looked into ([`sdist`]), its build requirements are resolved to wheels
+//! ([`resolve`]), and all of it goes into a fresh container ([`recipe`]). What comes out is
+//! checked ([`check`]) and published ([`publish`]). The gateway uses the same tables and names.
+
+pub mod builder;
+pub mod builds;
+pub mod check;
+pub mod config;
+pub mod ecosystem;
+pub mod error;
+pub mod job;
+pub mod keys;
+pub mod message;
+pub mod metrics;
+pub mod names;
+pub mod options;
+pub mod packages;
+pub mod publish;
+pub mod pypi;
+pub mod recipe;
+pub mod resolve;
+pub mod sdist;
+pub mod upstream;
+
+pub use config::CompileConfig;
+pub use job::Compile;

@@ -1,0 +1,74 @@
+//! Makes an artifact durable: the blob under its own hash, read back; then the row may point to
+//! it.
+
+use aws_sdk_s3::{Client, primitives::ByteStream};
+use flotilla_runtime::{
+    Failure,
+    failure::chain,
+    store::{self, Missing},
+};
+
+use crate::{keys::sha256, message::BuildOrder};
+
+/// The bucket of artifacts and logs. Clones share the client.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    client: Client,
+    bucket: String,
+}
+
+impl Artifacts {
+    /// The bucket of this name.
+    pub fn new(client: Client, bucket: &str) -> Self {
+        Self { client, bucket: bucket.to_owned() }
+    }
+
+    /// Stores a wheel under its own SHA-256, unless it is there, and reads it back. Gives the key
+    /// and the hash.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take it, or gives back something else.
+    pub async fn store(&self, filename: &str, bytes: Vec<u8>) -> Result<(String, String), Failure> {
+        let (hash, size) = (sha256(&bytes), bytes.len() as u64);
+        let key = format!("blobs/sha256/{hash}/{filename}");
+        let call = self.client.put_object().bucket(&self.bucket).key(&key).if_none_match("*");
+        let call = call.content_type("application/zip").body(ByteStream::from(bytes));
+        if let Err(error) = call.send().await {
+            let status = error.raw_response().map(|it| it.status().as_u16());
+            // 412: it is there; 409: another is just putting the same.
+            if !matches!(status, Some(412 | 409)) {
+                return Err(self.failed("PutObject", &key, chain(&error)));
+            }
+        }
+        let stored = store::fetch(&self.client, &self.bucket, &key, None, size).await;
+        let stored = stored.map_err(|missing| match missing {
+            Missing::Unavailable(failure) => failure,
+            Missing::Absent => self.failed("GetObject", &key, "it is not there".into()),
+            Missing::TooLarge(size) => self.failed("GetObject", &key, format!("{size} bytes")),
+        })?;
+        match sha256(&stored.bytes) == hash {
+            true => Ok((key, hash)),
+            false => Err(self.failed("GetObject", &key, "it is not what was stored".into())),
+        }
+    }
+
+    /// Stores the log of a build; gives its key.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take it.
+    pub async fn store_log(
+        &self,
+        order: &BuildOrder,
+        generation: u64,
+        log: Vec<u8>,
+    ) -> Result<String, Failure> {
+        let BuildOrder { name, request, epoch, .. } = order;
+        let key = format!("logs/{name}/{request}/{epoch}-{generation}.txt");
+        store::put(&self.client, &self.bucket, &key, log, "text/plain; charset=utf-8").await?;
+        Ok(key)
+    }
+
+    fn failed(&self, what: &str, key: &str, why: String) -> Failure {
+        Failure::transient("s3", format!("{what} {}/{key}: {why}", self.bucket))
+    }
+}

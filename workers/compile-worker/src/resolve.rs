@@ -1,0 +1,320 @@
+//! Build requirements, resolved to wheels without running anything: pinned, and recorded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Cursor, Read},
+    str::FromStr,
+};
+
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{
+    ExtraName, MarkerEnvironment, MarkerEnvironmentBuilder, Requirement, VerbatimUrl, VersionOrUrl,
+};
+
+use crate::{
+    builder::BuilderInfo,
+    error::Stopped,
+    names::WheelName,
+    upstream::{Answer, File, Project, Upstream},
+};
+
+/// Rounds until the choice must stand still.
+const ROUNDS: usize = 30;
+/// A build requirement has at most this many bytes.
+const WHEEL_LIMIT: usize = 128 << 20;
+const METADATA_LIMIT: u64 = 4 << 20;
+
+/// What a build is given.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// Wheels of the builder image, by file name.
+    pub vendored: Vec<String>,
+    /// Wheels of upstream, with their bytes.
+    pub wheels: Vec<(File, Vec<u8>)>,
+    /// SHA-256 of each by file name.
+    pub lock: BTreeMap<String, String>,
+}
+
+/// All that is wanted of one package.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Wanted {
+    specifiers: Vec<VersionSpecifiers>,
+    extras: BTreeSet<ExtraName>,
+}
+
+type Wants = BTreeMap<String, Wanted>;
+
+/// The wheel that was chosen for a package.
+struct Pick {
+    version: Version,
+    filename: String,
+    sha256: String,
+    /// Nothing for a wheel of the builder image.
+    fetched: Option<(File, Vec<u8>)>,
+    requires: Vec<Requirement>,
+}
+
+/// Chooses the newest wheels that satisfy `requires` and each other.
+///
+/// # Errors
+/// Theirs, naming the requirement for which there is no wheel; ours when upstream does not answer.
+pub async fn resolve(
+    upstream: &Upstream,
+    builder: &BuilderInfo,
+    requires: &[String],
+) -> Result<Resolved, Stopped> {
+    let environment = environment(builder)?;
+    let roots: Vec<Requirement> =
+        requires.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+    let mut picks: BTreeMap<String, Pick> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        let wants = wants(&roots, &picks, &environment)?;
+        picks.retain(|name, _| wants.contains_key(name));
+        let stale = wants.iter().find(|(name, wanted)| {
+            picks.get(*name).is_none_or(|pick| !wanted.takes(&pick.version))
+        });
+        let Some((name, wanted)) = stale else {
+            return Ok(resolved(picks));
+        };
+        let pick = pick(upstream, builder, name, wanted).await?;
+        picks.insert(name.clone(), pick);
+    }
+    Err(Stopped::theirs(format!("the build requirements {requires:?} contradict each other")))
+}
+
+impl Wanted {
+    fn takes(&self, version: &Version) -> bool {
+        self.specifiers.iter().all(|it| it.contains(version))
+    }
+}
+
+fn parse(text: &str) -> Result<Requirement, Stopped> {
+    Requirement::<VerbatimUrl>::from_str(text)
+        .map_err(|e| Stopped::theirs(format!("the build requirement {text:?}: {}", e.message)))
+}
+
+fn environment(builder: &BuilderInfo) -> Result<MarkerEnvironment, Stopped> {
+    let minor = builder.python.rsplit_once('.').map_or(builder.python.as_str(), |(minor, _)| minor);
+    let told = MarkerEnvironmentBuilder {
+        implementation_name: "cpython",
+        implementation_version: &builder.python,
+        os_name: "posix",
+        platform_machine: "x86_64",
+        platform_python_implementation: "CPython",
+        platform_release: "",
+        platform_system: "Linux",
+        platform_version: "",
+        python_full_version: &builder.python,
+        python_version: minor,
+        sys_platform: "linux",
+    };
+    MarkerEnvironment::try_from(told)
+        .map_err(|e| Stopped::theirs(format!("the builder's Python {}: {e}", builder.python)))
+}
+
+/// What the roots and the present choice want together.
+fn wants(
+    roots: &[Requirement],
+    picks: &BTreeMap<String, Pick>,
+    environment: &MarkerEnvironment,
+) -> Result<Wants, Stopped> {
+    let mut wants = Wants::new();
+    for requirement in roots {
+        add(&mut wants, requirement, environment, &[])?;
+    }
+    // Only what is reached from the roots counts; a cycle ends by the growth of `done`.
+    let mut done = BTreeSet::new();
+    while let Some(name) = wants.keys().find(|name| !done.contains(*name)).cloned() {
+        let extras: Vec<_> = wants[&name].extras.iter().cloned().collect();
+        for requirement in picks.get(&name).map(|pick| &pick.requires).into_iter().flatten() {
+            add(&mut wants, requirement, environment, &extras)?;
+        }
+        done.insert(name);
+    }
+    Ok(wants)
+}
+
+fn add(
+    wants: &mut Wants,
+    requirement: &Requirement,
+    environment: &MarkerEnvironment,
+    extras: &[ExtraName],
+) -> Result<(), Stopped> {
+    if !requirement.evaluate_markers(environment, extras) {
+        return Ok(());
+    }
+    let wanted = wants.entry(requirement.name.to_string()).or_default();
+    wanted.extras.extend(requirement.extras.iter().cloned());
+    match &requirement.version_or_url {
+        Some(VersionOrUrl::VersionSpecifier(specifiers)) => {
+            wanted.specifiers.push(specifiers.clone());
+            Ok(())
+        }
+        Some(VersionOrUrl::Url(_)) => Err(Stopped::theirs(format!(
+            "the build requirement {} names a URL; only packages of the index are used",
+            requirement.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+async fn pick(
+    upstream: &Upstream,
+    builder: &BuilderInfo,
+    name: &str,
+    wanted: &Wanted,
+) -> Result<Pick, Stopped> {
+    let project = match upstream.project(name, None).await? {
+        Answer::Project(project) => project,
+        Answer::Absent | Answer::Unchanged => Project::default(),
+    };
+    let Some((version, file)) = newest(&project, builder, wanted) else {
+        return vendored(builder, name, wanted);
+    };
+    let bytes = upstream.file(file, WHEEL_LIMIT).await?;
+    let requires = requirements(&bytes).map_err(|why| {
+        Stopped::theirs(format!("the build requirement {}: {why}", file.filename))
+    })?;
+    let (filename, sha256) = (file.filename.clone(), file.sha256.clone().unwrap_or_default());
+    Ok(Pick { version, filename, sha256, fetched: Some((file.clone(), bytes)), requires })
+}
+
+/// The newest wheel that fits; a pre-release only where there is nothing else.
+fn newest<'p>(
+    project: &'p Project,
+    builder: &BuilderInfo,
+    wanted: &Wanted,
+) -> Option<(Version, &'p File)> {
+    let candidate = |file: &'p File| {
+        let wheel = WheelName::parse(&file.filename)?;
+        let version: Version = wheel.version.replace('_', "-").parse().ok()?;
+        let good = file.yanked.is_none()
+            && file.sha256.is_some()
+            && wheel.fits(&builder.abi, &builder.platform)
+            && runs_on(file.requires_python.as_deref(), &builder.python)
+            && wanted.takes(&version);
+        good.then_some((version, file))
+    };
+    let candidates = project.files.iter().filter_map(candidate);
+    candidates.max_by_key(|(version, _)| (!version.any_prerelease(), version.clone()))
+}
+
+fn runs_on(requires_python: Option<&str>, python: &str) -> bool {
+    let Some(text) = requires_python.filter(|text| !text.is_empty()) else {
+        return true;
+    };
+    match (VersionSpecifiers::from_str(text), Version::from_str(python)) {
+        (Ok(specifiers), Ok(version)) => specifiers.contains(&version),
+        _ => true,
+    }
+}
+
+fn vendored(builder: &BuilderInfo, name: &str, wanted: &Wanted) -> Result<Pick, Stopped> {
+    let found = builder.wheels.iter().find_map(|wheel| {
+        let parsed = WheelName::parse(&wheel.filename)?;
+        let version: Version = parsed.version.parse().ok()?;
+        (parsed.name == name && wanted.takes(&version)).then_some((version, wheel))
+    });
+    let (version, wheel) = found.ok_or_else(|| {
+        let specifiers: Vec<_> = wanted.specifiers.iter().map(ToString::to_string).collect();
+        let what = format!("{name} {}", specifiers.join(", "));
+        Stopped::theirs(format!("no wheel satisfies the build requirement {}", what.trim()))
+    })?;
+    let (filename, sha256) = (wheel.filename.clone(), wheel.sha256.clone());
+    Ok(Pick { version, filename, sha256, fetched: None, requires: Vec::new() })
+}
+
+/// The requirements in a wheel's METADATA; what does not parse is for other installers.
+fn requirements(wheel: &[u8]) -> Result<Vec<Requirement>, String> {
+    let mut zip = zip::ZipArchive::new(Cursor::new(wheel)).map_err(|e| e.to_string())?;
+    let name = zip.file_names().find(|name| name.ends_with(".dist-info/METADATA"));
+    let name = name.ok_or("it has no METADATA")?.to_owned();
+    let file = zip.by_name(&name).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    file.take(METADATA_LIMIT).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    let head = text.split("\n\n").next().unwrap_or_default();
+    let lines = head.lines().filter_map(|line| line.strip_prefix("Requires-Dist:"));
+    Ok(lines.filter_map(|line| Requirement::<VerbatimUrl>::from_str(line.trim()).ok()).collect())
+}
+
+fn resolved(picks: BTreeMap<String, Pick>) -> Resolved {
+    let mut resolved = Resolved::default();
+    for pick in picks.into_values() {
+        resolved.lock.insert(pick.filename.clone(), pick.sha256);
+        match pick.fetched {
+            Some(fetched) => resolved.wheels.push(fetched),
+            None => resolved.vendored.push(pick.filename),
+        }
+    }
+    resolved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::Vendored;
+
+    fn builder() -> BuilderInfo {
+        let wheel =
+            Vendored { filename: "wheel-0.38.4-py3-none-any.whl".into(), sha256: "w".into() };
+        BuilderInfo {
+            image: "i".into(),
+            abi: "cp311".into(),
+            python: "3.11.2".into(),
+            platform: "linux_x86_64".into(),
+            glibc: "2.36".into(),
+            wheels: vec![wheel],
+        }
+    }
+
+    fn project(files: &[(&str, Option<&str>, bool)]) -> Project {
+        let file = |(name, python, yanked): &(&str, Option<&str>, bool)| File {
+            filename: (*name).to_owned(),
+            sha256: Some("00".into()),
+            requires_python: python.map(str::to_owned),
+            yanked: yanked.then(String::new),
+            ..File::default()
+        };
+        Project { files: files.iter().map(file).collect(), ..Project::default() }
+    }
+
+    fn wanted(specifier: &str) -> Wanted {
+        Wanted { specifiers: vec![specifier.parse().unwrap()], ..Wanted::default() }
+    }
+
+    #[test]
+    fn the_newest_wheel_that_fits_is_taken() {
+        let project = project(&[
+            ("a-1.10-py3-none-any.whl", None, false),
+            ("a-1.9-py3-none-any.whl", None, false),
+            ("a-1.11-py3-none-any.whl", Some(">=3.12"), false),
+            ("a-1.12-py3-none-any.whl", None, true),
+            ("a-1.13rc1-py3-none-any.whl", None, false),
+            ("a-1.14-cp312-cp312-linux_x86_64.whl", None, false),
+            ("a-1.15.tar.gz", None, false),
+            ("a-2.0-py3-none-any.whl", None, false),
+        ]);
+        let chosen = |specifier: &str| {
+            newest(&project, &builder(), &wanted(specifier)).map(|(version, _)| version.to_string())
+        };
+        assert_eq!(chosen("<2").as_deref(), Some("1.10"));
+        assert_eq!(chosen("==1.13rc1").as_deref(), Some("1.13rc1"));
+        assert_eq!(chosen(">=3"), None);
+    }
+
+    #[test]
+    fn the_images_own_wheels_fill_in_within_their_version() {
+        assert!(vendored(&builder(), "wheel", &wanted(">=0.30")).is_ok());
+        let none = vendored(&builder(), "wheel", &wanted(">=99"));
+        assert!(matches!(none, Err(Stopped::Theirs(why)) if why.contains("wheel >=99")));
+    }
+
+    #[test]
+    fn what_another_platform_needs_is_not_wanted() {
+        let roots = ["a; sys_platform == 'win32'", "b>=1", "c; python_version < '3'"];
+        let roots: Vec<_> = roots.iter().map(|text| parse(text).unwrap()).collect();
+        let wants = wants(&roots, &BTreeMap::new(), &environment(&builder()).unwrap()).unwrap();
+        assert_eq!(wants.keys().collect::<Vec<_>>(), ["b"]);
+        assert!(matches!(parse("a b c"), Err(Stopped::Theirs(_))));
+    }
+}

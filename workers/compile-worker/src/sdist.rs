@@ -1,0 +1,146 @@
+//! A source distribution, looked into without running anything of it.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+
+use crate::error::Stopped;
+
+/// Unpacked, a source has at most this many bytes and files.
+const SIZE_LIMIT: u64 = 768 << 20;
+const FILES_LIMIT: usize = 100_000;
+const PYPROJECT_LIMIT: u64 = 1 << 20;
+/// The first of January 1980, before which a zip has no dates.
+const ZIP_EPOCH: u64 = 315_532_800;
+
+/// What a source says of how it is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Requirements of the build (PEP 508).
+    pub requires: Vec<String>,
+    /// The build backend, `module:object`.
+    pub backend: String,
+    /// Folders of the source that the backend is imported from.
+    pub backend_path: Vec<String>,
+    /// When its newest file was written, in Unix seconds.
+    pub newest: u64,
+}
+
+#[derive(Deserialize, Default)]
+struct Pyproject {
+    #[serde(rename = "build-system")]
+    build_system: Option<BuildSystem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct BuildSystem {
+    requires: Vec<String>,
+    build_backend: Option<String>,
+    #[serde(default)]
+    backend_path: Vec<String>,
+}
+
+impl Source {
+    /// Looks into a `.tar.gz`.
+    ///
+    /// # Errors
+    /// When it is none, is too large unpacked, or its pyproject.toml is not what PEP 518 says.
+    pub fn read(archive: &[u8]) -> Result<Self, Stopped> {
+        let broken = |e: std::io::Error| Stopped::theirs(format!("the source is broken: {e}"));
+        let mut tar = tar::Archive::new(GzDecoder::new(archive).take(SIZE_LIMIT));
+        let (mut pyproject, mut newest, mut size) = (None, ZIP_EPOCH, 0_u64);
+        for (count, entry) in tar.entries().map_err(broken)?.enumerate() {
+            let mut entry = entry.map_err(broken)?;
+            size = size.saturating_add(entry.size());
+            if count > FILES_LIMIT || size > SIZE_LIMIT {
+                return Err(Stopped::theirs("the source is too large when it is unpacked"));
+            }
+            newest = newest.max(entry.header().mtime().unwrap_or(0));
+            if is_pyproject(&entry.path_bytes()) {
+                let mut text = String::new();
+                entry.by_ref().take(PYPROJECT_LIMIT).read_to_string(&mut text).map_err(broken)?;
+                pyproject = Some(text);
+            }
+        }
+        Self::from_pyproject(pyproject.as_deref().unwrap_or_default(), newest)
+    }
+
+    fn from_pyproject(text: &str, newest: u64) -> Result<Self, Stopped> {
+        let bad = |e: toml::de::Error| Stopped::theirs(format!("pyproject.toml: {}", e.message()));
+        let pyproject: Pyproject = toml::from_str(text).map_err(bad)?;
+        let legacy = || "setuptools.build_meta:__legacy__".to_owned();
+        let mut source = match pyproject.build_system {
+            Some(system) => Self {
+                requires: system.requires,
+                backend: system.build_backend.unwrap_or_else(legacy),
+                backend_path: system.backend_path,
+                newest,
+            },
+            None => Self {
+                requires: vec!["setuptools>=40.8.0".to_owned()],
+                backend: legacy(),
+                backend_path: Vec::new(),
+                newest,
+            },
+        };
+        // What setuptools asks for only when it runs, unless it is a recent one.
+        if source.backend.starts_with("setuptools.") {
+            source.requires.push("wheel".to_owned());
+        }
+        Ok(source)
+    }
+}
+
+/// The pyproject.toml of the one folder at the top.
+fn is_pyproject(path: &[u8]) -> bool {
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let mut parts = path.split(|b| *b == b'/');
+    parts.next().is_some_and(|top| !top.is_empty())
+        && parts.next() == Some(b"pyproject.toml")
+        && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requires(text: &str) -> Vec<String> {
+        Source::from_pyproject(text, 0).unwrap().requires
+    }
+
+    #[test]
+    fn a_source_without_a_word_is_built_the_old_way() {
+        assert_eq!(requires(""), ["setuptools>=40.8.0", "wheel"]);
+        assert_eq!(requires("[tool.x]\na = 1"), ["setuptools>=40.8.0", "wheel"]);
+    }
+
+    #[test]
+    fn a_backend_is_taken_as_it_is_said() {
+        let text =
+            "[build-system]\nrequires = [\"flit_core >=3\"]\nbuild-backend = \"flit_core.x\"";
+        assert_eq!(requires(text), ["flit_core >=3"]);
+        assert!(matches!(
+            Source::from_pyproject("[build-system]", 0),
+            Err(Stopped::Theirs(why)) if why.contains("requires")
+        ));
+    }
+
+    #[test]
+    fn only_the_top_folders_pyproject_counts() {
+        for (path, is) in [
+            ("a-1.0/pyproject.toml", true),
+            ("./a-1.0/pyproject.toml", true),
+            ("pyproject.toml", false),
+            ("a-1.0/b/pyproject.toml", false),
+        ] {
+            assert_eq!(is_pyproject(path.as_bytes()), is, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_archive_is_the_packages_fault() {
+        assert!(matches!(Source::read(b"not a tar"), Err(Stopped::Theirs(_))));
+    }
+}

@@ -1,0 +1,167 @@
+//! A project's page, in JSON (PEP 691) or HTML (PEP 503).
+
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::http::Page;
+
+/// A project, as its page tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Project {
+    /// The page's ETag.
+    pub etag: Option<String>,
+    /// SHA-256 of the page.
+    pub digest: String,
+    /// Its files, in the page's order.
+    pub files: Vec<File>,
+}
+
+/// A file of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct File {
+    /// Its name.
+    pub filename: String,
+    /// Where it is.
+    pub url: String,
+    /// Its published SHA-256.
+    pub sha256: Option<String>,
+    /// Which Python it wants, as a version specifier.
+    pub requires_python: Option<String>,
+    /// Why it was withdrawn (empty where nobody says), if it was.
+    pub yanked: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Simple {
+    files: Vec<SimpleFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct SimpleFile {
+    filename: String,
+    url: String,
+    #[serde(default)]
+    hashes: std::collections::BTreeMap<String, String>,
+    requires_python: Option<String>,
+    #[serde(default)]
+    yanked: Value,
+}
+
+/// The files of a page.
+pub(super) fn files(page: &Page) -> Result<Vec<File>, String> {
+    let failed = |why: String| format!("{} is not the page of a project: {why}", page.url);
+    let text = std::str::from_utf8(&page.body).map_err(|e| failed(e.to_string()))?;
+    if text.trim_start().starts_with('{') {
+        return from_json(text, &page.url).map_err(failed);
+    }
+    Ok(from_html(text, &page.url))
+}
+
+fn from_json(text: &str, base: &Url) -> Result<Vec<File>, String> {
+    let simple: Simple = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let file = |mut it: SimpleFile| {
+        Some(File {
+            filename: it.filename,
+            url: base.join(&it.url).ok()?.into(),
+            sha256: it.hashes.remove("sha256"),
+            requires_python: it.requires_python,
+            yanked: match it.yanked {
+                Value::Bool(true) => Some(String::new()),
+                Value::String(why) => Some(why),
+                _ => None,
+            },
+        })
+    };
+    Ok(simple.files.into_iter().filter_map(file).collect())
+}
+
+fn from_html(text: &str, base: &Url) -> Vec<File> {
+    let anchors = text.split("<a ").skip(1).filter_map(|rest| rest.split_once('>'));
+    anchors.filter_map(|(attributes, _)| anchor(&Attributes::parse(attributes), base)).collect()
+}
+
+fn anchor(attributes: &Attributes, base: &Url) -> Option<File> {
+    let mut url = base.join(attributes.get("href")?).ok()?;
+    let sha256 = url.fragment().and_then(|it| it.strip_prefix("sha256=")).map(str::to_owned);
+    url.set_fragment(None);
+    let filename = url.path_segments()?.next_back()?;
+    let filename = percent_encoding::percent_decode_str(filename).decode_utf8().ok()?.into_owned();
+    Some(File {
+        filename,
+        url: url.into(),
+        sha256,
+        requires_python: attributes.get("data-requires-python").map(str::to_owned),
+        yanked: attributes.get("data-yanked").map(str::to_owned),
+    })
+}
+
+/// The attributes of a tag.
+struct Attributes(Vec<(String, String)>);
+
+impl Attributes {
+    fn parse(mut text: &str) -> Self {
+        let mut found = Vec::new();
+        while let Some((name, rest)) = text.split_once('=') {
+            let quote = if rest.starts_with('\'') { '\'' } else { '"' };
+            let Some((value, rest)) = rest.get(1..).and_then(|rest| rest.split_once(quote)) else {
+                break;
+            };
+            let name = name.split_whitespace().next_back().unwrap_or_default();
+            found.push((name.to_ascii_lowercase(), unescape(value)));
+            text = rest;
+        }
+        Self(found)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn unescape(text: &str) -> String {
+    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
+    text.replace("&#x27;", "'").replace("&#39;", "'").replace("&amp;", "&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(body: &str) -> Vec<File> {
+        let url = Url::parse("http://index.test/simple/a/").unwrap();
+        let body = body.as_bytes().to_vec();
+        files(&Page { url, status: 200, etag: None, body }).unwrap()
+    }
+
+    #[test]
+    fn both_kinds_of_page_say_the_same() {
+        let html = page(
+            "<!DOCTYPE html><html><body><h1>Links</h1>\n\
+             <a href=\"../../f/a-1.0.tar.gz#sha256=00ff\" data-requires-python=\"&gt;=3.8\" \
+             data-yanked=\"bad &amp; old\">a-1.0.tar.gz</a><br/>\
+             <a href='a%2B-1.whl'>x</a></body></html>",
+        );
+        let json = page(
+            r#"{"meta":{"api-version":"1.1"},"name":"a","versions":["1.0"],"files":[
+            {"filename":"a-1.0.tar.gz","url":"../../f/a-1.0.tar.gz","hashes":{"sha256":"00ff"},
+             "requires-python":">=3.8","yanked":"bad & old","size":7},
+            {"filename":"a+-1.whl","url":"a%2B-1.whl","hashes":{},"yanked":false}]}"#,
+        );
+        assert_eq!(html, json);
+        assert_eq!(html[0].url, "http://index.test/f/a-1.0.tar.gz");
+        assert_eq!(html[0].yanked.as_deref(), Some("bad & old"));
+        assert_eq!(html[1].sha256, None);
+    }
+
+    #[test]
+    fn a_broken_page_is_no_page() {
+        let url = Url::parse("http://index.test/").unwrap();
+        let broken =
+            |body: &[u8]| Page { url: url.clone(), status: 200, etag: None, body: body.to_vec() };
+        assert!(files(&broken(b"{\"files\":")).is_err());
+        assert!(files(&broken(&[0xff, 0xfe])).is_err());
+        assert!(files(&broken(b"<a href=")).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,38 @@
+//! Packages, compiled for whoever asks: an index for pip and uv, and requests for programs.
+//!
+//! The index of an option set is at `/o/{optset}/simple/`. It lists a wheel for every version
+//! that upstream has a source of, whether it is built or not, and answers at once. A wheel that is
+//! not built starts its build and is held by redirects to itself until it is there. `GET /package`
+//! has the shape of the original service; `POST /v1/builds` is for programs.
+
+mod answer;
+mod config;
+mod fresh;
+mod index;
+mod programs;
+mod state;
+mod wheel;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+
+pub use self::{config::PackagesConfig, state::Packages};
+
+/// All routes for packages.
+pub fn router(packages: Packages) -> Router {
+    Router::new()
+        .route("/o/{optset}/simple/", get(index::root))
+        .route("/o/{optset}/simple/{name}/", get(index::project))
+        .route("/o/{optset}/simple/{name}", get(index::with_slash))
+        .route("/o/{optset}/wheels/{name}/{version}/{filename}", get(wheel::wheel))
+        .route("/package", get(programs::package))
+        .route("/refresh", get(programs::refresh))
+        .route("/v1/builds", post(programs::order))
+        .route("/v1/builds/pypi/{name}/{request}", get(programs::build))
+        .route("/v1/builds/pypi/{name}/{request}/log", get(programs::log))
+        .with_state(Arc::new(packages))
+}

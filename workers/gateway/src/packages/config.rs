@@ -1,0 +1,39 @@
+//! The settings of packages.
+
+use std::time::Duration;
+
+use compile_worker::config::PYPI_INDEX;
+use flotilla_runtime::config::Reader;
+
+/// What the gateway needs to know of packages.
+#[derive(Debug, Clone)]
+pub struct PackagesConfig {
+    /// `FLOTILLA_COMPILE_QUEUE_URL`: the queue of the compile workers.
+    pub queue_url: String,
+    /// `FLOTILLA_ARTIFACTS_BUCKET`: wheels and logs.
+    pub artifacts_bucket: String,
+    /// `FLOTILLA_BUILDS_TABLE`: a row per request.
+    pub builds_table: String,
+    /// `FLOTILLA_PACKAGES_TABLE`: a row per package.
+    pub packages_table: String,
+    /// `FLOTILLA_PYPI_INDEX`: where the versions come from (default `https://pypi.org/simple/`).
+    pub index: String,
+    /// `FLOTILLA_INDEX_SECONDS`: how old a page of upstream may be (default 30 s).
+    pub index_age: Duration,
+}
+
+impl PackagesConfig {
+    /// Reads the settings; without a queue there are no packages.
+    pub fn read(settings: &mut Reader) -> Option<Self> {
+        let queue_url = settings.optional("FLOTILLA_COMPILE_QUEUE_URL")?;
+        let index = settings.optional("FLOTILLA_PYPI_INDEX");
+        Some(Self {
+            queue_url,
+            artifacts_bucket: settings.required("FLOTILLA_ARTIFACTS_BUCKET"),
+            builds_table: settings.required("FLOTILLA_BUILDS_TABLE"),
+            packages_table: settings.required("FLOTILLA_PACKAGES_TABLE"),
+            index: index.unwrap_or_else(|| PYPI_INDEX.to_owned()),
+            index_age: settings.seconds("FLOTILLA_INDEX_SECONDS", 30.0, (0.0, 86_400.0)),
+        })
+    }
+}
