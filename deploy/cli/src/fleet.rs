@@ -8,6 +8,7 @@ use crate::{
     aws::Clients,
     console::note,
     error::Error,
+    kind::Kind,
     ministack, names,
     places::{Held, Note, WorkerNote},
     process::Process,
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     /// How many grading workers.
     pub(crate) workers: usize,
+    /// The port of the gateway; 0 for any.
+    pub(crate) gateway_port: u16,
     /// Whether to print the workers' log.
     pub(crate) echo: bool,
     /// How long a stop waits for running jobs.
@@ -89,8 +92,10 @@ impl Fleet {
             return Err(Error::Interrupted);
         }
         for number in 1..=self.options.workers {
-            self.start_worker(number)?;
+            self.start(Kind::Grading, number, 0)?;
         }
+        self.start(Kind::Compile, 1, 0)?;
+        self.start(Kind::Gateway, 1, self.options.gateway_port)?;
         self.write_note()?;
         for worker in &mut self.workers {
             say(&format!("waiting until {} is ready", worker.id));
@@ -99,11 +104,11 @@ impl Fleet {
         Ok(())
     }
 
-    fn start_worker(&mut self, number: usize) -> Result<(), Error> {
-        let id = format!("{}-grading-{number}", self.options.stack);
+    fn start(&mut self, kind: Kind, number: usize, port: u16) -> Result<(), Error> {
+        let id = format!("{}-{}-{number}", self.options.stack, kind.name());
         let environment = self.clients.environment();
         let outputs = self.stack()?.outputs();
-        let worker = Worker::start(id, outputs, environment, &self.options)?;
+        let worker = Worker::start(kind, id, port, outputs, environment, &self.options)?;
         self.workers.push(worker);
         Ok(())
     }

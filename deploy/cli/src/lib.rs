@@ -14,6 +14,7 @@ mod error;
 mod examples;
 mod fleet;
 mod http;
+mod kind;
 mod ministack;
 pub mod names;
 mod places;

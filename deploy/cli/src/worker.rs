@@ -10,13 +10,14 @@ use crate::{
     containers,
     error::Error,
     fleet::Options,
-    http, ministack,
+    http,
+    kind::Kind,
+    ministack,
     process::{Process, find},
     stack::Outputs,
     stop::Stop,
 };
 
-const PROGRAM: &str = "grading-worker";
 /// The first start may have to set up its cells.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
 /// A worker that is not ready by then is asked why, aloud.
@@ -24,8 +25,6 @@ const UNREMARKABLE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(100);
 /// A worker ends its long poll and removes its cells after the grace.
 const AFTER_GRACE: Duration = Duration::from_secs(15);
-/// The long poll of local workers, in seconds: a stop waits for it, and it costs nothing here.
-const LOCAL_WAIT: &str = "1";
 
 /// A worker, running or just ended.
 #[derive(Debug)]
@@ -41,20 +40,25 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a grading worker on the queue, buckets and tables of a stack.
+    /// Starts a program of a fleet on the queues, buckets and tables of a stack, listening on
+    /// this port (0 for any).
     pub(crate) fn start(
+        kind: Kind,
         id: String,
+        port: u16,
         outputs: &Outputs,
         mut variables: Vec<(&'static str, String)>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let program = find(PROGRAM).ok_or_else(|| Error::Missing {
-            what: PROGRAM,
-            path: std::env::current_exe().unwrap_or_default().with_file_name(PROGRAM),
-            hint: "build it (`cargo build -p grading-worker`), or put it on PATH".to_owned(),
+        let name = kind.program();
+        let program = find(name).ok_or_else(|| Error::Missing {
+            what: name,
+            path: std::env::current_exe().unwrap_or_default().with_file_name(name),
+            hint: format!("build it (`cargo build -p {name}`), or put it on PATH"),
         })?;
-        let address = format!("127.0.0.1:{}", ministack::free_port()?);
-        variables.extend(settings(&id, &address, outputs, options.grace));
+        let port = if port == 0 { ministack::free_port()? } else { port };
+        let address = format!("127.0.0.1:{port}");
+        variables.extend(kind.settings(&id, &address, outputs, options.grace));
         let echo = options.echo;
         let process = Process::start(&id, &program, &variables, echo)?;
         Ok(Worker { id, address, started: Instant::now(), program, variables, echo, process })
@@ -98,28 +102,6 @@ impl Worker {
         }
         containers::remove(&self.id, in_time, stop).await
     }
-}
-
-fn settings(
-    id: &str,
-    address: &str,
-    outputs: &Outputs,
-    grace: Duration,
-) -> Vec<(&'static str, String)> {
-    let mut settings = vec![
-        ("FLOTILLA_QUEUE_URL", outputs.grading_queue_url.clone()),
-        ("FLOTILLA_LEDGER_TABLE", outputs.ledger_table_name.clone()),
-        ("FLOTILLA_PAYLOADS_BUCKET", outputs.payloads_bucket_name.clone()),
-        ("FLOTILLA_SUBMISSIONS_BUCKET", outputs.submissions_bucket_name.clone()),
-        ("FLOTILLA_SUBMISSIONS_TABLE", outputs.submissions_table_name.clone()),
-        ("FLOTILLA_WORKER_ID", id.to_owned()),
-        ("FLOTILLA_HTTP_ADDR", address.to_owned()),
-        ("FLOTILLA_GRACE_SECONDS", grace.as_secs().to_string()),
-    ];
-    if std::env::var_os("FLOTILLA_WAIT_SECONDS").is_none() {
-        settings.push(("FLOTILLA_WAIT_SECONDS", LOCAL_WAIT.to_owned()));
-    }
-    settings
 }
 
 /// `None` once ready, else what the worker said last. The operator is told what it waits for.

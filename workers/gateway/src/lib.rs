@@ -14,5 +14,6 @@ pub use config::GatewayConfig;
 
 /// All that the gateway serves.
 pub fn router() -> Router {
-    Router::new().route("/healthz", get(|| std::future::ready("ok\n"))).merge(clock::router())
+    let ok = || get(|| std::future::ready("ok\n"));
+    Router::new().route("/healthz", ok()).route("/readyz", ok()).merge(clock::router())
 }

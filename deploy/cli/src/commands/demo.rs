@@ -46,6 +46,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         stack: args.stack.unwrap_or_else(|| format!("flotilla-demo-{}", std::process::id())),
         port: args.port,
         workers: 1,
+        gateway_port: 0,
         echo: args.verbose,
         grace: Duration::from_secs(10),
     };

@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// How many grading workers to start.
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// The port of the gateway, on 127.0.0.1; 0 takes any free one.
+    #[arg(long, default_value_t = 8080)]
+    gateway_port: u16,
     /// How many seconds a stop waits for running jobs.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     grace: u64,
@@ -35,6 +38,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         stack: args.stack,
         port: args.port,
         workers: args.workers,
+        gateway_port: args.gateway_port,
         echo: !args.quiet,
         grace: Duration::from_secs(args.grace),
     };

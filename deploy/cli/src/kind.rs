@@ -1,0 +1,97 @@
+//! The programs of a fleet, and what each is told.
+
+use std::time::Duration;
+
+use crate::stack::Outputs;
+
+/// The long poll of local workers, in seconds: a stop waits for it, and it costs nothing here.
+const LOCAL_WAIT: &str = "1";
+
+/// A program of a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Grades submissions.
+    Grading,
+    /// Compiles packages.
+    Compile,
+    /// Serves HTTP.
+    Gateway,
+}
+
+impl Kind {
+    /// The program's name.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Grading => "grading-worker",
+            Self::Compile => "compile-worker",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Its part of an id.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Grading => "grading",
+            Self::Compile => "compile",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Its settings on a stack.
+    pub(crate) fn settings(
+        self,
+        id: &str,
+        address: &str,
+        outputs: &Outputs,
+        grace: Duration,
+    ) -> Vec<(&'static str, String)> {
+        let own = match self {
+            Self::Gateway => return gateway(address, outputs),
+            Self::Grading => vec![
+                ("FLOTILLA_QUEUE_URL", outputs.grading_queue_url.clone()),
+                ("FLOTILLA_SUBMISSIONS_BUCKET", outputs.submissions_bucket_name.clone()),
+                ("FLOTILLA_SUBMISSIONS_TABLE", outputs.submissions_table_name.clone()),
+            ],
+            Self::Compile => {
+                let queue = ("FLOTILLA_QUEUE_URL", outputs.compile_queue_url.clone());
+                [vec![queue], packages(outputs)].concat()
+            }
+        };
+        [own, common(id, address, outputs, grace)].concat()
+    }
+}
+
+fn common(
+    id: &str,
+    address: &str,
+    outputs: &Outputs,
+    grace: Duration,
+) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
+        ("FLOTILLA_LEDGER_TABLE", outputs.ledger_table_name.clone()),
+        ("FLOTILLA_PAYLOADS_BUCKET", outputs.payloads_bucket_name.clone()),
+        ("FLOTILLA_WORKER_ID", id.to_owned()),
+        ("FLOTILLA_HTTP_ADDR", address.to_owned()),
+        ("FLOTILLA_GRACE_SECONDS", grace.as_secs().to_string()),
+    ];
+    if std::env::var_os("FLOTILLA_WAIT_SECONDS").is_none() {
+        settings.push(("FLOTILLA_WAIT_SECONDS", LOCAL_WAIT.to_owned()));
+    }
+    settings
+}
+
+fn packages(outputs: &Outputs) -> Vec<(&'static str, String)> {
+    vec![
+        ("FLOTILLA_ARTIFACTS_BUCKET", outputs.artifacts_bucket_name.clone()),
+        ("FLOTILLA_BUILDS_TABLE", outputs.builds_table_name.clone()),
+        ("FLOTILLA_PACKAGES_TABLE", outputs.packages_table_name.clone()),
+    ]
+}
+
+fn gateway(address: &str, outputs: &Outputs) -> Vec<(&'static str, String)> {
+    let own = vec![
+        ("FLOTILLA_GATEWAY_ADDR", address.to_owned()),
+        ("FLOTILLA_COMPILE_QUEUE_URL", outputs.compile_queue_url.clone()),
+    ];
+    [own, packages(outputs)].concat()
+}
