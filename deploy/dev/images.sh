@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The images: Debian as the base, and the sandbox image on top of it.
+# The images: Debian as the base; on top of it the sandbox image and the builder image.
 
 image_id() { docker image inspect -f '{{.Id}}' "$1" 2>/dev/null; }
 
@@ -92,14 +92,41 @@ build_sandbox_image() {
     --tag "$SANDBOX_IMAGE:$1" "$context" || { rm -rf "$context"; return 1; }
   rm -rf "$context"
   docker tag "$SANDBOX_IMAGE:$1" "$SANDBOX_IMAGE:latest"
-  remove_old_images "$1"
+  remove_old_images "$SANDBOX_IMAGE" "$1"
 }
 
-# remove_old_images TAG: of our images of other tags all but the two newest,
+builder_tag() {
+  {
+    sha256sum <"$FLOTILLA_ROOT/deploy/images/python3-build/Dockerfile"
+    sha256sum <"$FLOTILLA_ROOT/deploy/images/python3-build/build.py"
+    image_id "$BASE_IMAGE"
+  } | sha256sum | cut -c 1-12
+}
+
+# The image that packages are compiled in.
+setup_builder_image() {
+  local tag
+  tag=$(builder_tag)
+  if image_id "$BUILDER_IMAGE:$tag" >/dev/null; then
+    docker tag "$BUILDER_IMAGE:$tag" "$BUILDER_IMAGE:latest"
+    done_step "builder image $BUILDER_IMAGE:$tag"
+  else
+    step "builder image $BUILDER_IMAGE:$tag" build_builder_image "$tag"
+  fi
+}
+
+build_builder_image() {
+  docker build --network host --label flotilla.image=python3-build \
+    --tag "$BUILDER_IMAGE:$1" "$FLOTILLA_ROOT/deploy/images/python3-build"
+  docker tag "$BUILDER_IMAGE:$1" "$BUILDER_IMAGE:latest"
+  remove_old_images "$BUILDER_IMAGE" "$1"
+}
+
+# remove_old_images IMAGE TAG: of an image's other tags all but the two newest,
 # which another checkout may be using; one in use stays until the next build.
 remove_old_images() {
   local old
-  docker image ls --format '{{.Tag}}' "$SANDBOX_IMAGE" |
-    { grep -vxE "$1|latest" || true; } | tail -n +3 |
-    while read -r old; do docker image rm "$SANDBOX_IMAGE:$old" || true; done
+  docker image ls --format '{{.Tag}}' "$1" |
+    { grep -vxE "$2|latest" || true; } | tail -n +3 |
+    while read -r old; do docker image rm "$1:$old" || true; done
 }

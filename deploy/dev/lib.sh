@@ -23,6 +23,7 @@ PROMETHEUS_DIR="$FLOTILLA_CACHE/prometheus"
 BASE_IMAGE=debian:bookworm-slim
 BASE_SUITE=bookworm
 SANDBOX_IMAGE=flotilla-python3
+BUILDER_IMAGE=flotilla-python3-build
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }

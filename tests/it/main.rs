@@ -8,5 +8,6 @@ mod cli;
 mod faults;
 mod grading;
 mod mixin;
+mod packages;
 mod promises;
 mod stack;

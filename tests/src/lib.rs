@@ -6,6 +6,8 @@
 
 mod docker;
 mod prometheus;
+mod index;
+mod packages;
 mod submissions;
 mod wait;
 mod worker;
@@ -13,6 +15,7 @@ mod world;
 
 pub use docker::{Gate, containers};
 pub use prometheus::{Prometheus, mixin};
+pub use index::{Index, sdist};
 pub use submissions::{Submission, s3_event};
 pub use wait::{eventually, http_get};
 pub use worker::{Worker, WorkerBuilder, binary};

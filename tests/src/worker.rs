@@ -45,9 +45,14 @@ impl WorkerBuilder {
             .env("FLOTILLA_WORKER_ID", &id)
             .env("FLOTILLA_HTTP_ADDR", &addr)
             .env("FLOTILLA_LOG_FORMAT", "text")
-            .env("FLOTILLA_LOG", "info,flotilla_runtime=debug,grading_worker=debug")
+            .env("FLOTILLA_LOG", "info,flotilla_runtime=debug,grading_worker=debug,compile_worker=debug,gateway=debug")
             .stdin(Stdio::null());
         Self { command, id, addr, log }
+    }
+
+    /// Where its pages will be, `127.0.0.1:PORT`.
+    pub(crate) fn addr(&self) -> String {
+        self.addr.clone()
     }
 
     /// Sets a variable of its environment.

@@ -75,17 +75,23 @@ impl World {
 
     /// A grading worker, not started yet, with quick leases and polls.
     pub fn grading_worker(&self) -> WorkerBuilder {
+        let outputs = self.outputs();
+        self.worker("grading-worker")
+            .env("FLOTILLA_QUEUE_URL", &outputs.grading_queue_url)
+            .env("FLOTILLA_SUBMISSIONS_BUCKET", &outputs.submissions_bucket_name)
+            .env("FLOTILLA_SUBMISSIONS_TABLE", &outputs.submissions_table_name)
+    }
+
+    /// A program of the fleet, not started yet, with what all of them need to know.
+    pub(crate) fn worker(&self, program: &str) -> WorkerBuilder {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let id = format!("{}-{number}", self.stack.name());
         self.workers.lock().expect("no panic before").push(id.clone());
         let outputs = self.outputs();
         let log = self.folder.path().join(format!("{id}.log"));
-        let builder = WorkerBuilder::new("grading-worker", id, log)
-            .env("FLOTILLA_QUEUE_URL", &outputs.grading_queue_url)
+        let builder = WorkerBuilder::new(program, id, log)
             .env("FLOTILLA_LEDGER_TABLE", &outputs.ledger_table_name)
             .env("FLOTILLA_PAYLOADS_BUCKET", &outputs.payloads_bucket_name)
-            .env("FLOTILLA_SUBMISSIONS_BUCKET", &outputs.submissions_bucket_name)
-            .env("FLOTILLA_SUBMISSIONS_TABLE", &outputs.submissions_table_name)
             .env("FLOTILLA_VISIBILITY_SECONDS", "6")
             .env("FLOTILLA_WAIT_SECONDS", "2")
             .env("FLOTILLA_RETRY_FIRST_SECONDS", "1");
@@ -175,7 +181,12 @@ impl World {
     async fn leftovers(&self) -> Vec<String> {
         let outputs = self.outputs();
         let mut left = Vec::new();
-        for url in [&outputs.grading_queue_url, &outputs.grading_dead_letter_queue_url] {
+        for url in [
+            &outputs.grading_queue_url,
+            &outputs.grading_dead_letter_queue_url,
+            &outputs.compile_queue_url,
+            &outputs.compile_dead_letter_queue_url,
+        ] {
             let count = self.left_on(url).await;
             if count > 0 {
                 left.push(format!("{count} message(s) on {url}"));

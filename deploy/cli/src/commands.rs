@@ -1,6 +1,7 @@
 //! One module per subcommand.
 
 pub(crate) mod demo;
+mod demo_packages;
 pub(crate) mod problem;
 pub(crate) mod schema;
 pub(crate) mod stack;

@@ -12,7 +12,7 @@ use crate::{
     ministack, names,
     places::{Held, Note, WorkerNote},
     process::Process,
-    stack::{Stack, Template},
+    stack::{Outputs, Stack, Template},
     stop::Stop,
     worker::Worker,
 };
@@ -23,6 +23,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A worker that lived this long was well: its next death starts from the first pause.
 const WELL: Duration = Duration::from_secs(60);
+/// How often the compile worker looks for new versions; in AWS a schedule sees to it.
+const REFRESH: Duration = Duration::from_secs(120);
+/// The message that has it look.
+const REFRESH_ALL: &str = r#"{"refresh":{}}"#;
 
 /// What kind of fleet is wanted.
 #[derive(Debug, Clone)]
@@ -138,21 +142,31 @@ impl Fleet {
         self.stack.as_ref().ok_or_else(|| Error::NoStack(self.options.stack.clone()))
     }
 
+    /// The gateway's address, `127.0.0.1:PORT`.
+    pub(crate) fn gateway(&self) -> Option<&str> {
+        let mut gateways = self.workers.iter().filter(|it| it.kind == Kind::Gateway);
+        gateways.next().map(|it| it.address.as_str())
+    }
+
     /// Id and address of each worker.
     pub(crate) fn workers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.workers.iter().map(|it| (it.id.as_str(), it.address.as_str()))
+        let workers = self.workers.iter().filter(|it| it.kind != Kind::Gateway);
+        workers.map(|it| (it.id.as_str(), it.address.as_str()))
     }
 
     /// Starts workers again that end by themselves, until this process is asked to stop; an
     /// endpoint that ends is an error.
     pub(crate) async fn watch(&mut self) -> Result<(), Error> {
         let mut pauses = vec![FIRST_PAUSE; self.workers.len()];
+        let refreshing = refresh(self.clients.clone(), self.stack()?.outputs().clone());
+        tokio::pin!(refreshing);
         loop {
             let (index, how) = tokio::select! {
                 () = self.stop.asked() => return Ok(()),
                 how = ended(&mut self.endpoint) => {
                     return Err(Error::Fleet(format!("the endpoint ended by itself: {how}")));
                 }
+                () = &mut refreshing => continue,
                 dead = first_dead(&mut self.workers) => dead,
             };
             let Some(worker) = self.workers.get_mut(index) else {
@@ -222,6 +236,17 @@ async fn ended(endpoint: &mut Option<Process>) -> String {
     match endpoint {
         Some(process) => process.ended().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Sends the message of the schedule, for ever.
+async fn refresh(clients: Clients, outputs: Outputs) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let call = clients.sqs.send_message().queue_url(&outputs.compile_queue_url);
+        if let Err(error) = call.message_body(REFRESH_ALL).send().await {
+            note(format!("no refresh of packages was sent: {}", crate::chain(&error)));
+        }
     }
 }
 

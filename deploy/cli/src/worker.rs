@@ -30,6 +30,7 @@ const AFTER_GRACE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: String,
+    pub(crate) kind: Kind,
     /// Where its health pages listen, `127.0.0.1:PORT`.
     pub(crate) address: String,
     pub(crate) started: Instant,
@@ -61,7 +62,8 @@ impl Worker {
         variables.extend(kind.settings(&id, &address, outputs, options.grace));
         let echo = options.echo;
         let process = Process::start(&id, &program, &variables, echo)?;
-        Ok(Worker { id, address, started: Instant::now(), program, variables, echo, process })
+        let started = Instant::now();
+        Ok(Worker { id, kind, address, started, program, variables, echo, process })
     }
 
     /// Waits until the worker says that it is ready.

@@ -141,9 +141,8 @@ fn check_metadata(text: &str, name: &str, version: &str) -> Result<(), String> {
     let head = text.split("\n\n").next().unwrap_or_default();
     let field = |key: &str| {
         let lines = head.lines().filter_map(|line| line.split_once(':'));
-        let found =
-            lines.filter(|(it, _)| it.eq_ignore_ascii_case(key)).map(|(_, value)| value.trim());
-        found.last().unwrap_or_default().to_owned()
+        let mut found = lines.filter(|(it, _)| it.eq_ignore_ascii_case(key));
+        found.next().map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
     };
     let (said_name, said_version) = (field("Name"), field("Version"));
     let mine = normalize(&said_name).is_ok_and(|it| it == name);

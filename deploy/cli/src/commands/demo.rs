@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::{join_all, try_join_all};
 use grading_worker::names::Problem;
 
+use super::demo_packages;
 use crate::{
     aws::Clients,
     bucket::put,
@@ -58,12 +59,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
             return Err(error);
         }
     };
+    let compiled = tokio::select! {
+        compiled = demo_packages::compile(&fleet) => compiled,
+        () = stop.asked() => Err(Error::Interrupted),
+    };
     let down = fleet.down().await;
     for (example, results) in &graded {
         show(example, results);
     }
     let unexpected = summarize(&graded);
     down?;
+    out(compiled?);
     match unexpected {
         0 => Ok(()),
         count => Err(Error::Fleet(format!(

@@ -79,6 +79,8 @@ impl Status {
         for (name, url) in [
             ("grading", &outputs.grading_queue_url),
             ("grading (dead letters)", &outputs.grading_dead_letter_queue_url),
+            ("compile", &outputs.compile_queue_url),
+            ("compile (dead letters)", &outputs.compile_dead_letter_queue_url),
         ] {
             let depth = depth::of(&target.clients, url).await?;
             queues.push(Queue { name: name.to_owned(), url: url.clone(), depth });

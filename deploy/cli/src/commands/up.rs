@@ -67,9 +67,12 @@ fn introduce(fleet: &Fleet) -> Result<(), Error> {
     for (id, address) in fleet.workers() {
         out(format!("  worker       {id}  http://{address}/metrics"));
     }
+    let gateway = fleet.gateway().unwrap_or_default();
+    out(format!("  gateway      http://{gateway}"));
     out("try, in another terminal:");
     out("  flotilla problem put DIR --admin me --event try --problem first");
     out("  flotilla submit FILE.py --admin me --event try --problem first");
+    out(format!("  pip install --index-url http://{gateway}/o/march=x86-64-v3/simple/ markupsafe"));
     out("  flotilla status");
     out("Ctrl-C drains the workers and removes everything");
     Ok(())

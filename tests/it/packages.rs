@@ -1,0 +1,253 @@
+//! Real pip asks for packages, and gets them compiled.
+
+use std::time::{Duration, Instant};
+
+use flotilla_tests::{Index, Worker, World, containers, eventually};
+
+const SETUP: &str = "from setuptools import setup\nsetup(py_modules=['tiny'])\n";
+const EXTENSION: &str = "from setuptools import Extension, setup\n\
+    setup(ext_modules=[Extension('fast', ['fast.c'])])\n";
+const C: &str = r#"
+#include <Python.h>
+static double numbers[64];
+static PyObject *work(PyObject *self, PyObject *args) {
+    double sum = 0;
+    for (int i = 0; i < 64; i++) numbers[i] = numbers[i] * 1.5 + i;
+    for (int i = 0; i < 64; i++) sum += numbers[i];
+    return PyFloat_FromDouble(sum);
+}
+static PyMethodDef methods[] = {{"work", work, METH_NOARGS, ""}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fast", 0, -1, methods};
+PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&module); }
+"#;
+const NETWORK: &str = "import socket\n\
+    socket.create_connection(('192.0.2.1', 80), timeout=5)\n";
+const FORKS: &str = "import os, signal\n\
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+    while True:\n\
+    \x20   try:\n\
+    \x20       os.fork() or os.setsid()\n\
+    \x20   except OSError:\n\
+    \x20       pass\n";
+
+struct Farm {
+    world: World,
+    index: Index,
+    worker: Worker,
+    gateway: Worker,
+}
+
+impl Farm {
+    async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(settings: &[(&str, &str)]) -> Self {
+        let (world, index) = (World::new().await, Index::new().await);
+        let worker = world.compile_worker(&index);
+        let worker = settings.iter().fold(worker, |worker, (name, value)| worker.env(name, value));
+        let (worker, gateway) = (worker.ready().await, world.gateway(&index).ready().await);
+        Self { world, index, worker, gateway }
+    }
+
+    fn pure(&self, name: &str, version: &str) {
+        let setup = format!("{SETUP}# {name}");
+        let setup =
+            setup.replace("setup(py", &format!("setup(name='{name}', version='{version}', py"));
+        self.index.publish(name, version, &[("setup.py", &setup), ("tiny.py", "x = 1\n")]);
+    }
+
+    fn extension(&self, name: &str, version: &str) {
+        let named = format!("setup(name='{name}', version='{version}', ext");
+        let setup = EXTENSION.replace("setup(ext", &named);
+        self.index.publish(name, version, &[("setup.py", &setup), ("fast.c", C)]);
+    }
+
+    fn broken(&self, name: &str, setup: &str) {
+        self.index.publish(name, "1.0", &[("setup.py", setup)]);
+    }
+
+    async fn pip(&self, optset: &str, requirement: &str) -> Result<(String, Vec<u8>), String> {
+        self.world.pip(&self.gateway, optset, requirement).await
+    }
+
+    /// How many builds were begun.
+    async fn begun(&self) -> u64 {
+        let rows = self.world.ledger().await;
+        rows.iter().map(|row| row["generation"].as_n().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    async fn end(mut self) {
+        self.world.until_built().await;
+        assert!(self.gateway.stop().await.success());
+        assert!(self.worker.stop().await.success());
+        assert_eq!(containers(self.worker.id()), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn pip_gets_what_is_not_built_and_the_next_one_gets_the_same() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    farm.extension("fast", "1.0");
+    let (name, cold) = farm.pip("default", "tiny==1.0").await.unwrap();
+    assert_eq!(name, "tiny-1.0-cp311-cp311-linux_x86_64.whl");
+    let (_, warm) = farm.pip("default", "tiny").await.unwrap();
+    assert!(cold == warm && farm.begun().await == 1);
+    let (name, _) = farm.pip("default", "fast").await.unwrap();
+    assert_eq!(name, "fast-1.0-cp311-cp311-linux_x86_64.whl");
+    assert_eq!(farm.begun().await, 2);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn any_number_who_ask_at_once_are_one_build() {
+    let farm = Farm::new().await;
+    farm.extension("fast", "1.0");
+    let second = farm.world.gateway(&farm.index).ready().await;
+    let ask = |gateway: &Worker| {
+        let path = "/package?package=fast&version=1.0&useflag=%2Blto&wait=1";
+        let addr = gateway.addr().to_owned();
+        async move { flotilla_tests::http_get(&addr, path).await.unwrap().0 }
+    };
+    let many = (0..20).map(|n| ask(if n % 2 == 0 { &farm.gateway } else { &second }));
+    let many: Vec<_> = many.map(tokio::spawn).collect();
+    let (one, two) =
+        tokio::join!(farm.pip("lto", "fast"), farm.world.pip(&second, "lto=yes", "fast"));
+    assert!(one.unwrap() == two.unwrap());
+    for answer in many {
+        assert_eq!(answer.await.unwrap(), 200);
+    }
+    assert_eq!(farm.begun().await, 1);
+    let mut second = second;
+    assert!(second.stop().await.success());
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn option_sets_are_compiled_apart_however_they_are_written() {
+    let farm = Farm::new().await;
+    farm.extension("fast", "1.0");
+    let (_, plain) = farm.pip("default", "fast").await.unwrap();
+    let (_, tuned) = farm.pip("march=x86-64-v3,opt=3", "fast").await.unwrap();
+    let (_, again) = farm.pip("opt=-O3,-debug,march=x86_64_v3", "fast").await.unwrap();
+    assert!(plain != tuned, "the options made no difference");
+    assert!(tuned == again && farm.begun().await == 2);
+    let (status, refusal) = farm.gateway.json("/o/static-libs/simple/fast/").await;
+    assert_eq!(status, 422);
+    assert!(refusal["error"].as_str().unwrap().contains("static-libs"), "{refusal}");
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_build_has_no_network_and_pip_prints_why_it_failed() {
+    let farm = Farm::new().await;
+    farm.broken("reaches-out", NETWORK);
+    let said = farm.pip("default", "reaches-out").await.unwrap_err();
+    assert!(said.contains("422") && said.contains("the build failed (exit 1): OSError"), "{said}");
+    let log = said.split("log: http://").nth(1).and_then(|rest| rest.split("/v1/").nth(1));
+    let log = format!("/v1/{}", log.unwrap().split_whitespace().next().unwrap());
+    let (status, _) = farm.gateway.page(&log).await.unwrap();
+    assert_eq!(status, 307, "{log}");
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_build_that_does_not_end_is_killed_whole_and_the_next_one_is_normal() {
+    let farm =
+        Farm::with(&[("FLOTILLA_BUILD_SECONDS", "20"), ("FLOTILLA_BUILD_MEMORY_MIB", "512")]).await;
+    farm.broken("forks", FORKS);
+    farm.broken("floods", "while True: print('x' * 9999)\n");
+    farm.broken("hoards", "x = [b'x' * 4096 * n for n in range(1 << 20)]\n");
+    farm.pure("tiny", "1.0");
+    let said = farm.pip("default", "forks").await.unwrap_err();
+    assert!(said.contains("took over 20 s"), "{said}");
+    assert_eq!(containers(farm.worker.id()), Vec::<String>::new());
+    let said = farm.pip("default", "floods").await.unwrap_err();
+    assert!(said.contains("8 MiB of log"), "{said}");
+    let said = farm.pip("default", "hoards").await.unwrap_err();
+    assert!(said.contains("512 MiB of memory"), "{said}");
+    farm.pip("default", "tiny").await.unwrap();
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn pip_is_held_by_redirects_for_longer_than_it_waits_for_an_answer() {
+    let farm = Farm::new().await;
+    let setup = format!(
+        "import time\nif not __import__('os').path.exists('/tmp/slow'):\n    open('/tmp/slow', 'w')\n    \
+         time.sleep(16)\n{}",
+        SETUP.replace("setup(py", "setup(name='slow', version='1.0', py")
+    );
+    farm.index.publish("slow", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    let start = Instant::now();
+    farm.pip("default", "slow").await.unwrap();
+    assert!(start.elapsed() > Duration::from_secs(15));
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn package_answers_in_the_shape_of_the_original() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    farm.broken("bad", "raise SystemExit('error: no such thing')\n");
+    let tiny = "/package?package=tiny&version=1.0&useflag=";
+    assert_eq!(farm.gateway.json(tiny).await, (200, serde_json::json!({ "status": "WAIT" })));
+    let (status, done) = farm.gateway.json(&format!("{tiny}&wait=1")).await;
+    assert_eq!((status, done["status"].as_str()), (200, Some("SUCCESS")));
+    assert!(done["linkS3"].as_str().unwrap().contains("/blobs/sha256/"), "{done}");
+    let bad = "/package?package=bad&version=1.0&useflag=opt%3D3&wait=1";
+    let (_, failed) = farm.gateway.json(bad).await;
+    assert_eq!(failed["status"], "FAILED");
+    assert!(failed["errorMessage"].as_str().unwrap().contains("no such thing"), "{failed}");
+    let (status, missing) = farm.gateway.json("/package?package=tiny&useflag=").await;
+    assert_eq!(status, 400);
+    assert!(missing["error"].as_str().unwrap().contains("version"), "{missing}");
+    let (_, unknown) = farm.gateway.json("/package?package=tiny&version=7&useflag=").await;
+    assert_eq!(unknown["status"], "FAILED");
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_new_version_is_compiled_for_the_option_sets_that_were_downloaded() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    farm.pure("unused", "1.0");
+    farm.pip("default", "tiny").await.unwrap();
+    farm.pip("opt=3", "tiny").await.unwrap();
+    farm.pure("tiny", "1.1");
+    farm.pure("unused", "1.1");
+    let (status, _) = farm.gateway.json("/refresh").await;
+    assert_eq!(status, 202);
+    let mut built = eventually("builds of 1.1", Duration::from_secs(60), async || {
+        let rows = farm.world.builds("tiny").await;
+        let new = rows.iter().filter(|row| {
+            row["version"].as_s().unwrap() == "1.1" && row["state"].as_s().unwrap() == "done"
+        });
+        let options: Vec<String> = new.map(|row| row["options"].as_s().unwrap().clone()).collect();
+        (options.len() == 2).then_some(options)
+    })
+    .await;
+    built.sort();
+    assert_eq!(built, ["default", "opt=3"]);
+    assert!(farm.world.builds("unused").await.is_empty());
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn an_artifact_that_is_gone_is_built_again() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    let (_, first) = farm.pip("default", "tiny").await.unwrap();
+    let (bucket, s3) = (&farm.world.outputs().artifacts_bucket_name, &farm.world.aws.s3);
+    let listed = s3.list_objects_v2().bucket(bucket).prefix("blobs/").send().await.unwrap();
+    for object in listed.contents() {
+        s3.delete_object().bucket(bucket).key(object.key().unwrap()).send().await.unwrap();
+    }
+    let healed = eventually("a new artifact", Duration::from_secs(60), async || {
+        farm.pip("default", "tiny").await.ok()
+    })
+    .await;
+    assert!(healed.1 == first && farm.begun().await == 2);
+    farm.end().await;
+}

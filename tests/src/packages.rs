@@ -1,0 +1,104 @@
+//! The compile farm, as its users see it.
+
+use std::{path::PathBuf, process::Output, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::{
+    index::Index,
+    wait::{eventually, http_get},
+    worker::{Worker, WorkerBuilder},
+    world::World,
+};
+
+impl World {
+    /// A compile worker, not started yet, that builds from this index.
+    pub fn compile_worker(&self, index: &Index) -> WorkerBuilder {
+        let queue = &self.outputs().compile_queue_url;
+        self.farm(self.worker("compile-worker"), index).env("FLOTILLA_QUEUE_URL", queue)
+    }
+
+    /// A gateway for the packages of this index, not started yet.
+    pub fn gateway(&self, index: &Index) -> WorkerBuilder {
+        let gateway = self.farm(self.worker("gateway"), index);
+        let addr = gateway.addr();
+        gateway
+            .env("FLOTILLA_GATEWAY_ADDR", addr)
+            .env("FLOTILLA_COMPILE_QUEUE_URL", &self.outputs().compile_queue_url)
+            .env("FLOTILLA_INDEX_SECONDS", "0.5")
+    }
+
+    fn farm(&self, program: WorkerBuilder, index: &Index) -> WorkerBuilder {
+        let outputs = self.outputs();
+        program
+            .env("FLOTILLA_ARTIFACTS_BUCKET", &outputs.artifacts_bucket_name)
+            .env("FLOTILLA_BUILDS_TABLE", &outputs.builds_table_name)
+            .env("FLOTILLA_PACKAGES_TABLE", &outputs.packages_table_name)
+            .env("FLOTILLA_PYPI_INDEX", index.url())
+    }
+
+    /// Has pip fetch a requirement from the gateway's index of an option set, into a folder of
+    /// its own: the wheel's name and bytes, or what pip said.
+    pub async fn pip(
+        &self,
+        gateway: &Worker,
+        optset: &str,
+        requirement: &str,
+    ) -> Result<(String, Vec<u8>), String> {
+        let folder = tempfile::tempdir_in(self.folder()).expect("a folder");
+        let index = format!("http://{}/o/{optset}/simple/", gateway.addr());
+        let mut pip = Command::new(self.python().await);
+        pip.args(["-m", "pip", "--isolated", "--disable-pip-version-check", "download"]);
+        pip.args(["--no-cache-dir", "--no-deps", "--only-binary", ":all:", "--timeout", "15"]);
+        pip.args(["--python-version", "3.11", "--abi", "cp311", "--implementation", "cp"]);
+        pip.args(["--platform", "linux_x86_64", "--index-url", &index, "--dest"]);
+        pip.arg(folder.path()).arg(requirement).env_remove("PIP_FIND_LINKS").kill_on_drop(true);
+        let Output { status, stdout, stderr } = pip.output().await.expect("pip");
+        if !status.success() {
+            let said = [stdout, stderr].concat();
+            return Err(String::from_utf8_lossy(&said).into_owned());
+        }
+        let file = std::fs::read_dir(folder.path()).expect("a folder").next().expect("a wheel");
+        let path = file.expect("a file").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        Ok((name, std::fs::read(path).expect("a wheel")))
+    }
+
+    /// A Python that has pip.
+    async fn python(&self) -> PathBuf {
+        static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _one = MAKING.lock().await;
+        let (folder, python) = (self.folder().join("venv"), self.folder().join("venv/bin/python"));
+        if !python.exists() {
+            let made = Command::new("python3").args(["-m", "venv"]).arg(folder).status().await;
+            assert!(made.expect("python3").success(), "python3 -m venv fails: is it installed?");
+        }
+        python
+    }
+
+    /// The rows of the builds of a package, as attributes.
+    pub async fn builds(&self, name: &str) -> Vec<std::collections::HashMap<String, Attr>> {
+        let call = self.aws.dynamo.query().table_name(&self.outputs().builds_table_name);
+        let call = call.key_condition_expression("package = :p");
+        let call = call.expression_attribute_values(":p", Attr::S(format!("pypi/{name}")));
+        call.send().await.expect("Query").items.unwrap_or_default()
+    }
+
+    /// Waits until the compile queue holds nothing, visible or not.
+    pub async fn until_built(&self) {
+        eventually("an empty compile queue", Duration::from_secs(90), async || {
+            (self.left_on(&self.outputs().compile_queue_url).await == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Worker {
+    /// Status and JSON of one of its pages.
+    pub async fn json(&self, path: &str) -> (u16, Value) {
+        let (status, body) = http_get(self.addr(), path).await.expect("an answer");
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+}
