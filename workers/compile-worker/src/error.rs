@@ -8,6 +8,8 @@ use flotilla_sandbox::SandboxError;
 pub enum Stopped {
     /// The package cannot be built like this, whoever tries again. The text is for its user.
     Theirs(String),
+    /// What was ordered is not to be had here any more; what is asked for now is.
+    Superseded(String),
     /// We failed; another attempt may not.
     Ours(Failure),
 }

@@ -65,9 +65,10 @@ impl Compile {
 impl<E: Ecosystem> Compile<E> {
     async fn build(&self, order: &BuildOrder, lease: &Lease) -> Result<(), Failure> {
         let start = Instant::now();
-        let state = match self.ecosystem.make(order).await {
+        let state = match self.attempt(order).await {
             Ok(made) => self.store(order, lease, made, start).await?,
             Err(Stopped::Theirs(why)) => self.failed(why, false, None),
+            Err(Stopped::Superseded(why)) => self.failed(why, true, None),
             Err(Stopped::Ours(failure)) if lease.is_last_attempt() => {
                 return self.give_up(order, lease, failure).await;
             }
@@ -82,6 +83,18 @@ impl<E: Ecosystem> Compile<E> {
         ::metrics::counter!(metrics::BUILDS, "outcome" => state.name()).increment(1);
         ::metrics::histogram!(metrics::BUILD_SECONDS).record(start.elapsed());
         Ok(())
+    }
+
+    /// Makes the artifact, if the builder that it was ordered of is the one that is here: under
+    /// the key of another image it would be a lie.
+    async fn attempt(&self, order: &BuildOrder) -> Result<Made, Stopped> {
+        let (_, info) = self.workshop.get().await?;
+        let options = order.options.parse().unwrap_or_default();
+        let own = Request::new(&order.name, &order.version, options, info)?;
+        match own.key == order.request {
+            true => self.ecosystem.make(order).await,
+            false => Err(Stopped::Superseded("the builder has changed; ask again".to_owned())),
+        }
     }
 
     /// Stores log and artifact; what the row will say.

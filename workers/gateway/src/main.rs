@@ -1,6 +1,6 @@
 //! The gateway's process.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
 use flotilla_runtime::{aws, config::Reader, shutdown, telemetry};
 use gateway::{
@@ -8,6 +8,9 @@ use gateway::{
     packages::{self, Packages},
 };
 use tokio::net::TcpListener;
+
+/// How long a stop waits for answers: longer than a wheel is held back, shorter than `wait=1` may.
+const GRACE: Duration = Duration::from_secs(14);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -33,6 +36,14 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         let sdk = aws::sdk_config().await;
         router = router.merge(packages::router(Packages::new(packages, &sdk)?));
     }
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    Ok(())
+    let ended = stop.clone().cancelled_owned();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(ended).into_future();
+    let cut_off = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = cut_off => Ok(()),
+    }
 }

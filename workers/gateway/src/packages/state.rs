@@ -190,7 +190,12 @@ impl Packages {
                 Err(e) => Err(Failure::transient("s3", format!("HeadObject: {}", chain(&e)))),
             }
         };
-        Ok(self.blobs.get(&artifact.blob, look_up).await?)
+        let there = self.blobs.get(&artifact.blob, look_up).await?;
+        if !there {
+            // It is about to be built again.
+            self.blobs.forget(&artifact.blob);
+        }
+        Ok(there)
     }
 
     /// A URL under which an object of the bucket can be fetched for an hour.
