@@ -251,3 +251,27 @@ async fn an_artifact_that_is_gone_is_built_again() {
     assert!(healed.1 == first && farm.begun().await == 2);
     farm.end().await;
 }
+
+#[tokio::test]
+async fn a_builder_that_is_killed_is_replaced_and_leaves_no_container() {
+    let mut farm = Farm::new().await;
+    let setup = SETUP.replace("setup(py", "setup(name='slow', version='1.0', py");
+    let setup = format!("import time\ntime.sleep(3)\n{setup}");
+    farm.index.publish("slow", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    let slow = "/package?package=slow&version=1.0&useflag=";
+    assert_eq!(farm.gateway.json(slow).await.1["status"], "WAIT");
+    eventually("a build", Duration::from_secs(30), async || {
+        (!containers(farm.worker.id()).is_empty()).then_some(())
+    })
+    .await;
+    assert!(!farm.worker.kill().await.success());
+    let second = farm.world.compile_worker(&farm.index).ready().await;
+    let first = std::mem::replace(&mut farm.worker, second);
+    let (_, answer) = farm.gateway.json(&format!("{slow}&wait=1")).await;
+    assert_eq!((answer["status"].as_str(), farm.begun().await), (Some("SUCCESS"), 2));
+    eventually("no container of the dead", Duration::from_secs(60), async || {
+        containers(first.id()).is_empty().then_some(())
+    })
+    .await;
+    farm.end().await;
+}
