@@ -80,8 +80,15 @@ impl Farm {
     async fn end(mut self) {
         self.world.until_built().await;
         assert!(self.gateway.stop().await.success());
+        self.until_no_container().await;
         assert!(self.worker.stop().await.success());
-        assert_eq!(containers(self.worker.id()), Vec::<String>::new());
+    }
+
+    async fn until_no_container(&self) {
+        eventually("no container of a build", Duration::from_secs(60), async || {
+            containers(self.worker.id()).is_empty().then_some(())
+        })
+        .await;
     }
 }
 
@@ -162,7 +169,7 @@ async fn a_build_that_does_not_end_is_killed_whole_and_the_next_one_is_normal() 
     farm.pure("tiny", "1.0");
     let said = farm.pip("default", "forks").await.unwrap_err();
     assert!(said.contains("took over 20 s"), "{said}");
-    assert_eq!(containers(farm.worker.id()), Vec::<String>::new());
+    farm.until_no_container().await;
     let said = farm.pip("default", "floods").await.unwrap_err();
     assert!(said.contains("8 MiB of log"), "{said}");
     let said = farm.pip("default", "hoards").await.unwrap_err();

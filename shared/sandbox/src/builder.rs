@@ -16,6 +16,8 @@ use crate::{SandboxError, keeper, profile};
 
 /// How often orphans are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
+/// How often a removal is tried; after that the reaper finds the container by its deadline.
+const REMOVALS: u32 = 20;
 /// How long the streams of an ended container may stay open: engines forget to close them.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -254,10 +256,12 @@ struct Removal {
 }
 
 impl Removal {
+    /// Removes it; what the engine does not do in time goes on in the background.
     async fn now(mut self) {
         // Forgotten only once it is gone: this future too may be dropped.
-        remove(&self.engine, &self.name).await;
-        self.name.clear();
+        if self.engine.remove(&self.name).await.is_ok() {
+            self.name.clear();
+        }
     }
 }
 
@@ -271,10 +275,14 @@ impl Drop for Removal {
     }
 }
 
-/// What cannot be removed now, the sweep removes by its label.
+/// Tries again for a while: an engine that is slow to kill hundreds of processes gets there.
 async fn remove(engine: &Engine, name: &str) {
-    if let Err(error) = engine.remove(name).await {
-        tracing::warn!(build = name, %error, "a build could not be removed; a later sweep will");
+    for _ in 0..REMOVALS {
+        match engine.remove(name).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(build = name, %error, "a build could not be removed yet"),
+        }
+        tokio::time::sleep(DRAIN).await;
     }
 }
 
