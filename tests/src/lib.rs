@@ -5,17 +5,17 @@
 //! left: a process, a container, a message.
 
 mod docker;
-mod prometheus;
 mod index;
 mod packages;
+mod prometheus;
 mod submissions;
 mod wait;
 mod worker;
 mod world;
 
 pub use docker::{Gate, containers};
-pub use prometheus::{Prometheus, mixin};
 pub use index::{Index, sdist};
+pub use prometheus::{Prometheus, mixin};
 pub use submissions::{Submission, s3_event};
 pub use wait::{eventually, http_get};
 pub use worker::{Worker, WorkerBuilder, binary};
