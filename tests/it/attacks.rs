@@ -34,7 +34,7 @@ async fn world() -> World {
     let world = World::new().await;
     // Two tests of the same, so that what the first leaves would be found by the second.
     world.problem("eve/attacks/all", "\n\n", "done\ndone\n").await;
-    world.limits("eve/attacks/all", json!({ "cpu_ms": 800, "wall_ms": 10_000 })).await;
+    world.limits("eve/attacks/all", json!({ "cpu_ms": 500, "wall_ms": 10_000 })).await;
     world
 }
 

@@ -173,22 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_template_has_every_resource() {
+    fn every_resource_of_the_embedded_template_is_read() {
         let template = Template::data().expect("parses");
-        let mut names: Vec<_> = template.resources().map(|r| r.name).collect();
-        names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "GradingDeadLetterQueue",
-                "GradingQueue",
-                "GradingQueuePolicy",
-                "LedgerTable",
-                "PayloadsBucket",
-                "SubmissionsBucket",
-                "SubmissionsTable"
-            ]
-        );
+        let written = template.text().matches("    Type: AWS::").count();
+        assert_eq!(template.resources().count(), written);
+        assert!(template.resources().any(|resource| resource.name == "LedgerTable"));
     }
 
     #[test]
