@@ -68,10 +68,15 @@ impl Listing {
         let newest = programs.first().filter(|_| !self.deleted.contains(py)).copied();
         let previous = jsons.get(1).map(|json| stored_at(json));
         match newest {
-            Some(program) if previous.is_none_or(|at| stored_at(program) >= at) => {
-                Belongs::Program(program)
+            Some(program) => {
+                // Within one second of the json before, the numbers of versions tell: each json
+                // that came with a program has one.
+                let paired = programs.len() >= jsons.len();
+                let since = |at| stored_at(program) > at || (stored_at(program) == at && paired);
+                let ours = previous.is_none_or(since);
+                if ours { Belongs::Program(program) } else { Belongs::Awaited(Some(program)) }
             }
-            old => Belongs::Awaited(old),
+            None => Belongs::Awaited(None),
         }
     }
 }
@@ -135,6 +140,14 @@ mod tests {
     fn a_program_of_the_json_before_is_used_only_when_no_newer_one_comes() {
         let listing = listing(&[("j", "j2", 20), ("j", "j1", 10), ("p", "p1", 9)], &[]);
         assert_eq!(belongs(&listing, 0, None), (false, "p1"));
+    }
+
+    #[test]
+    fn within_one_second_the_numbers_of_versions_tell() {
+        let jsons = [("j", "j2", 12), ("j", "j1", 10), ("p", "p1", 10)];
+        assert_eq!(belongs(&listing(&jsons, &[]), 0, None), (false, "p1"));
+        let both = [("j", "j2", 10), ("j", "j1", 10), ("p", "p2", 10), ("p", "p1", 10)];
+        assert_eq!(belongs(&listing(&both, &[]), 0, None), (true, "p2"));
     }
 
     #[test]
