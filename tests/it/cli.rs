@@ -3,7 +3,7 @@
 use std::{
     os::unix::process::CommandExt,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -55,16 +55,29 @@ impl Operator {
     }
 }
 
+/// A fleet in a process group of its own, ended with the test at the latest.
+struct Up(Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+            let _ = self.0.wait();
+        }
+    }
+}
+
 #[tokio::test]
 async fn up_submit_status_and_a_ctrl_c_that_leaves_nothing() {
     let operator = Operator::new();
     let log = std::fs::File::create(operator.folder.path().join("up.log")).unwrap();
     let mut up = operator.command(&["up"]);
     // A group of its own, so that Ctrl-C reaches all of it and nothing else, as at a terminal.
-    let mut up = up.stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap();
-    let fleet = Pid::from_raw(up.id().cast_signed());
+    let up = up.stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap();
+    let mut up = Up(up);
+    let fleet = Pid::from_raw(up.0.id().cast_signed());
     eventually("a fleet that is up", Duration::from_secs(60), async || {
-        assert!(up.try_wait().unwrap().is_none(), "up ended by itself");
+        assert!(up.0.try_wait().unwrap().is_none(), "up ended by itself");
         let log = std::fs::read_to_string(operator.folder.path().join("up.log")).unwrap();
         log.contains("the fleet is up").then_some(())
     })
@@ -96,7 +109,8 @@ async fn up_submit_status_and_a_ctrl_c_that_leaves_nothing() {
 
     killpg(fleet, Signal::SIGINT).unwrap();
     let ended =
-        eventually("the end of up", Duration::from_secs(60), async || up.try_wait().unwrap()).await;
+        eventually("the end of up", Duration::from_secs(60), async || up.0.try_wait().unwrap())
+            .await;
     assert_eq!(ended.code(), Some(0));
     assert!(kill(fleet, None).is_err());
     assert!(killpg(fleet, None).is_err(), "a process of the fleet is left");
