@@ -141,6 +141,7 @@ aws_environment() {
   export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true
   export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
   export FLOTILLA_MINISTACK="$MINISTACK_VENV/bin/ministack"
+  export FLOTILLA_MOTO="$MOTO_VENV/bin/moto_server"
 }
 
 # run_command COMMAND…: exits as it does. It runs beside the shell, or a signal

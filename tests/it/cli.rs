@@ -133,11 +133,12 @@ async fn names_that_would_leave_their_place_are_refused_before_anything_is_uploa
 }
 
 #[tokio::test]
-async fn the_demo_grades_every_example_as_declared() {
+async fn the_demo_grades_every_example_as_declared_and_shows_the_other_workers() {
     let operator = Operator::new();
     let (code, text) = operator.run(&["demo"]).await;
     assert_eq!(code, 0, "{text}");
     for example in ["correct", "infinite-loop", "memory-bomb", "fork-bomb", "output-flood"] {
         assert!(text.contains(example), "{text}");
     }
+    assert!(text.contains("stopped by its schedule"), "{text}");
 }

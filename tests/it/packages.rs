@@ -46,7 +46,7 @@ impl Farm {
         let (world, index) = (World::new().await, Index::new().await);
         let worker = world.compile_worker(&index);
         let worker = settings.iter().fold(worker, |worker, (name, value)| worker.env(name, value));
-        let (worker, gateway) = (worker.ready().await, world.gateway(&index).ready().await);
+        let (worker, gateway) = (worker.ready().await, world.package_gateway(&index).ready().await);
         Self { world, index, worker, gateway }
     }
 
@@ -111,7 +111,7 @@ async fn pip_gets_what_is_not_built_and_the_next_one_gets_the_same() {
 async fn any_number_who_ask_at_once_are_one_build() {
     let farm = Farm::new().await;
     farm.extension("fast", "1.0");
-    let second = farm.world.gateway(&farm.index).ready().await;
+    let second = farm.world.package_gateway(&farm.index).ready().await;
     let ask = |gateway: &Worker| {
         let path = "/package?package=fast&version=1.0&useflag=%2Blto&wait=1";
         let addr = gateway.addr().to_owned();

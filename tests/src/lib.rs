@@ -4,18 +4,24 @@
 //! worker processes on the real Docker engine. When it ends it fails the test if anything is
 //! left: a process, a container, a message.
 
+mod appstream;
 mod docker;
 mod index;
+mod moto;
 mod packages;
 mod prometheus;
+mod schedules;
 mod submissions;
 mod wait;
 mod worker;
 mod world;
 
+pub use appstream::FakeAppStream;
 pub use docker::{Gate, containers};
 pub use index::{Index, sdist};
+pub use moto::Moto;
 pub use prometheus::{Prometheus, mixin};
+pub use schedules::{AuditRow, Gateway};
 pub use submissions::{Submission, s3_event};
 pub use wait::{eventually, http_get};
 pub use worker::{Worker, WorkerBuilder, binary};

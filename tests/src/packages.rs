@@ -21,7 +21,7 @@ impl World {
     }
 
     /// A gateway for the packages of this index, not started yet.
-    pub fn gateway(&self, index: &Index) -> WorkerBuilder {
+    pub fn package_gateway(&self, index: &Index) -> WorkerBuilder {
         let gateway = self.farm(self.worker("gateway"), index);
         let addr = gateway.addr();
         gateway

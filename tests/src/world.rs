@@ -186,6 +186,8 @@ impl World {
             &outputs.grading_dead_letter_queue_url,
             &outputs.compile_queue_url,
             &outputs.compile_dead_letter_queue_url,
+            &outputs.schedule_queue_url,
+            &outputs.schedule_dead_letter_queue_url,
         ] {
             let count = self.left_on(url).await;
             if count > 0 {

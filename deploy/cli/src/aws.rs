@@ -59,6 +59,8 @@ pub struct Clients {
     pub s3: aws_sdk_s3::Client,
     /// DynamoDB: the tables.
     pub dynamo: aws_sdk_dynamodb::Client,
+    /// What they were made of, for those of other services.
+    pub sdk: SdkConfig,
     /// What answers.
     pub endpoint: Endpoint,
     /// The endpoint's URL, where one is set.
@@ -93,6 +95,7 @@ impl Clients {
             s3: s3_client(&config),
             dynamo: aws_sdk_dynamodb::Client::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),
+            sdk: config,
             endpoint,
             url,
         }

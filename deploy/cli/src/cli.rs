@@ -33,6 +33,8 @@ enum Command {
     Problem(commands::problem::Args),
     /// Grades example submissions from end to end, shows every verdict, and removes all.
     Demo(commands::demo::Args),
+    /// Shows what a schedule does.
+    Schedule(commands::schedule::Args),
     /// Prints the JSON Schema of the messages that a worker takes.
     Schema(commands::schema::Args),
     /// Creates, checks or deletes a stack of queues, buckets and tables.
@@ -61,6 +63,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Status(args) => commands::status::run(args).await?,
         Command::Problem(args) => commands::problem::run(args).await?,
         Command::Demo(args) => commands::demo::run(args).await?,
+        Command::Schedule(args) => commands::schedule::run(args)?,
         Command::Schema(args) => commands::schema::run(args),
         Command::Stack(args) => commands::stack::run(args).await?,
     }

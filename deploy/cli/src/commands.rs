@@ -2,7 +2,9 @@
 
 pub(crate) mod demo;
 mod demo_packages;
+mod demo_schedule;
 pub(crate) mod problem;
+pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod stack;
 pub(crate) mod status;

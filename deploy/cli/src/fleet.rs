@@ -12,8 +12,9 @@ use crate::{
     ministack, names,
     places::{Held, Note, WorkerNote},
     process::Process,
-    stack::{Outputs, Stack, Template},
+    stack::{Stack, Template},
     stop::Stop,
+    ticker::{self, Ticker},
     worker::Worker,
 };
 
@@ -25,8 +26,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const WELL: Duration = Duration::from_secs(60);
 /// How often the compile worker looks for new versions; in AWS a schedule sees to it.
 const REFRESH: Duration = Duration::from_secs(120);
-/// The message that has it look.
-const REFRESH_ALL: &str = r#"{"refresh":{}}"#;
 
 /// What kind of fleet is wanted.
 #[derive(Debug, Clone)]
@@ -39,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) workers: usize,
     /// The port of the gateway; 0 for any.
     pub(crate) gateway_port: u16,
+    /// How often the scheduler is ticked; without it nothing is sent by the clock.
+    pub(crate) tick: Option<Duration>,
     /// Whether to print the workers' log.
     pub(crate) echo: bool,
     /// How long a stop waits for running jobs.
@@ -54,6 +55,7 @@ pub(crate) struct Fleet {
     clients: Clients,
     stack: Option<Stack>,
     workers: Vec<Worker>,
+    tickers: Vec<Ticker>,
     note: Option<Held>,
 }
 
@@ -76,6 +78,7 @@ impl Fleet {
             clients,
             stack: None,
             workers: Vec::new(),
+            tickers: Vec::new(),
             note: None,
         };
         match fleet.bring_up().await {
@@ -99,12 +102,29 @@ impl Fleet {
             self.start(Kind::Grading, number, 0)?;
         }
         self.start(Kind::Compile, 1, 0)?;
+        self.start(Kind::Schedule, 1, 0)?;
         self.start(Kind::Gateway, 1, self.options.gateway_port)?;
         self.write_note()?;
         for worker in &mut self.workers {
             say(&format!("waiting until {} is ready", worker.id));
             worker.ready(&self.stop).await?;
         }
+        if let Some(period) = self.options.tick {
+            self.start_clocks(period)?;
+        }
+        Ok(())
+    }
+
+    /// What EventBridge Scheduler sends in AWS.
+    fn start_clocks(&mut self, period: Duration) -> Result<(), Error> {
+        let outputs = self.stack()?.outputs();
+        let start = |queue: &str, period, body| {
+            Ticker::start(self.clients.sqs.clone(), queue.to_owned(), period, body)
+        };
+        self.tickers = vec![
+            start(&outputs.schedule_queue_url, period, ticker::tick),
+            start(&outputs.compile_queue_url, REFRESH, ticker::refresh),
+        ];
         Ok(())
     }
 
@@ -118,7 +138,7 @@ impl Fleet {
     }
 
     fn write_note(&mut self) -> Result<(), Error> {
-        let workers = self.workers.iter();
+        let workers = self.workers.iter().filter(|it| it.kind != Kind::Gateway);
         let workers = workers
             .map(|it| WorkerNote { id: it.id.clone(), address: it.address.clone() })
             .collect();
@@ -158,15 +178,12 @@ impl Fleet {
     /// endpoint that ends is an error.
     pub(crate) async fn watch(&mut self) -> Result<(), Error> {
         let mut pauses = vec![FIRST_PAUSE; self.workers.len()];
-        let refreshing = refresh(self.clients.clone(), self.stack()?.outputs().clone());
-        tokio::pin!(refreshing);
         loop {
             let (index, how) = tokio::select! {
                 () = self.stop.asked() => return Ok(()),
                 how = ended(&mut self.endpoint) => {
                     return Err(Error::Fleet(format!("the endpoint ended by itself: {how}")));
                 }
-                () = &mut refreshing => continue,
                 dead = first_dead(&mut self.workers) => dead,
             };
             let Some(worker) = self.workers.get_mut(index) else {
@@ -189,6 +206,7 @@ impl Fleet {
     /// the first failure is returned.
     pub(crate) async fn down(mut self) -> Result<(), Error> {
         let patience = self.options.grace;
+        self.tickers.clear();
         let workers = std::mem::take(&mut self.workers);
         let drained = join_all(workers.into_iter().map(|it| it.stop(patience, &self.stop))).await;
         let mut results: Vec<Result<(), Error>> = drained;
@@ -236,17 +254,6 @@ async fn ended(endpoint: &mut Option<Process>) -> String {
     match endpoint {
         Some(process) => process.ended().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Sends the message of the schedule, for ever.
-async fn refresh(clients: Clients, outputs: Outputs) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        let call = clients.sqs.send_message().queue_url(&outputs.compile_queue_url);
-        if let Err(error) = call.message_body(REFRESH_ALL).send().await {
-            note(format!("no refresh of packages was sent: {}", crate::chain(&error)));
-        }
     }
 }
 

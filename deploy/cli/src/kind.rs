@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Grading,
     /// Compiles packages.
     Compile,
+    /// Starts and stops resources by schedule.
+    Schedule,
     /// Serves HTTP.
     Gateway,
 }
@@ -24,6 +26,7 @@ impl Kind {
         match self {
             Self::Grading => "grading-worker",
             Self::Compile => "compile-worker",
+            Self::Schedule => "schedule-executor",
             Self::Gateway => "gateway",
         }
     }
@@ -33,6 +36,7 @@ impl Kind {
         match self {
             Self::Grading => "grading",
             Self::Compile => "compile",
+            Self::Schedule => "schedule",
             Self::Gateway => "gateway",
         }
     }
@@ -55,6 +59,13 @@ impl Kind {
             Self::Compile => {
                 let queue = ("FLOTILLA_QUEUE_URL", outputs.compile_queue_url.clone());
                 [vec![queue], packages(outputs)].concat()
+            }
+            Self::Schedule => {
+                let own = vec![
+                    ("FLOTILLA_QUEUE_URL", outputs.schedule_queue_url.clone()),
+                    ("FLOTILLA_AUDIT_TABLE", outputs.audit_table_name.clone()),
+                ];
+                [own, schedules(outputs)].concat()
             }
         };
         [own, common(id, address, outputs, grace)].concat()
@@ -88,10 +99,19 @@ fn packages(outputs: &Outputs) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn schedules(outputs: &Outputs) -> Vec<(&'static str, String)> {
+    vec![
+        ("FLOTILLA_CONTEXTS_TABLE", outputs.contexts_table_name.clone()),
+        ("FLOTILLA_RESOURCES_TABLE", outputs.resources_table_name.clone()),
+        ("FLOTILLA_TAGS_TABLE", outputs.tags_table_name.clone()),
+    ]
+}
+
 fn gateway(address: &str, outputs: &Outputs) -> Vec<(&'static str, String)> {
     let own = vec![
         ("FLOTILLA_GATEWAY_ADDR", address.to_owned()),
         ("FLOTILLA_COMPILE_QUEUE_URL", outputs.compile_queue_url.clone()),
+        ("FLOTILLA_SCHEDULE_QUEUE_URL", outputs.schedule_queue_url.clone()),
     ];
-    [own, packages(outputs)].concat()
+    [own, packages(outputs), schedules(outputs)].concat()
 }

@@ -24,6 +24,7 @@ pub mod stack;
 mod stop;
 pub mod submission;
 mod target;
+mod ticker;
 mod verdict;
 mod versions;
 mod worker;

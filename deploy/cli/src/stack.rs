@@ -69,6 +69,18 @@ pub struct Outputs {
     pub builds_table_name: String,
     /// Table of packages.
     pub packages_table_name: String,
+    /// URL of the scheduler's queue.
+    pub schedule_queue_url: String,
+    /// URL of its dead-letter queue.
+    pub schedule_dead_letter_queue_url: String,
+    /// Table of contexts.
+    pub contexts_table_name: String,
+    /// Table of the contexts' resources.
+    pub resources_table_name: String,
+    /// Table of tags.
+    pub tags_table_name: String,
+    /// Table of the scheduler's reasons.
+    pub audit_table_name: String,
 }
 
 /// A stack that exists.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use flotilla_runtime::config::Reader;
 
-use crate::packages::PackagesConfig;
+use crate::{packages::PackagesConfig, schedule::ScheduleConfig, throttle::Rate};
 
 /// What the gateway needs to know.
 #[derive(Debug, Clone)]
@@ -13,6 +13,11 @@ pub struct GatewayConfig {
     pub addr: SocketAddr,
     /// The part for packages, where `FLOTILLA_COMPILE_QUEUE_URL` is set.
     pub packages: Option<PackagesConfig>,
+    /// `FLOTILLA_TIME_RATE` and `FLOTILLA_TIME_BURST`: how often `GET /time` is answered, in
+    /// requests a second and at once (default 100 and 100; the original service had 1 and 1).
+    pub time_rate: Rate,
+    /// The scheduler's part, where its tables are named.
+    pub schedule: Option<ScheduleConfig>,
 }
 
 impl GatewayConfig {
@@ -25,6 +30,15 @@ impl GatewayConfig {
                 "FLOTILLA_GATEWAY_ADDR must be a loopback address: the gateway has no keys yet",
             );
         }
-        Self { addr, packages: PackagesConfig::read(settings) }
+        let time_rate = Rate {
+            per_second: settings.ranged("FLOTILLA_TIME_RATE", 100.0, 0.001..=1e6),
+            burst: settings.ranged("FLOTILLA_TIME_BURST", 100, 1..=1_000_000),
+        };
+        Self {
+            addr,
+            packages: PackagesConfig::read(settings),
+            time_rate,
+            schedule: ScheduleConfig::read(settings),
+        }
     }
 }

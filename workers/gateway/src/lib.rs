@@ -6,14 +6,30 @@
 
 pub mod clock;
 pub mod config;
+pub mod cors;
 pub mod packages;
+pub mod schedule;
+pub mod throttle;
 
+use aws_config::SdkConfig;
 use axum::{Router, routing::get};
+use flotilla_runtime::Failure;
 
 pub use config::GatewayConfig;
 
-/// All that the gateway serves.
-pub fn router() -> Router {
+/// All that the gateway serves with these settings.
+///
+/// # Errors
+/// What the part for packages needs and cannot have (see [`packages::Packages::new`]).
+pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure> {
     let ok = || get(|| std::future::ready("ok\n"));
-    Router::new().route("/healthz", ok()).route("/readyz", ok()).merge(clock::router())
+    let mut router = Router::new().route("/healthz", ok()).route("/readyz", ok());
+    router = router.merge(clock::router(config.time_rate));
+    if let Some(packages) = config.packages {
+        router = router.merge(packages::router(packages::Packages::new(packages, sdk)?));
+    }
+    if let Some(schedule) = config.schedule {
+        router = router.merge(schedule::Schedules::new(schedule, sdk).router());
+    }
+    Ok(router)
 }

@@ -3,10 +3,7 @@
 use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
 use flotilla_runtime::{aws, config::Reader, shutdown, telemetry};
-use gateway::{
-    GatewayConfig,
-    packages::{self, Packages},
-};
+use gateway::GatewayConfig;
 use tokio::net::TcpListener;
 
 /// How long a stop waits for answers: longer than a wheel is held back, shorter than `wait=1` may.
@@ -31,11 +28,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let stop = shutdown::on_signals()?;
     let listener = TcpListener::bind(config.addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "listening");
-    let mut router = gateway::router();
-    if let Some(packages) = config.packages {
-        let sdk = aws::sdk_config().await;
-        router = router.merge(packages::router(Packages::new(packages, &sdk)?));
-    }
+    let router = gateway::router(config, &aws::sdk_config().await)?;
     let ended = stop.clone().cancelled_owned();
     let serving = axum::serve(listener, router).with_graceful_shutdown(ended).into_future();
     let cut_off = async {

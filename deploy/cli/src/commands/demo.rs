@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::{join_all, try_join_all};
 use grading_worker::names::Problem;
 
-use super::demo_packages;
+use super::{demo_packages, demo_schedule};
 use crate::{
     aws::Clients,
     bucket::put,
@@ -48,6 +48,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         port: args.port,
         workers: 1,
         gateway_port: 0,
+        tick: None,
         echo: args.verbose,
         grace: Duration::from_secs(10),
     };
@@ -59,8 +60,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
             return Err(error);
         }
     };
-    let compiled = tokio::select! {
-        compiled = demo_packages::compile(&fleet) => compiled,
+    let others = tokio::select! {
+        told = others(&fleet) => told,
         () = stop.asked() => Err(Error::Interrupted),
     };
     let down = fleet.down().await;
@@ -69,7 +70,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     }
     let unexpected = summarize(&graded);
     down?;
-    out(compiled?);
+    others?.into_iter().for_each(out);
     match unexpected {
         0 => Ok(()),
         count => Err(Error::Fleet(format!(
@@ -89,6 +90,11 @@ async fn grade_all(fleet: &mut Fleet, stop: &Stop) -> Result<Vec<Graded>, Error>
     };
     note(format!("graded in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(graded)
+}
+
+/// What the other workers do; gives what to tell of each.
+async fn others(fleet: &Fleet) -> Result<Vec<String>, Error> {
+    Ok(vec![demo_packages::compile(fleet).await?, demo_schedule::stop(fleet).await?])
 }
 
 async fn submit_all(clients: &Clients, outputs: &Outputs) -> Result<Vec<Graded>, Error> {

@@ -81,6 +81,8 @@ impl Status {
             ("grading (dead letters)", &outputs.grading_dead_letter_queue_url),
             ("compile", &outputs.compile_queue_url),
             ("compile (dead letters)", &outputs.compile_dead_letter_queue_url),
+            ("schedule", &outputs.schedule_queue_url),
+            ("schedule (dead letters)", &outputs.schedule_dead_letter_queue_url),
         ] {
             let depth = depth::of(&target.clients, url).await?;
             queues.push(Queue { name: name.to_owned(), url: url.clone(), depth });

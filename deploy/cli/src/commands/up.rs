@@ -24,6 +24,10 @@ pub(crate) struct Args {
     /// The port of the gateway, on 127.0.0.1; 0 takes any free one.
     #[arg(long, default_value_t = 8080)]
     gateway_port: u16,
+    /// How many seconds lie between two ticks of the scheduler.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    tick: u64,
     /// How many seconds a stop waits for running jobs.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     grace: u64,
@@ -39,6 +43,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         port: args.port,
         workers: args.workers,
         gateway_port: args.gateway_port,
+        tick: Some(Duration::from_secs(args.tick)),
         echo: !args.quiet,
         grace: Duration::from_secs(args.grace),
     };

@@ -1,0 +1,83 @@
+//! `flotilla schedule preview`: the exact transitions of a schedule.
+
+use clap::Subcommand;
+use jiff::{Span, Timestamp};
+use schedule_executor::schedule::Schedule;
+
+use crate::{console::out, error::Error, verdict::table};
+
+/// The most transitions that are printed.
+const LIMIT: usize = 10_000;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Prints every change of a schedule's state, in UTC and on the local clock.
+    ///
+    /// A rule has cron's 5 fields or AWS's 6. What falls into a gap of the clock happens at its
+    /// end, what falls into a fold once, at the first.
+    Preview(Preview),
+}
+
+#[derive(Debug, clap::Args)]
+struct Preview {
+    /// The rule of starts, for example "0 8 * * 1-5".
+    #[arg(long, default_value = "", conflicts_with = "period")]
+    start: String,
+    /// The rule of stops, for example "cron(0 19 ? * MON-FRI *)".
+    #[arg(long, default_value = "", conflicts_with = "period")]
+    stop: String,
+    /// Periods of being on instead of rules, for example "mon-fri 08:00-19:00".
+    #[arg(long)]
+    period: Option<String>,
+    /// The IANA zone of rules and periods.
+    #[arg(long, default_value = "UTC")]
+    zone: String,
+    /// From this instant on; now by default.
+    #[arg(long, value_name = "INSTANT")]
+    from: Option<Timestamp>,
+    /// Before this instant; a week after --from by default.
+    #[arg(long, value_name = "INSTANT")]
+    to: Option<Timestamp>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Error> {
+    let Action::Preview(args) = args.action;
+    preview(&args)
+}
+
+fn preview(args: &Preview) -> Result<(), Error> {
+    let schedule = match &args.period {
+        Some(period) => Schedule::periods(period, &args.zone),
+        None => Schedule::rules(&args.start, &args.stop, &args.zone),
+    };
+    let schedule = schedule.map_err(|why| Error::Usage(why.to_string()))?;
+    let from = args.from.unwrap_or_else(Timestamp::now);
+    let week = || from.checked_add(Span::new().hours(7 * 24)).unwrap_or(Timestamp::MAX);
+    let to = args.to.unwrap_or_else(week);
+    let found = schedule.preview(from, to, LIMIT + 1);
+    if found.len() > LIMIT {
+        let what = format!("over {LIMIT} transitions: ask for less time with --from and --to");
+        return Err(Error::Usage(what));
+    }
+    if args.json {
+        out(format!("{:#}", serde_json::json!(found)));
+        return Ok(());
+    }
+    let mut rows = table(&["UTC", "", "local", ""]);
+    for it in &found {
+        let (at, power) = (it.at.to_string(), it.power.to_string());
+        rows.add_row([at.as_str(), power.as_str(), &it.local, it.note.unwrap_or_default()]);
+    }
+    let state = schedule.desired(from).map_or("unknown".to_owned(), |it| it.power.to_string());
+    out(format!("at {from} it is {state}\n{rows}"));
+    Ok(())
+}

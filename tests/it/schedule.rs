@@ -1,0 +1,226 @@
+//! Contexts and tags are switched by their schedules, on ticks whose clock the test sets.
+
+use flotilla_tests::{AuditRow, FakeAppStream, Gateway, Moto, Worker, World};
+use serde_json::{Value, json};
+
+const HOME: &str = "us-east-1";
+
+/// A world with a scheduler and a gateway.
+struct Town {
+    world: World,
+    moto: Moto,
+    scheduler: Worker,
+    gateway: Gateway,
+}
+
+impl Town {
+    async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(settings: &[(&str, &str)]) -> Self {
+        let (world, moto) = tokio::join!(World::new(), Moto::start());
+        let builder = world.schedule_executor(&moto);
+        let builder = settings.iter().fold(builder, |it, (name, value)| it.env(name, value));
+        let (scheduler, gateway) = tokio::join!(builder.ready(), world.gateway(&[]));
+        Self { world, moto, scheduler, gateway }
+    }
+
+    async fn end(mut self) {
+        assert!(self.scheduler.stop().await.success());
+        assert!(self.gateway.process.stop().await.success());
+    }
+
+    /// A context that is on from 8 to 19 in Berlin.
+    async fn context(&self, id: &str, resources: Value) {
+        let data = json!({
+            "contextID": id, "contextDesc": "a test", "schedulingRuleStart": "0 8 * * 1-5",
+            "schedulingRuleStop": "cron(0 19 ? * MON-FRI *)", "timeZone": "Europe/Berlin",
+            "powerState": false, "isScheduled": true, "resources": resources.to_string(),
+        });
+        let answer = self.gateway.post("/context-register", json!({ "data": data })).await;
+        assert_eq!(answer, (200, json!("Success")));
+    }
+
+    async fn instance(&self, id: &str) -> String {
+        self.moto.instance_state(HOME, id).await
+    }
+
+    async fn audit(&self, kind: &str, id: &str) -> Vec<AuditRow> {
+        self.world.audit(&format!("{kind}/{HOME}/{id}")).await
+    }
+}
+
+fn find<'a>(rows: &'a [AuditRow], outcome: &str, kind: &str) -> &'a AuditRow {
+    let found = rows.iter().find(|row| row["outcome"] == outcome && row["kind"] == kind);
+    found.unwrap_or_else(|| panic!("no {outcome} {kind} in {rows:#?}"))
+}
+
+#[tokio::test]
+async fn a_context_starts_and_stops_by_schedule_and_a_tick_without_a_difference_says_why() {
+    let town = Town::new().await;
+    let (one, two) = (town.moto.instance(HOME, "x").await, town.moto.instance(HOME, "x").await);
+    town.moto.database(HOME, "orders").await;
+    let arn = "arn:aws:rds:us-east-1:123456789012:db:orders";
+    let resources = json!({"ec2:instance": {"id": [one, two]}, "rds:instance": [arn]});
+    town.context("web", resources).await;
+
+    // Monday, 2026-06-01: Berlin is two hours ahead.
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    assert_eq!(town.instance(&one).await, "stopped");
+    assert_eq!(town.instance(&two).await, "stopped");
+    assert_eq!(town.moto.database_state(HOME, "orders").await.0, "stopped");
+    let rows = town.audit("ec2:instance", &one).await;
+    let stopped = find(&rows, "done", "acted");
+    assert_eq!((stopped["action"].as_str(), stopped["before"].as_str()), ("STOP", "running"));
+    assert_eq!(
+        (stopped["actor"].as_str(), stopped["source"].as_str()),
+        ("schedule", "context/web")
+    );
+    assert!(stopped["reason"].contains("19:00:00 Europe/Berlin"), "{stopped:?}");
+    find(&town.audit("rds:instance", "orders").await, "done", "acted");
+
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    let rows = town.audit("ec2:instance", &one).await;
+    assert!(find(&rows, "skipped", "already")["reason"].contains("stopped already"));
+    assert_eq!(rows.len(), 2);
+
+    town.world.tick("2026-06-02T05:59:59Z").await;
+    assert_eq!(town.instance(&one).await, "stopped");
+    town.world.tick("2026-06-02T06:00:00Z").await;
+    assert_eq!(town.instance(&one).await, "running");
+    assert_eq!(town.moto.database_state(HOME, "orders").await.0, "available");
+    let get = json!({"data": {"type": "context", "contextID": "web"}});
+    let (_, context) = town.gateway.post("/context-get", get).await;
+    assert_eq!(
+        (&context["powerState"], &context["lastScheduling"]),
+        (&json!(true), &json!(1_780_380_000))
+    );
+    town.end().await;
+}
+
+#[tokio::test]
+async fn what_drifts_is_mended_at_the_next_tick_and_missed_ticks_are_caught_up() {
+    let town = Town::new().await;
+    let id = town.moto.instance(HOME, "x").await;
+    town.context("web", json!({"ec2:instance": [id]})).await;
+    town.world.tick("2026-06-01T06:00:00Z").await;
+    town.moto.stop_instance(HOME, &id).await;
+    town.world.tick("2026-06-01T06:05:00Z").await;
+    assert_eq!(town.instance(&id).await, "running");
+    let rows = town.audit("ec2:instance", &id).await;
+    assert!(find(&rows, "done", "acted")["reason"].contains("found stopped"), "{rows:#?}");
+    // The stop at 17:00 UTC was missed by hours, and the weekend's ticks too.
+    town.world.tick("2026-06-06T03:00:00Z").await;
+    assert_eq!(town.instance(&id).await, "stopped");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn one_bad_id_does_not_spoil_its_batch() {
+    let town = Town::new().await;
+    let (one, two) = (town.moto.instance(HOME, "x").await, town.moto.instance(HOME, "x").await);
+    let gone = "i-0123456789abcdef0";
+    let ids = json!([one, gone, "no-id-at-all", two, "arn:aws:s3:::bucket"]);
+    town.context("web", json!({"ec2:instance": ids})).await;
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    assert_eq!(
+        (town.instance(&one).await, town.instance(&two).await),
+        ("stopped".into(), "stopped".into())
+    );
+    for id in [gone, "no-id-at-all"] {
+        find(&town.audit("ec2:instance", id).await, "skipped", "gone");
+    }
+    let rows = town.world.audit("ec2:instance/arn:aws:s3:::bucket").await;
+    find(&rows, "skipped", "no_such_name");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_tag_is_switched_in_every_region_and_what_a_context_has_goes_by_the_context() {
+    let town = Town::with(&[("FLOTILLA_REGIONS", "us-east-1,eu-west-1")]).await;
+    let near = town.moto.instance(HOME, "dev").await;
+    let far = town.moto.instance("eu-west-1", "test").await;
+    let other = town.moto.instance(HOME, "prod").await;
+    let taken = town.moto.instance(HOME, "dev").await;
+    town.context("web", json!({"ec2:instance": [taken]})).await;
+    let tag = json!({
+        "tagKey": "env", "tagValues": ["dev", "test"], "tagDesc": "not prod",
+        "schedulingPeriod": "mon-fri 22:00-06:00",
+    });
+    assert_eq!(town.gateway.post("/tag-register", json!({ "data": tag })).await.0, 200);
+    town.world.tick("2026-06-01T12:00:00Z").await;
+    assert_eq!(town.instance(&near).await, "stopped");
+    assert_eq!(town.moto.instance_state("eu-west-1", &far).await, "stopped");
+    assert_eq!(
+        (town.instance(&other).await, town.instance(&taken).await),
+        ("running".into(), "running".into())
+    );
+    find(&town.audit("ec2:instance", &near).await, "done", "acted");
+    let why = town.audit("ec2:instance", &taken).await;
+    assert!(find(&why, "skipped", "goes_by_another")["reason"].contains("context/web"));
+    town.end().await;
+}
+
+#[tokio::test]
+async fn fleets_start_and_stop_and_one_that_is_gone_is_said_to_be() {
+    let fleets = FakeAppStream::start(&["desk", "lab"]).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_APPSTREAM", fleets.url())]).await;
+    let resources = json!({"appstream:fleet": {"id": ["desk", "nowhere", "lab"], "isScheduled": [true, true, false]}});
+    town.context("labs", resources).await;
+    town.world.tick("2026-06-01T06:00:00Z").await;
+    assert_eq!((fleets.state("desk"), fleets.state("lab")), ("RUNNING".into(), "STOPPED".into()));
+    find(&town.audit("appstream:fleet", "desk").await, "done", "acted");
+    find(&town.audit("appstream:fleet", "nowhere").await, "skipped", "gone");
+    find(&town.audit("appstream:fleet", "lab").await, "skipped", "taken_out");
+    town.world.tick("2026-06-01T17:30:00Z").await;
+    assert_eq!(fleets.state("desk"), "STOPPED");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_hand_switches_until_the_next_rule_and_a_stopped_scheduler_leaves_all_alone() {
+    let town = Town::new().await;
+    let id = town.moto.instance(HOME, "x").await;
+    town.context("web", json!({"ec2:instance": [id]})).await;
+    let web = json!({ "contextID": "web" });
+    for request in ["/context-power-off", "/context-power-on", "/context-power-off"] {
+        assert_eq!(town.gateway.post(request, web.clone()).await, (200, json!("Success")));
+        town.world.until_scheduled().await;
+        let expected = if request.ends_with("on") { "running" } else { "stopped" };
+        assert_eq!(town.instance(&id).await, expected);
+    }
+    find(&town.audit("ec2:instance", &id).await, "done", "acted");
+    town.gateway.post("/context-scheduler-stop", web.clone()).await;
+    town.world.tick("2026-06-01T06:00:00Z").await;
+    assert_eq!(town.instance(&id).await, "stopped");
+    find(&town.world.audit("context/web").await, "skipped", "not_wanted");
+    town.gateway.post("/context-scheduler-start", web).await;
+    town.gateway.post("/scheduler-stop", Value::Null).await;
+    town.world.tick("2026-06-01T06:00:00Z").await;
+    assert_eq!(town.instance(&id).await, "stopped");
+    find(&town.world.audit("scheduler").await, "skipped", "scheduler_stopped");
+    town.gateway.post("/scheduler-start", Value::Null).await;
+    town.world.tick("2026-06-01T06:00:00Z").await;
+    assert_eq!(town.instance(&id).await, "running");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn orders_reach_resources_that_no_table_names() {
+    let town = Town::new().await;
+    let id = town.moto.instance("eu-west-1", "x").await;
+    town.moto.database(HOME, "orders").await;
+    let order = json!({"action": "STOP", "service": "ec2", "ids": [id], "region": "eu-west-1"});
+    town.world.schedule(order).await;
+    let order =
+        json!({"action": "MODCLASS", "service": "rds", "ids": ["orders"], "attrib": "db.t3.large"});
+    town.world.schedule(order).await;
+    town.world.until_scheduled().await;
+    assert_eq!(town.moto.instance_state("eu-west-1", &id).await, "stopped");
+    assert_eq!(town.moto.database_state(HOME, "orders").await.1, "db.t3.large");
+    let rows = town.audit("rds:instance", "orders").await;
+    let row = find(&rows, "done", "acted");
+    assert_eq!((row["actor"].as_str(), row["after"].as_str()), ("hand", "db.t3.large"));
+    town.end().await;
+}

@@ -1,0 +1,60 @@
+//! The scheduler's part of the gateway: contexts, tags and resources.
+//!
+//! [`original`] answers the requests of the original system in its shapes, [`v1`] the same as
+//! resources; what both do is in [`ops`]. Rows are written here, and orders by hand are sent to
+//! the scheduler's queue; nothing is started or stopped from here.
+
+pub mod ops;
+pub mod original;
+pub mod v1;
+
+use aws_config::SdkConfig;
+use axum::{Router, middleware};
+use flotilla_runtime::config::Reader;
+use schedule_executor::store::{Store, TableNames};
+
+use crate::cors;
+
+/// Where contexts and orders go.
+#[derive(Debug, Clone)]
+pub struct ScheduleConfig {
+    /// `FLOTILLA_CONTEXTS_TABLE`, `FLOTILLA_RESOURCES_TABLE`, `FLOTILLA_TAGS_TABLE`.
+    pub tables: TableNames,
+    /// `FLOTILLA_SCHEDULE_QUEUE_URL`: the scheduler's queue.
+    pub queue_url: String,
+}
+
+impl ScheduleConfig {
+    /// Reads the settings; none, where no table of contexts is named: the gateway then serves
+    /// without this part.
+    pub fn read(settings: &mut Reader) -> Option<Self> {
+        settings.optional("FLOTILLA_CONTEXTS_TABLE")?;
+        let tables = TableNames::read(settings);
+        Some(Self { tables, queue_url: settings.required("FLOTILLA_SCHEDULE_QUEUE_URL") })
+    }
+}
+
+/// What every request needs.
+#[derive(Debug, Clone)]
+pub struct Schedules {
+    pub(crate) store: Store,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+    pub(crate) queue_url: String,
+}
+
+impl Schedules {
+    /// The part, on the SDK's endpoint.
+    pub fn new(config: ScheduleConfig, sdk: &SdkConfig) -> Self {
+        Self {
+            store: Store::new(aws_sdk_dynamodb::Client::new(sdk), config.tables),
+            sqs: aws_sdk_sqs::Client::new(sdk),
+            queue_url: config.queue_url,
+        }
+    }
+
+    /// All its requests.
+    pub fn router(self) -> Router {
+        let router = original::router().merge(v1::router()).with_state(self);
+        router.layer(middleware::from_fn(cors::allow))
+    }
+}

@@ -1,0 +1,163 @@
+//! The requests of the original system, in its shapes.
+//!
+//! All are POST, take `{"data": {…}}` (or the fields themselves), and answer
+//! `{"statusCode", "body"}`: `"Success"` or what was asked for, or 500 with `"Bad data format"`
+//! and the reason beside it. The requests that the original listed and never had go by the same
+//! rules.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use schedule_executor::rows::{ALL, Service};
+use serde_json::{Value, json};
+
+use super::{
+    Schedules,
+    ops::{Done, Refused, Source},
+};
+
+/// `POST /context-…`, `POST /tag-…`, `POST /scheduler-…`.
+pub fn router() -> Router<Schedules> {
+    Router::new()
+        .route("/context-{request}", post(context))
+        .route("/tag-{request}", post(tag))
+        .route("/scheduler-{request}", post(scheduler))
+}
+
+async fn context(
+    State(schedules): State<Schedules>,
+    Path(request): Path<String>,
+    body: Bytes,
+) -> Response {
+    reply(fields(&body, async |data| schedules.context_request(&request, data).await).await)
+}
+
+async fn tag(
+    State(schedules): State<Schedules>,
+    Path(request): Path<String>,
+    body: Bytes,
+) -> Response {
+    reply(fields(&body, async |data| schedules.tag_request(&request, data).await).await)
+}
+
+async fn scheduler(State(schedules): State<Schedules>, Path(request): Path<String>) -> Response {
+    let running = match request.as_str() {
+        "start" => true,
+        "stop" => false,
+        _ => return unknown().into_response(),
+    };
+    reply(schedules.store.set_running(running).await.map(|()| success()).map_err(Refused::from))
+}
+
+impl Schedules {
+    async fn context_request(&self, request: &str, data: &Value) -> Done<Value> {
+        if request == "register" {
+            return self.register_context(data).await.map(|_| success());
+        }
+        let id = text(data, "contextID")?;
+        let source = || Source::Context(id.to_owned());
+        match request {
+            "get" => return self.context_get(id, data).await,
+            "unregister" => self.unregister_context(id).await,
+            "scheduler-start" => self.schedule(&source(), true).await,
+            "scheduler-stop" => self.schedule(&source(), false).await,
+            "power-on" => self.power(&source(), true).await,
+            "power-off" => self.power(&source(), false).await,
+            "resource-add" => {
+                let scheduled = data.get("isScheduled").and_then(Value::as_bool).unwrap_or(true);
+                let attrib = data.get("attrib").and_then(Value::as_str).unwrap_or_default();
+                let (service, resource) = (service(data)?, text(data, "id")?);
+                self.add_resource(id, service, resource, scheduled, attrib).await
+            }
+            "resource-sub" => self.remove_resource(id, service(data)?, text(data, "id")?).await,
+            _ => return Err(unknown_request()),
+        }?;
+        Ok(success())
+    }
+
+    async fn context_get(&self, id: &str, data: &Value) -> Done<Value> {
+        match (text(data, "type")?, id) {
+            ("context", ALL) => Ok(json!(self.store.contexts().await?)),
+            ("context", id) => Ok(json!(self.context(id).await?)),
+            ("resource", ALL) => Ok(Value::Array(self.store.all_resources().await?)),
+            ("resource", id) => Ok(self.resources(id).await?.to_json()),
+            _ => Err(Refused::Bad("`type` is neither `context` nor `resource`".to_owned())),
+        }
+    }
+
+    async fn tag_request(&self, request: &str, data: &Value) -> Done<Value> {
+        if request == "register" {
+            return self.register_tag(data).await.map(|_| success());
+        }
+        let key = text(data, "tagKey")?;
+        let source = || Source::Tag(key.to_owned());
+        match request {
+            "get" if key == ALL => return Ok(json!(self.store.tags().await?)),
+            "get" => return Ok(json!(self.tag(key).await?)),
+            "unregister" => self.unregister_tag(key).await,
+            "scheduler-start" => self.schedule(&source(), true).await,
+            "scheduler-stop" => self.schedule(&source(), false).await,
+            "power-on" => self.power(&source(), true).await,
+            "power-off" => self.power(&source(), false).await,
+            "value-add" => self.add_value(key, text(data, "tagValue")?).await,
+            "value-sub" => self.remove_value(key, text(data, "tagValue")?).await,
+            _ => return Err(unknown_request()),
+        }?;
+        Ok(success())
+    }
+}
+
+/// Reads the fields of a request: below `data`, or at the top.
+async fn fields(body: &[u8], answer: impl AsyncFnOnce(&Value) -> Done<Value>) -> Done<Value> {
+    let request: Value =
+        serde_json::from_slice(body).map_err(|why| Refused::Bad(why.to_string()))?;
+    answer(request.get("data").unwrap_or(&request)).await
+}
+
+fn text<'a>(data: &'a Value, field: &str) -> Done<&'a str> {
+    let text = data.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    text.ok_or_else(|| Refused::Bad(format!("`{field}` is missing, or no text")))
+}
+
+fn service(data: &Value) -> Done<Service> {
+    let name = text(data, "resource")?;
+    let wrong = || Refused::Bad(format!("`resource`: {name:?} is no kind of resource"));
+    Service::named(name).ok_or_else(wrong)
+}
+
+fn success() -> Value {
+    json!("Success")
+}
+
+fn unknown_request() -> Refused {
+    Refused::Missing("there is no such request".to_owned())
+}
+
+fn unknown() -> (StatusCode, Json<Value>) {
+    let body = json!({ "statusCode": 404, "body": "there is no such request" });
+    (StatusCode::NOT_FOUND, Json(body))
+}
+
+fn reply(done: Done<Value>) -> Response {
+    let (status, body) = match done {
+        Ok(body) => (StatusCode::OK, json!({ "statusCode": 200, "body": body })),
+        Err(Refused::Bad(why)) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            json!({ "statusCode": 500, "body": "Bad data format", "reason": why }),
+        ),
+        Err(Refused::Missing(why)) => {
+            (StatusCode::NOT_FOUND, json!({ "statusCode": 404, "body": why }))
+        }
+        Err(Refused::Down(why)) => {
+            tracing::error!("{why}");
+            let body = json!({ "statusCode": 503, "body": "a table or queue does not answer" });
+            (StatusCode::SERVICE_UNAVAILABLE, body)
+        }
+    };
+    (status, Json(body)).into_response()
+}

@@ -1,0 +1,180 @@
+//! What arrives on the queue: ticks, orders by hand, and the worker's own batches.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{arn::Target, plan::Action, rows::Service};
+
+/// The largest number of resources in a batch: a call of EC2 takes as many, and its message is
+/// far from the limit of SQS.
+pub const BATCH: usize = 100;
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Value")]
+pub enum Message {
+    /// Time to look: an event of EventBridge, of which only `time` counts.
+    Tick(Timestamp),
+    /// An order by hand.
+    Hand(Order),
+    /// A part of a tick or an order.
+    Batch(Batch),
+}
+
+/// Do this to those.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// What to do.
+    pub action: Action,
+    /// To the resources of this context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// To the resources that carry this registered tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// To resources of this kind, which `ids` name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+    /// Ids or ARNs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// The region of ids that are no ARNs; the worker's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The new class, for MODCLASS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attrib: Option<String>,
+}
+
+/// Resources of one account, region and kind, to which the same is to be done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The account; empty for the worker's own.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// The kind.
+    pub service: Service,
+    /// What to do.
+    pub action: Action,
+    /// The clock of the tick, or of the order.
+    pub tick: Timestamp,
+    /// Who wants it: `schedule` or `hand`.
+    pub actor: String,
+    /// What makes two batches of the same resources two effects: the transition for the first
+    /// act on it, the tick when drift is mended, the message of an order.
+    pub occasion: String,
+    /// The resources.
+    pub items: Vec<BatchItem>,
+}
+
+/// One resource of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BatchItem {
+    /// The id within the service.
+    pub id: String,
+    /// Whose resource it is: `context/web`, `tag/env`, or `ids`.
+    pub source: String,
+    /// Since when this is wanted.
+    pub since: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+    /// The new class, for MODCLASS.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub attrib: String,
+}
+
+impl BatchItem {
+    /// The whole name of the resource.
+    pub fn target(&self, batch: &Batch) -> Target {
+        Target {
+            account: batch.account.clone(),
+            region: batch.region.clone(),
+            service: batch.service,
+            id: self.id.clone(),
+        }
+    }
+}
+
+impl TryFrom<Value> for Message {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let read = |what: &str, e: serde_json::Error| format!("{what}: {e}");
+        if let Some(batch) = value.get("batch") {
+            return Batch::deserialize(batch).map(Self::Batch).map_err(|e| read("a batch", e));
+        }
+        if value.get("action").is_some() {
+            let order = Order::deserialize(&value).map_err(|e| read("an order", e))?;
+            return order.checked().map(Self::Hand);
+        }
+        let time = value.get("time").and_then(Value::as_str);
+        let time = time.ok_or("neither a tick (`time`), nor an order (`action`), nor a batch")?;
+        time.parse().map(Self::Tick).map_err(|e| format!("a tick's time {time:?}: {e}"))
+    }
+}
+
+impl Order {
+    fn checked(self) -> Result<Self, String> {
+        let ids = self.service.is_some() && !self.ids.is_empty();
+        let targets = [self.context.is_some(), self.tag.is_some(), ids];
+        if targets.iter().filter(|it| **it).count() != 1 {
+            return Err("an order names a context, or a tag, or a service and ids".to_owned());
+        }
+        if self.action == Action::ModClass {
+            if self.service != Some(Service::Rds) {
+                return Err("MODCLASS is for rds ids only".to_owned());
+            }
+            if self.attrib.as_ref().is_none_or(String::is_empty) {
+                return Err("MODCLASS needs the new class as attrib".to_owned());
+            }
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ticks_orders_and_batches_are_told_apart() {
+        let event = json!({
+            "version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.events",
+            "account": "123456789012", "time": "2026-06-01T08:00:00Z", "region": "eu-west-1",
+            "resources": [], "detail": {},
+        });
+        let tick: Message = serde_json::from_value(event).unwrap();
+        assert_eq!(tick, Message::Tick("2026-06-01T08:00:00Z".parse().unwrap()));
+        for order in [
+            json!({"action": "START", "context": "web"}),
+            json!({"action": "STOP", "tag": "env"}),
+            json!({"action": "STOP", "service": "ec2", "ids": ["i-1"], "region": "eu-west-1"}),
+            json!({"action": "MODCLASS", "service": "rds:instance", "ids": ["db"], "attrib": "db.t3.micro"}),
+        ] {
+            let found = serde_json::from_value(order.clone()).unwrap();
+            assert!(matches!(found, Message::Hand(_)), "{order}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_with_its_reason() {
+        for (bad, word) in [
+            (json!({}), "neither"),
+            (json!({"time": "soon"}), "soon"),
+            (json!({"action": "REBOOT", "context": "web"}), "REBOOT"),
+            (json!({"action": "START"}), "names"),
+            (json!({"action": "START", "context": "a", "tag": "b"}), "names"),
+            (json!({"action": "START", "service": "ec2", "ids": []}), "names"),
+            (json!({"action": "MODCLASS", "context": "web"}), "rds"),
+            (json!({"action": "MODCLASS", "service": "rds", "ids": ["a"]}), "attrib"),
+            (json!({"batch": {}}), "batch"),
+        ] {
+            let why = serde_json::from_value::<Message>(bad.clone()).unwrap_err().to_string();
+            assert!(why.contains(word), "{bad}: {why}");
+        }
+    }
+}

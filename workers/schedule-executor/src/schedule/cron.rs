@@ -1,0 +1,338 @@
+//! Cron rules on the local calendar: the 5 fields of cron, or the 6 of AWS.
+//!
+//! A rule knows no zone: it says which local minutes match. What these are in UTC, clock changes
+//! included, is decided in [`zone`](super::zone), so that the same policy holds for every rule.
+
+use std::{fmt, str::FromStr};
+
+use jiff::civil::{Date, DateTime, Time};
+
+use super::{
+    ScheduleError,
+    days::{Days, Numbering},
+    field::{Field, MONTHS},
+};
+
+const MINUTE: Field = Field::numbers("minute", 0, 59);
+const HOUR: Field = Field::numbers("hour", 0, 23);
+const YEAR: Field = Field::numbers("year", FIRST_YEAR, LAST_YEAR);
+pub(super) const MONTH: Field =
+    Field { name: "month", low: 1, high: 12, names: &MONTHS, first_name: 1, wraps: true };
+/// The years that AWS's sixth field can name.
+const FIRST_YEAR: u16 = 1970;
+const LAST_YEAR: u16 = 2199;
+
+/// A rule: the local minutes at which something happens.
+///
+/// `minute hour day-of-month month day-of-week`, weekdays from 0 (Sunday) to 6, a day of either
+/// field counting where both choose days; or with a `year` as sixth field as AWS has it:
+/// weekdays from 1 (Sunday) to 7, one of the day fields `?` or `*`. Both take lists, ranges,
+/// steps, names, `?`, `L` and `L-3` (last day), `15W` and `LW` (workday), `FRI#2` and `FRIL`; and
+/// may stand in `cron(…)`.
+///
+/// ```
+/// use schedule_executor::schedule::Cron;
+/// assert!("0 8 * * 1-5".parse::<Cron>().is_ok());
+/// assert!("cron(0 8 ? * MON-FRI *)".parse::<Cron>().is_ok());
+/// assert!("0 25 * * *".parse::<Cron>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cron {
+    text: String,
+    pub(super) calendar: Calendar,
+}
+
+/// Days and times of day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Calendar {
+    pub(super) minutes: u64,
+    pub(super) hours: u32,
+    pub(super) months: u16,
+    pub(super) days: Days,
+    pub(super) years: Option<Vec<u16>>,
+}
+
+impl FromStr for Cron {
+    type Err = ScheduleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bare = text.trim();
+        let inner = bare.strip_prefix("cron(").and_then(|rest| rest.strip_suffix(')'));
+        let fields: Vec<&str> = inner.unwrap_or(bare).split_whitespace().collect();
+        let calendar = match fields[..] {
+            [minute, hour, day, month, weekday] => {
+                let days = Days::parse(day, weekday, Numbering::Cron)?;
+                Calendar::parse(minute, hour, month, days, None)
+            }
+            [minute, hour, day, month, weekday, year] => {
+                let days = Days::parse(day, weekday, Numbering::Aws)?;
+                if days.has_both() {
+                    let what = format!(
+                        "the rule {bare:?}: of 6 fields, one of day of month and \
+                        day of week must be `?`"
+                    );
+                    return Err(ScheduleError(what));
+                }
+                Calendar::parse(minute, hour, month, days, Some(year))
+            }
+            _ => Err(ScheduleError(format!(
+                "the rule {bare:?} has {} fields, not 5 or 6",
+                fields.len()
+            ))),
+        }?;
+        Ok(Self { text: bare.to_owned(), calendar })
+    }
+}
+
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Calendar {
+    fn parse(
+        minute: &str,
+        hour: &str,
+        month: &str,
+        days: Days,
+        year: Option<&str>,
+    ) -> Result<Self, ScheduleError> {
+        Ok(Self {
+            minutes: MINUTE.bits(minute)?,
+            hours: HOUR.bits(hour)? as u32,
+            months: MONTH.bits(month)? as u16,
+            days,
+            years: year.filter(|year| *year != "*").map(years).transpose()?,
+        })
+    }
+
+    /// The first match after `local`.
+    pub(super) fn after(&self, local: DateTime) -> Option<DateTime> {
+        let (date, time) = (local.date(), local.time());
+        let mut month = date.first_of_month();
+        let mut days = self.days_of(month) & at_or_above(date.day());
+        if days >> date.day() & 1 == 1 {
+            if let Some(found) = self.time_after(time) {
+                return Some(date.to_datetime(found));
+            }
+            days &= !(1 << date.day());
+        }
+        while days == 0 {
+            month = self.next_month(month)?;
+            days = self.days_of(month);
+        }
+        let day = Date::new(month.year(), month.month(), days.trailing_zeros() as i8).ok()?;
+        Some(day.to_datetime(self.first_time()?))
+    }
+
+    /// The last match at or before `local`.
+    pub(super) fn at_or_before(&self, local: DateTime) -> Option<DateTime> {
+        let (date, time) = (local.date(), local.time());
+        let mut month = date.first_of_month();
+        let mut days = self.days_of(month) & at_or_below(date.day());
+        if days >> date.day() & 1 == 1 {
+            if let Some(found) = self.time_at_or_before(time) {
+                return Some(date.to_datetime(found));
+            }
+            days &= !(1 << date.day());
+        }
+        while days == 0 {
+            month = self.last_month(month)?;
+            days = self.days_of(month);
+        }
+        let day = Date::new(month.year(), month.month(), days.ilog2() as i8).ok()?;
+        Some(day.to_datetime(self.last_time()?))
+    }
+
+    /// The matching days of a month as bits; none outside the rule's months and years.
+    fn days_of(&self, first: Date) -> u32 {
+        let year = first.year().unsigned_abs();
+        let in_year = self.years.as_ref().is_none_or(|years| years.binary_search(&year).is_ok());
+        let in_month = self.months >> first.month() & 1 == 1;
+        if in_year && in_month && (FIRST_YEAR..=LAST_YEAR).contains(&year) {
+            return self.days.of(first);
+        }
+        0
+    }
+
+    /// The rule's next month that is worth a look.
+    fn next_month(&self, first: Date) -> Option<Date> {
+        let later = u32::from(self.months) & !at_or_below(first.month());
+        let (year, month) = match later {
+            0 => (first.year() + 1, self.months.trailing_zeros()),
+            later => (first.year(), later.trailing_zeros()),
+        };
+        let year = year.max(FIRST_YEAR.cast_signed());
+        let within = year <= LAST_YEAR.cast_signed();
+        within.then(|| Date::new(year, month as i8, 1).ok()).flatten()
+    }
+
+    fn last_month(&self, first: Date) -> Option<Date> {
+        let earlier = u32::from(self.months) & !at_or_above(first.month());
+        let (year, month) = match earlier {
+            0 => (first.year() - 1, u32::from(self.months).ilog2()),
+            earlier => (first.year(), earlier.ilog2()),
+        };
+        let year = year.min(LAST_YEAR.cast_signed());
+        let within = year >= FIRST_YEAR.cast_signed();
+        within.then(|| Date::new(year, month as i8, 1).ok()).flatten()
+    }
+
+    fn first_time(&self) -> Option<Time> {
+        at(self.hours.trailing_zeros(), self.minutes.trailing_zeros())
+    }
+
+    fn last_time(&self) -> Option<Time> {
+        at(self.hours.ilog2(), self.minutes.ilog2())
+    }
+
+    fn time_after(&self, time: Time) -> Option<Time> {
+        let (hour, minute) = (time.hour().unsigned_abs(), time.minute().unsigned_abs());
+        let minutes = self.minutes & !((2_u64 << minute) - 1);
+        if self.hours >> hour & 1 == 1 && minutes != 0 {
+            return at(u32::from(hour), minutes.trailing_zeros());
+        }
+        let hours = u64::from(self.hours) & !((2_u64 << hour) - 1);
+        (hours != 0).then(|| at(hours.trailing_zeros(), self.minutes.trailing_zeros())).flatten()
+    }
+
+    fn time_at_or_before(&self, time: Time) -> Option<Time> {
+        let (hour, minute) = (time.hour().unsigned_abs(), time.minute().unsigned_abs());
+        let minutes = self.minutes & ((2_u64 << minute) - 1);
+        if self.hours >> hour & 1 == 1 && minutes != 0 {
+            return at(u32::from(hour), minutes.ilog2());
+        }
+        let hours = self.hours & ((1_u32 << hour) - 1);
+        (hours != 0).then(|| at(hours.ilog2(), self.minutes.ilog2())).flatten()
+    }
+}
+
+fn years(text: &str) -> Result<Vec<u16>, ScheduleError> {
+    let items = text.split(',').map(|item| YEAR.item(item)).collect::<Result<Vec<_>, _>>()?;
+    let mut years: Vec<u16> = items.into_iter().flatten().collect();
+    years.sort_unstable();
+    Ok(years)
+}
+
+fn at(hour: u32, minute: u32) -> Option<Time> {
+    Time::new(hour as i8, minute as i8, 0, 0).ok()
+}
+
+fn at_or_above(day: i8) -> u32 {
+    !((1 << day) - 1)
+}
+
+fn at_or_below(day: i8) -> u32 {
+    ((2_u64 << day) - 1) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+
+    fn rule(text: &str) -> Calendar {
+        text.parse::<Cron>().unwrap().calendar
+    }
+
+    /// The first `count` days after a date on which a rule matches.
+    fn days(text: &str, from: Date, count: usize) -> Vec<String> {
+        let (rule, mut at, mut found) = (rule(text), from.at(0, 0, 0, 0), Vec::new());
+        while found.len() < count {
+            at = rule.after(at).unwrap();
+            found.push(at.date().to_string());
+            at = at.date().at(23, 59, 0, 0);
+        }
+        found
+    }
+
+    #[test]
+    fn the_letters_of_aws_mean_what_aws_says() {
+        let new_year = date(2026, 1, 1);
+        assert_eq!(days("0 8 L * ? *", new_year, 2), ["2026-01-31", "2026-02-28"]);
+        assert_eq!(days("0 8 L-2 * ? *", new_year, 2), ["2026-01-29", "2026-02-26"]);
+        assert_eq!(days("0 8 LW * ? *", new_year, 2), ["2026-01-30", "2026-02-27"]);
+        // 2026-02-15 is a Sunday, 2026-02-01 too, 2026-08-01 a Saturday, 2026-05-31 a Sunday.
+        assert_eq!(days("0 8 15W 2 ? *", new_year, 1), ["2026-02-16"]);
+        assert_eq!(days("0 8 1W 2,8 ? *", new_year, 2), ["2026-02-02", "2026-08-03"]);
+        assert_eq!(days("0 8 31W 5 ? *", new_year, 1), ["2026-05-29"]);
+        assert_eq!(days("0 8 ? * 3#2 *", new_year, 2), ["2026-01-13", "2026-02-10"]);
+        assert_eq!(days("0 8 ? * FRI#5 *", new_year, 2), ["2026-01-30", "2026-05-29"]);
+        assert_eq!(days("0 8 ? * 6L *", new_year, 2), ["2026-01-30", "2026-02-27"]);
+        assert_eq!(days("0 8 ? * L *", new_year, 2), ["2026-01-03", "2026-01-10"]);
+        assert_eq!(days("cron(0 8 ? * MON 2027)", new_year, 1), ["2027-01-04"]);
+    }
+
+    #[test]
+    fn weekdays_count_from_0_in_5_fields_and_from_1_in_6() {
+        let new_year = date(2026, 1, 1); // a Thursday
+        assert_eq!(days("0 8 * * 0", new_year, 1), ["2026-01-04"]);
+        assert_eq!(days("0 8 * * 7", new_year, 1), ["2026-01-04"]);
+        assert_eq!(days("0 8 ? * 1 *", new_year, 1), ["2026-01-04"]);
+        assert_eq!(days("0 8 * * 5-7", new_year, 3), ["2026-01-02", "2026-01-03", "2026-01-04"]);
+        let over = ["2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05", "2026-01-09"];
+        assert_eq!(days("0 8 * * FRI-MON", new_year, 5), over);
+        assert_eq!(days("0 8 ? * FRI-MON *", new_year, 5), over);
+        assert_eq!(days("0 8 * * */3", new_year, 3), ["2026-01-03", "2026-01-04", "2026-01-07"]);
+    }
+
+    #[test]
+    fn in_5_fields_a_day_of_either_field_counts() {
+        let either = ["2026-01-02", "2026-01-09", "2026-01-13", "2026-01-16"];
+        assert_eq!(days("0 8 13 * FRI", date(2026, 1, 1), 4), either);
+    }
+
+    #[test]
+    fn a_leap_day_is_found_over_the_gap_of_a_century() {
+        assert_eq!(days("0 0 29 2 *", date(2096, 3, 1), 1), ["2104-02-29"]);
+        let before = rule("0 0 29 2 *").at_or_before(date(2103, 1, 1).at(0, 0, 0, 0));
+        assert_eq!(before.unwrap().date(), date(2096, 2, 29));
+        assert_eq!(rule("0 0 30 2 *").after(date(2026, 1, 1).at(0, 0, 0, 0)), None);
+    }
+
+    #[test]
+    fn steps_ranges_and_lists_are_walked_in_both_directions() {
+        let rule = rule("5/20 9-17/4,23 * * *");
+        let mut at = date(2026, 1, 1).at(0, 0, 0, 0);
+        let mut forward = Vec::new();
+        for _ in 0..200 {
+            at = rule.after(at).unwrap();
+            forward.push(at);
+        }
+        assert_eq!(
+            forward[..2].iter().map(|t| t.to_string()).collect::<Vec<_>>(),
+            ["2026-01-01T09:05:00", "2026-01-01T09:25:00"]
+        );
+        for pair in forward.windows(2).rev() {
+            let just_before = pair[1].checked_sub(jiff::Span::new().minutes(1)).unwrap();
+            assert_eq!(rule.at_or_before(pair[1]), Some(pair[1]));
+            assert_eq!(rule.at_or_before(just_before), Some(pair[0]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_with_the_field_that_is_wrong() {
+        for (text, field) in [
+            ("60 8 * * *", "minute"),
+            ("0 24 * * *", "hour"),
+            ("0 8 0 * *", "day of month"),
+            ("0 8 * 13 *", "month"),
+            ("0 8 * * 8", "day of week"),
+            ("0 8 ? * 0 *", "day of week"),
+            ("0 8 ? * * 1969", "year"),
+            ("0 8 * * MON#6", "day of week"),
+            ("*/0 * * * *", "minute"),
+            ("0 19-8 * * *", "hour"),
+            ("0 8 1 * 2 *", "must be `?`"),
+            ("0 8 * *", "4 fields"),
+            ("", "0 fields"),
+            ("0 8 , * *", "day of month"),
+            ("+1 8 * * *", "minute"),
+        ] {
+            let why = text.parse::<Cron>().unwrap_err().to_string();
+            assert!(why.contains(field), "{text:?}: {why}");
+        }
+    }
+}

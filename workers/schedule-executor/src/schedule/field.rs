@@ -1,0 +1,97 @@
+//! One field of a cron rule: a list of numbers, names, ranges and steps, as bits.
+
+use super::ScheduleError;
+
+/// Month names, January first.
+pub(super) const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+/// Weekday names, Sunday first.
+pub(super) const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+
+/// What a field may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field {
+    /// Its name, for errors.
+    pub(super) name: &'static str,
+    /// The smallest number.
+    pub(super) low: u16,
+    /// The largest number.
+    pub(super) high: u16,
+    /// Names that stand for the numbers from `first_name` on.
+    pub(super) names: &'static [&'static str],
+    /// The number of the first name.
+    pub(super) first_name: u16,
+    /// Whether a range may run over the end (`FRI-MON`).
+    pub(super) wraps: bool,
+}
+
+impl Field {
+    /// A field of plain numbers.
+    pub(super) const fn numbers(name: &'static str, low: u16, high: u16) -> Self {
+        Self { name, low, high, names: &[], first_name: 0, wraps: false }
+    }
+
+    /// An error about this field.
+    pub(super) fn wrong(&self, text: &str, why: &str) -> ScheduleError {
+        ScheduleError(format!("the {} {text:?}: {why}", self.name))
+    }
+
+    /// One number or name.
+    pub(super) fn value(&self, text: &str) -> Result<u16, ScheduleError> {
+        let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        if let Some(index) = named {
+            return Ok(self.first_name + u16::try_from(index).unwrap_or(0));
+        }
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let value = text.parse().ok().filter(|_| digits);
+        let value = value.filter(|value| (self.low..=self.high).contains(value));
+        value.ok_or_else(|| {
+            let (low, high) = (self.low, self.high);
+            self.wrong(text, &format!("a number from {low} to {high} is wanted"))
+        })
+    }
+
+    /// The numbers of one item of a list: `*`, `a`, `a-b`, each with an optional `/n`.
+    pub(super) fn item(&self, text: &str) -> Result<Vec<u16>, ScheduleError> {
+        let (range, step) = match text.split_once('/') {
+            None => (text, None),
+            Some((range, step)) => (range, Some(self.step(step)?)),
+        };
+        let (from, to) = self.range(range, step.is_some())?;
+        let span = if to >= from { to - from } else { self.high - from + 1 + (to - self.low) };
+        let size = self.high - self.low + 1;
+        let numbers = (0..=span).step_by(step.unwrap_or(1));
+        Ok(numbers.map(|n| (from - self.low + n) % size + self.low).collect())
+    }
+
+    fn step(&self, text: &str) -> Result<usize, ScheduleError> {
+        let step = text.parse().ok().filter(|step| *step > 0);
+        step.ok_or_else(|| self.wrong(text, "a step is a whole number above 0"))
+    }
+
+    fn range(&self, text: &str, stepped: bool) -> Result<(u16, u16), ScheduleError> {
+        if text == "*" {
+            return Ok((self.low, self.high));
+        }
+        let Some((from, to)) = text.split_once('-') else {
+            let value = self.value(text)?;
+            return Ok((value, if stepped { self.high } else { value }));
+        };
+        let (from, to) = (self.value(from)?, self.value(to)?);
+        if from > to && !self.wraps {
+            return Err(self.wrong(text, "the range ends before it begins"));
+        }
+        Ok((from, to))
+    }
+
+    /// The whole list as bits, each number at its own place.
+    pub(super) fn bits(&self, text: &str) -> Result<u64, ScheduleError> {
+        let mut bits = 0;
+        for item in text.split(',') {
+            for number in self.item(item)? {
+                bits |= 1 << number;
+            }
+        }
+        Ok(bits)
+    }
+}

@@ -1,0 +1,154 @@
+//! Periods: `mon-fri 08:00-19:00`, windows over midnight included.
+
+use std::str::FromStr;
+
+use jiff::{
+    Span, Timestamp,
+    civil::{DateTime, Time},
+    tz::TimeZone,
+};
+
+use super::{
+    ScheduleError,
+    cron::{Calendar, MONTH},
+    days::{Days, Numbering},
+    field::MONTHS,
+    zone::{instant, reached},
+};
+
+const MINUTES_OF_A_DAY: u16 = 24 * 60;
+
+/// Times of being on, from their beginning up to their end.
+///
+/// `[months] [days] from-to[,from-to…]`, several separated by `;`. Days are weekdays by name
+/// (`mon-fri`, `sat,sun`, `mon#1`, `friL`) or days of the month (`1-15`, `L`); without any it is
+/// every day. A window that ends before it begins ends on the next day; 24:00 is midnight.
+///
+/// ```
+/// use schedule_executor::schedule::Periods;
+/// assert!("mon-fri 08:00-12:00,13:00-19:00; sat 22:00-06:00".parse::<Periods>().is_ok());
+/// assert!("mon-fri 8-25".parse::<Periods>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Periods(Vec<Window>);
+
+/// A window on the days of a calendar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Window {
+    /// Matches at the beginning of each window.
+    begins: Calendar,
+    /// How long it is on the clock, in minutes: from 1 to a whole day.
+    minutes: u16,
+}
+
+/// One window on one day.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    pub(super) from_local: DateTime,
+    pub(super) to_local: DateTime,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+}
+
+impl Periods {
+    /// For each window, the last stretch that has begun.
+    pub(super) fn begun<'a>(
+        &'a self,
+        zone: &'a TimeZone,
+        at: Timestamp,
+    ) -> impl Iterator<Item = Stretch> + 'a {
+        let local = reached(zone, at);
+        self.0
+            .iter()
+            .filter_map(move |window| window.stretch(zone, window.begins.at_or_before(local)?))
+    }
+
+    /// The next beginning of any window.
+    pub(super) fn next_beginning(&self, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+        let local = reached(zone, at);
+        let next = self.0.iter().filter_map(|window| window.begins.after(local));
+        next.map(|local| instant(zone, local)).min()
+    }
+}
+
+impl Window {
+    fn stretch(&self, zone: &TimeZone, from_local: DateTime) -> Option<Stretch> {
+        let to_local = from_local.checked_add(Span::new().minutes(self.minutes)).ok()?;
+        let (from, to) = (instant(zone, from_local), instant(zone, to_local));
+        Some(Stretch { from_local, to_local, from, to })
+    }
+}
+
+impl FromStr for Periods {
+    type Err = ScheduleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+        let windows = parts.map(windows).collect::<Result<Vec<_>, _>>()?.concat();
+        if windows.is_empty() {
+            return Err(ScheduleError("the period is empty".to_owned()));
+        }
+        Ok(Self(windows))
+    }
+}
+
+fn windows(text: &str) -> Result<Vec<Window>, ScheduleError> {
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    let times = words.pop().unwrap_or_default();
+    let months = match words.first() {
+        Some(word) if is_month(word) => MONTH.bits(words.remove(0))? as u16,
+        _ => MONTH.bits("*")? as u16,
+    };
+    let days = match words[..] {
+        [] | ["daily" | "*"] => Days::default(),
+        [word] if word.starts_with(|c: char| c.is_ascii_digit() || c == 'L') => {
+            Days::parse(word, "?", Numbering::Cron)?
+        }
+        [word] => Days::parse("?", word, Numbering::Cron)?,
+        _ => return Err(wrong(text)),
+    };
+    let window = |times: &str| {
+        let (from, minutes) = clock_range(times).ok_or_else(|| wrong(text))?;
+        let begins = Calendar {
+            minutes: 1 << from.minute(),
+            hours: 1 << from.hour(),
+            months,
+            days: days.clone(),
+            years: None,
+        };
+        Ok(Window { begins, minutes })
+    };
+    times.split(',').map(window).collect()
+}
+
+fn is_month(word: &str) -> bool {
+    let begins = |name: &str| word.get(..3).is_some_and(|it| it.eq_ignore_ascii_case(name));
+    MONTHS.iter().any(|name| begins(name))
+}
+
+/// The beginning of `08:00-19:00`, and its length in minutes.
+fn clock_range(text: &str) -> Option<(Time, u16)> {
+    let (from, to) = text.split_once('-')?;
+    let (from, to) = (minute_of_day(from)?, minute_of_day(to)?);
+    let length = if to > from { to - from } else { to + MINUTES_OF_A_DAY - from };
+    let begin = Time::new((from / 60) as i8, (from % 60) as i8, 0, 0).ok()?;
+    Some((begin, length))
+}
+
+fn minute_of_day(text: &str) -> Option<u16> {
+    let (hour, minute) = text.split_once(':')?;
+    let number = |text: &str| {
+        let digits = text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| digits)
+    };
+    let (hour, minute) = (number(hour)?, number(minute)?);
+    let within = minute < 60 && hour * 60 + minute <= MINUTES_OF_A_DAY;
+    within.then_some(hour * 60 + minute)
+}
+
+fn wrong(text: &str) -> ScheduleError {
+    ScheduleError(format!(
+        "the period {text:?}: say it as `mon-fri 08:00-19:00`, with optional months and days before \
+         the times"
+    ))
+}
