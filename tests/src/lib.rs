@@ -7,7 +7,9 @@
 mod appstream;
 mod docker;
 mod index;
+mod instance;
 mod moto;
+mod operator;
 mod packages;
 mod prometheus;
 mod schedules;
@@ -19,6 +21,7 @@ mod world;
 pub use appstream::FakeAppStream;
 pub use docker::{Gate, containers};
 pub use index::{Index, sdist};
+pub use instance::FakeInstance;
 pub use moto::Moto;
 pub use prometheus::{Prometheus, mixin};
 pub use schedules::{AuditRow, Gateway};

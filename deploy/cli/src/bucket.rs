@@ -32,10 +32,19 @@ pub(crate) async fn put(
 
 /// A result, as a worker stored it.
 pub(crate) async fn fetch(clients: &Clients, bucket: &str, key: &str) -> Result<Results, Error> {
+    let bytes = read(clients, bucket, key).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::Fleet(format!("s3://{bucket}/{key} is no result: {e}")))
+}
+
+/// A text, with marks where it is not UTF-8.
+pub(crate) async fn text(clients: &Clients, bucket: &str, key: &str) -> Result<String, Error> {
+    Ok(String::from_utf8_lossy(&read(clients, bucket, key).await?).into_owned())
+}
+
+async fn read(clients: &Clients, bucket: &str, key: &str) -> Result<Vec<u8>, Error> {
     let doing = || format!("reading s3://{bucket}/{key}");
     let answer = clients.s3.get_object().bucket(bucket).key(key).send().await.doing(doing)?;
-    let bytes =
-        answer.body.collect().await.map_err(|e| Error::Fleet(format!("{}: {e}", doing())))?;
-    serde_json::from_slice(&bytes.into_bytes())
-        .map_err(|e| Error::Fleet(format!("{}: it is no result: {e}", doing())))
+    let bytes = answer.body.collect().await;
+    Ok(bytes.map_err(|e| Error::Fleet(format!("{}: {e}", doing())))?.to_vec())
 }

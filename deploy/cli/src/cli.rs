@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use flotilla_runtime::control::Order;
 
 use crate::{
     commands,
@@ -29,6 +30,16 @@ enum Command {
     Submit(commands::submit::Args),
     /// Shows queues, dead letters, workers, and what is in flight.
     Status(commands::status::Args),
+    /// Shows and redrives dead letters.
+    Dlq(commands::dlq::Args),
+    /// Has workers receive nothing more, and finish what they have, until they are resumed.
+    Pause(commands::orders::Args),
+    /// Has paused workers receive again.
+    Resume(commands::orders::Args),
+    /// Has workers finish what they have, or hand it back, and end.
+    Drain(commands::orders::Args),
+    /// Cancels a job, waiting or running: its message becomes a dead letter.
+    Cancel(commands::orders::CancelArgs),
     /// Uploads what submissions are tested with.
     Problem(commands::problem::Args),
     /// Grades example submissions from end to end, shows every verdict, and removes all.
@@ -61,6 +72,11 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Submit(args) => return commands::submit::run(args).await,
         Command::Up(args) => commands::up::run(args).await?,
         Command::Status(args) => commands::status::run(args).await?,
+        Command::Dlq(args) => commands::dlq::run(args).await?,
+        Command::Pause(args) => commands::orders::run(args, Order::Pause).await?,
+        Command::Resume(args) => commands::orders::run(args, Order::Resume).await?,
+        Command::Drain(args) => commands::orders::run(args, Order::Drain).await?,
+        Command::Cancel(args) => commands::orders::cancel(args).await?,
         Command::Problem(args) => commands::problem::run(args).await?,
         Command::Demo(args) => commands::demo::run(args).await?,
         Command::Schedule(args) => commands::schedule::run(args)?,

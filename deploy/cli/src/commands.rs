@@ -3,6 +3,8 @@
 pub(crate) mod demo;
 mod demo_packages;
 mod demo_schedule;
+pub(crate) mod dlq;
+pub(crate) mod orders;
 pub(crate) mod problem;
 pub(crate) mod schedule;
 pub(crate) mod schema;

@@ -11,7 +11,7 @@ use crate::{
     kind::Kind,
     ministack, names,
     places::{Held, Note, WorkerNote},
-    process::Process,
+    process::{End, Process},
     stack::{Stack, Template},
     stop::Stop,
     ticker::{self, Ticker},
@@ -179,21 +179,27 @@ impl Fleet {
     pub(crate) async fn watch(&mut self) -> Result<(), Error> {
         let mut pauses = vec![FIRST_PAUSE; self.workers.len()];
         loop {
-            let (index, how) = tokio::select! {
+            let (index, end) = tokio::select! {
                 () = self.stop.asked() => return Ok(()),
                 how = ended(&mut self.endpoint) => {
                     return Err(Error::Fleet(format!("the endpoint ended by itself: {how}")));
                 }
                 dead = first_dead(&mut self.workers) => dead,
             };
+            if end.orderly {
+                let worker = self.workers.remove(index);
+                pauses.remove(index);
+                note(format!("{} was drained: it is not started again", worker.id));
+                continue;
+            }
             let Some(worker) = self.workers.get_mut(index) else {
                 continue;
             };
             let pause = next_pause(&mut pauses[index], worker.started);
             let seconds = pause.as_secs();
             note(format!(
-                "{} ended by itself ({how}): starting it again in {seconds} s",
-                worker.id
+                "{} ended by itself ({}): starting it again in {seconds} s",
+                worker.id, end.how
             ));
             tokio::select! {
                 () = self.stop.asked() => return Ok(()),
@@ -252,18 +258,18 @@ async fn endpoint(options: &Options, stop: &Stop) -> Result<(Option<Process>, Cl
 
 async fn ended(endpoint: &mut Option<Process>) -> String {
     match endpoint {
-        Some(process) => process.ended().await,
+        Some(process) => process.ended().await.how,
         None => std::future::pending().await,
     }
 }
 
-async fn first_dead(workers: &mut [Worker]) -> (usize, String) {
+async fn first_dead(workers: &mut [Worker]) -> (usize, End) {
     if workers.is_empty() {
         return std::future::pending().await;
     }
     let waits = workers.iter_mut().map(|worker| Box::pin(worker.ended()));
-    let (how, index, _) = select_all(waits).await;
-    (index, how)
+    let (end, index, _) = select_all(waits).await;
+    (index, end)
 }
 
 /// Doubles from death to death, up to a limit.

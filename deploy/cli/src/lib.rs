@@ -9,6 +9,7 @@ pub mod cli;
 mod commands;
 mod console;
 mod containers;
+mod dead_letters;
 mod depth;
 mod error;
 mod examples;

@@ -45,7 +45,9 @@ pub(crate) async fn start(port: u16, stop: &Stop) -> Result<(Process, String), E
     let url = format!("http://127.0.0.1:{port}");
     let ready = tokio::select! {
         ready = answers(&url) => ready,
-        how = process.ended() => Err(Error::Fleet(format!("MiniStack ended early: {how}"))),
+        end = process.ended() => {
+            Err(Error::Fleet(format!("MiniStack ended early: {}", end.how)))
+        }
         () = stop.asked() => Err(Error::Interrupted),
     };
     match ready {

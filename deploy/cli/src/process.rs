@@ -42,6 +42,15 @@ pub(crate) struct Process {
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<VecDeque<String>>>);
 
+/// How a child has ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// Whether it said that all was well.
+    pub(crate) orderly: bool,
+    /// Its exit status in words.
+    pub(crate) how: String,
+}
+
 impl Process {
     /// Starts `program`; its output is kept, and with `echo` printed too, each line after the
     /// child's name.
@@ -64,9 +73,11 @@ impl Process {
     }
 
     /// Waits for the child to end by itself.
-    pub(crate) async fn ended(&mut self) -> String {
-        let status = self.child.wait().await;
-        status.map_or_else(|e| e.to_string(), |status| status.to_string())
+    pub(crate) async fn ended(&mut self) -> End {
+        match self.child.wait().await {
+            Ok(status) => End { orderly: status.success(), how: status.to_string() },
+            Err(error) => End { orderly: false, how: error.to_string() },
+        }
     }
 
     /// What it said last, for an error.

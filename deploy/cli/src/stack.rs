@@ -83,6 +83,17 @@ pub struct Outputs {
     pub audit_table_name: String,
 }
 
+impl Outputs {
+    /// Each kind of worker with the URLs of its queue and of its dead-letter queue.
+    pub fn queues(&self) -> [(&'static str, &str, &str); 3] {
+        [
+            ("grading", &self.grading_queue_url, &self.grading_dead_letter_queue_url),
+            ("compile", &self.compile_queue_url, &self.compile_dead_letter_queue_url),
+            ("schedule", &self.schedule_queue_url, &self.schedule_dead_letter_queue_url),
+        ]
+    }
+}
+
 /// A stack that exists.
 #[derive(Debug, Clone)]
 pub struct Stack {

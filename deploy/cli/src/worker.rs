@@ -13,7 +13,7 @@ use crate::{
     http,
     kind::Kind,
     ministack,
-    process::{Process, find},
+    process::{End, Process, find},
     stack::Outputs,
     stop::Stop,
 };
@@ -76,14 +76,14 @@ impl Worker {
                     format!("is not ready after {seconds} s ({last})")
                 }
             },
-            how = self.process.ended() => format!("ended before it was ready: {how}"),
+            end = self.process.ended() => format!("ended before it was ready: {}", end.how),
             () = stop.asked() => return Err(Error::Interrupted),
         };
         Err(Error::Fleet(format!("worker {} {why}{}", self.id, self.process.last_words())))
     }
 
     /// Waits for it to end by itself.
-    pub(crate) async fn ended(&mut self) -> String {
+    pub(crate) async fn ended(&mut self) -> End {
         self.process.ended().await
     }
 

@@ -52,10 +52,22 @@ impl<J: Job> Worker<J> {
         tokio::select! {
             biased;
             outcome = attempt => outcome,
-            () = cancel.cancelled() => {
-                if self.hand_back.is_cancelled() { Disposition::Released } else { Disposition::Lost }
-            }
+            () = cancel.cancelled() => self.cut_off(message).await,
         }
+    }
+
+    /// What becomes of a message whose job was ended by its lease.
+    async fn cut_off(&self, message: &Received) -> Disposition {
+        let Some(why) = self.keeper.cancelled(&message.delivery.message_id) else {
+            let released = self.hand_back.is_cancelled();
+            return if released { Disposition::Released } else { Disposition::Lost };
+        };
+        let reason = cancelled(&why);
+        // It is renewed no more, and must be told within what is left of it.
+        let unhurried = CancellationToken::new();
+        let told = self.give_up(message, &unhurried, &reason);
+        let _ = tokio::time::timeout(self.config.visibility / 3, told).await;
+        Disposition::Dead { kind: "cancelled", reason }
     }
 
     /// Lets the job tell, under its claim, that the effect will not come. Its work is looked up
@@ -113,6 +125,9 @@ impl<J: Job> Worker<J> {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
                 self.keeper.claimed(&message.delivery.message_id, &claim);
+                if let Some(why) = &claim.cancelled {
+                    return Err(Disposition::Dead { kind: "cancelled", reason: cancelled(why) });
+                }
                 if claim.attempt > self.config.max_attempts {
                     return Err(exhausted(&claim, self.config.max_attempts));
                 }
@@ -208,6 +223,10 @@ impl<J: Job> Worker<J> {
     fn retry_policy(&self) -> RetryPolicy {
         RetryPolicy::new(self.config.retry_first, Duration::from_secs(900))
     }
+}
+
+fn cancelled(why: &str) -> String {
+    format!("cancelled by an operator: {why}")
 }
 
 fn exhausted(claim: &Claim, max: u32) -> Disposition {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
 
+use crate::instance::InstanceConfig;
+
 /// Reads settings and collects every mistake, so that an operator mends all of them at once.
 ///
 /// A setting `FLOTILLA_QUEUE_URL` is looked up in the environment, then as `queue_url` in the
@@ -155,6 +157,10 @@ pub struct WorkerConfig {
     /// `FLOTILLA_DEPTH_SECONDS`: how often the depth of a queue in use is asked for (default
     /// 60 s); an idle queue is asked once in thirty times.
     pub depth_every: Duration,
+    /// `FLOTILLA_CONTROL_SECONDS`: how often the operator's orders are looked for (default 10 s).
+    pub control_every: Duration,
+    /// The EC2 instance under the worker.
+    pub instance: InstanceConfig,
     /// `FLOTILLA_HTTP_ADDR`: where `/metrics`, `/healthz` and `/readyz` listen.
     pub http_addr: String,
     /// The digest of the image that jobs run in, for the records; set by the worker.
@@ -177,6 +183,8 @@ impl WorkerConfig {
             max_attempts: settings.ranged("FLOTILLA_MAX_ATTEMPTS", 5, 1..=1000),
             retry_first: settings.seconds("FLOTILLA_RETRY_FIRST_SECONDS", 2.0, (0.01, 900.0)),
             depth_every: settings.seconds("FLOTILLA_DEPTH_SECONDS", 60.0, (1.0, 3600.0)),
+            control_every: settings.seconds("FLOTILLA_CONTROL_SECONDS", 10.0, (0.1, 3600.0)),
+            instance: InstanceConfig::read(settings),
             http_addr: settings
                 .optional("FLOTILLA_HTTP_ADDR")
                 .unwrap_or_else(|| "127.0.0.1:9100".to_owned()),

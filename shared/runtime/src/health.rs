@@ -29,6 +29,7 @@ struct Progress {
     received_once: bool,
     busy: bool,
     draining: bool,
+    paused: bool,
     failing: Option<String>,
 }
 
@@ -42,6 +43,7 @@ impl Health {
             received_once: false,
             busy: false,
             draining: false,
+            paused: false,
             failing: None,
         };
         let poll_limit = wait + Duration::from_secs(60);
@@ -85,6 +87,14 @@ impl Health {
         self.with(|state| state.draining = true);
     }
 
+    pub(crate) fn paused(&self, paused: bool) {
+        self.with(|state| {
+            state.paused = paused;
+            // The pause was no stall of the poll.
+            state.polled = Instant::now();
+        });
+    }
+
     /// What is wrong, if anything: why nothing moves.
     pub fn trouble(&self) -> Option<String> {
         self.with(|state| {
@@ -96,7 +106,7 @@ impl Health {
                 return (moved > BUSY_LIMIT)
                     .then(|| format!("every slot is busy and no job has ended for {moved:.0?}"));
             }
-            let stalled = polled > self.poll_limit && !state.draining;
+            let stalled = polled > self.poll_limit && !state.draining && !state.paused;
             stalled.then(|| format!("no receive has returned for {polled:.0?}"))
         })
     }
@@ -106,6 +116,7 @@ impl Health {
         self.trouble().or_else(|| {
             self.with(|state| match (state.draining, state.received_once) {
                 (true, _) => Some("draining".to_owned()),
+                _ if state.paused => Some("paused by the operator".to_owned()),
                 (_, false) => Some("nothing has been received from the queue yet".to_owned()),
                 _ => None,
             })

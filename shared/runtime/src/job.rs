@@ -60,6 +60,12 @@ pub trait Job: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Called once, when every message is settled and before the group that waits for this
+    /// instance is told so: releases what the job holds (containers, say).
+    fn end(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// Does the work and commits its effect through [`Lease::complete`].
     ///
     /// The future is dropped at once when the lease is lost, cancelled or handed back at the

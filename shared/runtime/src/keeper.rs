@@ -51,6 +51,8 @@ struct Held {
     /// The effect is committed: the claim is not renewed any more, only the visibility.
     completed: bool,
     cancel: CancellationToken,
+    /// Why an operator does not want the effect any more.
+    cancelled: Option<String>,
     /// Locked while an extension of this message is on its way, so that none can land after the
     /// delete or the backoff that ends the lease.
     beat: Arc<AsyncMutex<()>>,
@@ -98,6 +100,7 @@ impl Keeper {
             claim: None,
             completed: false,
             cancel: cancel.clone(),
+            cancelled: None,
             beat: Arc::default(),
         };
         held.insert(message.delivery.message_id.clone(), new);
@@ -114,6 +117,11 @@ impl Keeper {
     /// The claim of a message's effect, once there is one.
     pub(crate) fn claim(&self, message_id: &str) -> Option<Claim> {
         self.held().get(message_id)?.claim.clone()
+    }
+
+    /// Why an operator does not want the effect of a message any more, where that is so.
+    pub(crate) fn cancelled(&self, message_id: &str) -> Option<String> {
+        self.held().get(message_id)?.cancelled.clone()
     }
 
     /// Ends the keeping: when this returns, no extension of the message is on its way. Gives the
@@ -183,6 +191,7 @@ impl Keeper {
             lease.completed |= renewed == Some(Renewal::Completed);
             match (refused, renewed) {
                 (_, Some(Renewal::Fenced)) => self.lose(lease, "fenced"),
+                (_, Some(Renewal::Cancelled(why))) => lease.cancel_for(asked, beat.visibility, why),
                 (Some(true), _) if lease.receipt_handle == beat.handle => {
                     self.lose(lease, "receipt_handle");
                 }
@@ -234,6 +243,13 @@ impl Held {
     fn extended(&mut self, asked: Instant, visibility: Duration, pause: Duration) {
         self.invisible_until = asked + visibility;
         self.due = asked + pause;
+    }
+
+    /// The lease was extended, and its job is to end all the same.
+    fn cancel_for(&mut self, asked: Instant, visibility: Duration, why: String) {
+        self.invisible_until = asked + visibility;
+        self.cancelled = Some(why);
+        self.cancel.cancel();
     }
 
     fn expired(&self, now: Instant) -> bool {

@@ -121,3 +121,31 @@ fn answer(claim: &Claim, written: Written) -> Result<Completion, Failure> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::fake::FakeAws;
+
+    /// A lease without a claim.
+    pub(crate) fn idempotent() -> Lease {
+        let fake = FakeAws::new(|_, _| serde_json::json!({}));
+        Lease {
+            delivery: Delivery {
+                message_id: "m".to_owned(),
+                sent_at: SystemTime::UNIX_EPOCH,
+                receive_count: 1,
+                group: None,
+                traceparent: None,
+            },
+            claim: None,
+            ledger: Ledger::new(fake.dynamo(), "ledger", "me", Duration::from_secs(60)),
+            queue: Queue::of(fake.sqs(), "http://q/main", "http://q/dead"),
+            max_attempts: 5,
+            cancel: CancellationToken::new(),
+            committed: Arc::default(),
+        }
+    }
+}

@@ -21,7 +21,7 @@ use crate::{
     retry::RetryPolicy,
 };
 
-use row::{Row, cancelled_by, claim, conflicted, not_renewed, occupied, refusal};
+use row::{Row, cancelled, cancelled_by, claim, conflicted, not_renewed, occupied, open, refusal};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -49,6 +49,8 @@ pub struct Claim {
     pub attempt: u32,
     /// Why the attempt before this one failed.
     pub last_failure: Option<String>,
+    /// Why an operator does not want the effect any more, where that is so.
+    pub cancelled: Option<String>,
 }
 
 /// The answer to a claim.
@@ -67,6 +69,8 @@ pub enum Claimed {
 pub enum Renewal {
     /// The claim is ours for another lease.
     Renewed,
+    /// The same, but an operator does not want the effect any more, for this reason.
+    Cancelled(String),
     /// Its effect is committed, by us: there is nothing left to renew.
     Completed,
     /// It is no longer ours.
@@ -135,8 +139,58 @@ impl Ledger {
         let until = number(now_ms() + self.lease.as_millis() as u64);
         let call = self.update(&claim.key).update_expression("SET lease_until = :until");
         let call = call.expression_attribute_values(":until", until);
-        let refused = self.conditional(claim, call, "renew").await?;
-        Ok(refused.map_or(Renewal::Renewed, |row| not_renewed(claim, &row)))
+        let written = self.conditional(claim, call, "renew").await?;
+        Ok(match written {
+            Ok(row) => cancelled(&row).map_or(Renewal::Renewed, Renewal::Cancelled),
+            Err(row) => not_renewed(claim, &row),
+        })
+    }
+
+    /// Cancels the effect of a key that has not happened yet: who holds it ends its job at the next
+    /// beat (within a third of the lease), who claims it next does not begin, and the message is
+    /// dead-lettered with the reason. A redrive of it is not cancelled any more. False where the
+    /// effect has happened.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn cancel(&self, key: &str, reason: &str) -> Result<bool, Failure> {
+        let result = self
+            .update(key)
+            .update_expression("SET cancelled = :why, expires_at = if_not_exists(expires_at, :ttl)")
+            .condition_expression("attribute_not_exists(#s) OR #s <> :done")
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_values(":done", text("done"))
+            .expression_attribute_values(":why", text(&shortened(reason)))
+            .expression_attribute_values(":ttl", number(now_ms() / 1000 + ROW_LIFE.as_secs()))
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(true),
+            Err(error) if refusal(&error).is_some() => Ok(false),
+            Err(error) => Err(self.unavailable("cancel", key, &error)),
+        }
+    }
+
+    /// The keys that begin so, of effects that have not happened, with whether each is held.
+    /// It reads the whole table: for operators, and not for workers.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn open(&self, prefix: &str) -> Result<Vec<(String, bool)>, Failure> {
+        let pages = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .filter_expression("begins_with(effect, :prefix) AND #s <> :done")
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_values(":done", text("done"))
+            .expression_attribute_values(":prefix", text(prefix))
+            .into_paginator()
+            .items()
+            .send();
+        let rows = pages.collect::<Result<Vec<Row>, _>>().await;
+        let rows = rows.map_err(|error| self.unavailable("scan", prefix, &error))?;
+        Ok(rows.iter().filter_map(open).collect())
     }
 
     /// Gives a claim back unharmed: what a stop hands back was no attempt.
@@ -168,7 +222,9 @@ impl Ledger {
         let reason = text(&shortened(reason));
         let call = self
             .update(&claim.key)
-            .update_expression("SET #s = :free, last_failure = :why, attempts = :none")
+            .update_expression(
+                "SET #s = :free, last_failure = :why, attempts = :none REMOVE cancelled",
+            )
             .expression_attribute_values(":none", number(0))
             .expression_attribute_values(":why", reason);
         self.fenced(claim, call.expression_attribute_values(":free", text("free")), "bury").await
@@ -262,17 +318,18 @@ impl Ledger {
         call: UpdateItem,
         what: &'static str,
     ) -> Result<bool, Failure> {
-        Ok(self.conditional(claim, call, what).await?.is_none())
+        Ok(self.conditional(claim, call, what).await?.is_ok())
     }
 
-    /// The row, where it is not under `claim` and so was left alone.
+    /// The row as it is now; as an error where it is not under `claim`, and so was left alone.
     async fn conditional(
         &self,
         claim: &Claim,
         call: UpdateItem,
         what: &'static str,
-    ) -> Result<Option<Row>, Failure> {
+    ) -> Result<Result<Row, Row>, Failure> {
         let result = call
+            .return_values(ReturnValue::AllNew)
             .condition_expression("#s = :claimed AND generation = :generation")
             .expression_attribute_names("#s", "state")
             .expression_attribute_values(":claimed", text("claimed"))
@@ -281,9 +338,9 @@ impl Ledger {
             .send()
             .await;
         match result {
-            Ok(_) => Ok(None),
+            Ok(written) => Ok(Ok(written.attributes.unwrap_or_default())),
             Err(error) => match refusal(&error) {
-                Some(row) => Ok(Some(row.clone())),
+                Some(row) => Ok(Err(row.clone())),
                 None => Err(self.unavailable(what, &claim.key, &error)),
             },
         }

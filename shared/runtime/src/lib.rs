@@ -78,13 +78,17 @@
 mod acks;
 mod attempt;
 pub mod aws;
+pub mod batch;
 mod calls;
 pub mod config;
+pub mod control;
 mod depth;
+mod drain;
 pub mod failure;
 #[cfg(test)]
 mod fake;
 pub mod health;
+pub mod instance;
 pub mod job;
 mod keeper;
 pub mod lease;
@@ -93,12 +97,16 @@ pub mod metrics;
 pub mod payload;
 pub mod queue;
 pub mod retry;
+mod run;
+mod settle;
 pub mod shutdown;
 pub mod store;
+mod tail;
 pub mod telemetry;
 mod worker;
 
+pub use batch::{BatchJob, Batched};
 pub use failure::Failure;
 pub use job::{Delivery, Effect, Job};
 pub use lease::{Completion, Lease};
-pub use worker::run;
+pub use run::run;

@@ -60,6 +60,16 @@ impl Payloads {
         serde_json::to_string(&pointer).map_err(|e| Failure::permanent("payload", e.to_string()))
     }
 
+    /// Puts a text under a key of its own; gives its address, `s3://bucket/key`.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take it.
+    pub async fn keep(&self, key: &str, text: String) -> Result<String, Failure> {
+        let kind = "text/plain; charset=utf-8";
+        store::put(&self.client, &self.bucket, key, text.into_bytes(), kind).await?;
+        Ok(format!("s3://{}/{key}", self.bucket))
+    }
+
     /// The real body of a message.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub fn on_signals() -> std::io::Result<CancellationToken> {
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "draining: no more receives, running jobs may finish");
+        tracing::info!(signal = name, "asked to stop");
         stop.cancel();
     });
     Ok(token)

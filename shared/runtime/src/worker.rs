@@ -1,88 +1,36 @@
 //! The loop: receive for free slots, run, settle, and drain.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
     acks::Acks,
     config::WorkerConfig,
+    control::{Control, Obedience},
     depth,
+    drain::Drain,
     failure::{Disposition, Failure},
-    health::{self, Health},
-    job::Job,
+    health::Health,
+    job::{Delivery, Job},
     keeper::Keeper,
     ledger::Ledger,
-    metrics::{self, Meter},
+    metrics::Meter,
     payload::Payloads,
     queue::{BATCH, Queue, Received},
     retry::RetryPolicy,
+    tail::Tail,
 };
-
-/// Consumes the queue of `config` with `job` until `shutdown`, then drains.
-///
-/// It returns when every message is settled: its effect durable and deleted, or handed back.
-///
-/// # Errors
-/// When the worker cannot start at all: the HTTP address is taken, or the queue has no
-/// dead-letter queue. Everything else is retried.
-pub async fn run<J: Job>(
-    job: J,
-    config: WorkerConfig,
-    sdk: &SdkConfig,
-    shutdown: CancellationToken,
-) -> Result<(), Failure> {
-    let handle = metrics::install(J::NAME)
-        .map_err(|e| Failure::permanent("metrics", "the metrics recorder").caused_by(e))?;
-    job.describe_metrics();
-    let (health, end) = (Health::new(config.wait), CancellationToken::new());
-    // The endpoint outlives the drain, so that an operator can watch it.
-    let _end = end.clone().drop_guard();
-    health::serve(&config.http_addr, health.clone(), handle, end.clone()).await?;
-    let Some(queue) = open(&config, sdk, &health, &shutdown).await? else {
-        return Ok(());
-    };
-    let worker = Worker::new(job, config, sdk, queue, health);
-    worker.consume(shutdown).await;
-    Ok(())
-}
-
-/// Opens the queue, for as long as it takes: SQS may be up later than the worker.
-async fn open(
-    config: &WorkerConfig,
-    sdk: &SdkConfig,
-    health: &Health,
-    shutdown: &CancellationToken,
-) -> Result<Option<Queue>, Failure> {
-    let client = crate::aws::sqs_client(sdk);
-    let mut attempt = 0;
-    while !shutdown.is_cancelled() {
-        match Queue::open(client.clone(), &config.queue_url).await {
-            Ok(queue) => return Ok(Some(queue)),
-            Err(failure @ Failure::Permanent(_)) => return Err(failure),
-            Err(failure) => {
-                attempt += 1;
-                health.failing(&failure, attempt);
-                tracing::warn!(%failure, attempt, "the queue cannot be opened yet");
-                pause(RetryPolicy::CALL.delay(attempt), shutdown).await;
-            }
-        }
-    }
-    Ok(None)
-}
-
-async fn pause(delay: Duration, shutdown: &CancellationToken) {
-    let _ = tokio::time::timeout(delay, shutdown.cancelled()).await;
-}
 
 /// A running worker.
 pub(crate) struct Worker<J> {
-    pub(crate) job: J,
+    pub(crate) job: Arc<J>,
     pub(crate) config: WorkerConfig,
     pub(crate) queue: Queue,
     pub(crate) ledger: Ledger,
@@ -90,16 +38,22 @@ pub(crate) struct Worker<J> {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) health: Arc<Health>,
     pub(crate) meter: Meter,
-    depth: Arc<depth::Watch>,
+    pub(crate) depth: Arc<depth::Watch>,
+    pub(crate) drain: Arc<Drain>,
+    /// Whether an operator wants nothing received now.
+    paused: watch::Sender<bool>,
+    /// How many messages are in hand.
+    pub(crate) in_hand: watch::Sender<usize>,
     /// Cancelled at the end of the grace: every job still running is handed back.
     pub(crate) hand_back: CancellationToken,
+    control: Control,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
 impl<J: Job> Worker<J> {
-    fn new(
-        job: J,
+    pub(crate) fn new(
+        job: Arc<J>,
         config: WorkerConfig,
         sdk: &SdkConfig,
         queue: Queue,
@@ -107,7 +61,8 @@ impl<J: Job> Worker<J> {
     ) -> Arc<Self> {
         let dynamo = crate::aws::dynamo_client(sdk);
         let (table, owner) = (&config.ledger_table, &config.worker_id);
-        let ledger = Ledger::new(dynamo, table, owner, config.visibility);
+        let ledger = Ledger::new(dynamo.clone(), table, owner, config.visibility);
+        let control = Control::new(dynamo, table);
         let meter = Meter::new(queue.url());
         meter.slots(config.slots);
         let (held, visibility) = (queue.clone(), config.visibility);
@@ -118,6 +73,10 @@ impl<J: Job> Worker<J> {
             slots: Arc::new(Semaphore::new(config.slots)),
             tasks: TaskTracker::new(),
             hand_back: CancellationToken::new(),
+            drain: Arc::new(Drain::new(config.grace)),
+            paused: watch::Sender::new(false),
+            in_hand: watch::Sender::new(0),
+            control,
             job,
             config,
             queue,
@@ -127,19 +86,32 @@ impl<J: Job> Worker<J> {
         })
     }
 
-    async fn consume(self: Arc<Self>, shutdown: CancellationToken) {
+    /// Consumes until `shutdown` or another reason to drain, and drains.
+    pub(crate) async fn consume(self: Arc<Self>, shutdown: CancellationToken) {
         let (acks, flushed) = Acks::start(self.queue.clone());
-        let end = CancellationToken::new();
+        let (end, begun) = (CancellationToken::new(), self.drain.begun().clone());
         let keeping = tokio::spawn(self.keeper.clone().run(end.clone()));
-        let watching = tokio::spawn(self.depth.clone().run(shutdown.clone()));
-        let stopping = tokio::spawn(self.clone().hand_back_after_grace(shutdown.clone()));
+        let watching = tokio::spawn(self.depth.clone().run(begun.clone()));
+        let obeying = tokio::spawn(self.obedience().run(end.clone()));
+        let stopping = tokio::spawn(self.clone().hand_back_after_grace(shutdown));
         tracing::info!(worker = self.config.worker_id, queue = self.queue.url(), "consuming");
-        self.receive_until(&shutdown, &acks).await;
-        self.drain(acks, flushed).await;
+        self.receive_until(&begun, &acks).await;
+        self.settle_all(acks, flushed).await;
         end.cancel();
         stopping.abort();
-        let _ = tokio::join!(keeping, watching);
+        let _ = tokio::join!(keeping, watching, obeying);
         tracing::info!("drained: nothing is in flight");
+    }
+
+    fn obedience(&self) -> Obedience {
+        Obedience {
+            control: self.control.clone(),
+            names: [J::NAME.to_owned(), self.config.worker_id.clone()],
+            every: self.config.control_every,
+            drain: self.drain.clone(),
+            health: self.health.clone(),
+            paused: self.paused.clone(),
+        }
     }
 
     async fn receive_until(self: &Arc<Self>, shutdown: &CancellationToken, acks: &Acks) {
@@ -151,7 +123,7 @@ impl<J: Job> Worker<J> {
                     failures += 1;
                     self.health.failing(&failure, failures);
                     tracing::warn!(%failure, kind = failure.kind(), failures, "not receiving");
-                    pause(RetryPolicy::CALL.delay(failures), shutdown).await;
+                    crate::run::pause(RetryPolicy::CALL.delay(failures), shutdown).await;
                 }
             }
         }
@@ -208,8 +180,14 @@ impl<J: Job> Worker<J> {
         Ok(messages)
     }
 
-    /// Waits for a free slot, then takes all that are free, up to a batch.
+    /// Waits for a free slot, then takes all that are free, up to a batch. None is taken while an
+    /// operator has the worker paused.
     async fn free_slots(&self, shutdown: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
+        let mut paused = self.paused.subscribe();
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            resumed = paused.wait_for(|paused| !paused) => drop(resumed.ok()?),
+        }
         self.health.busy(true);
         let first = tokio::select! {
             () = shutdown.cancelled() => None,
@@ -229,28 +207,35 @@ impl<J: Job> Worker<J> {
         acks: Acks,
     ) {
         self.meter.in_flight().increment(1);
+        self.in_hand.send_modify(|count| *count += 1);
+        let tail = Tail::default();
         let disposition = match stopping {
             true => Disposition::Released,
-            false => self.decide(&message, &cancel).await,
+            false => self.decide(&message, &cancel).instrument(tail.of(|| span(&message))).await,
         };
-        let disposition = self.settle(&message, disposition, &acks).await;
+        let disposition = self.settle(&message, disposition, &acks, &tail).await;
         self.meter.disposed(&disposition, message.received_at.elapsed());
         self.meter.in_flight().decrement(1);
+        self.in_hand.send_modify(|count| *count -= 1);
         self.health.moved();
     }
 
-    /// Hands back what still runs when the grace is over. The grace is counted from the signal,
-    /// and not from the end of the long poll that the loop still awaits.
+    /// Begins the drain at the signal, and hands back what still runs when its budget is used up.
+    /// That is counted from the signal, and not from the end of the long poll that the loop still
+    /// awaits.
     async fn hand_back_after_grace(self: Arc<Self>, shutdown: CancellationToken) {
-        shutdown.cancelled().await;
+        tokio::select! {
+            () = shutdown.cancelled() => self.drain.begin("asked to stop", None),
+            () = self.drain.begun().cancelled() => {}
+        }
         self.health.draining();
-        tokio::time::sleep(self.config.grace).await;
+        self.drain.over().await;
         tracing::info!(jobs = self.tasks.len(), "the grace is over: handing jobs back");
         self.hand_back.cancel();
     }
 
     /// Waits until every job has ended or is handed back, and flushes.
-    async fn drain(&self, acks: Acks, flushed: JoinHandle<()>) {
+    async fn settle_all(&self, acks: Acks, flushed: JoinHandle<()>) {
         self.tasks.close();
         self.tasks.wait().await;
         drop(acks);
@@ -258,70 +243,9 @@ impl<J: Job> Worker<J> {
     }
 }
 
-/// What a message leaves behind when it is settled.
-impl<J: Job> Worker<J> {
-    async fn settle(&self, message: &Received, what: Disposition, acks: &Acks) -> Disposition {
-        let what = match what {
-            Disposition::Dead { kind, reason } => self.bury(message, kind, reason).await,
-            what => what,
-        };
-        self.depth.stir();
-        let Some((handle, claim)) = self.keeper.let_go(&message.delivery.message_id).await else {
-            return Disposition::Lost;
-        };
-        if let Some(claim) = claim {
-            let noted = match &what {
-                Disposition::Done => Ok(true),
-                Disposition::Released => self.ledger.release(&claim).await,
-                // Counted: what outlives every lease would otherwise be tried for ever.
-                Disposition::Lost => self.ledger.fail(&claim, "its lease was lost").await,
-                Disposition::Retry { reason, .. } => self.ledger.fail(&claim, reason).await,
-                Disposition::Dead { reason, .. } => self.ledger.bury(&claim, reason).await,
-            };
-            if let Err(failure) = noted {
-                // The claim then ends with its lease; the message is safe either way.
-                tracing::warn!(%failure, key = claim.key, "the ledger row was not released");
-            }
-        }
-        match &what {
-            Disposition::Done | Disposition::Dead { .. } => acks.delete(handle),
-            Disposition::Retry { delay, .. } => acks.visible_after(handle, *delay),
-            Disposition::Released => acks.visible_after(handle, Duration::ZERO),
-            Disposition::Lost => {}
-        }
-        what
-    }
-
-    /// Puts a message on the dead-letter queue; when that fails it comes back here instead.
-    async fn bury(&self, message: &Received, kind: &'static str, reason: String) -> Disposition {
-        let why = serde_json::json!({
-            "reason": crate::failure::shortened(&reason),
-            "kind": kind,
-            "job": J::NAME,
-            "worker": self.config.worker_id,
-            "image": self.config.image,
-            "trace_id": message.delivery.trace_id(),
-            "message_id": message.delivery.message_id,
-            "receive_count": message.delivery.receive_count,
-            "queue": self.queue.url(),
-        });
-        let sent = async {
-            let body = self.payloads.shrink(&message.body, message.attributes_size()).await?;
-            self.queue.bury(&body, message, &why).await
-        };
-        match sent.await {
-            Ok(()) => {
-                let id = &message.delivery.message_id;
-                tracing::warn!(id, kind, reason, "dead-lettered");
-                Disposition::Dead { kind, reason }
-            }
-            Err(failure) => {
-                let delay = RetryPolicy::JOB.delay(message.delivery.receive_count);
-                tracing::error!(%failure, "the dead-letter queue does not take the message");
-                Disposition::Retry { delay, kind: "dead_letter", reason: failure.to_string() }
-            }
-        }
-    }
+fn span(message: &Received) -> tracing::Span {
+    let Delivery { message_id: id, .. } = &message.delivery;
+    tracing::info_span!("message", id, trace_id = message.delivery.trace_id())
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The grading job: from a message to a durable verdict.
 
-use std::sync::Arc;
-
 use aws_config::SdkConfig;
 use flotilla_runtime::{Completion, Delivery, Effect, Failure, Job, Lease, aws, payload::hex};
 use flotilla_sandbox::{Sandbox, SandboxConfig};
@@ -27,10 +25,10 @@ pub struct Grading {
 }
 
 /// The sandbox, connected when it is first needed: Docker may be up later than the worker.
-#[derive(Debug, Clone)]
-pub struct Cells {
+#[derive(Debug)]
+struct Cells {
     config: SandboxConfig,
-    sandbox: Arc<OnceCell<Sandbox>>,
+    sandbox: OnceCell<Sandbox>,
 }
 
 /// A message with all that was looked up for it.
@@ -59,13 +57,6 @@ impl Cells {
         let connect = || Sandbox::connect(self.config.clone());
         self.sandbox.get_or_try_init(connect).await.map_err(sandbox_failure)
     }
-
-    /// Removes every cell.
-    pub async fn shutdown(&self) {
-        if let Some(sandbox) = self.sandbox.get() {
-            sandbox.shutdown().await;
-        }
-    }
 }
 
 impl Grading {
@@ -77,13 +68,8 @@ impl Grading {
             bucket: config.bucket,
             table: config.table,
         };
-        let cells = Cells { config: config.sandbox, sandbox: Arc::default() };
+        let cells = Cells { config: config.sandbox, sandbox: OnceCell::new() };
         Self { shelf, cells }
-    }
-
-    /// The cells that submissions run in, to be shut down at the end.
-    pub fn cells(&self) -> Cells {
-        self.cells.clone()
     }
 
     async fn look_up(&self, message: GradingMessage) -> Result<(Effect, Work), Failure> {
@@ -162,6 +148,13 @@ impl Job for Grading {
 
     fn describe_metrics(&self) {
         crate::metrics::describe();
+    }
+
+    /// Removes every cell.
+    async fn end(&self) {
+        if let Some(sandbox) = self.cells.sandbox.get() {
+            sandbox.shutdown().await;
+        }
     }
 
     async fn prepare(

@@ -28,8 +28,5 @@ async fn start() -> Result<(), Box<dyn std::error::Error>> {
     settings.finish()?;
     let sdk = aws::sdk_config().await;
     let job = Grading::new(grading, &sdk);
-    let cells = job.cells();
-    let ended = flotilla_runtime::run(job, worker, &sdk, shutdown::on_signals()?).await;
-    cells.shutdown().await;
-    Ok(ended?)
+    Ok(flotilla_runtime::run(job, worker, &sdk, shutdown::on_signals()?).await?)
 }

@@ -74,18 +74,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 
 impl Status {
     async fn of(target: &Target) -> Result<Self, Error> {
-        let outputs = target.stack.outputs();
         let mut queues = Vec::new();
-        for (name, url) in [
-            ("grading", &outputs.grading_queue_url),
-            ("grading (dead letters)", &outputs.grading_dead_letter_queue_url),
-            ("compile", &outputs.compile_queue_url),
-            ("compile (dead letters)", &outputs.compile_dead_letter_queue_url),
-            ("schedule", &outputs.schedule_queue_url),
-            ("schedule (dead letters)", &outputs.schedule_dead_letter_queue_url),
-        ] {
-            let depth = depth::of(&target.clients, url).await?;
-            queues.push(Queue { name: name.to_owned(), url: url.clone(), depth });
+        for (name, url, dead) in target.stack.outputs().queues() {
+            for (name, url) in [(name.to_owned(), url), (format!("{name} (dead letters)"), dead)] {
+                let depth = depth::of(&target.clients, url).await?;
+                queues.push(Queue { name, url: url.to_owned(), depth });
+            }
         }
         let noted = target.note.iter().flat_map(|note| &note.workers);
         Ok(Status {

@@ -35,7 +35,7 @@ fn message(id: &str, handle: &str) -> Received {
 }
 
 fn claim() -> Claim {
-    Claim { key: "k".into(), generation: 1, attempt: 1, last_failure: None }
+    Claim { key: "k".into(), generation: 1, attempt: 1, last_failure: None, cancelled: None }
 }
 
 /// A row that is not under our claim any more.

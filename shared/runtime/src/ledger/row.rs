@@ -15,8 +15,20 @@ pub(super) type Row = HashMap<String, Attr>;
 pub(super) fn claim(key: &str, row: Option<&Row>) -> Claim {
     let field = |name| row.and_then(|row| read_number(row, name)).unwrap_or(1);
     let last_failure = row.and_then(|row| row.get("last_failure")?.as_s().ok().cloned());
+    let cancelled = row.and_then(cancelled);
     let attempt = u32::try_from(field("attempts")).unwrap_or(u32::MAX);
-    Claim { key: key.to_owned(), generation: field("generation"), attempt, last_failure }
+    Claim { key: key.to_owned(), generation: field("generation"), attempt, last_failure, cancelled }
+}
+
+/// Why an operator does not want the effect, where that is so.
+pub(super) fn cancelled(row: &Row) -> Option<String> {
+    row.get("cancelled")?.as_s().ok().cloned()
+}
+
+/// The key of an effect that has not happened, and whether somebody is at it.
+pub(super) fn open(row: &Row) -> Option<(String, bool)> {
+    let text = |name: &str| row.get(name)?.as_s().ok();
+    Some((text("effect")?.clone(), text("state")? == "claimed"))
 }
 
 pub(super) fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {

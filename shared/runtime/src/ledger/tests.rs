@@ -12,7 +12,7 @@ fn ledger(fake: &FakeAws) -> Ledger {
 }
 
 fn claimed() -> Claim {
-    Claim { key: "k".into(), generation: 1, attempt: 1, last_failure: None }
+    Claim { key: "k".into(), generation: 1, attempt: 1, last_failure: None, cancelled: None }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::{
         Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -97,7 +98,8 @@ fn start(fake: &FakeAws, grace: &str) -> Running {
     let (shutdown, health) = (CancellationToken::new(), Health::new(config.wait));
     let runs = Arc::new(AtomicU32::new(0));
     let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-    let worker = Worker::new(Sleeper(runs.clone()), config, &fake.sdk(), queue, health.clone());
+    let worker =
+        Worker::new(Arc::new(Sleeper(runs.clone())), config, &fake.sdk(), queue, health.clone());
     let ended = tokio::spawn(worker.consume(shutdown.clone()));
     Running { shutdown, ended, health, runs }
 }

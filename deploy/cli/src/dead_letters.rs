@@ -1,0 +1,166 @@
+//! The dead letters of a queue: read without being used up, and sent back.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, Message, MessageAttributeValue,
+    MessageSystemAttributeName as System,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    aws::Clients,
+    error::{Doing, Error},
+};
+
+/// How long letters are out of sight while they are looked through: as long as a look may take,
+/// since one that comes back meanwhile would be seen twice.
+const HOLD: Duration = Duration::from_secs(300);
+/// The attribute that says why.
+const WHY: &str = "flotilla";
+/// The most that SQS gives or takes at once.
+const BATCH: usize = 10;
+/// So many receives in a row that bring nothing are the end of a queue: SQS asks a part of its
+/// hosts at a time.
+const EMPTY: usize = 2;
+
+/// Why a message is dead, as its worker wrote it; see the runtime's dead letters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Why {
+    pub(crate) reason: String,
+    pub(crate) kind: String,
+    pub(crate) worker: Option<String>,
+    pub(crate) image: Option<String>,
+    pub(crate) trace_id: Option<String>,
+    /// The id that it had on its queue.
+    pub(crate) message_id: Option<String>,
+    pub(crate) receive_count: Option<u32>,
+    /// Where the last lines of its log are, `s3://bucket/key`.
+    pub(crate) log: Option<String>,
+}
+
+/// A dead letter, out of sight of others for now.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Letter {
+    /// Its id on the dead-letter queue.
+    pub(crate) id: String,
+    /// When it was put there, in seconds of the Unix epoch.
+    pub(crate) sent_at: u64,
+    #[serde(flatten)]
+    pub(crate) why: Why,
+    /// The tenant.
+    pub(crate) group: Option<String>,
+    pub(crate) body: String,
+    #[serde(skip)]
+    attributes: HashMap<String, MessageAttributeValue>,
+    #[serde(skip)]
+    handle: String,
+}
+
+impl Letter {
+    fn read(message: Message) -> Option<Self> {
+        let system = |name: System| message.attributes()?.get(&name).cloned();
+        let sent_at = system(System::SentTimestamp).and_then(|ms| ms.parse::<u64>().ok());
+        let group = system(System::MessageGroupId);
+        let mut attributes = message.message_attributes.unwrap_or_default();
+        let why = attributes.remove(WHY).and_then(|why| why.string_value);
+        // SQS itself moves what was received too often, and writes no reason.
+        let unknown = || Why {
+            reason: "no worker wrote why: SQS moved it, or somebody sent it here".to_owned(),
+            kind: "unknown".to_owned(),
+            ..Why::default()
+        };
+        Some(Self {
+            id: message.message_id?,
+            sent_at: sent_at.unwrap_or_default() / 1000,
+            why: why.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(unknown),
+            group,
+            body: message.body.unwrap_or_default(),
+            attributes,
+            handle: message.receipt_handle?,
+        })
+    }
+
+    /// Whether it has this id, here or on the queue that it came from.
+    pub(crate) fn is(&self, id: &str) -> bool {
+        self.id == id || self.why.message_id.as_deref() == Some(id)
+    }
+
+    /// How long it has been dead.
+    pub(crate) fn age(&self) -> Duration {
+        let sent = UNIX_EPOCH + Duration::from_secs(self.sent_at);
+        SystemTime::now().duration_since(sent).unwrap_or_default()
+    }
+}
+
+/// A dead-letter queue that is being looked through.
+pub(crate) struct DeadLetters<'a> {
+    clients: &'a Clients,
+    url: &'a str,
+    seen: HashMap<String, String>,
+}
+
+impl<'a> DeadLetters<'a> {
+    pub(crate) fn new(clients: &'a Clients, url: &'a str) -> Self {
+        Self { clients, url, seen: HashMap::new() }
+    }
+
+    /// The next letters that were not seen yet; none at the end.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Letter>, Error> {
+        for _ in 0..EMPTY {
+            let letters = self.receive().await?;
+            if !letters.is_empty() {
+                return Ok(letters);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn receive(&mut self) -> Result<Vec<Letter>, Error> {
+        let call = self.clients.sqs.receive_message().queue_url(self.url);
+        let call = call.max_number_of_messages(BATCH as i32).wait_time_seconds(1);
+        let call = call.visibility_timeout(HOLD.as_secs() as i32);
+        let call = call.message_attribute_names("All").message_system_attribute_names(System::All);
+        let answer = call.send().await.doing(|| format!("receiving from {}", self.url))?;
+        let letters = answer.messages.unwrap_or_default().into_iter().filter_map(Letter::read);
+        let new = |it: &Letter| self.seen.insert(it.id.clone(), it.handle.clone()).is_none();
+        Ok(letters.filter(new).collect())
+    }
+
+    /// Puts a letter back on its queue as it was before it died, and takes it off this one. Cut
+    /// off between the two, it is on both, which workers take for a duplicate.
+    pub(crate) async fn redrive(&mut self, letter: &Letter, queue: &str) -> Result<(), Error> {
+        let fifo = queue.ends_with(".fifo");
+        let call = self.clients.sqs.send_message().queue_url(queue).message_body(&letter.body);
+        let call = call.set_message_attributes(Some(letter.attributes.clone()));
+        let call = call.set_message_group_id(letter.group.clone());
+        let call = call.set_message_deduplication_id(fifo.then(|| letter.id.clone()));
+        call.send().await.doing(|| format!("sending dead letter {} to {queue}", letter.id))?;
+        let call = self.clients.sqs.delete_message().queue_url(self.url);
+        let deleted = call.receipt_handle(&letter.handle).send().await;
+        deleted.doing(|| format!("deleting dead letter {} after it was sent back", letter.id))?;
+        self.seen.remove(&letter.id);
+        Ok(())
+    }
+
+    /// Makes all that is left visible again.
+    pub(crate) async fn put_back(self) -> Result<(), Error> {
+        let handles: Vec<_> = self.seen.into_values().collect();
+        for batch in handles.chunks(BATCH) {
+            let entries = batch.iter().enumerate().map(|(index, handle)| {
+                let entry = ChangeMessageVisibilityBatchRequestEntry::builder();
+                entry.id(index.to_string()).receipt_handle(handle).visibility_timeout(0).build()
+            });
+            let entries = entries.collect::<Result<_, _>>();
+            let entries = entries.map_err(|e| Error::Fleet(format!("a batch of letters: {e}")))?;
+            let call = self.clients.sqs.change_message_visibility_batch().queue_url(self.url);
+            let put = call.set_entries(Some(entries)).send().await;
+            put.doing(|| format!("making the dead letters of {} visible again", self.url))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! Jobs that are cheap each and dear one by one: up to ten messages in, an outcome for each out.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    failure::Failure,
+    job::{Delivery, Effect, Job},
+    lease::Lease,
+    queue::BATCH,
+};
+
+/// How long the first message of a batch waits for others.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// A kind of work that is done for several messages at once (one batch write, say).
+///
+/// Its effects must be idempotent: there is no ledger row for each, and a message whose lease is
+/// lost while its batch is under way is simply done again. Run it as [`Batched`].
+pub trait BatchJob: Send + Sync + 'static {
+    /// The name of the job in logs and metrics.
+    const NAME: &'static str;
+
+    /// The message body, parsed from JSON.
+    type Message: DeserializeOwned + Send + 'static;
+
+    /// As [`Job::ready`].
+    fn ready(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Ok(()) }
+    }
+
+    /// As [`Job::describe_metrics`].
+    fn describe_metrics(&self) {}
+
+    /// Does the work of up to ten messages; gives an outcome for each, in their order. What is
+    /// missing of the outcomes counts as a transient failure, and so does a panic, for all.
+    fn run(
+        &self,
+        batch: Vec<(Self::Message, Delivery)>,
+    ) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
+}
+
+/// A [`BatchJob`] as a [`Job`]: each message keeps its own lease, disposition and metrics, and
+/// shares the work with those that are there at the same moment.
+#[derive(Debug)]
+pub struct Batched<B: BatchJob> {
+    job: Arc<B>,
+    waiting: mpsc::UnboundedSender<Waiting<B::Message>>,
+}
+
+#[derive(Debug)]
+struct Waiting<M> {
+    message: M,
+    delivery: Delivery,
+    outcome: oneshot::Sender<Result<(), Failure>>,
+}
+
+impl<B: BatchJob> Batched<B> {
+    /// The job; must be made within a Tokio runtime.
+    pub fn new(job: B) -> Self {
+        let (job, (waiting, arriving)) = (Arc::new(job), mpsc::unbounded_channel());
+        tokio::spawn(collect(job.clone(), arriving));
+        Self { job, waiting }
+    }
+}
+
+impl<B: BatchJob> Job for Batched<B> {
+    const NAME: &'static str = B::NAME;
+    type Message = B::Message;
+    type Work = B::Message;
+
+    async fn ready(&self) -> Result<(), Failure> {
+        self.job.ready().await
+    }
+
+    fn describe_metrics(&self) {
+        self.job.describe_metrics();
+    }
+
+    async fn prepare(
+        &self,
+        message: B::Message,
+        _: &Delivery,
+    ) -> Result<(Effect, B::Message), Failure> {
+        Ok((Effect::Idempotent, message))
+    }
+
+    async fn run(&self, message: B::Message, lease: &Lease) -> Result<(), Failure> {
+        let (outcome, told) = oneshot::channel();
+        let waiting = Waiting { message, delivery: lease.delivery().clone(), outcome };
+        let lost =
+            || Failure::transient("batch", "the batch of this message told no outcome for it");
+        self.waiting.send(waiting).map_err(|_| lost())?;
+        told.await.unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+async fn collect<B: BatchJob>(
+    job: Arc<B>,
+    mut arriving: mpsc::UnboundedReceiver<Waiting<B::Message>>,
+) {
+    while let Some(first) = arriving.recv().await {
+        let (mut batch, deadline) = (vec![first], Instant::now() + LINGER);
+        while batch.len() < BATCH {
+            match timeout_at(deadline, arriving.recv()).await {
+                Ok(Some(next)) => batch.push(next),
+                _ => break,
+            }
+        }
+        // Beside the next batch: as many may run at a time as there are slots to fill them.
+        tokio::spawn(run(job.clone(), batch));
+    }
+}
+
+async fn run<B: BatchJob>(job: Arc<B>, batch: Vec<Waiting<B::Message>>) {
+    // Nobody waits any more for what a lost lease has left behind.
+    let batch = batch.into_iter().filter(|it| !it.outcome.is_closed());
+    let (messages, outcomes): (Vec<_>, Vec<_>) =
+        batch.map(|it| ((it.message, it.delivery), it.outcome)).unzip();
+    if messages.is_empty() {
+        return;
+    }
+    match AssertUnwindSafe(job.run(messages)).catch_unwind().await {
+        Ok(results) => {
+            for (outcome, result) in outcomes.into_iter().zip(results) {
+                let _ = outcome.send(result);
+            }
+        }
+        Err(_) => {
+            for outcome in outcomes {
+                let what = "the job panicked at the batch of this message";
+                let _ = outcome.send(Err(Failure::transient("panic", what)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    /// Notes its batches, and does as each message says.
+    #[derive(Default)]
+    struct Scripted(Arc<Mutex<Vec<usize>>>);
+
+    impl BatchJob for Scripted {
+        const NAME: &'static str = "scripted";
+        type Message = String;
+
+        async fn run(&self, batch: Vec<(String, Delivery)>) -> Vec<Result<(), Failure>> {
+            self.0.lock().unwrap().push(batch.len());
+            assert!(!batch.iter().any(|(message, _)| message == "panic"), "as ordered");
+            let outcome = |(message, _): &(String, Delivery)| match message.as_str() {
+                "bad" => Err(Failure::permanent("ordered", "as ordered")),
+                _ => Ok(()),
+            };
+            batch.iter().take_while(|(message, _)| message != "forget").map(outcome).collect()
+        }
+    }
+
+    async fn outcomes(messages: &[&str]) -> (Vec<Option<&'static str>>, Vec<usize>) {
+        let batches = Arc::default();
+        let job = Batched::new(Scripted(Arc::clone(&batches)));
+        let lease = crate::lease::tests::idempotent();
+        let runs = messages.iter().map(|message| job.run((*message).to_owned(), &lease));
+        let kinds = join_all(runs).await.into_iter().map(|it| it.err().map(|e| e.kind()));
+        let sizes = batches.lock().unwrap().clone();
+        (kinds.collect(), sizes)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_message_of_a_batch_has_an_outcome_of_its_own() {
+        let (kinds, sizes) = outcomes(&["a", "bad", "c"]).await;
+        assert_eq!((kinds, sizes), (vec![None, Some("ordered"), None], vec![3]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_batch_is_larger_than_ten_messages() {
+        let (kinds, sizes) = outcomes(&["a"; 23]).await;
+        assert_eq!((kinds, sizes), (vec![None; 23], vec![10, 10, 3]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_and_a_missing_outcome_are_transient_failures() {
+        let (kinds, _) = outcomes(&["a", "panic"]).await;
+        assert_eq!(kinds, [Some("panic"), Some("panic")]);
+        let (kinds, _) = outcomes(&["a", "forget", "c"]).await;
+        assert_eq!(kinds, [None, Some("batch"), Some("batch")]);
+    }
+}

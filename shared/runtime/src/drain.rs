@@ -1,0 +1,93 @@
+//! The drain: whoever asks for it, there is one, with one time budget.
+
+use std::{sync::Mutex, sync::PoisonError, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Begins once, at the first call; later calls can only shorten it.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    begun: CancellationToken,
+    /// When what still runs is handed back; none before the drain has begun.
+    deadline: watch::Sender<Option<Instant>>,
+    grace: Duration,
+    /// One at a time decides on the deadline and tells of it.
+    lock: Mutex<()>,
+}
+
+impl Drain {
+    /// A drain that gives running jobs `grace`, unless it must be over sooner.
+    pub(crate) fn new(grace: Duration) -> Self {
+        let (deadline, _) = watch::channel(None);
+        Self { begun: CancellationToken::new(), deadline, grace, lock: Mutex::default() }
+    }
+
+    /// Begins it. `limit` is how long this process has yet to live, where that is known.
+    pub(crate) fn begin(&self, why: &str, limit: Option<Duration>) {
+        let _one = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = limit.map_or(self.grace, |limit| limit.min(self.grace));
+        let end = Instant::now() + budget;
+        let sooner = self.deadline.borrow().is_none_or(|old| end < old);
+        if !self.begun.is_cancelled() {
+            tracing::info!(why, ?budget, "draining: no more receives, running jobs may finish");
+        }
+        if sooner {
+            self.deadline.send_replace(Some(end));
+        }
+        self.begun.cancel();
+    }
+
+    /// Cancelled from the beginning of the drain on.
+    pub(crate) fn begun(&self) -> &CancellationToken {
+        &self.begun
+    }
+
+    /// Resolves when the budget is used up.
+    pub(crate) async fn over(&self) {
+        let mut deadline = self.deadline.subscribe();
+        loop {
+            let end = *deadline.borrow_and_update();
+            tokio::select! {
+                () = sleep_until(end) => return,
+                changed = deadline.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+async fn sleep_until(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_reason_to_stop_shares_one_budget_which_only_shrinks() {
+        let drain = Drain::new(Duration::from_secs(90));
+        let start = Instant::now();
+        drain.begin("SIGTERM", None);
+        let early = Duration::from_secs(10);
+        let second = async {
+            tokio::time::sleep(early).await;
+            drain.begin("a spot interruption", Some(Duration::from_secs(20)));
+            drain.begin("the operator's order", None);
+        };
+        tokio::join!(second, drain.over());
+        assert_eq!(start.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_notice_that_is_far_away_does_not_lengthen_the_grace() {
+        let drain = Drain::new(Duration::from_secs(5));
+        let start = Instant::now();
+        drain.begin("a spot interruption", Some(Duration::from_secs(120)));
+        drain.over().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,237 @@
+//! The EC2 instance under a worker: notices that it must go, and its Auto Scaling group.
+//!
+//! Off unless `FLOTILLA_INSTANCE_METADATA` is `true`, which the launch template sets. Two notices
+//! are looked for in the instance metadata (IMDSv2, every five seconds as AWS recommends):
+//! `spot/instance-action`, and `autoscaling/target-lifecycle-state`, which is `Terminated` while the
+//! instance is in `Terminating:Wait`. Each begins the drain; while it lasts the lifecycle hook is
+//! heartbeated, and after it the hook is completed, so that the instance ends at once.
+//!
+//! Where `FLOTILLA_GROUP` names the group, the instance is protected from scale-in while it has
+//! messages in hand.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{SdkConfig, imds, provider_config::ProviderConfig};
+use aws_sdk_autoscaling::Client;
+use aws_smithy_types::date_time::{DateTime, Format};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Reader,
+    drain::Drain,
+    failure::{Failure, chain},
+    retry::RetryPolicy,
+};
+
+/// How often the notices are looked for.
+const LOOK: Duration = Duration::from_secs(5);
+/// What is left for the end of the process when a spot instance is taken away.
+const LAST: Duration = Duration::from_secs(10);
+/// At every so manieth look the hook is told that its instance still drains. That extends the wait
+/// by the hook's own timeout: an hour unless told otherwise, half a minute at least.
+const BEAT: u32 = 3;
+
+/// What a worker knows of the instance under it.
+#[derive(Debug, Clone)]
+pub struct InstanceConfig {
+    /// `FLOTILLA_INSTANCE_METADATA`: whether to look at the metadata service (default `false`).
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` says where it is.
+    pub metadata: bool,
+    /// `FLOTILLA_GROUP`: the Auto Scaling group that the instance is in.
+    pub group: Option<String>,
+    /// `FLOTILLA_TERMINATING_HOOK`: the group's lifecycle hook (default `terminating`).
+    pub hook: String,
+    /// `FLOTILLA_UNPROTECT_SECONDS`: how long a worker is idle before its instance is no longer
+    /// protected from scale-in (default 30 s).
+    pub unprotect_after: Duration,
+}
+
+impl InstanceConfig {
+    /// Reads the settings.
+    pub fn read(settings: &mut Reader) -> Self {
+        Self {
+            metadata: settings.parsed("FLOTILLA_INSTANCE_METADATA", false),
+            group: settings.optional("FLOTILLA_GROUP"),
+            hook: settings
+                .optional("FLOTILLA_TERMINATING_HOOK")
+                .unwrap_or_else(|| "terminating".to_owned()),
+            unprotect_after: settings.seconds("FLOTILLA_UNPROTECT_SECONDS", 30.0, (0.0, 3600.0)),
+        }
+    }
+}
+
+/// The instance, its metadata and its group.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    config: InstanceConfig,
+    id: String,
+    metadata: imds::Client,
+    groups: Client,
+}
+
+impl Instance {
+    /// Asks the metadata service for the instance's id. `None` where the worker is not told to.
+    ///
+    /// # Errors
+    /// Permanent, when the service does not answer: then this is no instance, or one that hides
+    /// its metadata, and a worker that cannot see its end must not start.
+    pub(crate) async fn find(
+        config: InstanceConfig,
+        sdk: &SdkConfig,
+    ) -> Result<Option<Arc<Self>>, Failure> {
+        if !config.metadata {
+            return Ok(None);
+        }
+        let provider = match sdk.http_client() {
+            Some(http) => ProviderConfig::without_region().with_http_client(http),
+            None => ProviderConfig::without_region(),
+        };
+        let metadata = imds::Client::builder().configure(&provider).build();
+        let id = metadata.get("/latest/meta-data/instance-id").await.map_err(|e| {
+            let what = "FLOTILLA_INSTANCE_METADATA is true, but the metadata service does not \
+                        answer: allow IMDSv2 in the launch template, or set it to false";
+            Failure::permanent("instance_metadata", what).caused_by(chain(&e))
+        })?;
+        let id = id.as_ref().to_owned();
+        let groups = Client::new(sdk);
+        Ok(Some(Arc::new(Self { config, id, metadata, groups })))
+    }
+
+    /// Looks for notices until the token is cancelled, and heartbeats the hook from when the group
+    /// waits for this instance. Then completes the hook.
+    pub(crate) async fn watch(self: Arc<Self>, drain: Arc<Drain>, end: CancellationToken) {
+        let mut waited_for: Option<u32> = None;
+        while !end.is_cancelled() {
+            if let Some(left) = self.spot_notice().await {
+                drain.begin("a spot interruption", Some(left.saturating_sub(LAST)));
+            }
+            match &mut waited_for {
+                None if self.is_terminating().await => {
+                    waited_for = Some(0);
+                    drain.begin("the Auto Scaling group ends this instance", None);
+                    self.heartbeat().await;
+                }
+                None => {}
+                Some(looks) => {
+                    *looks += 1;
+                    if *looks % BEAT == 0 {
+                        self.heartbeat().await;
+                    }
+                }
+            }
+            let _ = tokio::time::timeout(LOOK, end.cancelled()).await;
+        }
+        if waited_for.is_some() || self.is_terminating().await {
+            self.complete().await;
+        }
+    }
+
+    /// How long a spot instance has yet to live, once it is told.
+    async fn spot_notice(&self) -> Option<Duration> {
+        let text = self.metadata("spot/instance-action").await?;
+        let notice: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let time = DateTime::from_str(notice["time"].as_str()?, Format::DateTime).ok()?;
+        let time = SystemTime::try_from(time).ok()?;
+        Some(time.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+
+    async fn is_terminating(&self) -> bool {
+        let state = self.metadata("autoscaling/target-lifecycle-state").await;
+        state.is_some_and(|state| state.trim() == "Terminated")
+    }
+
+    /// A value of the metadata; `None` where there is none, or no answer now.
+    async fn metadata(&self, path: &str) -> Option<String> {
+        let found = self.metadata.get(format!("/latest/meta-data/{path}")).await;
+        found.ok().map(|text| text.as_ref().to_owned())
+    }
+
+    async fn heartbeat(&self) {
+        let Some(group) = &self.config.group else { return };
+        let call = self.groups.record_lifecycle_action_heartbeat().instance_id(&self.id);
+        let call = call.auto_scaling_group_name(group).lifecycle_hook_name(&self.config.hook);
+        if let Err(error) = call.send().await {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                hook = self.config.hook,
+                "the lifecycle hook was not heartbeated"
+            );
+        }
+    }
+
+    async fn complete(&self) {
+        let Some(group) = &self.config.group else { return };
+        let call = self.groups.complete_lifecycle_action().instance_id(&self.id);
+        let call = call.auto_scaling_group_name(group).lifecycle_hook_name(&self.config.hook);
+        match call.lifecycle_action_result("CONTINUE").send().await {
+            Ok(_) => tracing::info!(hook = self.config.hook, "drained: the group may go on"),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(error, hook = self.config.hook, "the hook was not completed");
+            }
+        }
+    }
+
+    /// Keeps the instance protected from scale-in while messages are in hand, until the token is
+    /// cancelled. It stays protected for a while when the last one ends, for another may follow.
+    pub(crate) async fn protect(
+        self: Arc<Self>,
+        mut in_hand: watch::Receiver<usize>,
+        end: CancellationToken,
+    ) {
+        let Some(group) = self.config.group.clone() else { return };
+        let keep = async {
+            let mut failures = 0;
+            loop {
+                if in_hand.wait_for(|count| *count > 0).await.is_err() {
+                    return;
+                }
+                self.protected(&group, true, &mut failures).await;
+                self.idle(&mut in_hand).await;
+                self.protected(&group, false, &mut failures).await;
+            }
+        };
+        tokio::select! {
+            () = keep => {}
+            () = end.cancelled() => {}
+        }
+    }
+
+    /// Waits until nothing has been in hand for a while.
+    async fn idle(&self, in_hand: &mut watch::Receiver<usize>) {
+        loop {
+            if in_hand.wait_for(|count| *count == 0).await.is_err() {
+                return;
+            }
+            let busy = in_hand.wait_for(|count| *count > 0);
+            if tokio::time::timeout(self.config.unprotect_after, busy).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sets the protection, for as long as it takes: an instance that stays protected by mistake
+    /// is never scaled in, and one that is not may be killed at work.
+    async fn protected(&self, group: &str, on: bool, failures: &mut u32) {
+        loop {
+            let call = self.groups.set_instance_protection().auto_scaling_group_name(group);
+            match call.instance_ids(&self.id).protected_from_scale_in(on).send().await {
+                Ok(_) => {
+                    *failures = 0;
+                    return;
+                }
+                Err(error) => {
+                    *failures += 1;
+                    let error = chain(&error);
+                    tracing::warn!(error, on, group, "the scale-in protection was not set");
+                    tokio::time::sleep(RetryPolicy::CALL.delay(*failures)).await;
+                }
+            }
+        }
+    }
+}

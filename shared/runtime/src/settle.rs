@@ -1,0 +1,99 @@
+//! What a message leaves behind when it is settled.
+
+use std::time::Duration;
+
+use crate::{
+    acks::Acks, failure::Disposition, job::Job, queue::Received, retry::RetryPolicy, tail::Tail,
+    worker::Worker,
+};
+
+impl<J: Job> Worker<J> {
+    /// Has the queues and the ledger say what became of a message; gives what did, since a dead
+    /// letter that is not taken comes back.
+    pub(crate) async fn settle(
+        &self,
+        message: &Received,
+        what: Disposition,
+        acks: &Acks,
+        tail: &Tail,
+    ) -> Disposition {
+        let what = match what {
+            Disposition::Dead { kind, reason } => self.bury(message, kind, reason, tail).await,
+            what => what,
+        };
+        self.depth.stir();
+        let Some((handle, claim)) = self.keeper.let_go(&message.delivery.message_id).await else {
+            return Disposition::Lost;
+        };
+        if let Some(claim) = claim {
+            let noted = match &what {
+                Disposition::Done => Ok(true),
+                Disposition::Released => self.ledger.release(&claim).await,
+                // Counted: what outlives every lease would otherwise be tried for ever.
+                Disposition::Lost => self.ledger.fail(&claim, "its lease was lost").await,
+                Disposition::Retry { reason, .. } => self.ledger.fail(&claim, reason).await,
+                Disposition::Dead { reason, .. } => self.ledger.bury(&claim, reason).await,
+            };
+            if let Err(failure) = noted {
+                // The claim then ends with its lease; the message is safe either way.
+                tracing::warn!(%failure, key = claim.key, "the ledger row was not released");
+            }
+        }
+        match &what {
+            Disposition::Done | Disposition::Dead { .. } => acks.delete(handle),
+            Disposition::Retry { delay, .. } => acks.visible_after(handle, *delay),
+            Disposition::Released => acks.visible_after(handle, Duration::ZERO),
+            Disposition::Lost => {}
+        }
+        what
+    }
+
+    /// Puts a message on the dead-letter queue; when that fails it comes back here instead.
+    async fn bury(
+        &self,
+        message: &Received,
+        kind: &'static str,
+        reason: String,
+        tail: &Tail,
+    ) -> Disposition {
+        let why = serde_json::json!({
+            "reason": crate::failure::shortened(&reason),
+            "kind": kind,
+            "job": J::NAME,
+            "worker": self.config.worker_id,
+            "image": self.config.image,
+            "trace_id": message.delivery.trace_id(),
+            "message_id": message.delivery.message_id,
+            "receive_count": message.delivery.receive_count,
+            "queue": self.queue.url(),
+            "log": self.keep_log(message, tail).await,
+        });
+        let sent = async {
+            let body = self.payloads.shrink(&message.body, message.attributes_size()).await?;
+            self.queue.bury(&body, message, &why).await
+        };
+        match sent.await {
+            Ok(()) => {
+                let id = &message.delivery.message_id;
+                tracing::warn!(id, kind, reason, "dead-lettered");
+                Disposition::Dead { kind, reason }
+            }
+            Err(failure) => {
+                let delay = RetryPolicy::JOB.delay(message.delivery.receive_count);
+                tracing::error!(%failure, "the dead-letter queue does not take the message");
+                Disposition::Retry { delay, kind: "dead_letter", reason: failure.to_string() }
+            }
+        }
+    }
+
+    /// Puts the last lines of the message's log where the dead letter says. Without them it is
+    /// better off than not dead-lettered at all.
+    async fn keep_log(&self, message: &Received, tail: &Tail) -> Option<String> {
+        let (text, id) = (tail.text(), &message.delivery.message_id);
+        if text.is_empty() {
+            return None;
+        }
+        let kept = self.payloads.keep(&format!("dead-letters/{}/{id}.log", J::NAME), text).await;
+        kept.inspect_err(|failure| tracing::warn!(id, %failure, "the log is not kept")).ok()
+    }
+}

@@ -1,0 +1,199 @@
+//! What an operator can do about dead letters and running workers, and what ends an instance.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
+
+use flotilla_runtime::telemetry;
+use flotilla_tests::{FakeInstance, Submission, World, eventually};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::scripted::{Running, times, until_done};
+
+/// Orders are looked for often, so that a test need not wait.
+const QUICK: (&str, &str) = ("FLOTILLA_CONTROL_SECONDS", "0.2");
+
+async fn letters(world: &World, more: &[&str]) -> Vec<Value> {
+    let arguments = [&["dlq", "list", "--of", "grading", "--json"], more].concat();
+    let (code, text) = world.flotilla(&arguments).await;
+    assert_eq!(code, 0, "{text}");
+    serde_json::from_str::<Vec<Value>>(&text).unwrap()
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_shown_with_their_log_and_redriven_by_reason() {
+    telemetry::init();
+    let world = World::new().await;
+    for body in
+        [json!({"id": "a", "first": ["permanent"]}), json!({"id": "b", "first": ["permanent"]})]
+    {
+        world.send(&body.to_string()).await;
+    }
+    world.send("no json").await;
+    let worker = Running::start(&world, &[]).await;
+    world.until_queue_is_empty().await;
+    let all = eventually("three letters", Duration::from_secs(30), async || {
+        Some(letters(&world, &[]).await).filter(|all| all.len() == 3)
+    })
+    .await;
+    let ordered: Vec<_> = all.iter().filter(|it| it["kind"] == "ordered").collect();
+    assert_eq!(ordered.len(), 2);
+
+    let id = ordered[0]["message_id"].as_str().unwrap();
+    let (code, text) = world.flotilla(&["dlq", "show", id, "--of", "grading"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("permanent, as ordered") && text.contains("\"first\""), "{text}");
+    assert!(text.contains("WARN flotilla_runtime::attempt: a job failed"), "no log in {text}");
+
+    let redrive = ["dlq", "redrive", "--of", "grading", "--reason", "as ordered"];
+    let (code, text) = world.flotilla(&[&redrive[..], &["--dry-run"]].concat()).await;
+    assert_eq!((code, text.contains("2 dead letters")), (0, true), "{text}");
+    assert_eq!(letters(&world, &["--kind", "unparsable"]).await.len(), 1);
+    // Their first attempt is a permanent failure again: redriven, they start afresh.
+    let (code, text) = world.flotilla(&redrive).await;
+    assert_eq!((code, text.contains("2 dead letters were sent back")), (0, true), "{text}");
+    eventually("the same three", Duration::from_secs(30), async || {
+        (letters(&world, &[]).await.len() == 3).then_some(())
+    })
+    .await;
+    assert_eq!(world.dead_letters(3).await.len(), 3);
+    assert_eq!(worker.stop().await, 4);
+}
+
+#[tokio::test]
+async fn a_running_job_is_cancelled_by_its_id_and_a_redrive_runs_it() {
+    let world = World::new().await;
+    let body = json!({ "id": "long", "seconds": 60.0 }).to_string();
+    world.send(&body).await;
+    let worker = Running::start(&world, &[]).await;
+    eventually("a run", Duration::from_secs(30), async || {
+        (worker.runs.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
+    let cancel = ["cancel", "scripted", "lon", "--reason", "not wanted"];
+    let (code, text) = world.flotilla(&cancel).await;
+    assert_eq!((code, text.contains("next heartbeat")), (0, true), "{text}");
+    let letter = world.dead_letters(1).await.remove(0);
+    assert_eq!((letter.why["kind"].as_str(), &letter.body), (Some("cancelled"), &body));
+    assert_eq!(letter.why["reason"], "cancelled by an operator: not wanted");
+    assert_eq!(times(&world, "long").await, None);
+
+    world.send(&json!({ "id": "long" }).to_string()).await;
+    assert_eq!(until_done(&world, "long").await, 1);
+    let (code, text) = world.flotilla(&["cancel", "scripted", "long"]).await;
+    assert_eq!((code, text.contains("is done")), (1, true), "{text}");
+    world.until_queue_is_empty().await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_cancelled_before_anybody_begins_with_it_never_runs() {
+    let world = World::new().await;
+    let (code, text) = world.flotilla(&["cancel", "scripted", "early"]).await;
+    assert_eq!((code, text.contains("in advance")), (0, true), "{text}");
+    world.send(&json!({ "id": "early" }).to_string()).await;
+    let worker = Running::start(&world, &[]).await;
+    assert_eq!(world.dead_letters(1).await[0].why["kind"], "cancelled");
+    assert_eq!(worker.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_paused_worker_finishes_what_it_has_and_receives_nothing_until_it_is_resumed() {
+    let world = World::new().await;
+    let worker = Running::start(&world, &[QUICK, ("FLOTILLA_WORKER_ID", "one")]).await;
+    world.send(&json!({ "id": "before", "seconds": 2.0 }).to_string()).await;
+    eventually("a run", Duration::from_secs(30), async || {
+        (worker.runs.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
+    assert_eq!(world.flotilla(&["pause", "scripted"]).await.0, 0);
+    assert_eq!(until_done(&world, "before").await, 1);
+    // The long poll that was on its way may still bring one.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.send(&json!({ "id": "after" }).to_string()).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(times(&world, "after").await, None);
+    assert_eq!(world.flotilla(&["resume", "scripted"]).await.0, 0);
+    assert_eq!(until_done(&world, "after").await, 1);
+    world.until_queue_is_empty().await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_ordered_to_drain_finishes_what_it_has_and_ends() {
+    let world = World::new().await;
+    let first = Running::start(&world, &[QUICK, ("FLOTILLA_WORKER_ID", "one")]).await;
+    world.send(&json!({ "id": "a", "seconds": 2.0 }).to_string()).await;
+    eventually("a run", Duration::from_secs(30), async || {
+        (first.runs.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
+    assert_eq!(world.flotilla(&["drain", "one"]).await.0, 0);
+    first.ended.await.unwrap().unwrap();
+    assert_eq!(times(&world, "a").await, Some(1), "it finished what it had");
+    world.until_queue_is_empty().await;
+}
+
+#[tokio::test]
+async fn an_order_to_drain_is_for_those_that_run_when_it_is_given() {
+    let world = World::new().await;
+    assert_eq!(world.flotilla(&["drain", "one"]).await.0, 0);
+    let worker = Running::start(&world, &[QUICK, ("FLOTILLA_WORKER_ID", "one")]).await;
+    world.send(&json!({ "id": "b", "seconds": 1.0 }).to_string()).await;
+    assert_eq!(until_done(&world, "b").await, 1);
+    world.until_queue_is_empty().await;
+    worker.stop().await;
+}
+
+/// Hands in a program that sleeps.
+async fn hand_in(world: &World, id: &str, seconds: f64) -> Submission {
+    world.problem("ada/labs/sleep", "1\n", "1\n").await;
+    world.limits("ada/labs/sleep", json!({ "wall_ms": 60_000 })).await;
+    let program = format!("import time\ntime.sleep({seconds})\nprint(1)\n");
+    world.submit("ada/labs/sleep", id, &program).await
+}
+
+#[tokio::test]
+async fn an_instance_is_protected_while_busy_and_drains_when_its_group_ends_it() {
+    let (world, instance) = tokio::join!(World::new(), FakeInstance::start("i-0123"));
+    let mut worker = instance.under(world.grading_worker()).ready().await;
+    let count = |call: &str| instance.calls().iter().filter(|it| *it == call).count();
+    assert!(instance.calls().is_empty(), "an idle instance is left alone");
+    let first = hand_in(&world, "one", 0.5).await;
+    instance.until("SetInstanceProtection true").await;
+    assert_eq!(world.verdict(&first).await, "AC");
+    instance.until("SetInstanceProtection false").await;
+
+    let second = hand_in(&world, "two", 3.0).await;
+    eventually("protection again", Duration::from_secs(30), async || {
+        (count("SetInstanceProtection true") == 2).then_some(())
+    })
+    .await;
+    instance.says("autoscaling/target-lifecycle-state", "Terminated");
+    assert!(worker.end().await.success());
+    assert_eq!(world.verdict(&second).await, "AC");
+    assert_eq!(instance.calls().last().unwrap(), "CompleteLifecycleAction CONTINUE");
+    assert!(count("RecordLifecycleActionHeartbeat") > 0, "{:?}", instance.calls());
+}
+
+#[tokio::test]
+async fn a_spot_notice_cuts_the_grace_to_what_the_instance_has_left() {
+    let (world, instance) = tokio::join!(World::new(), FakeInstance::start("i-0123"));
+    let worker = instance.under(world.grading_worker()).env("FLOTILLA_GRACE_SECONDS", "600");
+    let mut worker = worker.ready().await;
+    let _long = hand_in(&world, "long", 50.0).await;
+    instance.until("SetInstanceProtection true").await;
+    let end = Timestamp::try_from(SystemTime::now() + Duration::from_secs(15)).unwrap();
+    let notice = json!({ "action": "terminate", "time": end.to_string() });
+    let start = Instant::now();
+    instance.says("spot/instance-action", &notice.to_string());
+    assert!(worker.end().await.success());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    // Handed back, for another instance.
+    world.until_messages(1).await;
+    let purge = world.aws.sqs.purge_queue().queue_url(&world.outputs().grading_queue_url);
+    purge.send().await.unwrap();
+}
