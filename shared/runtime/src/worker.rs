@@ -3,10 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
-};
+use futures::future::join_all;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -20,7 +18,8 @@ use crate::{
     ledger::Ledger,
     metrics::{self, Meter},
     payload::Payloads,
-    queue::{BATCH, Queue, Received},
+    pollers::Pollers,
+    queue::{Queue, Received},
     retry::RetryPolicy,
 };
 
@@ -93,7 +92,7 @@ pub(crate) struct Worker<J> {
     depth: Arc<depth::Watch>,
     /// Cancelled at the end of the grace: every job still running is handed back.
     pub(crate) hand_back: CancellationToken,
-    slots: Arc<Semaphore>,
+    pollers: Pollers,
     tasks: TaskTracker,
 }
 
@@ -115,7 +114,7 @@ impl<J: Job> Worker<J> {
             keeper: Keeper::new(held, ledger.clone(), visibility, meter.clone()),
             depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
-            slots: Arc::new(Semaphore::new(config.slots)),
+            pollers: Pollers::new(config.slots),
             tasks: TaskTracker::new(),
             hand_back: CancellationToken::new(),
             job,
@@ -143,9 +142,15 @@ impl<J: Job> Worker<J> {
     }
 
     async fn receive_until(self: &Arc<Self>, shutdown: &CancellationToken, acks: &Acks) {
+        let pollers = self.pollers.numbers().map(|number| self.poller(number, shutdown, acks));
+        join_all(pollers).await;
+    }
+
+    /// Receives whenever it is called for, until the stop.
+    async fn poller(self: &Arc<Self>, number: usize, shutdown: &CancellationToken, acks: &Acks) {
         let mut failures = 0;
-        while !shutdown.is_cancelled() {
-            match self.poll(shutdown, acks).await {
+        while self.pollers.called(number, shutdown).await {
+            match self.poll(number, shutdown, acks).await {
                 Ok(()) => failures = 0,
                 Err(failure) => {
                     failures += 1;
@@ -160,6 +165,7 @@ impl<J: Job> Worker<J> {
     /// One receive, for as many messages as there are free slots.
     async fn poll(
         self: &Arc<Self>,
+        number: usize,
         shutdown: &CancellationToken,
         acks: &Acks,
     ) -> Result<(), Failure> {
@@ -171,8 +177,9 @@ impl<J: Job> Worker<J> {
             ready = self.job.ready() => ready?,
         }
         // Not under the select: messages of a dropped receive would be stranded.
-        let (wait, visibility) = (self.config.wait, self.config.visibility);
-        let received = self.queue.receive(permits.len(), wait, visibility).await;
+        let wait = self.pollers.wait(number, self.config.wait);
+        let received = self.queue.receive(permits.len(), wait, self.config.visibility).await;
+        self.pollers.returned(permits.len(), received.as_ref().map_or(0, Vec::len));
         let messages = self.counted(received)?;
         self.health.polled();
         let stopping = shutdown.is_cancelled();
@@ -208,16 +215,12 @@ impl<J: Job> Worker<J> {
         Ok(messages)
     }
 
-    /// Waits for a free slot, then takes all that are free, up to a batch.
     async fn free_slots(&self, shutdown: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
+        let turn = self.pollers.turn().await;
         self.health.busy(true);
-        let first = tokio::select! {
-            () = shutdown.cancelled() => None,
-            permit = self.slots.clone().acquire_owned() => permit.ok(),
-        };
+        let slots = turn.free_slots(shutdown).await;
         self.health.busy(false);
-        let more = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok());
-        Some(std::iter::once(first?).chain(more.take(BATCH - 1)).collect())
+        slots
     }
 
     async fn handle(
