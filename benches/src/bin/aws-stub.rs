@@ -17,7 +17,7 @@ struct Args {
     /// How many messages there are.
     #[arg(long, default_value_t = u64::MAX)]
     messages: u64,
-    /// Every so manieth message is delivered twice; 0 is never.
+    /// Every n-th message is delivered twice; 0 is never.
     #[arg(long, default_value_t = 0)]
     twice_every: u64,
     /// What every call takes.

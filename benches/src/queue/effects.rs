@@ -22,7 +22,7 @@ const STOP: Duration = Duration::from_secs(40);
 const LIMIT: Duration = Duration::from_secs(600);
 /// From one crash or stop to the next.
 const PEACE: Duration = Duration::from_millis(700);
-/// Every so manieth message is delivered twice.
+/// Every `n`th message is delivered twice.
 const TWICE_EVERY: u64 = 50;
 
 /// Stops a worker in the middle of its work and counts what is still in flight when it has ended.

@@ -16,7 +16,7 @@ pub struct Source {
     pub template: String,
     /// How many there are; `u64::MAX` is a queue that never ends.
     pub left: u64,
-    /// Every so manieth message is delivered twice; 0 is never.
+    /// Every `n`th message is delivered twice; 0 is never.
     pub twice_every: u64,
 }
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_so_manieth_message_is_delivered_twice_even_when_it_was_deleted() {
+    fn every_nth_message_is_delivered_twice_even_when_it_was_deleted() {
         let (mut queue, now) = (numbered(10, 5), Instant::now());
         let mut seen = Vec::new();
         while let Some(message) = queue.receive(now, 1, VISIBILITY).pop() {
