@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-localstack fmt lint doc clean-docker
+.PHONY: help setup demo test test-localstack bench fmt lint doc clean-docker
 
 # Runs a command with cargo on PATH and what the programs expect in the environment.
 RUN := deploy/dev/in-env
@@ -29,6 +29,9 @@ test-localstack: setup ## the integration tests, on LocalStack
 	@deploy/dev/setup-tests
 	@$(RUN) cargo build --workspace --bins
 	@deploy/dev/with-endpoint localstack -- $(RUN) cargo nextest run --workspace -E 'package(flotilla-tests)'
+
+bench: ## measure the figures, one JSON object on a line; BENCH=queue for those of one bench
+	@deploy/dev/bench $(BENCH)
 
 fmt: ## format the code
 	@$(RUN) cargo fmt --all

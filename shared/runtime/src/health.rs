@@ -15,6 +15,9 @@ use crate::{failure::Failure, metrics};
 /// How long all slots may be busy without one job ending before that counts as stuck.
 const BUSY_LIMIT: Duration = Duration::from_secs(3600);
 
+/// How often measured values are folded into their histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// What the loop tells of its progress.
 #[derive(Debug)]
 pub struct Health {
@@ -142,6 +145,7 @@ pub async fn serve(
         let advice = "set FLOTILLA_HTTP_ADDR to a free address";
         Failure::permanent("listen", format!("cannot listen on {addr} ({advice})")).caused_by(e)
     })?;
+    tokio::spawn(keep_up(metrics.clone(), stop.clone()));
     let healthy = health.clone();
     let app = Router::new()
         .route("/healthz", get(async |State(health): State<Arc<Health>>| answer(health.trouble())))
@@ -155,6 +159,14 @@ pub async fn serve(
         }
     });
     Ok(())
+}
+
+/// Folds what was measured into the histograms. A scrape does that too, but a worker that nobody
+/// scrapes would otherwise keep every single value.
+async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
+    while tokio::time::timeout(UPKEEP, stop.cancelled()).await.is_err() {
+        metrics.run_upkeep();
+    }
 }
 
 fn page(health: &Health, handle: &PrometheusHandle) -> String {
@@ -219,5 +231,32 @@ mod tests {
         assert!(health.trouble().is_some_and(|why| why.contains("every slot is busy")));
         health.moved();
         assert_eq!(health.trouble(), None);
+    }
+
+    fn resident_mib() -> u64 {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 / 1_048_576
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn values_that_nobody_scrapes_do_not_pile_up() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+            .set_buckets(&[1.0])
+            .unwrap()
+            .build_recorder();
+        let stop = CancellationToken::new();
+        let keeping = tokio::spawn(keep_up(recorder.handle(), stop.clone()));
+        let before = resident_mib();
+        for _ in 0..20 {
+            ::metrics::with_local_recorder(&recorder, || {
+                let histogram = ::metrics::histogram!("h");
+                (0..50_000).for_each(|n| histogram.record(f64::from(n)));
+            });
+            tokio::time::sleep(UPKEEP * 2).await;
+        }
+        let grown = resident_mib().saturating_sub(before);
+        assert!(grown < 12, "a million values have taken {grown} MiB");
+        stop.cancel();
+        keeping.await.unwrap();
     }
 }

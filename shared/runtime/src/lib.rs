@@ -95,6 +95,7 @@ pub mod lease;
 pub mod ledger;
 pub mod metrics;
 pub mod payload;
+mod pollers;
 pub mod queue;
 pub mod retry;
 mod run;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
+use futures::future::join_all;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,7 +24,8 @@ use crate::{
     ledger::Ledger,
     metrics::Meter,
     payload::Payloads,
-    queue::{BATCH, Queue, Received},
+    pollers::Pollers,
+    queue::{Queue, Received},
     retry::RetryPolicy,
     tail::Tail,
 };
@@ -47,7 +49,7 @@ pub(crate) struct Worker<J> {
     /// Cancelled at the end of the grace: every job still running is handed back.
     pub(crate) hand_back: CancellationToken,
     control: Control,
-    slots: Arc<Semaphore>,
+    pollers: Pollers,
     tasks: TaskTracker,
 }
 
@@ -70,7 +72,7 @@ impl<J: Job> Worker<J> {
             keeper: Keeper::new(held, ledger.clone(), visibility, meter.clone()),
             depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
-            slots: Arc::new(Semaphore::new(config.slots)),
+            pollers: Pollers::new(config.slots),
             tasks: TaskTracker::new(),
             hand_back: CancellationToken::new(),
             drain: Arc::new(Drain::new(config.grace)),
@@ -115,9 +117,15 @@ impl<J: Job> Worker<J> {
     }
 
     async fn receive_until(self: &Arc<Self>, shutdown: &CancellationToken, acks: &Acks) {
+        let pollers = self.pollers.numbers().map(|number| self.poller(number, shutdown, acks));
+        join_all(pollers).await;
+    }
+
+    /// Receives whenever it is called for, until the stop.
+    async fn poller(self: &Arc<Self>, number: usize, shutdown: &CancellationToken, acks: &Acks) {
         let mut failures = 0;
-        while !shutdown.is_cancelled() {
-            match self.poll(shutdown, acks).await {
+        while self.pollers.called(number, shutdown).await {
+            match self.poll(number, shutdown, acks).await {
                 Ok(()) => failures = 0,
                 Err(failure) => {
                     failures += 1;
@@ -132,6 +140,7 @@ impl<J: Job> Worker<J> {
     /// One receive, for as many messages as there are free slots.
     async fn poll(
         self: &Arc<Self>,
+        number: usize,
         shutdown: &CancellationToken,
         acks: &Acks,
     ) -> Result<(), Failure> {
@@ -143,8 +152,9 @@ impl<J: Job> Worker<J> {
             ready = self.job.ready() => ready?,
         }
         // Not under the select: messages of a dropped receive would be stranded.
-        let (wait, visibility) = (self.config.wait, self.config.visibility);
-        let received = self.queue.receive(permits.len(), wait, visibility).await;
+        let wait = self.pollers.wait(number, self.config.wait);
+        let received = self.queue.receive(permits.len(), wait, self.config.visibility).await;
+        self.pollers.returned(permits.len(), received.as_ref().map_or(0, Vec::len));
         let messages = self.counted(received)?;
         self.health.polled();
         let stopping = shutdown.is_cancelled();
@@ -180,22 +190,19 @@ impl<J: Job> Worker<J> {
         Ok(messages)
     }
 
-    /// Waits for a free slot, then takes all that are free, up to a batch. None is taken while an
-    /// operator has the worker paused.
+    /// Waits for free slots, and takes up to a batch of them. None is taken while an operator has
+    /// the worker paused.
     async fn free_slots(&self, shutdown: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
         let mut paused = self.paused.subscribe();
         tokio::select! {
             () = shutdown.cancelled() => return None,
             resumed = paused.wait_for(|paused| !paused) => drop(resumed.ok()?),
         }
+        let turn = self.pollers.turn().await;
         self.health.busy(true);
-        let first = tokio::select! {
-            () = shutdown.cancelled() => None,
-            permit = self.slots.clone().acquire_owned() => permit.ok(),
-        };
+        let slots = turn.free_slots(shutdown).await;
         self.health.busy(false);
-        let more = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok());
-        Some(std::iter::once(first?).chain(more.take(BATCH - 1)).collect())
+        slots
     }
 
     async fn handle(

@@ -1,0 +1,35 @@
+//! `bench [NAME…]`: measures and prints the figures of these benches, or of all.
+
+use clap::{Parser, builder::PossibleValuesParser};
+use flotilla_benches::{ALL, Trouble, settings::Settings};
+use flotilla_runtime::config::Reader;
+
+/// Measures Flotilla's figures: each is one JSON object on a line of standard output.
+#[derive(Parser)]
+struct Args {
+    /// The benches to run (default: all).
+    #[arg(value_parser = PossibleValuesParser::new(ALL.iter().map(|bench| bench.name)))]
+    names: Vec<String>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::process::ExitCode {
+    let args = Args::parse();
+    match measure(&args.names).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(trouble) => {
+            eprintln!("error: {trouble}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(names: &[String]) -> Result<(), Trouble> {
+    let settings = Settings::read(Reader::from_env()).map_err(|e| Trouble::new(e.to_string()))?;
+    let chosen = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    for bench in ALL.iter().filter(|bench| chosen(bench.name)) {
+        eprintln!("== {}: {}", bench.name, bench.about);
+        (bench.run)(settings.clone()).await?;
+    }
+    Ok(())
+}
