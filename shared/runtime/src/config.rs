@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
 
+use crate::presence::PresenceConfig;
+
 /// Reads settings and collects every mistake, so that an operator mends all of them at once.
 ///
 /// A setting `FLOTILLA_QUEUE_URL` is looked up in the environment, then as `queue_url` in the
@@ -157,6 +159,8 @@ pub struct WorkerConfig {
     pub depth_every: Duration,
     /// `FLOTILLA_HTTP_ADDR`: where `/metrics`, `/healthz` and `/readyz` listen.
     pub http_addr: String,
+    /// Where the worker tells of itself, on an instance of a group.
+    pub presence: Option<PresenceConfig>,
     /// The digest of the image that jobs run in, for the records; set by the worker.
     pub image: Option<String>,
 }
@@ -180,6 +184,7 @@ impl WorkerConfig {
             http_addr: settings
                 .optional("FLOTILLA_HTTP_ADDR")
                 .unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
+            presence: PresenceConfig::read(settings),
             image: None,
         }
     }

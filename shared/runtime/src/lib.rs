@@ -91,6 +91,7 @@ pub mod lease;
 pub mod ledger;
 pub mod metrics;
 pub mod payload;
+pub mod presence;
 pub mod queue;
 pub mod retry;
 pub mod shutdown;

@@ -20,6 +20,7 @@ use crate::{
     ledger::Ledger,
     metrics::{self, Meter},
     payload::Payloads,
+    presence::{self, Presence},
     queue::{BATCH, Queue, Received},
     retry::RetryPolicy,
 };
@@ -48,7 +49,8 @@ pub async fn run<J: Job>(
         return Ok(());
     };
     let worker = Worker::new(job, config, sdk, queue, health);
-    worker.consume(shutdown).await;
+    let presence = worker.presence.clone();
+    presence::telling(presence, &shutdown, worker.consume(shutdown.clone())).await;
     Ok(())
 }
 
@@ -91,6 +93,7 @@ pub(crate) struct Worker<J> {
     pub(crate) health: Arc<Health>,
     pub(crate) meter: Meter,
     depth: Arc<depth::Watch>,
+    presence: Option<Arc<Presence>>,
     /// Cancelled at the end of the grace: every job still running is handed back.
     pub(crate) hand_back: CancellationToken,
     slots: Arc<Semaphore>,
@@ -112,6 +115,7 @@ impl<J: Job> Worker<J> {
         meter.slots(config.slots);
         let (held, visibility) = (queue.clone(), config.visibility);
         Arc::new(Self {
+            presence: Presence::new(&config, sdk, health.clone(), J::NAME),
             keeper: Keeper::new(held, ledger.clone(), visibility, meter.clone()),
             depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
@@ -229,6 +233,7 @@ impl<J: Job> Worker<J> {
         acks: Acks,
     ) {
         self.meter.in_flight().increment(1);
+        self.presence.iter().for_each(|presence| presence.began());
         let disposition = match stopping {
             true => Disposition::Released,
             false => self.decide(&message, &cancel).await,
@@ -236,6 +241,7 @@ impl<J: Job> Worker<J> {
         let disposition = self.settle(&message, disposition, &acks).await;
         self.meter.disposed(&disposition, message.received_at.elapsed());
         self.meter.in_flight().decrement(1);
+        self.presence.iter().for_each(|presence| presence.ended(message.received_at.elapsed()));
         self.health.moved();
     }
 
