@@ -28,6 +28,10 @@ mod observed;
 mod policy;
 mod record;
 
+/// The row of a group in the fleet table that freezes its autoscaler: it goes on to decide and to
+/// log, and does nothing, while there is such a row.
+pub const FREEZE_ROW: &str = "#freeze";
+
 pub use decide::{Decision, decide};
 pub use memory::{Memory, Standing};
 pub use observed::{Count, Instance, Millis, Observed, QueueSeen, Service, State};

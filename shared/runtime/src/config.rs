@@ -190,7 +190,8 @@ impl WorkerConfig {
     }
 }
 
-fn default_worker_id() -> String {
+/// A name for this process, `host-pid`.
+pub fn default_worker_id() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "worker" } else { host.trim() };
     format!("{host}-{}", std::process::id())
