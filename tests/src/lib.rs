@@ -6,6 +6,8 @@
 
 mod appstream;
 mod docker;
+mod expression;
+mod group;
 mod index;
 mod moto;
 mod packages;
@@ -18,6 +20,8 @@ mod world;
 
 pub use appstream::FakeAppStream;
 pub use docker::{Gate, containers};
+pub use expression::evaluate;
+pub use group::{Autoscaler, Machines, ScaledGroup};
 pub use index::{Index, sdist};
 pub use moto::Moto;
 pub use prometheus::{Prometheus, mixin};

@@ -100,10 +100,7 @@ impl Autoscaler {
         record.done = self.act(&record, group.as_ref(), rows.as_ref(), frozen.as_deref()).await;
         metrics::decided(&record, frozen.is_some());
         self.write(&record);
-        // What was decided and not done did not happen: levels that were to go are still there.
-        if frozen.is_none() {
-            self.memory = record.decision.memory;
-        }
+        self.memory = record.decision.memory;
         Ok(())
     }
 
