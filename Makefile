@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-localstack bench fmt lint doc clean-docker
+.PHONY: help setup demo test test-localstack bench fmt lint lint-templates doc clean-docker
 
 # Runs a command with cargo on PATH and what the programs expect in the environment.
 RUN := deploy/dev/in-env
@@ -39,6 +39,9 @@ fmt: ## format the code
 lint: ## format check, and clippy with warnings denied
 	@$(RUN) cargo fmt --all --check
 	@$(RUN) cargo clippy --workspace --all-targets -- -D warnings
+
+lint-templates: ## the CloudFormation templates, with cfn-lint
+	@deploy/dev/lint-templates
 
 doc: ## the API documentation, with warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(RUN) cargo doc --workspace --no-deps

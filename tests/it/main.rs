@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod attacks;
+mod autoscaling;
 mod bad_input;
 mod cli;
 mod faults;
+mod fleet_template;
 mod gateway;
 mod grading;
 mod mixin;

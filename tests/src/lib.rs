@@ -6,6 +6,8 @@
 
 mod appstream;
 mod docker;
+mod expression;
+mod group;
 mod index;
 mod instance;
 mod moto;
@@ -20,6 +22,8 @@ mod world;
 
 pub use appstream::FakeAppStream;
 pub use docker::{Gate, containers};
+pub use expression::evaluate;
+pub use group::{Autoscaler, Machines, ScaledGroup};
 pub use index::{Index, sdist};
 pub use instance::FakeInstance;
 pub use moto::Moto;

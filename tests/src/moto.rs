@@ -73,6 +73,20 @@ impl Moto {
         between(&answer, "<instanceId>", "</instanceId>").expect("an instance id")
     }
 
+    /// The id of a security group in the region of the tests.
+    pub async fn security_group(&self) -> String {
+        let query = "Action=DescribeSecurityGroups&Version=2016-11-15";
+        let answer = self.call("ec2", "us-east-1", query).await;
+        between(&answer, "<groupId>", "</groupId>").expect("a security group")
+    }
+
+    /// The id of a subnet in the region of the tests.
+    pub async fn subnet(&self) -> String {
+        let query = "Action=DescribeSubnets&Version=2016-11-15";
+        let answer = self.call("ec2", "us-east-1", query).await;
+        between(&answer, "<subnetId>", "</subnetId>").expect("a subnet")
+    }
+
     /// The state of an instance: `running`, `stopped`.
     pub async fn instance_state(&self, region: &str, id: &str) -> String {
         let query = format!("Action=DescribeInstances&Version=2016-11-15&InstanceId.1={id}");

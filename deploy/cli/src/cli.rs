@@ -48,6 +48,8 @@ enum Command {
     Schedule(commands::schedule::Args),
     /// Prints the JSON Schema of the messages that a worker takes.
     Schema(commands::schema::Args),
+    /// Replays an autoscaler's log of decisions, freezes it, and lets it go on.
+    Autoscale(commands::autoscale::Args),
     /// Creates, checks or deletes a stack of queues, buckets and tables.
     Stack(commands::stack::Args),
 }
@@ -81,6 +83,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Demo(args) => commands::demo::run(args).await?,
         Command::Schedule(args) => commands::schedule::run(args)?,
         Command::Schema(args) => commands::schema::run(args),
+        Command::Autoscale(args) => commands::autoscale::run(args).await?,
         Command::Stack(args) => commands::stack::run(args).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! One module per subcommand.
 
+pub(crate) mod autoscale;
 pub(crate) mod demo;
 mod demo_packages;
 mod demo_schedule;

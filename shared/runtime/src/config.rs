@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
 
-use crate::instance::InstanceConfig;
+use crate::{instance::InstanceConfig, presence::PresenceConfig};
 
 /// Reads settings and collects every mistake, so that an operator mends all of them at once.
 ///
@@ -163,6 +163,8 @@ pub struct WorkerConfig {
     pub instance: InstanceConfig,
     /// `FLOTILLA_HTTP_ADDR`: where `/metrics`, `/healthz` and `/readyz` listen.
     pub http_addr: String,
+    /// Where the worker tells of itself, on an instance of a group.
+    pub presence: Option<PresenceConfig>,
     /// The digest of the image that jobs run in, for the records; set by the worker.
     pub image: Option<String>,
 }
@@ -188,12 +190,14 @@ impl WorkerConfig {
             http_addr: settings
                 .optional("FLOTILLA_HTTP_ADDR")
                 .unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
+            presence: PresenceConfig::read(settings),
             image: None,
         }
     }
 }
 
-fn default_worker_id() -> String {
+/// A name for this process, `host-pid`.
+pub fn default_worker_id() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "worker" } else { host.trim() };
     format!("{host}-{}", std::process::id())

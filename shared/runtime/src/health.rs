@@ -53,7 +53,8 @@ impl Health {
         Arc::new(Self { state: Mutex::new(state), poll_limit })
     }
 
-    pub(crate) fn polled(&self) {
+    /// Notes that the loop went round.
+    pub fn polled(&self) {
         self.with(|state| {
             state.polled = Instant::now();
             state.received_once = true;
@@ -63,7 +64,7 @@ impl Health {
 
     /// Notes the `count`th failure in a row. One alone is no trouble: the receive after it may
     /// already wait for messages, and it would look ill for as long as that takes.
-    pub(crate) fn failing(&self, why: &Failure, count: u32) {
+    pub fn failing(&self, why: &Failure, count: u32) {
         if count > 1 {
             self.with(|state| state.failing = Some(why.to_string()));
         }

@@ -45,6 +45,9 @@ pub struct InstanceConfig {
     pub group: Option<String>,
     /// `FLOTILLA_TERMINATING_HOOK`: the group's lifecycle hook (default `terminating`).
     pub hook: String,
+    /// `FLOTILLA_PROTECT`: whether to protect the instance from scale-in while it is busy (default
+    /// `true`). Where an autoscaler ends instances by name there is nothing to protect from.
+    pub protect: bool,
     /// `FLOTILLA_UNPROTECT_SECONDS`: how long a worker is idle before its instance is no longer
     /// protected from scale-in (default 30 s).
     pub unprotect_after: Duration,
@@ -59,6 +62,7 @@ impl InstanceConfig {
             hook: settings
                 .optional("FLOTILLA_TERMINATING_HOOK")
                 .unwrap_or_else(|| "terminating".to_owned()),
+            protect: settings.parsed("FLOTILLA_PROTECT", true),
             unprotect_after: settings.seconds("FLOTILLA_UNPROTECT_SECONDS", 30.0, (0.0, 3600.0)),
         }
     }
@@ -184,7 +188,7 @@ impl Instance {
         mut in_hand: watch::Receiver<usize>,
         end: CancellationToken,
     ) {
-        let Some(group) = self.config.group.clone() else { return };
+        let Some(group) = self.config.group.clone().filter(|_| self.config.protect) else { return };
         let keep = async {
             let mut failures = 0;
             loop {

@@ -96,6 +96,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod payload;
 mod pollers;
+pub mod presence;
 pub mod queue;
 pub mod retry;
 mod run;

@@ -12,7 +12,7 @@ use crate::{
     health::{self, Health},
     instance::Instance,
     job::Job,
-    metrics,
+    metrics, presence,
     queue::Queue,
     retry::RetryPolicy,
     worker::Worker,
@@ -82,7 +82,8 @@ async fn consume<J: Job>(
     };
     let worker = Worker::new(job, config, sdk, queue, health);
     let watching = instance.map(|instance| Watching::start(instance, &worker));
-    worker.consume(shutdown).await;
+    let presence = worker.presence.clone();
+    presence::telling(presence, &shutdown, worker.consume(shutdown.clone())).await;
     Ok(watching)
 }
 

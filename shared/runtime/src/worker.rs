@@ -25,6 +25,7 @@ use crate::{
     metrics::Meter,
     payload::Payloads,
     pollers::Pollers,
+    presence::Presence,
     queue::{Queue, Received},
     retry::RetryPolicy,
     tail::Tail,
@@ -41,6 +42,7 @@ pub(crate) struct Worker<J> {
     pub(crate) health: Arc<Health>,
     pub(crate) meter: Meter,
     pub(crate) depth: Arc<depth::Watch>,
+    pub(crate) presence: Option<Arc<Presence>>,
     pub(crate) drain: Arc<Drain>,
     /// Whether an operator wants nothing received now.
     paused: watch::Sender<bool>,
@@ -69,6 +71,7 @@ impl<J: Job> Worker<J> {
         meter.slots(config.slots);
         let (held, visibility) = (queue.clone(), config.visibility);
         Arc::new(Self {
+            presence: Presence::new(&config, sdk, health.clone(), J::NAME),
             keeper: Keeper::new(held, ledger.clone(), visibility, meter.clone()),
             depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
@@ -215,6 +218,7 @@ impl<J: Job> Worker<J> {
     ) {
         self.meter.in_flight().increment(1);
         self.in_hand.send_modify(|count| *count += 1);
+        self.presence.iter().for_each(|presence| presence.began());
         let tail = Tail::default();
         let disposition = match stopping {
             true => Disposition::Released,
@@ -224,6 +228,7 @@ impl<J: Job> Worker<J> {
         self.meter.disposed(&disposition, message.received_at.elapsed());
         self.meter.in_flight().decrement(1);
         self.in_hand.send_modify(|count| *count -= 1);
+        self.presence.iter().for_each(|presence| presence.ended(message.received_at.elapsed()));
         self.health.moved();
     }
 

@@ -1,0 +1,101 @@
+//! What the instances that there are can do.
+
+use crate::{
+    memory::Memory,
+    observed::{Instance, Millis, Observed, State},
+    policy::Policy,
+};
+
+/// The instances by state, and when their slots are free.
+#[derive(Debug, Default)]
+pub(crate) struct Capacity {
+    /// Instances that serve or will: neither draining nor in the warm pool.
+    pub(crate) live: u32,
+    /// Asked for and not among those seen.
+    pub(crate) unlaunched: u32,
+    pub(crate) starting: u32,
+    pub(crate) idle: u32,
+    pub(crate) busy: u32,
+    pub(crate) draining: u32,
+    pub(crate) warm: u32,
+    pub(crate) idle_slots: u64,
+    pub(crate) busy_slots: u64,
+    /// Free slots of instances that work on something else.
+    pub(crate) spare_slots: u64,
+    /// Slots of an instance: the median, else the policy's.
+    pub(crate) slots: u64,
+    /// Of each instance on its way: when it is ready, from now, and its slots.
+    arriving: Vec<(Millis, u64)>,
+}
+
+impl Capacity {
+    pub(crate) fn of(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) -> Self {
+        let instances = seen.instances.as_deref().unwrap_or_default();
+        let boot = memory.boot_ms(policy);
+        let mut this = Self { slots: typical_slots(instances, policy), ..Self::default() };
+        instances.iter().for_each(|instance| this.count(instance, boot, now));
+        let known = this.live + this.draining;
+        this.unlaunched = seen.desired.unwrap_or_default().saturating_sub(known);
+        this.live += this.unlaunched;
+        this.starting += this.unlaunched;
+        this.arriving.extend((0..this.unlaunched).map(|_| (boot, this.slots)));
+        this
+    }
+
+    fn count(&mut self, instance: &Instance, boot: Millis, now: Millis) {
+        let (slots, held) = (u64::from(instance.slots), u64::from(instance.busy_slots));
+        match instance.state {
+            State::Pending | State::Booting => {
+                self.starting += 1;
+                let age = now.saturating_sub(instance.launched_at);
+                let slots = if slots == 0 { self.slots } else { slots };
+                self.arriving.push((boot.saturating_sub(age), slots));
+            }
+            State::Idle => {
+                self.idle += 1;
+                self.idle_slots += slots;
+            }
+            State::Busy => {
+                self.busy += 1;
+                self.busy_slots += held.min(slots);
+                self.spare_slots += slots.saturating_sub(held);
+            }
+            State::Draining => self.draining += 1,
+            State::Warm => self.warm += 1,
+        }
+        self.live = self.starting + self.idle + self.busy;
+    }
+
+    /// Slots that are free, or on their way.
+    pub(crate) fn coming_slots(&self) -> u64 {
+        let arriving: u64 = self.arriving.iter().map(|(_, slots)| slots).sum();
+        self.idle_slots + self.spare_slots + arriving
+    }
+
+    /// How many jobs of this length can begin within `horizon`, on all slots.
+    ///
+    /// A free slot begins one at once and one more whenever that ends. One at work is free after
+    /// another whole job: how long a job goes on says little about how long it will.
+    pub(crate) fn starts_within(&self, horizon: Millis, service: Millis) -> u64 {
+        let service = service.max(1);
+        let after = |free: Millis| match horizon.checked_sub(free) {
+            Some(left) => 1 + left / service,
+            None => 0,
+        };
+        let arriving: u64 =
+            self.arriving.iter().map(|(ready, slots)| slots.saturating_mul(after(*ready))).sum();
+        let free = (self.idle_slots + self.spare_slots).saturating_mul(after(0));
+        free.saturating_add(self.busy_slots.saturating_mul(after(service))).saturating_add(arriving)
+    }
+}
+
+/// The median of what instances say, so that the order and a stray one make no difference.
+fn typical_slots(instances: &[Instance], policy: &Policy) -> u64 {
+    let mut slots: Vec<u32> = instances.iter().map(|it| it.slots).filter(|n| *n > 0).collect();
+    let middle = slots.len() / 2;
+    let typical = match slots.is_empty() {
+        true => policy.slots,
+        false => *slots.select_nth_unstable(middle).1,
+    };
+    u64::from(typical.max(1))
+}

@@ -1,0 +1,126 @@
+//! The decision.
+
+mod demand;
+mod shrink;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    capacity::Capacity,
+    memory::Memory,
+    observed::{Millis, Observed},
+    policy::Policy,
+};
+
+/// What is to be done, why, and what to remember.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// How many instances the group should be told to have, those that still drain included.
+    /// Never above the policy's maximum. What is above the present number is to be launched; what
+    /// is below goes by the names in [`remove`](Self::remove) alone.
+    pub desired: u32,
+    /// The idle instances that go, the newest first.
+    pub remove: Vec<String>,
+    /// Whether this is no decision, because something could not be seen: all stays as it is.
+    pub hold: bool,
+    /// Why, in words.
+    pub reason: String,
+    /// What the next decision should know.
+    pub memory: Memory,
+}
+
+/// Decides how many instances a group should have, and which idle one goes.
+///
+/// It depends on nothing but its arguments, and on the order of nothing in them. It
+/// - holds while anything is missing, and never removes an instance then;
+/// - wants at least one instance as soon as one message waits;
+/// - wants as many more as it takes for what waits to begin within the wait target, beyond what
+///   the present ones will begin by the time that a new one could;
+/// - removes idle instances only, the newest first, one for each level that was idle for as long
+///   as a boot takes, none before it was idle for longer than the counts lag, and none within its
+///   minimum billing;
+/// - never wants more than the policy's maximum.
+pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) -> Decision {
+    if let Some(missing) = seen.missing(policy) {
+        return hold(seen, policy, memory, &missing);
+    }
+    let mut memory = memory.after(seen, policy, now);
+    let capacity = Capacity::of(seen, policy, &memory, now);
+    let demand = demand::of(seen, policy, &mut memory, &capacity, now);
+    let most = policy.max.saturating_sub(capacity.draining);
+    let (more, limit) = grow(policy, &memory, &capacity, &demand, most, now);
+    let remove = match more {
+        0 => shrink::choose(seen, policy, &mut memory, &capacity, &demand, now),
+        _ => Vec::new(),
+    };
+    let live = (capacity.live + more).saturating_sub(remove.len() as u32).min(most);
+    let reason = words(&capacity, &demand, more, limit, remove.len());
+    Decision {
+        desired: live + capacity.draining.min(policy.max),
+        remove,
+        hold: false,
+        reason,
+        memory,
+    }
+}
+
+fn hold(seen: &Observed, policy: &Policy, memory: &Memory, missing: &str) -> Decision {
+    let listed = seen.instances.as_ref().map_or(0, |all| all.len() as u32);
+    Decision {
+        desired: seen.desired.unwrap_or(listed).min(policy.max),
+        remove: Vec::new(),
+        hold: true,
+        reason: format!("held as it is: {missing} could not be seen"),
+        memory: memory.clone(),
+    }
+}
+
+/// How many more instances there shall be, and what kept it from being as many as wanted.
+fn grow(
+    policy: &Policy,
+    memory: &Memory,
+    capacity: &Capacity,
+    demand: &demand::Demand,
+    most: u32,
+    now: Millis,
+) -> (u32, Option<&'static str>) {
+    let spare = policy.spare.saturating_sub(capacity.idle + capacity.starting);
+    let floor = policy.min.saturating_sub(capacity.live);
+    let wanted = demand.more.max(spare).max(floor);
+    let room = most.saturating_sub(capacity.live);
+    if wanted > 0 && now < memory.paused_until {
+        // From zero it is tried all the same: a fleet that serves nobody cannot wait.
+        let first = u32::from(capacity.live == 0).min(room);
+        return (first, Some("launches failed for want of capacity, so no more are asked for yet"));
+    }
+    match (wanted > room, demand.limited) {
+        (true, _) => (room, Some("the maximum is reached")),
+        (false, true) => (wanted, Some("the money limit is reached")),
+        (false, false) => (wanted, None),
+    }
+}
+
+fn words(
+    capacity: &Capacity,
+    demand: &demand::Demand,
+    more: u32,
+    limit: Option<&'static str>,
+    fewer: usize,
+) -> String {
+    let Capacity { starting, idle, busy, draining, .. } = capacity;
+    let there = format!("{busy} busy, {idle} idle, {starting} starting, {draining} draining");
+    let what = match (more, fewer) {
+        (0, 0) => format!("enough: {}", shrink::why_kept(capacity, demand)),
+        (0, _) => {
+            format!("{fewer} fewer: idle for longer than a boot costs, and past the minimum bill")
+        }
+        _ => format!("{more} more: {}", demand.why),
+    };
+    match limit {
+        Some(limit) => format!("{what}; {limit} ({there})"),
+        None => format!("{what} ({there})"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! What the queues ask for.
+
+use crate::{
+    capacity::Capacity,
+    memory::Memory,
+    observed::{Millis, Observed, QueueSeen},
+    policy::{Policy, QueuePolicy},
+};
+
+/// What all queues ask for together.
+#[derive(Debug, Default)]
+pub(crate) struct Demand {
+    /// Instances beyond those there are.
+    pub(crate) more: u32,
+    /// Messages that may be waiting, delayed ones included: so many slots must not go.
+    pub(crate) at_most: u64,
+    /// Messages that are held beyond what the instances say that they hold.
+    pub(crate) unseen_busy: u64,
+    /// Slots that the arrivals keep busy at all times.
+    pub(crate) load: u64,
+    /// The longest that a change of a count may take to show.
+    pub(crate) lag_ms: Millis,
+    /// Whether a money limit kept it from being more.
+    pub(crate) limited: bool,
+    /// Why so many, in words.
+    pub(crate) why: String,
+}
+
+/// A queue with what is wanted for it.
+struct Ask<'a> {
+    seen: &'a QueueSeen,
+    policy: &'a QueuePolicy,
+    waiting: u64,
+    service: Millis,
+}
+
+/// What a queue needs.
+struct Wanted {
+    instances: u32,
+    all: u64,
+    late: u64,
+    horizon: Millis,
+}
+
+impl Wanted {
+    /// What keeps waiting although each message begins in time, since others take its place: a slot
+    /// for each place in the line.
+    fn stood(&mut self, places: u64, slots: u64) {
+        if places > self.late {
+            self.late = places;
+            let instances = u32::try_from(places.div_ceil(slots)).unwrap_or(u32::MAX);
+            self.instances = self.instances.max(instances);
+        }
+    }
+}
+
+pub(crate) fn of(
+    seen: &Observed,
+    policy: &Policy,
+    memory: &mut Memory,
+    capacity: &Capacity,
+    now: Millis,
+) -> Demand {
+    let mut asks: Vec<Ask<'_>> = seen
+        .queues
+        .iter()
+        .filter_map(|queue| Some(Ask::new(queue, policy.queue(&queue.name)?)))
+        .collect();
+    // The strictest first: what the instances can begin is for those who may wait least.
+    asks.sort_by(|a, b| {
+        (a.policy.wait_target_ms, &a.seen.name).cmp(&(b.policy.wait_target_ms, &b.seen.name))
+    });
+    let boot = match capacity.warm {
+        0 => memory.boot_ms(policy),
+        _ => policy.warm_start_ms,
+    };
+    let mut demand = Demand::default();
+    let mut free = 1.0;
+    for ask in &asks {
+        ask.note(&mut demand);
+        let mut wanted = ask.more(&mut free, capacity, boot, policy.anticipation);
+        let stood = memory.stood(&ask.seen.name, ask.waiting, wanted.horizon, now);
+        wanted.stood(stood.saturating_sub(capacity.coming_slots()), capacity.slots);
+        let most = room(seen, policy, ask, capacity, asks.len() == 1);
+        demand.limited |= wanted.instances > most;
+        demand.more = demand.more.saturating_add(wanted.instances.min(most));
+        ask.explain(&mut demand, &wanted);
+    }
+    let held: u64 = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value)).sum();
+    demand.unseen_busy = held.saturating_sub(capacity.busy_slots);
+    interrupted(seen, capacity, &mut demand);
+    demand
+}
+
+impl<'a> Ask<'a> {
+    fn new(seen: &'a QueueSeen, policy: &'a QueuePolicy) -> Self {
+        let told = seen.visible.map_or(0, |count| count.value);
+        let held = seen.in_flight.map_or(0, |count| count.value);
+        let delayed = seen.delayed.map_or(0, |count| count.value);
+        // The fleet's own books are exact: what was sent and is not done is somewhere, and what is
+        // neither held nor delayed waits. Counts that lag tell of it later.
+        let booked = seen.sent.zip(seen.finished).map(|(sent, finished)| {
+            sent.saturating_sub(finished).saturating_sub(held).saturating_sub(delayed)
+        });
+        Self { seen, policy, waiting: booked.unwrap_or(told), service: service_ms(seen, policy) }
+    }
+
+    /// The instances that this queue needs beyond those whose capacity is `free` for it (a part
+    /// of all of it), which it then takes.
+    fn more(&self, free: &mut f64, capacity: &Capacity, boot: Millis, anticipation: f64) -> Wanted {
+        let horizon = self.policy.wait_target_ms.max(boot);
+        let coming = self.rate() * horizon as f64 / 1000.0 * anticipation.clamp(0.0, 1.0);
+        let all = self.waiting.saturating_add(coming as u64);
+        let starts = (capacity.starts_within(horizon, self.service) as f64 * *free) as u64;
+        let late = all.saturating_sub(starts);
+        if starts > 0 {
+            *free = (*free - *free * (all as f64 / starts as f64)).max(0.0);
+        }
+        // A new slot is there after a boot, and begins jobs until the target is over.
+        let turns = 1 + self.policy.wait_target_ms.saturating_sub(boot) / self.service.max(1);
+        let more = late.div_ceil(turns.saturating_mul(capacity.slots));
+        Wanted { instances: u32::try_from(more).unwrap_or(u32::MAX), all, late, horizon }
+    }
+
+    fn rate(&self) -> f64 {
+        self.seen.arrivals_per_s.filter(|rate| rate.is_finite()).unwrap_or(0.0).max(0.0)
+    }
+
+    fn note(&self, demand: &mut Demand) {
+        let QueueSeen { visible, delayed, in_flight, .. } = self.seen;
+        let counts = || [visible, delayed, in_flight].into_iter().flatten();
+        let waiting = visible.map_or(0, |count| count.most()).max(self.waiting);
+        let delayed = delayed.map_or(0, |count| count.most());
+        let load = (self.rate() * self.service as f64 / 1000.0) as u64;
+        demand.load = demand.load.saturating_add(load);
+        demand.at_most = demand.at_most.saturating_add(waiting).saturating_add(delayed);
+        demand.lag_ms = counts().map(|count| count.lag_ms).fold(demand.lag_ms, Millis::max);
+    }
+
+    fn explain(&self, demand: &mut Demand, wanted: &Wanted) {
+        let Wanted { all, late, .. } = wanted;
+        if *late == 0 {
+            return;
+        }
+        let (name, seconds) = (&self.seen.name, wanted.horizon as f64 / 1000.0);
+        let and = if demand.why.is_empty() { "" } else { ", " };
+        demand.why += &format!(
+            "{and}{late} of {all} waiting on {name} cannot begin within {seconds} s on what there is"
+        );
+    }
+}
+
+/// How many more instances a queue may have for its money; its first one is always affordable,
+/// unless the queue is worth nothing.
+fn room(seen: &Observed, policy: &Policy, ask: &Ask<'_>, capacity: &Capacity, alone: bool) -> u32 {
+    let Some(money) = ask.policy.money_per_hour else { return u32::MAX };
+    let dearest = seen.prices.iter().map(|(_, price)| *price).max();
+    let price = dearest.unwrap_or(policy.price_per_hour).max(1);
+    let most = u32::try_from(money / price).unwrap_or(u32::MAX).max(u32::from(money > 0));
+    let held = ask.seen.in_flight.map_or(0, |count| count.value).div_ceil(capacity.slots);
+    let held = u32::try_from(held).unwrap_or(u32::MAX);
+    let there = match alone {
+        true => capacity.live,
+        // Whose an instance is that is on its way nobody knows: everybody's.
+        false => capacity.starting.saturating_add(held).min(capacity.live),
+    };
+    most.saturating_sub(there)
+}
+
+/// The mean of all kinds, weighted by how often each was timed.
+fn service_ms(seen: &QueueSeen, policy: &QueuePolicy) -> Millis {
+    let jobs: u64 = seen.services.iter().map(|service| service.jobs).sum();
+    let total: Millis = seen.services.iter().map(|service| service.total_ms).sum();
+    total.checked_div(jobs).unwrap_or(policy.service_ms).max(1)
+}
+
+/// What was running on interrupted instances comes back to the queues, though no count shows it.
+fn interrupted(seen: &Observed, capacity: &Capacity, demand: &mut Demand) {
+    let lost = seen.spot_interruptions.min(u32::try_from(demand.unseen_busy).unwrap_or(u32::MAX));
+    let lost = lost.saturating_sub(capacity.idle + capacity.starting);
+    if lost > demand.more {
+        demand.more = lost;
+        demand.why = format!("{lost} spot instance(s) were taken back, and their jobs come again");
+    }
+}

@@ -1,0 +1,78 @@
+//! Which idle instances go.
+
+use std::cmp::Reverse;
+
+use super::demand::Demand;
+use crate::{
+    capacity::Capacity,
+    memory::Memory,
+    observed::{Instance, Millis, Observed, State},
+    policy::Policy,
+};
+
+/// Chooses the instances that go, the newest first, and forgets their idle levels.
+pub(super) fn choose(
+    seen: &Observed,
+    policy: &Policy,
+    memory: &mut Memory,
+    capacity: &Capacity,
+    demand: &Demand,
+    now: Millis,
+) -> Vec<String> {
+    let levels = long_idle(policy, memory, demand, now);
+    let over = (capacity.live + capacity.draining).saturating_sub(policy.max).min(capacity.idle);
+    let count = levels.min(needless(policy, capacity, demand) as usize).max(over as usize);
+    if count == 0 {
+        return Vec::new();
+    }
+    let instances = seen.instances.as_deref().unwrap_or_default();
+    let going = newest(instances, policy, count, now);
+    memory.idle_levels.drain(..going.len().min(memory.idle_levels.len()));
+    going
+}
+
+/// Levels that were idle for as long as a boot costs, and for longer than the counts lag.
+fn long_idle(policy: &Policy, memory: &Memory, demand: &Demand, now: Millis) -> usize {
+    let price = memory.boot_ms(policy) as f64 * policy.delayed_off_boots.max(0.0);
+    let patience = (price as Millis).max(demand.lag_ms);
+    memory.idle_levels.iter().filter(|since| now.saturating_sub(**since) >= patience).count()
+}
+
+/// Idle instances that neither what waits nor what usually arrives, the minimum or the spare ones
+/// ask for.
+fn needless(policy: &Policy, capacity: &Capacity, demand: &Demand) -> u32 {
+    // Messages that someone holds and no instance owns up to may be on one that seems idle.
+    let for_work = demand.at_most.saturating_add(demand.unseen_busy);
+    let for_load = demand.load.saturating_sub(capacity.busy_slots + capacity.spare_slots);
+    let kept = for_work.max(for_load).div_ceil(capacity.slots);
+    let kept = u32::try_from(kept).unwrap_or(u32::MAX).max(policy.spare);
+    let above_min = capacity.live.saturating_sub(capacity.unlaunched).saturating_sub(policy.min);
+    capacity.idle.saturating_sub(kept).min(above_min)
+}
+
+/// The newest idle instances whose minimum bill is used up: last in, first out.
+fn newest(instances: &[Instance], policy: &Policy, count: usize, now: Millis) -> Vec<String> {
+    let paid = |it: &&Instance| now.saturating_sub(it.launched_at) >= policy.minimum_billed_ms;
+    let idle = instances.iter().filter(|it| it.state == State::Idle && it.busy_slots == 0);
+    let mut idle: Vec<&Instance> = idle.filter(paid).collect();
+    let order = |a: &&Instance, b: &&Instance| {
+        (Reverse(a.launched_at), &a.id).cmp(&(Reverse(b.launched_at), &b.id))
+    };
+    if count < idle.len() {
+        // Few of many go: they are found without sorting the rest.
+        idle.select_nth_unstable_by(count, order);
+        idle.truncate(count);
+    }
+    idle.sort_unstable_by(order);
+    idle.into_iter().map(|it| it.id.clone()).collect()
+}
+
+/// Why nothing changes, in words.
+pub(super) fn why_kept(capacity: &Capacity, demand: &Demand) -> &'static str {
+    match (capacity.idle, demand.at_most) {
+        (0, 0) => "nothing waits, and nothing is idle",
+        (0, _) => "what waits can begin in time on what there is",
+        (_, 0) => "nothing waits, and what is idle is kept for now",
+        _ => "what waits can begin in time, and idle instances are kept for it",
+    }
+}

@@ -1,0 +1,115 @@
+//! Does what was decided.
+
+use std::time::Duration;
+
+use flotilla_runtime::failure::Failure;
+
+use super::{
+    fleet::{Fleet, Row, Rows},
+    group::{Described, Group},
+    look, now_ms,
+    owner::Owner,
+};
+use crate::{decide::Decision, observed::Millis};
+
+/// An instance that was ordered to drain and is silent for so many times the time that makes it
+/// silent has no worker any more.
+const GIVEN_UP: u32 = 20;
+
+/// The hands of the autoscaler.
+pub(super) struct Hands<'a> {
+    pub(super) owner: &'a Owner,
+    pub(super) group: &'a Group,
+    pub(super) fleet: &'a Fleet,
+    pub(super) silent: Duration,
+}
+
+impl Hands<'_> {
+    /// Does it, as long as the lease lasts; says what was done. What fails is done at a later
+    /// turn, if it is still wanted then.
+    pub(super) async fn act(
+        &self,
+        decision: &Decision,
+        seen: &Described,
+        rows: &Rows,
+    ) -> Vec<String> {
+        let mut done = Vec::new();
+        if decision.hold {
+            return done;
+        }
+        let ended = self.end_drained(seen, rows, &mut done).await;
+        let desired = decision.desired.saturating_sub(ended);
+        if desired > seen.desired.saturating_sub(ended) && self.owner.may_act() {
+            let what = format!("desired capacity {desired}");
+            note(&mut done, what, self.group.set_desired(desired).await);
+        }
+        for instance in &decision.remove {
+            if self.owner.may_act() {
+                self.order(instance, &mut done).await;
+            }
+        }
+        self.keep_rows(seen, rows).await;
+        done
+    }
+
+    async fn order(&self, instance: &str, done: &mut Vec<String>) {
+        match self.fleet.order_drain(instance).await {
+            Ok(true) => done.push(format!("ordered {instance} to drain")),
+            Ok(false) => done.push(format!("left {instance}: it has work")),
+            Err(failure) => note(done, String::new(), Err(failure)),
+        }
+    }
+
+    /// Ends the instances whose workers are drained.
+    async fn end_drained(&self, seen: &Described, rows: &Rows, done: &mut Vec<String>) -> u32 {
+        let before = done.len();
+        let running = seen.members.iter().filter(|it| !it.lifecycle.as_str().starts_with("Term"));
+        for member in running {
+            let drained = rows.instances.get(&member.id).is_some_and(|row| self.is_drained(row));
+            if drained && self.owner.may_act() {
+                note(done, format!("ended {}", member.id), self.group.end(&member.id).await);
+            }
+        }
+        done[before..].iter().filter(|what| what.starts_with("ended")).count() as u32
+    }
+
+    fn is_drained(&self, row: &Row) -> bool {
+        let Some(ordered) = row.drain else { return false };
+        let limit = self.silent.saturating_mul(GIVEN_UP).as_millis() as Millis;
+        row.drained.is_some() || now_ms().saturating_sub(row.at.max(ordered)) > limit
+    }
+
+    /// Notes instances that are new, and forgets those that are gone.
+    async fn keep_rows(&self, seen: &Described, rows: &Rows) {
+        for member in &seen.members {
+            let known = rows.instances.get(&member.id).is_some_and(|row| row.seen_at.is_some());
+            if !known {
+                told(self.fleet.see(&member.id).await);
+            }
+        }
+        let member = |id: &String| seen.members.iter().any(|it| it.id == *id);
+        let lost = look::lost(Some(seen), Some(rows));
+        for (id, row) in &rows.instances {
+            let over = row.drained.is_some() || lost.contains(id);
+            if over && !member(id) {
+                told(self.fleet.forget(id).await);
+            }
+        }
+    }
+}
+
+fn note(done: &mut Vec<String>, what: String, result: Result<(), Failure>) {
+    match result {
+        Ok(()) => done.push(what),
+        Err(failure) => {
+            done.push(format!("failed: {failure}"));
+            told(Err(failure));
+        }
+    }
+}
+
+fn told(result: Result<(), Failure>) {
+    if let Err(failure) = result {
+        tracing::warn!(%failure, "tried again at the next turn, if it is still wanted");
+    }
+}

@@ -1,0 +1,140 @@
+//! Puts together what is seen.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_sdk_autoscaling::types::LifecycleState as Lifecycle;
+
+use super::{
+    config::queue_name,
+    fleet::{Row, Rows},
+    group::{Described, Member},
+};
+use crate::observed::{Instance, Millis, Observed, QueueSeen, Service, State};
+
+/// What is seen of a group, its workers and its queues. What could not be seen is `None`.
+pub(super) fn observed(
+    group: Option<&Described>,
+    rows: Option<&Rows>,
+    mut queues: Vec<QueueSeen>,
+    now: Millis,
+    silent: Duration,
+) -> Observed {
+    let members = group.zip(rows).map(|(group, rows)| {
+        let member = |it| instance(it, rows.instances.get(it_id(it)), now, silent);
+        group.members.iter().filter(|it| !gone(&it.lifecycle)).map(member).collect()
+    });
+    for queue in &mut queues {
+        queue.services = services(rows, &queue.name);
+    }
+    Observed {
+        queues,
+        instances: members,
+        desired: group.map(|group| group.desired),
+        spot_interruptions: lost(group, rows).len() as u32,
+        ..Observed::empty_group()
+    }
+}
+
+fn it_id(member: &Member) -> &str {
+    &member.id
+}
+
+fn gone(lifecycle: &Lifecycle) -> bool {
+    matches!(lifecycle, Lifecycle::Terminated | Lifecycle::Detached | Lifecycle::Detaching)
+}
+
+/// Instances that left the group with messages in hand: a spot instance taken back, a lost host.
+pub(super) fn lost(group: Option<&Described>, rows: Option<&Rows>) -> Vec<String> {
+    let Some((group, rows)) = group.zip(rows) else { return Vec::new() };
+    let member = |id: &String| group.members.iter().any(|it| it.id == *id && !gone(&it.lifecycle));
+    let rows = rows.instances.iter().filter(|(id, row)| row.held > 0 && !member(id));
+    rows.map(|(id, _)| id.clone()).collect()
+}
+
+fn services(rows: Option<&Rows>, queue: &str) -> Vec<Service> {
+    let mut kinds: BTreeMap<&str, (u64, Millis)> = BTreeMap::new();
+    let rows = rows.into_iter().flat_map(|rows| rows.instances.values());
+    for row in rows.filter(|row| queue_name(&row.queue) == queue && row.jobs > 0) {
+        let sum = kinds.entry(&row.job).or_default();
+        *sum = (sum.0 + row.jobs, sum.1 + row.total_ms);
+    }
+    let service =
+        |(kind, (jobs, total_ms)): (&str, _)| Service { kind: kind.to_owned(), jobs, total_ms };
+    kinds.into_iter().map(service).collect()
+}
+
+fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -> Instance {
+    let row = row.cloned().unwrap_or_default();
+    let launched = row.seen_at.into_iter().chain(row.started_at).min();
+    let state = state(&member.lifecycle, &row, now, silent);
+    Instance {
+        id: member.id.clone(),
+        state,
+        since: if row.since > 0 { row.since } else { now },
+        launched_at: launched.unwrap_or(now),
+        ready_at: row.ready_at,
+        slots: row.slots,
+        busy_slots: row.held,
+        kind: member.kind.clone(),
+        spot: false,
+    }
+}
+
+fn state(lifecycle: &Lifecycle, row: &Row, now: Millis, silent: Duration) -> State {
+    let lifecycle = lifecycle.as_str();
+    if lifecycle.starts_with("Warmed") {
+        return State::Warm;
+    }
+    if lifecycle.starts_with("Terminat") || row.drain.is_some() {
+        return State::Draining;
+    }
+    match (row.at, row.ready_at) {
+        (0, _) if lifecycle.starts_with("Pending") => State::Pending,
+        (0, _) | (_, None) => State::Booting,
+        // Nobody knows what a silent one does.
+        _ if now.saturating_sub(row.at) > silent.as_millis() as Millis => State::Busy,
+        _ if row.held > 0 => State::Busy,
+        _ => State::Idle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = 1_000_000;
+    const SILENT: Duration = Duration::from_secs(30);
+
+    fn idle() -> Row {
+        Row { at: NOW, ready_at: Some(NOW - 50_000), slots: 2, ..Row::default() }
+    }
+
+    #[test]
+    fn an_instance_is_idle_only_while_its_worker_says_so() {
+        let told = |row: Row| state(&Lifecycle::InService, &row, NOW, SILENT);
+        assert_eq!(told(idle()), State::Idle);
+        assert_eq!(told(Row { held: 1, ..idle() }), State::Busy);
+        assert_eq!(told(Row { at: NOW - 30_001, ..idle() }), State::Busy);
+        assert_eq!(told(Row { ready_at: None, ..idle() }), State::Booting);
+        assert_eq!(told(Row { drain: Some(NOW), ..idle() }), State::Draining);
+        assert_eq!(told(Row::default()), State::Booting);
+    }
+
+    #[test]
+    fn the_group_says_what_starts_and_what_ends() {
+        let seen = |lifecycle| state(&lifecycle, &Row::default(), NOW, SILENT);
+        assert_eq!(seen(Lifecycle::PendingWait), State::Pending);
+        assert_eq!(seen(Lifecycle::WarmedStopped), State::Warm);
+        assert_eq!(state(&Lifecycle::TerminatingWait, &idle(), NOW, SILENT), State::Draining);
+    }
+
+    #[test]
+    fn an_instance_that_left_with_work_in_hand_is_lost() {
+        let mut rows = Rows::default();
+        rows.instances.insert("i-1".to_owned(), Row { held: 1, ..idle() });
+        rows.instances.insert("i-2".to_owned(), idle());
+        let group = Described { desired: 0, max: 9, members: Vec::new() };
+        assert_eq!(lost(Some(&group), Some(&rows)), ["i-1"]);
+        assert_eq!(lost(None, Some(&rows)), [""; 0]);
+    }
+}

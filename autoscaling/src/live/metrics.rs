@@ -1,0 +1,72 @@
+//! What the autoscaler counts.
+
+use crate::{
+    observed::{Observed, State},
+    record::Record,
+};
+
+flotilla_runtime::describe_metrics! {
+    /// 1 for the autoscaler that owns the group's size, 0 for one that stands by.
+    gauge OWNER = "flotilla_autoscaler_owner";
+    /// 1 while an operator has it frozen.
+    gauge FROZEN = "flotilla_autoscaler_frozen";
+    /// Instances that the group should have.
+    gauge DESIRED = "flotilla_autoscaler_desired_instances";
+    /// Instances of the group by state (pending, booting, warm, idle, busy, draining).
+    gauge INSTANCES = "flotilla_autoscaler_instances";
+    /// How long a boot takes, as learned.
+    gauge BOOT = "flotilla_autoscaler_boot_seconds";
+    /// Decisions by what they say (hold, grow, shrink, keep).
+    counter DECISIONS = "flotilla_autoscaler_decisions_total";
+    /// Turns that could not be made, since the fleet table did not answer.
+    counter FAILED = "flotilla_autoscaler_failed_turns_total";
+}
+
+const WHAT: [&str; 4] = ["hold", "grow", "shrink", "keep"];
+const STATES: [(State, &str); 6] = [
+    (State::Pending, "pending"),
+    (State::Booting, "booting"),
+    (State::Warm, "warm"),
+    (State::Idle, "idle"),
+    (State::Busy, "busy"),
+    (State::Draining, "draining"),
+];
+
+/// Gives the help texts, and begins every counter at zero.
+pub(super) fn begin() {
+    describe();
+    WHAT.iter().for_each(|what| metrics::counter!(DECISIONS, "what" => *what).increment(0));
+    metrics::counter!(FAILED).increment(0);
+    owner(false);
+    metrics::gauge!(FROZEN).set(0.0);
+}
+
+pub(super) fn owner(is: bool) {
+    metrics::gauge!(OWNER).set(f64::from(u8::from(is)));
+}
+
+pub(super) fn failed() {
+    metrics::counter!(FAILED).increment(1);
+}
+
+pub(super) fn decided(record: &Record, frozen: bool) {
+    let Record { observed, decision, policy, .. } = record;
+    let what = match (decision.hold, decision.remove.is_empty()) {
+        (true, _) => "hold",
+        (_, false) => "shrink",
+        _ if Some(decision.desired) > observed.desired => "grow",
+        _ => "keep",
+    };
+    metrics::counter!(DECISIONS, "what" => what).increment(1);
+    metrics::gauge!(DESIRED).set(f64::from(decision.desired));
+    metrics::gauge!(FROZEN).set(f64::from(u8::from(frozen)));
+    metrics::gauge!(BOOT).set(decision.memory.boot_ms(policy) as f64 / 1000.0);
+    STATES.iter().for_each(|(state, name)| instances(observed, *state, name));
+}
+
+fn instances(seen: &Observed, state: State, name: &'static str) {
+    if let Some(all) = &seen.instances {
+        let count = all.iter().filter(|it| it.state == state).count();
+        metrics::gauge!(INSTANCES, "state" => name).set(count as f64);
+    }
+}

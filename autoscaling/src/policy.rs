@@ -1,0 +1,82 @@
+//! What is wanted.
+
+use serde::{Deserialize, Serialize};
+
+use crate::observed::Millis;
+
+/// What is wanted of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The queues that it serves; a queue that is not named here asks for nothing.
+    pub queues: Vec<QueuePolicy>,
+    /// Never fewer instances, drained ones not counted.
+    pub min: u32,
+    /// Never more, whatever waits.
+    pub max: u32,
+    /// Instances kept ready beyond those at work.
+    pub spare: u32,
+    /// Slots of an instance of which none is seen yet.
+    pub slots: u32,
+    /// How long a boot takes while none was seen.
+    pub boot_ms: Millis,
+    /// How long an instance of the warm pool takes to be ready.
+    pub warm_start_ms: Millis,
+    /// An idle level goes when it was idle for so many boots: keeping it as long as a boot costs
+    /// is at most twice as dear as knowing the future.
+    pub delayed_off_boots: f64,
+    /// An instance is paid for at least this long, so it does not go before.
+    pub minimum_billed_ms: Millis,
+    /// How far arrivals that are expected within a boot are trusted: 0 waits until they are
+    /// there, 1 boots for all of them ahead.
+    pub anticipation: f64,
+    /// How long nothing more is asked for after a launch failed for want of capacity.
+    pub capacity_pause_ms: Millis,
+    /// What an instance of unknown price costs an hour, in millionths of a dollar.
+    pub price_per_hour: u64,
+}
+
+/// What is wanted for a queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueuePolicy {
+    /// Its name.
+    pub name: String,
+    /// How long a message may wait. Up to about a boot, an instance is launched for whatever
+    /// cannot start in time on those there are; above, jobs may also wait for one another.
+    pub wait_target_ms: Millis,
+    /// The most that may be spent on it an hour, in millionths of a dollar. One instance is always
+    /// allowed, unless it is zero.
+    pub money_per_hour: Option<u64>,
+    /// How long a job takes while none was timed.
+    pub service_ms: Millis,
+}
+
+impl Policy {
+    /// A policy for one queue and at most `max` instances, with the defaults of the process
+    /// `autoscaler`: from and to zero, a boot of two minutes, a minute billed at least.
+    pub fn for_queue(name: &str, max: u32) -> Self {
+        let queue = QueuePolicy {
+            name: name.to_owned(),
+            wait_target_ms: 0,
+            money_per_hour: None,
+            service_ms: 10_000,
+        };
+        Self {
+            queues: vec![queue],
+            min: 0,
+            max,
+            spare: 0,
+            slots: 1,
+            boot_ms: 120_000,
+            warm_start_ms: 30_000,
+            delayed_off_boots: 1.0,
+            minimum_billed_ms: 60_000,
+            anticipation: 0.0,
+            capacity_pause_ms: 60_000,
+            price_per_hour: 100_000,
+        }
+    }
+
+    pub(crate) fn queue(&self, name: &str) -> Option<&QueuePolicy> {
+        self.queues.iter().find(|queue| queue.name == name)
+    }
+}

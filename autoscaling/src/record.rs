@@ -1,0 +1,92 @@
+//! Decisions as they are logged, and made again.
+
+use std::io::BufRead;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    decide::{Decision, decide},
+    memory::Memory,
+    observed::{Millis, Observed},
+    policy::Policy,
+};
+
+/// A decision with all that it was made from: a line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The group that it is about.
+    pub group: String,
+    /// When it was made.
+    pub now: Millis,
+    /// What was seen.
+    pub observed: Observed,
+    /// What was wanted.
+    pub policy: Policy,
+    /// What was remembered.
+    pub memory: Memory,
+    /// What was decided.
+    pub decision: Decision,
+    /// What was done of it, in words, such as `launched 2`.
+    pub done: Vec<String>,
+}
+
+impl Record {
+    /// The decision that is made of the record's inputs now.
+    pub fn again(&self) -> Decision {
+        decide(&self.observed, &self.policy, &self.memory, self.now)
+    }
+}
+
+/// A decision that comes out differently.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mismatch {
+    /// The line of the log, from 1.
+    pub line: usize,
+    /// What was decided.
+    pub was: Decision,
+    /// What is decided now.
+    pub is: Decision,
+}
+
+/// Why a log cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It cannot be read.
+    #[error("reading line {line}")]
+    Read {
+        /// The line, from 1.
+        line: usize,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A line is no decision.
+    #[error("line {line} is no decision of the autoscaler (an interrupted write, or another log?)")]
+    Line {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// Makes every decision of a log again: how many there are, and those that come out differently.
+///
+/// # Errors
+/// [`ReplayError`], with the line that cannot be read.
+pub fn replay(log: impl BufRead) -> Result<(usize, Vec<Mismatch>), ReplayError> {
+    let (mut count, mut mismatches) = (0, Vec::new());
+    for (line, text) in (1..).zip(log.lines()) {
+        let text = text.map_err(|source| ReplayError::Read { line, source })?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let record: Record =
+            serde_json::from_str(&text).map_err(|source| ReplayError::Line { line, source })?;
+        count += 1;
+        let is = record.again();
+        if is != record.decision {
+            mismatches.push(Mismatch { line, was: record.decision, is });
+        }
+    }
+    Ok((count, mismatches))
+}

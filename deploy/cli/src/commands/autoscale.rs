@@ -1,0 +1,108 @@
+//! `flotilla autoscale`: replay a log of decisions, freeze an autoscaler and let it go on.
+
+use std::{fs::File, io::BufReader, path::PathBuf};
+
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use clap::Subcommand;
+use flotilla_autoscaling::{FREEZE_ROW, Mismatch, replay};
+
+use crate::{
+    console::out,
+    error::{Doing, Error},
+    target::{Target, Which},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Makes every decision of a log again; exits 1 and says where, if one comes out differently.
+    Replay {
+        /// A file that FLOTILLA_DECISION_LOG of an autoscaler named.
+        log: PathBuf,
+    },
+    /// Has the autoscaler of a group go on to decide and to log, and do nothing.
+    Freeze {
+        #[command(flatten)]
+        of: Group,
+        /// Why, for the log.
+        #[arg(long, default_value = "by an operator")]
+        why: String,
+    },
+    /// Has a frozen autoscaler act again.
+    Thaw {
+        #[command(flatten)]
+        of: Group,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Group {
+    /// The Auto Scaling group.
+    group: String,
+    #[command(flatten)]
+    stack: Which,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Error> {
+    match args.action {
+        Action::Replay { log } => replay_log(&log),
+        Action::Freeze { of, why } => freeze(&of, &why).await,
+        Action::Thaw { of } => thaw(&of).await,
+    }
+}
+
+fn replay_log(path: &std::path::Path) -> Result<(), Error> {
+    let log = File::open(path).doing(|| format!("reading {}", path.display()))?;
+    let (count, mismatches) = replay(BufReader::new(log))
+        .map_err(|e| Error::Usage(format!("{}: {}", path.display(), crate::chain(&e))))?;
+    mismatches.iter().for_each(tell);
+    match mismatches.len() {
+        0 => {
+            out(format!("{count} decisions, made again: each the same"));
+            Ok(())
+        }
+        different => Err(Error::Fleet(format!(
+            "{different} of {count} decisions come out differently (made by another version?)"
+        ))),
+    }
+}
+
+fn tell(mismatch: &Mismatch) {
+    let Mismatch { line, was, is } = mismatch;
+    out(format!("line {line}"));
+    for (word, decision) in [("was", was), ("is ", is)] {
+        let going = decision.remove.join(" ");
+        out(format!("  {word} {} instances; {}; go: [{going}]", decision.desired, decision.reason));
+    }
+    if (was.desired, &was.remove, &was.reason) == (is.desired, &is.remove, &is.reason) {
+        out("  what is remembered differs");
+    }
+}
+
+async fn freeze(of: &Group, why: &str) -> Result<(), Error> {
+    let target = Target::find(&of.stack).await?;
+    let table = &target.stack.outputs().fleet_table_name;
+    let call = target.clients.dynamo.put_item().table_name(table);
+    let call = call.item("group", Attr::S(of.group.clone()));
+    let call = call.item("instance", Attr::S(FREEZE_ROW.to_owned()));
+    let answer = call.item("why", Attr::S(why.to_owned())).send().await;
+    answer.doing(|| format!("freezing group {} in table {table}", of.group))?;
+    out(format!("the autoscaler of {} does nothing from its next turn on", of.group));
+    Ok(())
+}
+
+async fn thaw(of: &Group) -> Result<(), Error> {
+    let target = Target::find(&of.stack).await?;
+    let table = &target.stack.outputs().fleet_table_name;
+    let call = target.clients.dynamo.delete_item().table_name(table);
+    let call = call.key("group", Attr::S(of.group.clone()));
+    let answer = call.key("instance", Attr::S(FREEZE_ROW.to_owned())).send().await;
+    answer.doing(|| format!("thawing group {} in table {table}", of.group))?;
+    out(format!("the autoscaler of {} acts again", of.group));
+    Ok(())
+}

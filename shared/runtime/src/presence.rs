@@ -1,0 +1,294 @@
+//! What a worker tells of itself, for whoever sizes its group.
+//!
+//! One row per instance in the fleet table, under the group and the instance's id: since when it is
+//! idle or at work, how many messages it holds, how long its jobs took. The row is the meeting
+//! point of a drain, too. The autoscaler writes an order into it; the worker finds the order in the
+//! answer to its next beat, receives nothing more, ends or hands back what it holds, and writes
+//! that it is drained. Only then is the instance terminated, so that no job can begin between the
+//! look at an instance and its end.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue as Attr, ReturnValue},
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Reader, WorkerConfig},
+    failure::chain,
+    health::Health,
+};
+
+/// Changes between idle and busy are told at once, but not more often than this.
+const SOONEST: Duration = Duration::from_secs(1);
+/// A row of an instance that is gone is removed after this.
+const ROW_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Where a worker tells of itself.
+#[derive(Debug, Clone)]
+pub struct PresenceConfig {
+    /// `FLOTILLA_FLEET_TABLE`: the table. Without it the worker tells nobody.
+    pub table: String,
+    /// `FLOTILLA_GROUP`: the Auto Scaling group.
+    pub group: String,
+    /// `FLOTILLA_INSTANCE_ID`: the instance that the worker runs on.
+    pub instance: String,
+    /// `FLOTILLA_PRESENCE_SECONDS`: how often (default 5 s).
+    pub every: Duration,
+}
+
+impl PresenceConfig {
+    /// Reads the settings; `None` where there is no table.
+    pub(crate) fn read(settings: &mut Reader) -> Option<Self> {
+        let table = settings.optional("FLOTILLA_FLEET_TABLE")?;
+        Some(Self {
+            table,
+            group: settings.required("FLOTILLA_GROUP"),
+            instance: settings.required("FLOTILLA_INSTANCE_ID"),
+            every: settings.seconds("FLOTILLA_PRESENCE_SECONDS", 5.0, (0.1, 60.0)),
+        })
+    }
+}
+
+/// Tells of the worker while its `work` lasts, and afterwards that it is drained.
+pub(crate) async fn telling(
+    presence: Option<Arc<Presence>>,
+    shutdown: &CancellationToken,
+    work: impl Future<Output = ()>,
+) {
+    let Some(presence) = presence else {
+        return work.await;
+    };
+    // Before the first receive: an order to drain may be there from before a restart.
+    presence.beat(shutdown).await;
+    let end = CancellationToken::new();
+    let working = async {
+        work.await;
+        end.cancel();
+    };
+    tokio::join!(working, presence.run(shutdown, &end));
+    presence.drained().await;
+}
+
+/// Tells of this worker, in beats.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    client: Client,
+    config: PresenceConfig,
+    /// The fields that never change: worker, queue, kind of job, slots, start.
+    fixed: Vec<(&'static str, Attr)>,
+    work: Mutex<Work>,
+    changed: Notify,
+    health: Arc<Health>,
+}
+
+/// What the worker does, in numbers.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    held: u64,
+    since: u64,
+    jobs: u64,
+    total_ms: u64,
+    ready_at: Option<u64>,
+}
+
+impl Presence {
+    /// The presence of a worker that is to have one.
+    pub(crate) fn new(
+        worker: &WorkerConfig,
+        sdk: &SdkConfig,
+        health: Arc<Health>,
+        job: &str,
+    ) -> Option<Arc<Self>> {
+        let config = worker.presence.clone()?;
+        let fixed = vec![
+            ("worker", text(&worker.worker_id)),
+            ("queue", text(&worker.queue_url)),
+            ("job", text(job)),
+            ("slots", number(worker.slots as u64)),
+            ("started_at", number(now_ms())),
+        ];
+        let work = Work { held: 0, since: now_ms(), jobs: 0, total_ms: 0, ready_at: None };
+        let (work, changed) = (Mutex::new(work), Notify::new());
+        let client = crate::aws::dynamo_client(sdk);
+        Some(Arc::new(Self { client, config, fixed, work, changed, health }))
+    }
+
+    /// Notes that a message is in hand.
+    pub(crate) fn began(&self) {
+        self.note(|work| {
+            work.held += 1;
+            work.held == 1
+        });
+    }
+
+    /// Notes that a message is no longer in hand, and how long it was.
+    pub(crate) fn ended(&self, took: Duration) {
+        self.note(|work| {
+            work.held = work.held.saturating_sub(1);
+            work.jobs += 1;
+            work.total_ms += took.as_millis() as u64;
+            work.held == 0
+        });
+    }
+
+    /// Applies a change; one between idle and busy is told at once.
+    fn note(&self, change: impl FnOnce(&mut Work) -> bool) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if change(&mut work) {
+            work.since = now_ms();
+            self.changed.notify_one();
+        }
+    }
+
+    /// Beats until the end; an order to drain cancels `shutdown`.
+    async fn run(&self, shutdown: &CancellationToken, end: &CancellationToken) {
+        while !end.is_cancelled() {
+            self.beat(shutdown).await;
+            let pause = async {
+                tokio::time::sleep(SOONEST.min(self.config.every)).await;
+                let _ = tokio::time::timeout(self.config.every, self.changed.notified()).await;
+            };
+            let _ = end.run_until_cancelled(pause).await;
+        }
+    }
+
+    /// Tells once, and takes the order that is in the row.
+    async fn beat(&self, shutdown: &CancellationToken) {
+        if self.write(None).await && !shutdown.is_cancelled() {
+            tracing::info!(instance = self.config.instance, "ordered to drain by the autoscaler");
+            shutdown.cancel();
+        }
+    }
+
+    /// Tells that nothing is in hand and nothing will be.
+    async fn drained(&self) {
+        self.write(Some(now_ms())).await;
+    }
+
+    /// Writes the row; true when an order to drain is in it.
+    async fn write(&self, drained: Option<u64>) -> bool {
+        let PresenceConfig { table, group, instance, .. } = &self.config;
+        let fields: Vec<_> = self.fixed.iter().cloned().chain(self.moving(drained)).collect();
+        let sets: Vec<_> = fields.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
+        let gone = if drained.is_some() { "" } else { " REMOVE drained" };
+        let mut call = self.client.update_item().table_name(table).key("group", text(group));
+        call = call.key("instance", text(instance)).return_values(ReturnValue::AllNew);
+        call = call.update_expression(format!("SET {}{gone}", sets.join(", ")));
+        for (name, value) in fields {
+            call = call.expression_attribute_names(format!("#{name}"), name);
+            call = call.expression_attribute_values(format!(":{name}"), value);
+        }
+        match call.send().await {
+            Ok(answer) => answer.attributes.is_some_and(|row| row.contains_key("drain")),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(%error, table, instance, "the fleet table was not told");
+                false
+            }
+        }
+    }
+
+    fn moving(&self, drained: Option<u64>) -> Vec<(&'static str, Attr)> {
+        let ready = self.health.unready().is_none();
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if work.ready_at.is_none() && ready {
+            work.ready_at = Some(now_ms());
+        }
+        let mut fields = vec![
+            ("at", number(now_ms())),
+            ("held", number(work.held)),
+            ("since", number(work.since)),
+            ("jobs", number(work.jobs)),
+            ("total_ms", number(work.total_ms)),
+            ("expires_at", number(now_ms() / 1000 + ROW_LIFE.as_secs())),
+        ];
+        fields.extend(work.ready_at.map(|at| ("ready_at", number(at))));
+        fields.extend(drained.map(|at| ("drained", number(at))));
+        fields
+    }
+}
+
+fn text(value: &str) -> Attr {
+    Attr::S(value.to_owned())
+}
+
+fn number(value: u64) -> Attr {
+    Attr::N(value.to_string())
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fake::FakeAws;
+
+    fn presence(fake: &FakeAws) -> Arc<Presence> {
+        let mut settings = Reader::from_pairs([
+            ("FLOTILLA_QUEUE_URL", "http://q"),
+            ("FLOTILLA_LEDGER_TABLE", "ledger"),
+            ("FLOTILLA_PAYLOADS_BUCKET", "payloads"),
+            ("FLOTILLA_FLEET_TABLE", "fleet"),
+            ("FLOTILLA_GROUP", "g"),
+            ("FLOTILLA_INSTANCE_ID", "i-1"),
+        ]);
+        let config = WorkerConfig::read(&mut settings);
+        settings.finish().unwrap();
+        Presence::new(&config, &fake.sdk(), Health::new(Duration::ZERO), "j").unwrap()
+    }
+
+    fn values(call: &(String, Value)) -> &Value {
+        &call.1["ExpressionAttributeValues"]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_tells_in_beats_and_at_once_when_it_begins_to_work() {
+        let fake = FakeAws::new(|_, _| json!({ "Attributes": {} }));
+        let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
+        let it = presence(&fake);
+        let work = end.clone().cancelled_owned();
+        let (told, stop) = (Some(it.clone()), shutdown.clone());
+        let running = tokio::spawn(async move { telling(told, &stop, work).await });
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        let beats = fake.count("UpdateItem");
+        assert!((3..=5).contains(&beats), "{beats} beats in 16 s");
+        it.began();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(values(fake.calls().last().unwrap())[":held"], json!({ "N": "1" }));
+        end.cancel();
+        running.await.unwrap();
+        assert!(!shutdown.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_order_to_drain_stops_the_worker_which_then_says_that_it_is_drained() {
+        let fake = FakeAws::new(|_, _| json!({ "Attributes": { "drain": { "N": "1" } } }));
+        let (it, shutdown) = (presence(&fake), CancellationToken::new());
+        it.beat(&shutdown).await;
+        assert!(shutdown.is_cancelled());
+        assert_eq!(values(&fake.calls()[0])[":drained"], Value::Null);
+        it.drained().await;
+        assert!(values(&fake.calls()[1])[":drained"]["N"].is_string());
+    }
+
+    #[tokio::test]
+    async fn a_table_that_does_not_answer_stops_nobody() {
+        let fake = FakeAws::new(|_, _| json!({ "__status": 400, "__type": "X" }));
+        let shutdown = CancellationToken::new();
+        presence(&fake).beat(&shutdown).await;
+        assert!(!shutdown.is_cancelled());
+    }
+}

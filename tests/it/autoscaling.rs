@@ -1,0 +1,147 @@
+//! The autoscaler sizes an emulated group, and nobody is killed at work.
+
+use std::{process::Command, time::Duration};
+
+use flotilla_tests::{Autoscaler, Machines, ScaledGroup, World, binary, eventually};
+use serde_json::Value;
+
+/// Has the log replayed, and says what came of it.
+fn replayed(scaler: &Autoscaler) -> (bool, String) {
+    let mut command = Command::new(binary("flotilla"));
+    let output = command.args(["autoscale", "replay"]).arg(&scaler.log).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn operator(world: &World, what: &str, group: &ScaledGroup) {
+    let mut command = Command::new(binary("flotilla"));
+    command.args(["autoscale", what, &group.name, "--stack", world.stack().name()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+async fn until_owner(scaler: &Autoscaler) {
+    let what = "the owner of the group";
+    eventually(what, Duration::from_secs(30), async || scaler.owns().await.then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_burst_grows_a_group_from_zero_and_the_empty_queue_takes_it_back_without_a_kill() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let (mut scaler, mut machines) = (world.autoscale(&group), Machines::default());
+    until_owner(&scaler).await;
+    assert_eq!(group.instances().await.len(), 0);
+    for number in 0..12 {
+        world.nap(&format!("nap-{number}"), 1500).await;
+    }
+    machines.until(3, &world, &group).await;
+    machines.until(0, &world, &group).await;
+    world.until_queue_is_empty().await;
+    assert_eq!(world.done_at_once().await, 12, "each job ran once");
+    assert_eq!(machines.most, 3, "the maximum is 3");
+    assert!(scaler.process.stop().await.success());
+    let (same, told) = replayed(&scaler);
+    assert!(same, "{told}");
+    for decision in scaler.decisions() {
+        let reason = &decision["decision"]["reason"];
+        assert!(reason.as_str().is_some_and(|words| words.contains(' ')), "{decision}");
+    }
+}
+
+#[tokio::test]
+async fn one_message_is_enough_to_leave_zero() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let (mut scaler, mut machines) = (world.autoscale(&group), Machines::default());
+    world.nap("only", 100).await;
+    machines.until(1, &world, &group).await;
+    machines.until(0, &world, &group).await;
+    assert_eq!((world.done_at_once().await, machines.started), (1, 1));
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_second_autoscaler_stands_by_and_takes_over_when_the_first_is_lost() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let mut first = world.autoscale(&group);
+    until_owner(&first).await;
+    let mut second = world.autoscale(&group);
+    second.process.until_ready().await;
+    eventually("some turns", Duration::from_secs(20), async || {
+        (first.decisions().len() > 8).then_some(())
+    })
+    .await;
+    assert!(second.decisions().is_empty() && !second.owns().await);
+    first.process.kill().await;
+    until_owner(&second).await;
+    world.nap("after", 100).await;
+    let mut machines = Machines::default();
+    machines.until(1, &world, &group).await;
+    machines.until(0, &world, &group).await;
+    assert!(second.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_frozen_autoscaler_decides_and_does_nothing_until_it_is_thawed() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    operator(&world, "freeze", &group);
+    let (mut scaler, mut machines) = (world.autoscale(&group), Machines::default());
+    world.nap("waits", 100).await;
+    let wants_one = |line: &Value| {
+        let frozen = line["done"][0].as_str().is_some_and(|done| done.contains("frozen"));
+        frozen && line["decision"]["desired"] == 1
+    };
+    eventually("frozen decisions", Duration::from_secs(30), async || {
+        (scaler.decisions().iter().filter(|line| wants_one(line)).count() > 5).then_some(())
+    })
+    .await;
+    assert_eq!(group.describe().await.desired_capacity(), Some(0));
+    operator(&world, "thaw", &group);
+    machines.until(1, &world, &group).await;
+    machines.until(0, &world, &group).await;
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn without_its_inputs_it_holds_and_never_shrinks() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    group.set_desired(2).await;
+    let mut machines = Machines::default();
+    machines.until(2, &world, &group).await;
+    let (builder, log) = world.autoscaler(&group);
+    let nowhere = format!("{}-nowhere", world.outputs().grading_queue_url);
+    let process = builder.env("FLOTILLA_QUEUE_URLS", nowhere).start();
+    let mut blind = Autoscaler { process, log };
+    eventually("decisions", Duration::from_secs(60), async || {
+        (blind.decisions().len() > 15).then_some(())
+    })
+    .await;
+    assert!(blind.decisions().iter().all(|line| line["decision"]["hold"] == true));
+    machines.follow(&world, &group).await;
+    assert_eq!(group.instances().await.len(), 2);
+    assert!(blind.process.stop().await.success());
+    let mut scaler = world.autoscale(&group);
+    machines.until(0, &world, &group).await;
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_log_that_was_changed_is_found_out_by_its_line() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let mut scaler = world.autoscale(&group);
+    eventually("decisions", Duration::from_secs(30), async || {
+        (scaler.decisions().len() > 2).then_some(())
+    })
+    .await;
+    assert!(scaler.process.stop().await.success());
+    let text = std::fs::read_to_string(&scaler.log).unwrap();
+    let changed = text.replacen("\"desired\":0", "\"desired\":1", 1);
+    assert_ne!(text, changed);
+    std::fs::write(&scaler.log, changed).unwrap();
+    let (same, told) = replayed(&scaler);
+    assert!(!same && told.contains("line 1"), "{told}");
+}

@@ -1,0 +1,208 @@
+//! An emulated Auto Scaling group whose instances are processes of this machine.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use aws_sdk_autoscaling::types::AutoScalingGroup;
+use aws_sdk_cloudformation::types::{Capability, Parameter};
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use serde_json::{Value, json};
+
+use crate::{Moto, Worker, WorkerBuilder, World, wait::eventually};
+
+const TEMPLATE: &str = include_str!("../../deploy/cfn/fleet.yaml");
+
+/// A stack of `deploy/cfn/fleet.yaml` on moto.
+#[derive(Debug)]
+pub struct ScaledGroup {
+    /// Calls to the group.
+    pub calls: aws_sdk_autoscaling::Client,
+    /// Its moto.
+    pub moto: Moto,
+    /// The name of the stack, and of its group.
+    pub name: String,
+}
+
+impl ScaledGroup {
+    /// Creates the stack, with parameters beyond those without a default.
+    ///
+    /// # Panics
+    /// When moto refuses it.
+    pub async fn create(parameters: &[(&str, &str)]) -> Self {
+        let moto = Moto::start().await;
+        let name = format!("fleet-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let sdk = flotilla_runtime::aws::sdk_config().await;
+        // In the client's own configuration: AWS_ENDPOINT_URL would go before the process's.
+        let at_moto = aws_sdk_cloudformation::config::Builder::from(&sdk).endpoint_url(moto.url());
+        let cfn = aws_sdk_cloudformation::Client::from_conf(at_moto.build());
+        let at_moto = aws_sdk_autoscaling::config::Builder::from(&sdk).endpoint_url(moto.url());
+        let digest = "0".repeat(64);
+        let (subnet, security) = (moto.subnet().await, moto.security_group().await);
+        let own = [
+            ("DataStack", "data"),
+            ("ReleaseBucket", "releases"),
+            ("ReleaseKey", "flotilla.tar.gz"),
+            ("ReleaseSha256", digest.as_str()),
+            ("ImageId", "ami-12345678"),
+            ("Subnets", subnet.as_str()),
+            ("SecurityGroups", security.as_str()),
+        ];
+        let all = own.iter().chain(parameters).map(|(key, value)| {
+            Parameter::builder().parameter_key(*key).parameter_value(*value).build()
+        });
+        let call = cfn.create_stack().stack_name(&name).template_body(TEMPLATE);
+        let call = call.capabilities(Capability::CapabilityIam);
+        call.set_parameters(Some(all.collect())).send().await.expect("CreateStack");
+        let calls = aws_sdk_autoscaling::Client::from_conf(at_moto.build());
+        let group = Self { calls, moto, name };
+        eventually("the group", Duration::from_secs(30), async || group.find().await).await;
+        group
+    }
+
+    async fn find(&self) -> Option<AutoScalingGroup> {
+        let call = self.calls.describe_auto_scaling_groups();
+        let answer = call.auto_scaling_group_names(&self.name).send().await;
+        answer.expect("the groups").auto_scaling_groups.unwrap_or_default().into_iter().next()
+    }
+
+    /// The group as moto describes it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn describe(&self) -> AutoScalingGroup {
+        self.find().await.expect("the group of the stack")
+    }
+
+    /// The ids of the instances in service.
+    pub async fn instances(&self) -> Vec<String> {
+        let instances = self.describe().await.instances.unwrap_or_default();
+        instances.into_iter().filter_map(|it| it.instance_id).collect()
+    }
+
+    /// Sets the desired capacity, as an operator would.
+    pub async fn set_desired(&self, desired: i32) {
+        let call = self.calls.set_desired_capacity().auto_scaling_group_name(&self.name);
+        call.desired_capacity(desired).send().await.expect("SetDesiredCapacity");
+    }
+}
+
+/// An autoscaler's process, and its log of decisions.
+#[derive(Debug)]
+pub struct Autoscaler {
+    /// The process.
+    pub process: Worker,
+    /// The file of its decisions.
+    pub log: PathBuf,
+}
+
+impl Autoscaler {
+    /// The decisions so far.
+    pub fn decisions(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        // The last line may be half written.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Whether it owns the group, as its metrics say.
+    pub async fn owns(&self) -> bool {
+        let page = self.process.page("/metrics").await.unwrap_or_default().1;
+        let mut lines = page.lines().filter(|line| line.starts_with("flotilla_autoscaler_owner"));
+        lines.next().is_some_and(|line| line.ends_with(" 1"))
+    }
+}
+
+/// The processes that stand for the instances of a group.
+#[derive(Debug, Default)]
+pub struct Machines {
+    running: HashMap<String, Worker>,
+    /// How many there were at a time, at most.
+    pub most: usize,
+    /// How many there were in all.
+    pub started: usize,
+}
+
+impl Machines {
+    /// Starts a worker for each instance that has none, and lets go of those that are gone.
+    ///
+    /// # Panics
+    /// When an instance was ended whose worker had not ended by itself before.
+    pub async fn follow(&mut self, world: &World, group: &ScaledGroup) {
+        let instances = group.instances().await;
+        for id in instances.iter().filter(|id| !self.running.contains_key(*id)).collect::<Vec<_>>()
+        {
+            self.started += 1;
+            self.running.insert(id.clone(), world.sleeper(&group.name, id).start());
+        }
+        self.most = self.most.max(instances.len());
+        let gone: Vec<String> =
+            self.running.keys().filter(|id| !instances.contains(id)).cloned().collect();
+        for id in gone {
+            let mut worker = self.running.remove(&id).expect("it runs");
+            assert!(worker.log().contains("drained: nothing is in flight"), "{id} was killed");
+            assert!(worker.end().await.success(), "{id} did not end well");
+        }
+    }
+
+    /// Follows the group until it has `count` instances.
+    pub async fn until(&mut self, count: usize, world: &World, group: &ScaledGroup) {
+        let what = format!("{count} instances");
+        eventually(&what, Duration::from_secs(90), async || {
+            self.follow(world, group).await;
+            (group.instances().await.len() == count && self.running.len() == count).then_some(())
+        })
+        .await;
+    }
+}
+
+impl World {
+    /// A worker that sleeps, on the grading queue, as an instance of a group.
+    pub(crate) fn sleeper(&self, group: &str, instance: &str) -> WorkerBuilder {
+        self.worker("sleeper")
+            .env("FLOTILLA_QUEUE_URL", &self.outputs().grading_queue_url)
+            .env("FLOTILLA_FLEET_TABLE", &self.outputs().fleet_table_name)
+            .env("FLOTILLA_GROUP", group)
+            .env("FLOTILLA_INSTANCE_ID", instance)
+            .env("FLOTILLA_PRESENCE_SECONDS", "0.5")
+            .env("FLOTILLA_WAIT_SECONDS", "1")
+            .env("FLOTILLA_SLOTS", "1")
+    }
+
+    /// Sends a message that takes a sleeper so long.
+    pub async fn nap(&self, id: &str, ms: u64) {
+        self.send(&json!({ "id": id, "ms": ms }).to_string()).await;
+    }
+
+    /// An autoscaler of this group on the grading queue, quick to decide; not started yet.
+    pub fn autoscaler(&self, group: &ScaledGroup) -> (WorkerBuilder, PathBuf) {
+        let log = self.folder().join(format!("decisions-{}.jsonl", uuid::Uuid::new_v4().simple()));
+        let builder = self
+            .worker("autoscaler")
+            .env("AWS_ENDPOINT_URL_AUTO_SCALING", group.moto.url())
+            .env("FLOTILLA_GROUP", &group.name)
+            .env("FLOTILLA_QUEUE_URLS", &self.outputs().grading_queue_url)
+            .env("FLOTILLA_FLEET_TABLE", &self.outputs().fleet_table_name)
+            .env("FLOTILLA_DECISION_LOG", &log)
+            .env("FLOTILLA_MAX_INSTANCES", "3")
+            .env("FLOTILLA_DECIDE_SECONDS", "0.3")
+            .env("FLOTILLA_LEASE_SECONDS", "2")
+            .env("FLOTILLA_SILENT_SECONDS", "10")
+            .env("FLOTILLA_COUNT_LAG_SECONDS", "0")
+            .env("FLOTILLA_BOOT_SECONDS", "2")
+            .env("FLOTILLA_MINIMUM_BILLED_SECONDS", "1");
+        (builder, log)
+    }
+
+    /// Starts an autoscaler of this group.
+    pub fn autoscale(&self, group: &ScaledGroup) -> Autoscaler {
+        let (builder, log) = self.autoscaler(group);
+        Autoscaler { process: builder.start(), log }
+    }
+
+    /// How many effects the ledger has as done, each at its first attempt.
+    pub async fn done_at_once(&self) -> usize {
+        let call = self.aws.dynamo.scan().table_name(&self.outputs().ledger_table_name);
+        let rows = call.send().await.expect("Scan").items.unwrap_or_default();
+        let is = |row: &HashMap<String, Attr>, name, value: Attr| row.get(name) == Some(&value);
+        let done = rows.iter().filter(|row| is(row, "state", Attr::S("done".to_owned())));
+        done.filter(|row| is(row, "generation", Attr::N("1".to_owned()))).count()
+    }
+}
