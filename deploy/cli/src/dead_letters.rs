@@ -48,7 +48,7 @@ pub(crate) struct Why {
 pub(crate) struct Letter {
     /// Its id on the dead-letter queue.
     pub(crate) id: String,
-    /// When it was put there, in seconds of the Unix epoch.
+    /// When it was put there, in milliseconds of the Unix epoch.
     pub(crate) sent_at: u64,
     #[serde(flatten)]
     pub(crate) why: Why,
@@ -76,7 +76,7 @@ impl Letter {
         };
         Some(Self {
             id: message.message_id?,
-            sent_at: sent_at.unwrap_or_default() / 1000,
+            sent_at: sent_at.unwrap_or_default(),
             why: why.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(unknown),
             group,
             body: message.body.unwrap_or_default(),
@@ -92,8 +92,16 @@ impl Letter {
 
     /// How long it has been dead.
     pub(crate) fn age(&self) -> Duration {
-        let sent = UNIX_EPOCH + Duration::from_secs(self.sent_at);
-        SystemTime::now().duration_since(sent).unwrap_or_default()
+        SystemTime::now().duration_since(self.sent()).unwrap_or_default()
+    }
+
+    /// Whether it was dead already at this time.
+    pub(crate) fn was_dead_at(&self, time: SystemTime) -> bool {
+        self.sent() < time
+    }
+
+    fn sent(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.sent_at)
     }
 }
 

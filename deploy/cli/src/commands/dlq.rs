@@ -1,6 +1,9 @@
 //! `flotilla dlq`: what could not be done, why, and another try.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use clap::Subcommand;
 use tokio::time::{MissedTickBehavior, interval};
@@ -200,6 +203,7 @@ async fn show(chosen: &Chosen, id: &str, json: bool) -> Result<(), Error> {
 async fn redrive(chosen: &Chosen, id: Option<&str>, rate: u32, dry_run: bool) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
     let (queue, dead) = chosen.queues(&target)?;
+    let start = SystemTime::now();
     let wanted = |it: &Letter| chosen.takes(it) && id.is_none_or(|id| it.is(id));
     if dry_run {
         let letters = read(&target.clients, &dead, wanted, chosen.limit).await?;
@@ -207,6 +211,8 @@ async fn redrive(chosen: &Chosen, id: Option<&str>, rate: u32, dry_run: bool) ->
         out(format!("they would go to {queue}"));
         return Ok(());
     }
+    // What dies again while this runs is not sent back again, or it might never end.
+    let wanted = |it: &Letter| wanted(it) && it.was_dead_at(start);
     let mut letters = DeadLetters::new(&target.clients, &dead);
     let mut sent = 0;
     let moved = send_back(&mut letters, &queue, wanted, chosen.limit, rate, &mut sent).await;
