@@ -188,6 +188,8 @@ impl World {
             &outputs.compile_dead_letter_queue_url,
             &outputs.schedule_queue_url,
             &outputs.schedule_dead_letter_queue_url,
+            &outputs.anomaly_queue_url,
+            &outputs.anomaly_dead_letter_queue_url,
         ] {
             let count = self.left_on(url).await;
             if count > 0 {

@@ -81,6 +81,18 @@ pub struct Outputs {
     pub tags_table_name: String,
     /// Table of the scheduler's reasons.
     pub audit_table_name: String,
+    /// URL of the queue of readings.
+    pub anomaly_queue_url: String,
+    /// URL of its dead-letter queue.
+    pub anomaly_dead_letter_queue_url: String,
+    /// Table of sensors.
+    pub devices_table_name: String,
+    /// Table of readings.
+    pub readings_table_name: String,
+    /// Table of pairs of neighbours.
+    pub edges_table_name: String,
+    /// Table of problems.
+    pub problems_table_name: String,
 }
 
 impl Outputs {
