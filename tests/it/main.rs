@@ -14,4 +14,6 @@ mod packages;
 mod promises;
 mod schedule;
 mod scripted;
+mod sensors;
+mod sensors_hard;
 mod stack;

@@ -177,7 +177,7 @@ fn time(at: &Value) -> Result<i64, String> {
         },
         Value::String(text) => match text.parse::<Timestamp>() {
             Ok(time) => time.as_millisecond() as f64,
-            Err(e) => return Err(refused(&format!("is not RFC 3339: {e}"))),
+            Err(e) => return Err(refused(&format!("is no time of RFC 3339 in reach: {e}"))),
         },
         _ => return Err(refused("is neither a number nor a string")),
     };
