@@ -150,6 +150,33 @@ async fn listeners_are_told_what_the_original_told() {
 }
 
 #[tokio::test]
+async fn posted_readings_are_compared_and_bad_ones_refused_one_by_one() {
+    let sewer = Sewer::new().await;
+    let list = json!([
+        { "id": "01", "filling": 100, "at": THEN },
+        { "id": "0/1", "filling": 100 },
+        { "id": "02", "filling": "0", "at": THEN },
+        { "id": "02", "filling": "NaN" },
+    ]);
+    let (status, answer) = sewer.gateway.post_readings(&list.to_string()).await;
+    assert_eq!((status, &answer["accepted"]), (202, &json!(2)));
+    let refused = answer["refused"].as_array().unwrap();
+    assert_eq!((&refused[0]["index"], &refused[1]["index"]), (&json!(1), &json!(3)));
+    assert!(refused[0]["error"].as_str().unwrap().contains("slash"), "{answer}");
+    sewer.world.until_compared().await;
+    assert_eq!(sewer.problem("0102").await, problem("0102", "OBSTRUCTION", THEN, "UNRESOLVED"));
+    let many: Vec<_> = (0..99).map(|n| reading("77", n % 3, THEN + i64::from(n))).collect();
+    let many = json!({ "readings": many }).to_string();
+    assert_eq!(sewer.gateway.post_readings(&many).await.1["accepted"], 99);
+    assert_eq!(sewer.gateway.post_readings("[{").await.0, 400);
+    assert_eq!(sewer.gateway.post_readings(r#"{"id":"01"}"#).await.0, 400);
+    sewer.world.until_compared().await;
+    let (_, device) = sewer.gateway.json("/device/77").await;
+    assert_eq!(device["Item"]["measurements"].as_array().unwrap().len(), 99);
+    sewer.end().await;
+}
+
+#[tokio::test]
 async fn a_listener_that_does_not_answer_is_let_go_and_its_place_is_free_again() {
     let world = World::new().await;
     let gateway = world.sensor_gateway().env("FLOTILLA_PING_SECONDS", "0.3");

@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    wait::eventually,
+    wait::{eventually, http},
     worker::{Worker, WorkerBuilder},
     world::World,
 };
@@ -107,6 +107,16 @@ impl World {
             .collect();
         rows.sort();
         rows
+    }
+}
+
+impl Worker {
+    /// Posts readings to a gateway: status and JSON of its answer.
+    pub async fn post_readings(&self, body: &str) -> (u16, Value) {
+        let headers = [("content-type", "application/json")];
+        let answer = http("POST", self.addr(), "/v1/readings", &headers, body).await;
+        let (status, body) = answer.expect("an answer");
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 }
 

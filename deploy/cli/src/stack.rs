@@ -97,11 +97,12 @@ pub struct Outputs {
 
 impl Outputs {
     /// Each kind of worker with the URLs of its queue and of its dead-letter queue.
-    pub fn queues(&self) -> [(&'static str, &str, &str); 3] {
+    pub fn queues(&self) -> [(&'static str, &str, &str); 4] {
         [
             ("grading", &self.grading_queue_url, &self.grading_dead_letter_queue_url),
             ("compile", &self.compile_queue_url, &self.compile_dead_letter_queue_url),
             ("schedule", &self.schedule_queue_url, &self.schedule_dead_letter_queue_url),
+            ("anomaly", &self.anomaly_queue_url, &self.anomaly_dead_letter_queue_url),
         ]
     }
 }
