@@ -73,12 +73,12 @@ async fn thousands_of_readings_of_one_device_are_small_writes_and_paged_reads() 
     world.measure(&[reading("102", 100, THEN)]).await;
     let levels = |number: i64| if number % 100 < 50 { 100 } else { 50 };
     let readings: Vec<_> =
-        (0..2500).map(|number| reading("101", levels(number), THEN + number)).collect();
+        (0..2100).map(|number| reading("101", levels(number), THEN + number)).collect();
     world.measure(&readings).await;
     world.until_compared().await;
-    assert_eq!(world.problems("101").await.len(), 25);
+    assert_eq!(world.problems("101").await.len(), 21);
     let stored = world.table(&world.outputs().readings_table_name).await;
-    assert_eq!(stored.len(), 2501);
+    assert_eq!(stored.len(), 2101);
     let bytes = |row: &std::collections::HashMap<_, _>| format!("{row:?}").len();
     let edges = world.table(&world.outputs().edges_table_name).await;
     assert!(
@@ -87,7 +87,7 @@ async fn thousands_of_readings_of_one_device_are_small_writes_and_paged_reads() 
     let (status, device) = gateway.json("/device/101").await;
     let measurements = device["Item"]["measurements"].as_array().unwrap();
     assert_eq!((status, measurements.len()), (200, 100));
-    assert_eq!(measurements[99]["dt"], THEN + 2499);
+    assert_eq!(measurements[99]["dt"], THEN + 2099);
     assert!(gateway.stop().await.success() && worker.stop().await.success());
 }
 
@@ -109,7 +109,7 @@ async fn hostile_readings_are_dead_lettered_with_the_reason_and_nothing_else_is_
         (r#"{"id":"0\u00001","filling":1}"#.to_owned(), "control"),
         (format!(r#"{{"id":"{}","filling":1}}"#, "9".repeat(129)), "128 bytes"),
         (format!(r#"{{"id":"01","filling":{}}}"#, "[".repeat(100_000)), "recursion"),
-        (format!("{{{}}}", "x".repeat(250_000)), "expected"),
+        (format!("{{{}}}", "x".repeat(250_000)), "key must be a string"),
         ("null".to_owned(), "neither"),
         (
             r#"{"uplink_message":{"frm_payload":"/w=="},"end_device_ids":{"device_id":"01"}}"#

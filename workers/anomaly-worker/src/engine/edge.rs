@@ -128,9 +128,9 @@ impl Edge {
             self.told.iter().map(|episode| (episode.opened.at, *episode)).collect();
         for change in changes {
             match change {
-                Change::Tell(episode) => drop(told.insert(episode.opened.at, *episode)),
-                Change::Retract(at) => drop(told.remove(at)),
-            }
+                Change::Tell(episode) => told.insert(episode.opened.at, *episode),
+                Change::Retract(at) => told.remove(at),
+            };
         }
         Self { told: told.into_values().collect(), ..self.clone() }
     }

@@ -41,7 +41,7 @@ impl Table {
             for change in &changes {
                 match change {
                     Change::Tell(episode) => {
-                        drop(self.problems.insert(episode.opened.at, *episode))
+                        self.problems.insert(episode.opened.at, *episode);
                     }
                     Change::Retract(at) => assert!(self.problems.remove(at).is_some()),
                 }
