@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 const THEN: i64 = 1_700_000_000;
 
 struct Sewer {
-    world: World,
     worker: Worker,
     gateway: Worker,
+    // Dropped last: the logs of the others are in its folder.
+    world: World,
 }
 
 impl Sewer {
@@ -19,7 +20,7 @@ impl Sewer {
         let world = World::new().await;
         let worker = world.anomaly_worker().ready().await;
         let gateway = world.sensor_gateway().ready().await;
-        Self { world, worker, gateway }
+        Self { worker, gateway, world }
     }
 
     /// Has readings compared, one after the other.

@@ -9,6 +9,7 @@ use std::{
 use anomaly_worker::tables::{Problem, Status, said_in};
 use aws_sdk_dynamodbstreams::{
     Client as Streams,
+    operation::get_records::GetRecordsError,
     types::{
         AttributeValue as Attr, OperationType as Operation, Record, Shard,
         ShardIteratorType as Start,
@@ -169,14 +170,14 @@ impl Tail {
         let answer = self.streams.get_records().shard_iterator(&place.iterator).send().await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_expired_iterator_exception()) => {
-                let start =
-                    if place.last.is_some() { Start::AfterSequenceNumber } else { Start::Latest };
-                let iterator = self.iterator(stream, id, start, place.last.clone()).await?;
-                let place = Place { iterator, ..place.clone() };
-                return Ok((id.to_owned(), Some(place), Vec::new()));
-            }
-            Err(e) => return Err(self.failed("GetRecords", chain(&e))),
+            Err(e) => match e.as_service_error().and_then(|e| again(e, place)) {
+                Some((start, number)) => {
+                    let iterator = self.iterator(stream, id, start, number).await?;
+                    let place = Place { iterator, ..place.clone() };
+                    return Ok((id.to_owned(), Some(place), Vec::new()));
+                }
+                None => return Err(self.failed("GetRecords", chain(&e))),
+            },
         };
         let records = answer.records.unwrap_or_default();
         let number = |it: &Record| it.dynamodb.as_ref().and_then(|it| it.sequence_number.clone());
@@ -216,6 +217,20 @@ impl Tail {
 
     fn failed(&self, call: &str, why: String) -> Failure {
         Failure::transient("streams", format!("{call} of table {}: {why}", self.table))
+    }
+}
+
+/// Where to begin again after an iterator that is not served any more: where it stood, or, if that
+/// is trimmed, at what is left, which is all newer. (DynamoDB Local numbers the records of all its
+/// tables in one row, and takes the first record of a shard for one after a trimmed one.)
+fn again(error: &GetRecordsError, place: &Place) -> Option<(Start, Option<String>)> {
+    match error {
+        GetRecordsError::ExpiredIteratorException(_) if place.last.is_some() => {
+            Some((Start::AfterSequenceNumber, place.last.clone()))
+        }
+        GetRecordsError::ExpiredIteratorException(_) => Some((Start::Latest, None)),
+        GetRecordsError::TrimmedDataAccessException(_) => Some((Start::TrimHorizon, None)),
+        _ => None,
     }
 }
 
