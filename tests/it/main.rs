@@ -16,4 +16,6 @@ mod packages;
 mod promises;
 mod schedule;
 mod scripted;
+mod sensors;
+mod sensors_hard;
 mod stack;

@@ -45,7 +45,7 @@ impl WorkerBuilder {
             .env("FLOTILLA_WORKER_ID", &id)
             .env("FLOTILLA_HTTP_ADDR", &addr)
             .env("FLOTILLA_LOG_FORMAT", "text")
-            .env("FLOTILLA_LOG", "info,flotilla_runtime=debug,grading_worker=debug,compile_worker=debug,schedule_executor=debug,gateway=debug")
+            .env("FLOTILLA_LOG", "info,flotilla_runtime=debug,grading_worker=debug,compile_worker=debug,schedule_executor=debug,anomaly_worker=debug,gateway=debug")
             .stdin(Stdio::null());
         Self { command, id, addr, log }
     }

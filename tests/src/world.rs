@@ -106,18 +106,22 @@ impl World {
 
     /// Waits for `count` dead letters and takes them off the queue.
     pub async fn dead_letters(&self, count: usize) -> Vec<DeadLetter> {
+        self.dead_letters_on(&self.outputs().grading_dead_letter_queue_url, count).await
+    }
+
+    /// The same of this dead-letter queue.
+    pub async fn dead_letters_on(&self, url: &str, count: usize) -> Vec<DeadLetter> {
         let mut letters = Vec::new();
         let what = format!("{count} dead letters");
         eventually(&what, Duration::from_secs(60), async || {
-            letters.extend(self.take_dead_letters().await);
+            letters.extend(self.take_dead_letters(url).await);
             (letters.len() >= count).then_some(())
         })
         .await;
         letters
     }
 
-    async fn take_dead_letters(&self) -> Vec<DeadLetter> {
-        let url = &self.outputs().grading_dead_letter_queue_url;
+    async fn take_dead_letters(&self, url: &str) -> Vec<DeadLetter> {
         let call = self.aws.sqs.receive_message().queue_url(url).max_number_of_messages(10);
         let answer = call.message_attribute_names("All").wait_time_seconds(1).send().await;
         let messages = answer.expect("ReceiveMessage").messages.unwrap_or_default();
@@ -188,6 +192,8 @@ impl World {
             &outputs.compile_dead_letter_queue_url,
             &outputs.schedule_queue_url,
             &outputs.schedule_dead_letter_queue_url,
+            &outputs.anomaly_queue_url,
+            &outputs.anomaly_dead_letter_queue_url,
         ] {
             let count = self.left_on(url).await;
             if count > 0 {

@@ -4,6 +4,7 @@ pub(crate) mod autoscale;
 pub(crate) mod demo;
 mod demo_packages;
 mod demo_schedule;
+mod demo_sensors;
 pub(crate) mod dlq;
 pub(crate) mod orders;
 pub(crate) mod problem;

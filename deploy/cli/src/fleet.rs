@@ -103,6 +103,7 @@ impl Fleet {
         }
         self.start(Kind::Compile, 1, 0)?;
         self.start(Kind::Schedule, 1, 0)?;
+        self.start(Kind::Anomaly, 1, 0)?;
         self.start(Kind::Gateway, 1, self.options.gateway_port)?;
         self.write_note()?;
         for worker in &mut self.workers {

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Compile,
     /// Starts and stops resources by schedule.
     Schedule,
+    /// Compares sensors.
+    Anomaly,
     /// Serves HTTP.
     Gateway,
 }
@@ -27,6 +29,7 @@ impl Kind {
             Self::Grading => "grading-worker",
             Self::Compile => "compile-worker",
             Self::Schedule => "schedule-executor",
+            Self::Anomaly => "anomaly-worker",
             Self::Gateway => "gateway",
         }
     }
@@ -37,6 +40,7 @@ impl Kind {
             Self::Grading => "grading",
             Self::Compile => "compile",
             Self::Schedule => "schedule",
+            Self::Anomaly => "anomaly",
             Self::Gateway => "gateway",
         }
     }
@@ -66,6 +70,13 @@ impl Kind {
                     ("FLOTILLA_AUDIT_TABLE", outputs.audit_table_name.clone()),
                 ];
                 [own, schedules(outputs)].concat()
+            }
+            Self::Anomaly => {
+                let own = vec![
+                    ("FLOTILLA_QUEUE_URL", outputs.anomaly_queue_url.clone()),
+                    ("FLOTILLA_EDGES_TABLE", outputs.edges_table_name.clone()),
+                ];
+                [own, sensors(outputs)].concat()
             }
         };
         [own, common(id, address, outputs, grace)].concat()
@@ -107,11 +118,20 @@ fn schedules(outputs: &Outputs) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn sensors(outputs: &Outputs) -> Vec<(&'static str, String)> {
+    vec![
+        ("FLOTILLA_DEVICES_TABLE", outputs.devices_table_name.clone()),
+        ("FLOTILLA_READINGS_TABLE", outputs.readings_table_name.clone()),
+        ("FLOTILLA_PROBLEMS_TABLE", outputs.problems_table_name.clone()),
+    ]
+}
+
 fn gateway(address: &str, outputs: &Outputs) -> Vec<(&'static str, String)> {
     let own = vec![
         ("FLOTILLA_GATEWAY_ADDR", address.to_owned()),
         ("FLOTILLA_COMPILE_QUEUE_URL", outputs.compile_queue_url.clone()),
         ("FLOTILLA_SCHEDULE_QUEUE_URL", outputs.schedule_queue_url.clone()),
+        ("FLOTILLA_ANOMALY_QUEUE_URL", outputs.anomaly_queue_url.clone()),
     ];
-    [own, packages(outputs), schedules(outputs)].concat()
+    [own, packages(outputs), schedules(outputs), sensors(outputs)].concat()
 }

@@ -83,15 +83,28 @@ pub struct Outputs {
     pub audit_table_name: String,
     /// Table of the instances of groups.
     pub fleet_table_name: String,
+    /// URL of the queue of readings.
+    pub anomaly_queue_url: String,
+    /// URL of its dead-letter queue.
+    pub anomaly_dead_letter_queue_url: String,
+    /// Table of sensors.
+    pub devices_table_name: String,
+    /// Table of readings.
+    pub readings_table_name: String,
+    /// Table of pairs of neighbours.
+    pub edges_table_name: String,
+    /// Table of problems.
+    pub problems_table_name: String,
 }
 
 impl Outputs {
     /// Each kind of worker with the URLs of its queue and of its dead-letter queue.
-    pub fn queues(&self) -> [(&'static str, &str, &str); 3] {
+    pub fn queues(&self) -> [(&'static str, &str, &str); 4] {
         [
             ("grading", &self.grading_queue_url, &self.grading_dead_letter_queue_url),
             ("compile", &self.compile_queue_url, &self.compile_dead_letter_queue_url),
             ("schedule", &self.schedule_queue_url, &self.schedule_dead_letter_queue_url),
+            ("anomaly", &self.anomaly_queue_url, &self.anomaly_dead_letter_queue_url),
         ]
     }
 }

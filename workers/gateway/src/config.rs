@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use flotilla_runtime::config::Reader;
 
-use crate::{packages::PackagesConfig, schedule::ScheduleConfig, throttle::Rate};
+use crate::{
+    packages::PackagesConfig, schedule::ScheduleConfig, sensors::SensorsConfig, throttle::Rate,
+};
 
 /// What the gateway needs to know.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct GatewayConfig {
     pub time_rate: Rate,
     /// The scheduler's part, where its tables are named.
     pub schedule: Option<ScheduleConfig>,
+    /// The part for sensors, where `FLOTILLA_ANOMALY_QUEUE_URL` is set.
+    pub sensors: Option<SensorsConfig>,
 }
 
 impl GatewayConfig {
@@ -39,6 +43,7 @@ impl GatewayConfig {
             packages: PackagesConfig::read(settings),
             time_rate,
             schedule: ScheduleConfig::read(settings),
+            sensors: SensorsConfig::read(settings),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod cors;
 pub mod packages;
 pub mod schedule;
+pub mod sensors;
 pub mod throttle;
 
 use aws_config::SdkConfig;
@@ -30,6 +31,9 @@ pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure>
     }
     if let Some(schedule) = config.schedule {
         router = router.merge(schedule::Schedules::new(schedule, sdk).router());
+    }
+    if let Some(sensors) = config.sensors {
+        router = router.merge(sensors::Sensors::new(sensors, sdk).router());
     }
     Ok(router)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::{join_all, try_join_all};
 use grading_worker::names::Problem;
 
-use super::{demo_packages, demo_schedule};
+use super::{demo_packages, demo_schedule, demo_sensors};
 use crate::{
     aws::Clients,
     bucket::put,
@@ -94,7 +94,11 @@ async fn grade_all(fleet: &mut Fleet, stop: &Stop) -> Result<Vec<Graded>, Error>
 
 /// What the other workers do; gives what to tell of each.
 async fn others(fleet: &Fleet) -> Result<Vec<String>, Error> {
-    Ok(vec![demo_packages::compile(fleet).await?, demo_schedule::stop(fleet).await?])
+    Ok(vec![
+        demo_packages::compile(fleet).await?,
+        demo_schedule::stop(fleet).await?,
+        demo_sensors::block(fleet).await?,
+    ])
 }
 
 async fn submit_all(clients: &Clients, outputs: &Outputs) -> Result<Vec<Graded>, Error> {

@@ -1,7 +1,6 @@
 //! `flotilla schema`: what the messages look like.
 
 use clap::ValueEnum;
-use grading_worker::message;
 
 use crate::console::out;
 
@@ -13,12 +12,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Worker {
+    Anomaly,
     Grading,
 }
 
 pub(crate) fn run(args: Args) {
     let schema = match args.worker {
-        Worker::Grading => message::schema(),
+        Worker::Anomaly => anomaly_worker::message::schema(),
+        Worker::Grading => grading_worker::message::schema(),
     };
     out(format!("{schema:#}"));
 }

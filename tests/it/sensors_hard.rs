@@ -1,0 +1,138 @@
+//! Sensors under disorder, floods and hostile readings.
+
+use flotilla_tests::{World, reading};
+use serde_json::{Value, json};
+
+/// A time in 2023, in Unix seconds.
+const THEN: i64 = 1_700_000_000;
+
+/// Random numbers that are the same every time (an MMIX linear congruential generator).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn shuffled(&mut self, mut readings: Vec<Value>) -> Vec<Value> {
+        for last in (1..readings.len()).rev() {
+            readings.swap(last, self.below(last as u64 + 1) as usize);
+        }
+        readings
+    }
+}
+
+/// A quarter of an hour of three sensors of a tube.
+fn stream(tube: &str) -> Vec<Value> {
+    let mut dice = Dice(7);
+    let one = |number: i64| {
+        let id = format!("{tube}{}", dice.below(3) + 1);
+        let mut it = reading(&id, [0, 50, 100][dice.below(3) as usize], THEN + number * 10);
+        if dice.below(2) == 0 {
+            it["seq"] = json!(number);
+        }
+        it
+    };
+    (0..90).map(one).collect()
+}
+
+#[tokio::test]
+async fn any_order_and_duplication_ends_in_the_same_ledger_with_two_workers_and_one_killed() {
+    let world = World::new().await;
+    let mut first = world.anomaly_worker().ready().await;
+    let mut second = world.anomaly_worker().ready().await;
+    let mut dice = Dice(11);
+    let tubes = ["a-", "b-", "c-", "d-"];
+    let mut all = vec![stream("a-")];
+    for tube in &tubes[1..] {
+        let twice = [stream(tube), stream(tube)].concat();
+        all.push(dice.shuffled(twice));
+    }
+    let mixed = dice.shuffled(all[1..].concat());
+    world.measure(&all[0]).await;
+    world.measure(&mixed).await;
+    first.kill().await;
+    world.until_compared().await;
+    let expected = world.problems("a-").await;
+    assert!(expected.len() > 20, "{} problems say little", expected.len());
+    for tube in &tubes[1..] {
+        assert_eq!(world.problems(tube).await, expected, "tube {tube}");
+    }
+    let readings = world.table(&world.outputs().readings_table_name).await;
+    assert_eq!(readings.len(), 4 * 90);
+    assert!(second.stop().await.success());
+}
+
+#[tokio::test]
+async fn thousands_of_readings_of_one_device_are_small_writes_and_paged_reads() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().env("FLOTILLA_LATENESS_SECONDS", "60").ready().await;
+    let mut gateway = world.sensor_gateway().ready().await;
+    world.measure(&[reading("102", 100, THEN)]).await;
+    let levels = |number: i64| if number % 100 < 50 { 100 } else { 50 };
+    let readings: Vec<_> =
+        (0..2100).map(|number| reading("101", levels(number), THEN + number)).collect();
+    world.measure(&readings).await;
+    world.until_compared().await;
+    assert_eq!(world.problems("101").await.len(), 21);
+    let stored = world.table(&world.outputs().readings_table_name).await;
+    assert_eq!(stored.len(), 2101);
+    let bytes = |row: &std::collections::HashMap<_, _>| format!("{row:?}").len();
+    let edges = world.table(&world.outputs().edges_table_name).await;
+    assert!(
+        stored.iter().map(bytes).max() < Some(400) && edges.iter().map(bytes).max() < Some(4000)
+    );
+    let (status, device) = gateway.json("/device/101").await;
+    let measurements = device["Item"]["measurements"].as_array().unwrap();
+    assert_eq!((status, measurements.len()), (200, 100));
+    assert_eq!(measurements[99]["dt"], THEN + 2099);
+    assert!(gateway.stop().await.success() && worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn hostile_readings_are_dead_lettered_with_the_reason_and_nothing_else_is_touched() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    let hostile = [
+        (r#"{"id":"01","filling":NaN}"#.to_owned(), "expected"),
+        (r#"{"id":"01","filling":"NaN"}"#.to_owned(), "not finite"),
+        (r#"{"id":"01","filling":"-inf"}"#.to_owned(), "not finite"),
+        (r#"{"id":"01","filling":1e400}"#.to_owned(), "out of range"),
+        (r#"{"id":"01","filling":"1e400"}"#.to_owned(), "not finite"),
+        (r#"{"id":"01","filling":1,"at":253402300799}"#.to_owned(), "s from now"),
+        (r#"{"id":"01","filling":1,"at":253402300799000}"#.to_owned(), "s from now"),
+        (r#"{"id":"01","filling":1,"at":"9999-12-31T23:59:59Z"}"#.to_owned(), "no time"),
+        (r#"{"id":"01","filling":1,"at":-1}"#.to_owned(), "out of range"),
+        (r#"{"id":"0/1","filling":1}"#.to_owned(), "slash"),
+        (r#"{"id":"0\u00001","filling":1}"#.to_owned(), "control"),
+        (format!(r#"{{"id":"{}","filling":1}}"#, "9".repeat(129)), "128 bytes"),
+        (format!(r#"{{"id":"01","filling":{}}}"#, "[".repeat(100_000)), "recursion"),
+        (format!("{{{}}}", "x".repeat(250_000)), "key must be a string"),
+        ("null".to_owned(), "neither"),
+        (
+            r#"{"uplink_message":{"frm_payload":"/w=="},"end_device_ids":{"device_id":"01"}}"#
+                .to_owned(),
+            "not text",
+        ),
+    ];
+    for (body, _) in &hostile {
+        world.measure(&[json!(body)]).await;
+    }
+    let url = world.outputs().anomaly_dead_letter_queue_url.clone();
+    let letters = world.dead_letters_on(&url, hostile.len()).await;
+    for (body, reason) in &hostile {
+        let letter = letters.iter().find(|letter| &letter.body == body);
+        let why = letter.unwrap_or_else(|| panic!("{:.90} is not there", body)).why.clone();
+        let said = why["reason"].as_str().unwrap();
+        assert!(said.contains(reason), "{body:.90}: {said}");
+    }
+    for table in [&world.outputs().devices_table_name, &world.outputs().readings_table_name] {
+        assert!(world.table(table).await.is_empty(), "{table} was touched");
+    }
+    world.measure(&[reading("01", 1, THEN)]).await;
+    world.until_compared().await;
+    assert_eq!(world.table(&world.outputs().readings_table_name).await.len(), 1);
+    assert!(worker.stop().await.success());
+}

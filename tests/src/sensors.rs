@@ -1,0 +1,161 @@
+//! Sensors, as their users see them.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry as Entry;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message},
+};
+
+use crate::{
+    wait::{eventually, http},
+    worker::{Worker, WorkerBuilder},
+    world::World,
+};
+
+/// A row, as DynamoDB gives it.
+type Row = HashMap<String, Attr>;
+
+/// A plain reading; `at` in Unix seconds.
+pub fn reading(id: &str, filling: u32, at: i64) -> Value {
+    json!({ "id": id, "filling": filling.to_string(), "at": at })
+}
+
+impl World {
+    /// An anomaly worker, not started yet.
+    pub fn anomaly_worker(&self) -> WorkerBuilder {
+        self.sensors(self.worker("anomaly-worker"))
+            .env("FLOTILLA_QUEUE_URL", &self.outputs().anomaly_queue_url)
+            .env("FLOTILLA_EDGES_TABLE", &self.outputs().edges_table_name)
+    }
+
+    /// A gateway for sensors, not started yet.
+    pub fn sensor_gateway(&self) -> WorkerBuilder {
+        let gateway = self.sensors(self.worker("gateway"));
+        let addr = gateway.addr();
+        let queue = &self.outputs().anomaly_queue_url;
+        gateway.env("FLOTILLA_GATEWAY_ADDR", addr).env("FLOTILLA_ANOMALY_QUEUE_URL", queue)
+    }
+
+    fn sensors(&self, program: WorkerBuilder) -> WorkerBuilder {
+        let outputs = self.outputs();
+        program
+            .env("FLOTILLA_DEVICES_TABLE", &outputs.devices_table_name)
+            .env("FLOTILLA_READINGS_TABLE", &outputs.readings_table_name)
+            .env("FLOTILLA_PROBLEMS_TABLE", &outputs.problems_table_name)
+    }
+
+    /// Puts messages on the queue of readings.
+    pub async fn measure(&self, readings: &[Value]) {
+        for batch in readings.chunks(10) {
+            let entry = |(number, body): (usize, &Value)| {
+                let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+                let entry = Entry::builder().id(number.to_string()).message_body(body).build();
+                entry.expect("an entry")
+            };
+            let call =
+                self.aws.sqs.send_message_batch().queue_url(&self.outputs().anomaly_queue_url);
+            let call = call.set_entries(Some(batch.iter().enumerate().map(entry).collect()));
+            assert!(call.send().await.expect("SendMessageBatch").failed().is_empty());
+        }
+    }
+
+    /// Waits until the queue of readings holds nothing, visible or not.
+    pub async fn until_compared(&self) {
+        eventually("an empty queue of readings", Duration::from_secs(240), async || {
+            (self.left_on(&self.outputs().anomaly_queue_url).await == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// All rows of a table.
+    pub async fn table(&self, name: &str) -> Vec<Row> {
+        let call = self.aws.dynamo.scan().table_name(name).consistent_read(true);
+        let mut items = call.into_paginator().items().send();
+        let mut rows = Vec::new();
+        while let Some(row) = items.next().await {
+            rows.push(row.expect("Scan"));
+        }
+        rows
+    }
+
+    /// The rows of all problems whose id begins so, in order, without that beginning and without
+    /// processing times.
+    pub async fn problems(&self, prefix: &str) -> Vec<Vec<(String, String)>> {
+        let rows = self.table(&self.outputs().problems_table_name).await;
+        let ours = rows
+            .into_iter()
+            .filter(|row| row["current"].as_s().is_ok_and(|current| current.starts_with(prefix)));
+        let told = |name: &String| !name.ends_with("_processed");
+        let shown = |value: &Attr| match value {
+            Attr::S(text) => text.replace(prefix, ""),
+            other => format!("{other:?}"),
+        };
+        let mut rows: Vec<Vec<_>> = ours
+            .map(|row| {
+                let fields = row.iter().filter(|(name, _)| told(name));
+                let mut fields: Vec<_> =
+                    fields.map(|(name, value)| (name.clone(), shown(value))).collect();
+                fields.sort();
+                fields
+            })
+            .collect();
+        rows.sort();
+        rows
+    }
+}
+
+impl Worker {
+    /// Posts readings to a gateway: status and JSON of its answer.
+    pub async fn post_readings(&self, body: &str) -> (u16, Value) {
+        let headers = [("content-type", "application/json")];
+        let answer = http("POST", self.addr(), "/v1/readings", &headers, body).await;
+        let (status, body) = answer.expect("an answer");
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+}
+
+/// A client at `/ws`.
+#[derive(Debug)]
+pub struct Listener {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Listener {
+    /// Connects, if it is let in.
+    pub async fn connect(gateway: &Worker) -> Result<Self, u16> {
+        match connect_async(format!("ws://{}/ws", gateway.addr())).await {
+            Ok((socket, _)) => Ok(Self { socket }),
+            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(error) => panic!("/ws: {error}"),
+        }
+    }
+
+    /// The next event.
+    pub async fn next(&mut self) -> Value {
+        let next = async {
+            loop {
+                match self.socket.next().await.expect("an open socket").expect("a frame") {
+                    Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                    _ => continue,
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), next).await.expect("an event within 20 s")
+    }
+
+    /// The next events up to this one, which is the last of them.
+    pub async fn until(&mut self, last: &Value) -> Vec<Value> {
+        let mut events = Vec::new();
+        while events.last() != Some(last) {
+            events.push(self.next().await);
+            assert!(events.len() < 1000, "{last} does not come: {events:?}");
+        }
+        events
+    }
+}

@@ -1,0 +1,248 @@
+//! The engine against an oracle that knows all readings at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::reading::{Reading, distinct};
+
+/// A reading of the current (true) or the following sensor.
+type Said = (bool, Reading);
+
+fn said(current: bool, at: i64, filling: f64) -> Said {
+    (current, Reading { at, filling, seq: None })
+}
+
+fn of(current: bool, readings: &[Said]) -> Vec<Reading> {
+    readings.iter().filter(|it| it.0 == current).map(|it| it.1).collect()
+}
+
+/// An edge with its table of readings and its table of problems.
+#[derive(Default)]
+struct Table {
+    readings: Vec<Said>,
+    edge: Edge,
+    problems: BTreeMap<i64, Episode>,
+    reviews: usize,
+}
+
+impl Table {
+    /// Takes a reading, and reviews until nothing is left to tell.
+    fn take(&mut self, reading: Said, limits: &Limits) {
+        self.readings.push(reading);
+        loop {
+            let after = self.edge.needs_after(limits);
+            let known: Vec<_> =
+                self.readings.iter().filter(|it| it.1.at > after).copied().collect();
+            let (rule, current, following) = (Rule::default(), of(true, &known), of(false, &known));
+            let Review { changes, next } = self.edge.review(&rule, limits, current, following);
+            assert!(changes.len() <= CHANGES);
+            for change in &changes {
+                match change {
+                    Change::Tell(episode) => {
+                        self.problems.insert(episode.opened.at, *episode);
+                    }
+                    Change::Retract(at) => assert!(self.problems.remove(at).is_some()),
+                }
+            }
+            self.reviews += 1;
+            if std::mem::replace(&mut self.edge, next) == self.edge {
+                return;
+            }
+        }
+    }
+}
+
+fn ledger(readings: &[Said], limits: &Limits) -> BTreeMap<i64, Episode> {
+    let mut table = Table::default();
+    readings.iter().for_each(|reading| table.take(*reading, limits));
+    table.problems
+}
+
+/// Kind, opening and end of every problem, from the definition: at each time, what each said last.
+fn oracle(readings: &[Said]) -> Vec<(Kind, i64, Option<i64>)> {
+    let (current, following) = (distinct(of(true, readings)), distinct(of(false, readings)));
+    let times: BTreeSet<i64> = current.iter().chain(&following).map(|it| it.at).collect();
+    let last = |all: &[Reading], at| all.iter().rev().find(|it| it.at <= at).map(|it| it.filling);
+    let answers = times.into_iter().filter_map(|at| {
+        let (current, following) = (last(&current, at)?, last(&following, at)?);
+        Some((at, Rule::default().compare(current, following)))
+    });
+    let mut found: Vec<(Kind, i64, Option<i64>)> = Vec::new();
+    let mut before = None;
+    for (at, answer) in answers.collect::<Vec<_>>() {
+        if answer != before {
+            if let (Some(_), Some(open)) = (before, found.last_mut()) {
+                open.2 = Some(at);
+            }
+            found.extend(answer.map(|kind| (kind, at, None)));
+        }
+        before = answer;
+    }
+    found
+}
+
+fn outline(ledger: &BTreeMap<i64, Episode>) -> Vec<(Kind, i64, Option<i64>)> {
+    let episodes = ledger.values();
+    episodes.map(|it| (it.kind, it.opened.at, it.resolved.map(|turn| turn.at))).collect()
+}
+
+/// Nothing is ever settled.
+const OPEN: Limits = Limits { lateness: i64::MAX / 4, fold: 1, most: usize::MAX };
+
+#[test]
+fn each_of_the_nine_cells_gives_exactly_its_answer() {
+    use Kind::{Obstruction, Problem};
+    let table = [
+        (100.0, 100.0, None),
+        (100.0, 50.0, Some(Obstruction)),
+        (100.0, 0.0, Some(Obstruction)),
+        (50.0, 100.0, Some(Problem)),
+        (50.0, 50.0, None),
+        (50.0, 0.0, Some(Obstruction)),
+        (0.0, 100.0, Some(Problem)),
+        (0.0, 50.0, Some(Problem)),
+        (0.0, 0.0, None),
+    ];
+    for (current, following, answer) in table {
+        assert_eq!(Rule::default().compare(current, following), answer, "{current} {following}");
+        let readings = [said(true, 1000, current), said(false, 2000, following)];
+        let kinds: Vec<_> = ledger(&readings, &OPEN).values().map(|it| it.kind).collect();
+        assert_eq!(kinds, answer.into_iter().collect::<Vec<_>>(), "{current} {following}");
+    }
+}
+
+#[test]
+fn a_tolerance_makes_near_levels_equal() {
+    let rule = Rule { tolerance: 5.0 };
+    assert_eq!(rule.compare(50.0, 55.0), None);
+    assert_eq!(rule.compare(50.0, 44.9), Some(Kind::Obstruction));
+    assert_eq!(rule.compare(f64::MAX, -f64::MAX), Some(Kind::Obstruction));
+}
+
+#[test]
+fn a_blockage_opens_once_and_is_resolved_with_its_evidence() {
+    let readings = [
+        said(true, 1, 100.0),
+        said(false, 2, 100.0),
+        said(false, 3, 50.0),
+        said(true, 4, 100.0),
+        said(false, 5, 0.0),
+        said(false, 9, 100.0),
+    ];
+    let ledger = ledger(&readings, &OPEN);
+    assert_eq!(outline(&ledger), [(Kind::Obstruction, 3, Some(9))]);
+    let Pair { current, following } = ledger[&3].resolved.unwrap().evidence;
+    assert_eq!((current.at, following.at, following.filling), (4, 9, 100.0));
+    assert_eq!(ledger[&3].opened.evidence.current.at, 1);
+}
+
+#[test]
+fn another_kind_is_another_episode() {
+    let readings = [said(true, 1, 50.0), said(false, 2, 0.0), said(false, 3, 100.0)];
+    let wanted = [(Kind::Obstruction, 2, Some(3)), (Kind::Problem, 3, None)];
+    assert_eq!(outline(&ledger(&readings, &OPEN)), wanted);
+}
+
+#[test]
+fn a_late_reading_corrects_and_retracts() {
+    let mut table = Table::default();
+    for reading in [said(true, 1, 100.0), said(false, 5, 50.0)] {
+        table.take(reading, &OPEN);
+    }
+    assert_eq!(outline(&table.problems), [(Kind::Obstruction, 5, None)]);
+    table.take(said(false, 3, 50.0), &OPEN);
+    assert_eq!(outline(&table.problems), [(Kind::Obstruction, 3, None)]);
+    table.take(said(true, 2, 50.0), &OPEN);
+    assert!(table.problems.is_empty());
+}
+
+#[test]
+fn more_changes_than_a_transaction_holds_are_told_one_after_the_other() {
+    let mut readings: Vec<_> =
+        (1..=500).map(|at| said(false, at, if at % 2 == 0 { 100.0 } else { 0.0 })).collect();
+    readings.push(said(true, 0, 100.0));
+    assert_eq!(outline(&ledger(&readings, &OPEN)), oracle(&readings));
+}
+
+#[test]
+fn too_many_readings_within_the_lateness_are_settled_and_the_ledger_stays() {
+    let limits = Limits { most: 100, ..OPEN };
+    let mut table = Table::default();
+    let readings: Vec<_> =
+        (0..1000).map(|at| said(at % 3 == 0, at, f64::from(at as i32 % 7 / 3))).collect();
+    readings.iter().for_each(|reading| table.take(*reading, &limits));
+    assert_eq!(outline(&table.problems), oracle(&readings));
+    assert!(table.edge.settled_until() > 800 && table.reviews < 4000);
+}
+
+/// Readings with the delay that each comes with, and how often.
+fn stream(lateness: i64) -> impl Strategy<Value = Vec<(Said, i64)>> {
+    let level = prop::sample::select(vec![0.0, 50.0, 100.0]);
+    let reading = (any::<bool>(), 1..60_i64, level, any::<bool>(), 1..3_usize);
+    let gaps = prop::collection::vec((reading, prop::collection::vec(0..=lateness, 2)), 1..60);
+    gaps.prop_map(|all| {
+        let (mut now, mut stream) = (0, Vec::new());
+        for (number, ((current, gap, filling, counts, times), delays)) in
+            all.into_iter().enumerate()
+        {
+            now += gap;
+            let seq = counts.then_some(number as u64);
+            for delay in delays.into_iter().take(times) {
+                // A duplicate by number may carry another time.
+                let at = if seq.is_some() && times == 2 { now + delay / 2 } else { now };
+                stream.push(((current, Reading { at, filling, seq }), delay));
+            }
+        }
+        stream
+    })
+}
+
+fn arrived(stream: &[(Said, i64)], scale: i64) -> Vec<Said> {
+    let mut stream = stream.to_vec();
+    stream.sort_by_key(|((_, reading), delay)| reading.at + delay * scale / 8);
+    stream.into_iter().map(|it| it.0).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_order_and_any_duplication_end_in_the_same_ledger(
+        stream in stream(300),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let readings = arrived(&stream, 0);
+        let mut turned = [readings.clone(), readings.clone()].concat();
+        turned.rotate_left(order.index(readings.len()));
+        turned.reverse();
+        let expected = ledger(&readings, &OPEN);
+        prop_assert_eq!(&outline(&expected), &oracle(&readings));
+        prop_assert_eq!(&ledger(&turned, &OPEN), &expected);
+    }
+
+    #[test]
+    fn any_delay_within_the_lateness_ends_in_the_same_ledger_though_the_base_moves(
+        stream in stream(300),
+        scale in 0..=8_i64,
+        fold in 1..5_usize,
+    ) {
+        let limits = Limits { lateness: 300, fold, most: usize::MAX };
+        let (in_time, late) = (arrived(&stream, 0), arrived(&stream, scale));
+        let expected = ledger(&in_time, &OPEN);
+        prop_assert_eq!(&outline(&expected), &oracle(&in_time));
+        prop_assert_eq!(&ledger(&late, &limits), &expected);
+        let moved = in_time.last().unwrap().1.at > 1200;
+        let mut table = Table::default();
+        late.iter().for_each(|reading| table.take(*reading, &limits));
+        prop_assert!(!moved || fold > 1 || table.edge.settled_until() > 0);
+    }
+
+    #[test]
+    fn what_is_stored_is_read_back_to_the_bit(filling in any::<f64>().prop_filter("finite", |f| f.is_finite())) {
+        let sample = Sample { at: 1, filling };
+        let text = serde_json::to_string(&sample).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Sample>(&text).unwrap(), sample);
+    }
+}

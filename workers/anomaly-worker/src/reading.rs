@@ -1,0 +1,127 @@
+//! A reading: what one sensor said of its level at one time.
+
+use std::{cmp::Ordering, collections::HashSet};
+
+/// The longest id of a device, in bytes.
+pub const ID_LIMIT: usize = 128;
+
+/// What a device measured, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// Event time, in Unix milliseconds; not negative.
+    pub at: i64,
+    /// The level; finite, and never the negative zero.
+    pub filling: f64,
+    /// The device's own number of it, where it counts.
+    pub seq: Option<u64>,
+}
+
+impl Reading {
+    /// The key of the reading among its device's: the same for the same time, number and value,
+    /// and in order of time.
+    pub fn key(&self) -> String {
+        let seq = self.seq.map_or_else(|| "-".to_owned(), |seq| format!("{seq:020}"));
+        format!("{:015}.{seq}.{}", self.at, self.filling)
+    }
+
+    /// What sorts after every key of a reading at or before `at`, and before all later ones.
+    pub fn key_after(at: i64) -> String {
+        format!("{at:015}/")
+    }
+
+    /// In order of time; at one time by number, then by value. The last one counts.
+    pub fn order(&self, other: &Self) -> Ordering {
+        let by_time = self.at.cmp(&other.at).then(self.seq.cmp(&other.seq));
+        by_time.then(self.filling.total_cmp(&other.filling))
+    }
+}
+
+/// One device's readings in order, without duplicates: of the same number the earliest counts, of
+/// the same time and value the last.
+pub fn distinct(mut readings: Vec<Reading>) -> Vec<Reading> {
+    readings.sort_unstable_by(Reading::order);
+    let mut numbers = HashSet::new();
+    readings.retain(|reading| reading.seq.is_none_or(|seq| numbers.insert(seq)));
+    let mut values = HashSet::new();
+    readings.reverse();
+    readings.retain(|reading| values.insert((reading.at, reading.filling.to_bits())));
+    readings.reverse();
+    readings
+}
+
+/// Refuses what cannot name a device: empty, over 128 bytes, a path, or with a slash or a control
+/// character.
+///
+/// # Errors
+/// Says why.
+pub fn check_id(id: &str) -> Result<(), String> {
+    let why = match id {
+        "" => "is empty".to_owned(),
+        "." | ".." => "is a path".to_owned(),
+        _ if id.len() > ID_LIMIT => format!("is over {ID_LIMIT} bytes"),
+        _ if id.contains('/') => "has a slash".to_owned(),
+        _ if id.contains(char::is_control) => "has a control character".to_owned(),
+        _ => return Ok(()),
+    };
+    let shown: String = id.chars().take(40).collect();
+    Err(format!("the id {shown:?} {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn reading(at: i64, filling: f64, seq: Option<u64>) -> Reading {
+        Reading { at, filling, seq }
+    }
+
+    #[test]
+    fn duplicates_by_number_or_by_time_and_value_are_absorbed() {
+        let one = reading(5, 50.0, Some(1));
+        assert_eq!(distinct(vec![one, reading(9, 50.0, Some(1)), one]), [one]);
+        let two = reading(5, 50.0, Some(2));
+        assert_eq!(distinct(vec![two, reading(5, 50.0, None), one]), [two]);
+        assert_eq!(distinct(vec![one, reading(5, 0.0, None)]).len(), 2);
+    }
+
+    #[test]
+    fn ids_that_cannot_name_a_device_are_refused_with_the_reason() {
+        for (id, why) in [
+            ("", "empty"),
+            ("..", "path"),
+            ("a/b", "slash"),
+            ("a\u{7}b", "control"),
+            ("a\u{85}b", "control"),
+            (&"x".repeat(129), "128 bytes"),
+        ] {
+            assert!(check_id(id).unwrap_err().contains(why), "{id:?}");
+        }
+        assert!(check_id("0102").is_ok() && check_id("kanal-ä 7").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_in_order_of_time(a in 0..10_i64.pow(15), b in 0..10_i64.pow(15), seq in any::<Option<u64>>()) {
+            let (first, second) = (reading(a.min(b), 1.0, seq), reading(a.max(b), 1.0, None));
+            prop_assert!(first.key() < Reading::key_after(a.min(b)));
+            if a != b {
+                prop_assert!(Reading::key_after(a.min(b)) < second.key());
+            }
+        }
+
+        #[test]
+        fn what_is_distinct_does_not_depend_on_the_order(
+            readings in prop::collection::vec((0..9_i64, 0..3_u8, prop::option::of(0..5_u64)), 0..30),
+            seed in any::<u64>(),
+        ) {
+            let readings: Vec<_> =
+                readings.iter().map(|(at, filling, seq)| reading(*at, (*filling).into(), *seq)).collect();
+            let mut shuffled = [readings.clone(), readings.clone()].concat();
+            let turn = seed as usize % shuffled.len().max(1);
+            shuffled.rotate_left(turn);
+            prop_assert_eq!(distinct(readings), distinct(shuffled));
+        }
+    }
+}

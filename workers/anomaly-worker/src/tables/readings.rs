@@ -1,0 +1,158 @@
+//! The table of readings: an item for each, by device and time.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{
+    Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue as Attr,
+};
+use flotilla_runtime::{Failure, failure::chain};
+
+use super::{Row, now_ms, number, number_of, text, text_of, unavailable};
+use crate::{
+    engine::{Kind, Rule},
+    reading::{Reading, distinct},
+};
+
+/// The table of readings. Clones share the client.
+#[derive(Debug, Clone)]
+pub struct Readings {
+    client: Client,
+    table: String,
+}
+
+/// What the comparison with the following sensor said when a reading came: the original service's
+/// message of the moment. What holds in the end is in the table of problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Nothing is wrong.
+    Ok,
+    /// Something is.
+    Wrong(Kind),
+    /// No sensor follows.
+    LastSensor,
+}
+
+impl Said {
+    /// What a level says beside what the following sensor said last, if there is one.
+    pub fn of(rule: &Rule, filling: f64, following: Option<&Reading>) -> Self {
+        let Some(following) = following else { return Self::LastSensor };
+        rule.compare(filling, following.filling).map_or(Self::Ok, Self::Wrong)
+    }
+
+    /// As the original service wrote it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Wrong(kind) => kind.name(),
+            Self::LastSensor => "LAST SENSOR",
+        }
+    }
+}
+
+/// What was said of a reading, by the name of [`Said`], in a row or a row's image.
+pub fn said_in(said: &str) -> Option<Said> {
+    [Said::Ok, Said::LastSensor].into_iter().find(|it| it.name() == said)
+}
+
+impl Readings {
+    /// The table of this name.
+    pub fn new(client: Client, table: &str) -> Self {
+        Self { client, table: table.to_owned() }
+    }
+
+    /// Stores a reading, for so long; `false` if it was there.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take it.
+    pub async fn store(
+        &self,
+        device: &str,
+        reading: &Reading,
+        said: Said,
+        keep: Duration,
+    ) -> Result<bool, Failure> {
+        let now = now_ms();
+        let call =
+            self.client.put_item().table_name(&self.table).set_item(Some(key(device, reading)));
+        let call = call
+            .item("at", number(reading.at))
+            .item("filling", text(reading.filling.to_string()))
+            .item("said", text(said.name()))
+            .item("stored_at", number(now))
+            .item("expires_at", number(now / 1000 + keep.as_secs() as i64));
+        let call = match reading.seq {
+            Some(seq) => call.item("seq", number(seq)),
+            None => call,
+        };
+        match call.condition_expression("attribute_not_exists(device)").send().await {
+            Ok(_) => Ok(true),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(unavailable("PutItem", device, &self.table, chain(&e))),
+        }
+    }
+
+    /// Notes that a reading came too late to be compared.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take it.
+    pub async fn mark_late(&self, device: &str, reading: &Reading) -> Result<(), Failure> {
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call.set_key(Some(key(device, reading))).update_expression("SET late = :yes");
+        let call = call.expression_attribute_values(":yes", Attr::Bool(true));
+        let sent = call.send().await;
+        sent.map(drop).map_err(|e| unavailable("UpdateItem", device, &self.table, chain(&e)))
+    }
+
+    /// All readings of a device after this time (Unix milliseconds), duplicates and all.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn after(&self, device: &str, after: i64) -> Result<Vec<Reading>, Failure> {
+        let call = self.of(device, "device = :device AND #key > :after");
+        // Keys begin with a digit.
+        let from = if after < 0 { " ".to_owned() } else { Reading::key_after(after) };
+        let call = call.expression_attribute_names("#key", "reading");
+        let call = call.expression_attribute_values(":after", text(from));
+        let mut pages = call.into_paginator().items().send();
+        let mut readings = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|e| unavailable("Query", device, &self.table, chain(&e)))?;
+            readings.extend(read(&item));
+        }
+        Ok(readings)
+    }
+
+    /// The newest readings of a device without duplicates, at most `limit`, the newest last.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn newest(&self, device: &str, limit: i32) -> Result<Vec<Reading>, Failure> {
+        let call = self.of(device, "device = :device").scan_index_forward(false).limit(limit);
+        let answer = call.send().await;
+        let answer = answer.map_err(|e| unavailable("Query", device, &self.table, chain(&e)))?;
+        Ok(distinct(answer.items().iter().filter_map(read).collect()))
+    }
+
+    fn of(&self, device: &str, condition: &str) -> QueryFluentBuilder {
+        let call = self.client.query().table_name(&self.table).consistent_read(true);
+        let call = call.key_condition_expression(condition);
+        call.expression_attribute_values(":device", text(device))
+    }
+}
+
+fn key(device: &str, reading: &Reading) -> Row {
+    Row::from([("device".to_owned(), text(device)), ("reading".to_owned(), text(reading.key()))])
+}
+
+fn read(row: &Row) -> Option<Reading> {
+    Some(Reading {
+        at: number_of(row, "at")?,
+        filling: text_of(row, "filling")?.parse().ok()?,
+        seq: number_of(row, "seq"),
+    })
+}

@@ -1,0 +1,38 @@
+//! The settings of sensors.
+
+use std::time::Duration;
+
+use flotilla_runtime::config::Reader;
+
+/// What the gateway needs to know of sensors.
+#[derive(Debug, Clone)]
+pub struct SensorsConfig {
+    /// `FLOTILLA_ANOMALY_QUEUE_URL`: the queue of the anomaly workers.
+    pub queue_url: String,
+    /// `FLOTILLA_DEVICES_TABLE`: a row per device.
+    pub devices_table: String,
+    /// `FLOTILLA_READINGS_TABLE`: a row per reading, with a stream.
+    pub readings_table: String,
+    /// `FLOTILLA_PROBLEMS_TABLE`: a row per problem, with a stream.
+    pub problems_table: String,
+    /// `FLOTILLA_PING_SECONDS`: how often a listener is asked whether it is there (default 20 s);
+    /// after two silences it is let go.
+    pub ping: Duration,
+    /// `FLOTILLA_WS_CONNECTIONS`: how many may listen (default 1000).
+    pub connections: usize,
+}
+
+impl SensorsConfig {
+    /// Reads the settings; without a queue there are no sensors.
+    pub fn read(settings: &mut Reader) -> Option<Self> {
+        let queue_url = settings.optional("FLOTILLA_ANOMALY_QUEUE_URL")?;
+        Some(Self {
+            queue_url,
+            devices_table: settings.required("FLOTILLA_DEVICES_TABLE"),
+            readings_table: settings.required("FLOTILLA_READINGS_TABLE"),
+            problems_table: settings.required("FLOTILLA_PROBLEMS_TABLE"),
+            ping: settings.seconds("FLOTILLA_PING_SECONDS", 20.0, (0.1, 3600.0)),
+            connections: settings.ranged("FLOTILLA_WS_CONNECTIONS", 1000, 1..=100_000),
+        })
+    }
+}
