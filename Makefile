@@ -13,7 +13,7 @@ help: ## list the targets
 setup: ## install what is missing: Docker engine, MiniStack, sandbox image
 	@deploy/dev/setup
 
-demo: setup ## grade examples, compile a package, stop an instance by schedule, on this machine with everything real
+demo: setup ## grade examples, compile a package, stop an instance by schedule, find a blockage
 	@$(RUN) cargo build --workspace --bins
 	@$(RUN) deploy/dev/demo
 

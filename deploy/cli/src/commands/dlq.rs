@@ -66,7 +66,7 @@ enum Action {
 /// Which letters.
 #[derive(Debug, clap::Args)]
 struct Chosen {
-    /// The kind of worker: grading, compile, schedule.
+    /// The kind of worker: grading, compile, schedule, anomaly.
     #[arg(long, value_name = "WORKER")]
     of: String,
     /// Only letters of this kind, such as `unparsable` or `attempts_exhausted`.

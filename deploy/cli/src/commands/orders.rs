@@ -10,7 +10,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A kind of worker (grading, compile, schedule), or the id of one.
+    /// A kind of worker (grading, compile, schedule, anomaly), or the id of one.
     worker: String,
     #[command(flatten)]
     target: target::Which,
