@@ -20,6 +20,8 @@ pub(crate) struct Demand {
     pub(crate) load: u64,
     /// The longest that a change of a count may take to show.
     pub(crate) lag_ms: Millis,
+    /// Instances to be kept free: the policy's, or as many as lately were needed within a boot.
+    pub(crate) spare: u32,
     /// Whether a money limit kept it from being more.
     pub(crate) limited: bool,
     /// Why so many, in words.
@@ -87,6 +89,10 @@ pub(crate) fn of(
         ask.explain(&mut demand, &wanted);
     }
     let held: u64 = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value)).sum();
+    let waiting: u64 = asks.iter().map(|ask| ask.waiting).sum();
+    memory.rises.note(capacity.busy_slots.saturating_add(waiting), boot, now);
+    let free = memory.rises.enough(policy.readiness).div_ceil(capacity.slots);
+    demand.spare = policy.spare.max(u32::try_from(free).unwrap_or(u32::MAX));
     demand.unseen_busy = held.saturating_sub(capacity.busy_slots);
     interrupted(seen, capacity, &mut demand);
     demand
