@@ -12,6 +12,7 @@ pub mod clairvoyant;
 mod engine;
 mod figures;
 mod group;
+mod named;
 mod ours;
 mod picture;
 pub mod policies;
@@ -22,6 +23,7 @@ mod trace;
 
 pub use engine::{Outcome, run};
 pub use figures::{Interval, Point, dominated, front, quantile};
+pub use named::{NAMES, named};
 pub use ours::Ours;
 pub use picture::{svg, table};
 pub use scaler::{Kill, Order, Scaler, View};

@@ -114,12 +114,13 @@ prop_compose! {
         factor in 0.0..3.0,
         anticipation in 0.0..1.0,
         readiness in 0.0..1.0,
+        reuse in 0.0..1.0,
     ) -> Policy {
         let base = Policy::for_queue("q", max);
         let q = QueuePolicy { wait_target_ms: targets.0, money_per_hour: money, ..base.queues[0].clone() };
         let a = QueuePolicy { name: "a".to_owned(), wait_target_ms: targets.1, ..q.clone() };
         let queues = vec![a, q];
-        Policy { queues, min, spare, slots, delayed_off_boots: factor, anticipation, readiness, ..base }
+        Policy { queues, min, spare, slots, delayed_off_boots: factor, anticipation, readiness, reuse, ..base }
     }
 }
 
@@ -317,6 +318,19 @@ fn what_the_busy_ones_begin_within_a_boot_launches_nothing() {
     assert_eq!(decide(&seen, &policy, &remembering_boots(120_000), NOW).desired, 4);
     let seen = with_queue(seen, 50, 4);
     assert_eq!(decide(&seen, &policy, &remembering_boots(120_000), NOW).desired, 6);
+}
+
+#[test]
+fn where_freed_slots_are_not_trusted_each_waiting_message_gets_its_own() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let mut all: Vec<Instance> = (0..4).map(busy).collect();
+    all.push(instance(4, State::Idle, 900_000));
+    let seen = with_queue(group(all), 40, 4);
+    for (reuse, wanted) in [(0.0, 5 + 39), (1.0, 5)] {
+        let policy = Policy { reuse, ..Policy::for_queue("q", 100) };
+        let decision = decide(&seen, &policy, &remembering_boots(120_000), NOW);
+        assert_eq!(decision.desired, wanted, "{}", decision.reason);
+    }
 }
 
 fn remembering_boots(ms: Millis) -> Memory {
