@@ -1,4 +1,5 @@
 //! The figures of the autoscaler on a recorded trace, one JSON object a line:
+//! (settings of ours are `readiness reuse delayed_off_boots`)
 //! `cargo run --release --no-default-features --example figures -- TRACE [PICTURE]`.
 //!
 //! Arrival times are divided by 60 and service times by 30. Settings are chosen on the first half

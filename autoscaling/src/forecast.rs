@@ -42,6 +42,9 @@ impl Rises {
 
     /// What was enough for this part of the rises; nothing while none is known.
     pub(crate) fn enough(&self, part: f64) -> u64 {
+        if part <= 0.0 {
+            return 0;
+        }
         let mut sorted = self.rises.clone();
         sorted.sort_unstable();
         let rank = (sorted.len() as f64 * part.clamp(0.0, 1.0)).ceil() as usize;

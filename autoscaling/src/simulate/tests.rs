@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use proptest::prelude::*;
 
 use super::{clairvoyant::clairvoyant, policies::*, *};
@@ -190,7 +192,7 @@ fn quantiles_intervals_and_the_dominated() {
         ..Point::default()
     };
     let (good, bad) = (point(1.0, 50.0), point(2.0, 60.0));
-    assert_eq!(dominated(&[bad.clone()], &[good.clone()]), [&bad]);
-    assert!(dominated(&[good.clone()], &[bad.clone(), point(0.9, 51.0)]).is_empty());
+    assert_eq!(dominated(from_ref(&bad), from_ref(&good)), [&bad]);
+    assert!(dominated(from_ref(&good), &[bad.clone(), point(0.9, 51.0)]).is_empty());
     assert_eq!(front(&[bad.clone(), good.clone()]), [&good]);
 }
