@@ -76,16 +76,19 @@ impl Capacity {
     ///
     /// A free slot begins one at once and one more whenever that ends. One at work is free after
     /// another whole job: how long a job goes on says little about how long it will.
-    pub(crate) fn starts_within(&self, horizon: Millis, service: Millis) -> u64 {
+    /// Where some jobs take far longer than most, the mean promises what few slots keep, so that
+    /// whatever is begun after another job counts only as far as it is to be trusted.
+    pub(crate) fn starts_within(&self, horizon: Millis, service: Millis, trust: f64) -> u64 {
         let service = service.max(1);
-        let after = |free: Millis| match horizon.checked_sub(free) {
-            Some(left) => 1 + left / service,
-            None => 0,
-        };
-        let arriving: u64 =
-            self.arriving.iter().map(|(ready, slots)| slots.saturating_mul(after(*ready))).sum();
-        let free = (self.idle_slots + self.spare_slots).saturating_mul(after(0));
-        free.saturating_add(self.busy_slots.saturating_mul(after(service))).saturating_add(arriving)
+        let again = |free: Millis| horizon.saturating_sub(free) / service;
+        let ahead = self.idle_slots + self.spare_slots;
+        let (mut first, mut later) = (ahead, ahead.saturating_mul(again(0)));
+        later = later.saturating_add(self.busy_slots.saturating_mul(again(0)));
+        for (ready, slots) in self.arriving.iter().filter(|(ready, _)| *ready <= horizon) {
+            first = first.saturating_add(*slots);
+            later = later.saturating_add(slots.saturating_mul(again(*ready)));
+        }
+        first.saturating_add((later as f64 * trust.clamp(0.0, 1.0)) as u64)
     }
 }
 

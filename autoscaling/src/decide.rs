@@ -84,7 +84,7 @@ fn grow(
     most: u32,
     now: Millis,
 ) -> (u32, Option<&'static str>) {
-    let spare = policy.spare.saturating_sub(capacity.idle + capacity.starting);
+    let spare = demand.spare.saturating_sub(capacity.idle + capacity.starting);
     let floor = policy.min.saturating_sub(capacity.live);
     let wanted = demand.more.max(spare).max(floor);
     let room = most.saturating_sub(capacity.live);

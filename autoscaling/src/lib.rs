@@ -21,18 +21,21 @@
 
 mod capacity;
 mod decide;
+mod forecast;
 #[cfg(feature = "live")]
 pub mod live;
 mod memory;
 mod observed;
 mod policy;
 mod record;
+pub mod simulate;
 
 /// The row of a group in the fleet table that freezes its autoscaler: it goes on to decide and to
 /// log, and does nothing, while there is such a row.
 pub const FREEZE_ROW: &str = "#freeze";
 
 pub use decide::{Decision, decide};
+pub use forecast::Rises;
 pub use memory::{Memory, Standing};
 pub use observed::{Count, Instance, Millis, Observed, QueueSeen, Service, State};
 pub use policy::{Policy, QueuePolicy};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    forecast::Rises,
     observed::{Instance, Millis, Observed, State},
     policy::Policy,
 };
@@ -12,8 +13,6 @@ const BOOTS: usize = 15;
 
 /// What decisions remember. It goes in and comes out, so that a decision stays a function; it can
 /// be lost at any time, which costs patience and no job.
-///
-/// A forecast of arrivals belongs here, with how right it was lately.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// How long the last boots took, oldest first.
@@ -28,6 +27,9 @@ pub struct Memory {
     pub idle_levels: Vec<Millis>,
     /// Of each queue, by name: what has not stopped waiting.
     pub standing: Vec<Standing>,
+    /// By how much the demand rose within a boot lately.
+    #[serde(default)]
+    pub rises: Rises,
     /// Until when nothing more is asked for, after launches failed.
     pub paused_until: Millis,
     /// Whether anything was decided yet.

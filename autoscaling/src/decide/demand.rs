@@ -20,6 +20,8 @@ pub(crate) struct Demand {
     pub(crate) load: u64,
     /// The longest that a change of a count may take to show.
     pub(crate) lag_ms: Millis,
+    /// Instances to be kept free: the policy's, or as many as lately were needed within a boot.
+    pub(crate) spare: u32,
     /// Whether a money limit kept it from being more.
     pub(crate) limited: bool,
     /// Why so many, in words.
@@ -78,7 +80,7 @@ pub(crate) fn of(
     let mut free = 1.0;
     for ask in &asks {
         ask.note(&mut demand);
-        let mut wanted = ask.more(&mut free, capacity, boot, policy.anticipation);
+        let mut wanted = ask.more(&mut free, capacity, boot, policy);
         let stood = memory.stood(&ask.seen.name, ask.waiting, wanted.horizon, now);
         wanted.stood(stood.saturating_sub(capacity.coming_slots()), capacity.slots);
         let most = room(seen, policy, ask, capacity, asks.len() == 1);
@@ -87,6 +89,10 @@ pub(crate) fn of(
         ask.explain(&mut demand, &wanted);
     }
     let held: u64 = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value)).sum();
+    let waiting: u64 = asks.iter().map(|ask| ask.waiting).sum();
+    memory.rises.note(capacity.busy_slots.saturating_add(waiting), boot, now);
+    let free = memory.rises.enough(policy.readiness).div_ceil(capacity.slots);
+    demand.spare = policy.spare.max(u32::try_from(free).unwrap_or(u32::MAX));
     demand.unseen_busy = held.saturating_sub(capacity.busy_slots);
     interrupted(seen, capacity, &mut demand);
     demand
@@ -107,11 +113,12 @@ impl<'a> Ask<'a> {
 
     /// The instances that this queue needs beyond those whose capacity is `free` for it (a part
     /// of all of it), which it then takes.
-    fn more(&self, free: &mut f64, capacity: &Capacity, boot: Millis, anticipation: f64) -> Wanted {
+    fn more(&self, free: &mut f64, capacity: &Capacity, boot: Millis, policy: &Policy) -> Wanted {
         let horizon = self.policy.wait_target_ms.max(boot);
-        let coming = self.rate() * horizon as f64 / 1000.0 * anticipation.clamp(0.0, 1.0);
+        let coming = self.rate() * horizon as f64 / 1000.0 * policy.anticipation.clamp(0.0, 1.0);
         let all = self.waiting.saturating_add(coming as u64);
-        let starts = (capacity.starts_within(horizon, self.service) as f64 * *free) as u64;
+        let starts =
+            (capacity.starts_within(horizon, self.service, policy.reuse) as f64 * *free) as u64;
         let late = all.saturating_sub(starts);
         if starts > 0 {
             *free = (*free - *free * (all as f64 / starts as f64)).max(0.0);

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Count, Instance, QueuePolicy, QueueSeen, Record, Service, State, replay};
+use crate::{Count, Instance, QueuePolicy, QueueSeen, Record, Rises, Service, State, replay};
 
 const NOW: Millis = 1_000_000_000;
 
@@ -113,12 +113,14 @@ prop_compose! {
         money in proptest::option::of(0u64..3_000_000),
         factor in 0.0..3.0,
         anticipation in 0.0..1.0,
+        readiness in 0.0..1.0,
+        reuse in 0.0..1.0,
     ) -> Policy {
         let base = Policy::for_queue("q", max);
         let q = QueuePolicy { wait_target_ms: targets.0, money_per_hour: money, ..base.queues[0].clone() };
         let a = QueuePolicy { name: "a".to_owned(), wait_target_ms: targets.1, ..q.clone() };
         let queues = vec![a, q];
-        Policy { queues, min, spare, slots, delayed_off_boots: factor, anticipation, ..base }
+        Policy { queues, min, spare, slots, delayed_off_boots: factor, anticipation, readiness, reuse, ..base }
     }
 }
 
@@ -129,8 +131,10 @@ prop_compose! {
         booted_until in 0u64..NOW,
         paused_until in prop_oneof![Just(0), Just(NOW + 1)],
         begun in any::<bool>(),
+        rises in proptest::collection::vec(0u64..100, 0..30),
     ) -> Memory {
-        Memory { boots_ms, booted_until, idle_levels: levels, paused_until, begun, standing: vec![] }
+        let rises = Rises { demand: vec![(booted_until, 3)], rises };
+        Memory { boots_ms, booted_until, idle_levels: levels, paused_until, begun, standing: vec![], rises }
     }
 }
 
@@ -232,18 +236,31 @@ proptest! {
     fn a_constant_load_settles_and_stays(
         waiting_load in 1usize..30, service in 2u64..60, idle in 0u32..20, seed in any::<u32>(),
     ) {
-        let sizes = constant_load(waiting_load, service * 5_000, idle, seed);
+        let policy = Policy::for_queue("q", 100);
+        let sizes = constant_load(&policy, waiting_load, service * 5_000, idle, seed);
         let late = &sizes[sizes.len() / 2..];
         prop_assert!(late.iter().all(|n| *n == late[0]), "{sizes:?}");
         prop_assert!(late[0] >= waiting_load as u32, "{sizes:?}");
     }
 }
 
+proptest! {
+    #[test]
+    fn what_is_kept_ready_for_a_rise_shrinks_under_a_constant_load_and_does_not_swing(
+        load in 1usize..30, service in 2u64..60, idle in 0u32..20, readiness in 0.0..1.0,
+    ) {
+        let policy = Policy { readiness, ..Policy::for_queue("q", 100) };
+        let sizes = constant_load(&policy, load, service * 5_000, idle, 1);
+        let late = &sizes[sizes.len() / 2..];
+        prop_assert!(late.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+        prop_assert!(late.iter().all(|n| *n >= load as u32), "{sizes:?}");
+    }
+}
+
 /// Keeps `load` jobs running for ever on a group that starts with idle instances; a job that ends
 /// is followed by another at once, on any instance that is free. Gives the size at every look.
-fn constant_load(load: usize, service: Millis, idle: u32, seed: u32) -> Vec<u32> {
+fn constant_load(policy: &Policy, load: usize, service: Millis, idle: u32, seed: u32) -> Vec<u32> {
     const LOOK: Millis = 5_000;
-    let policy = Policy::for_queue("q", 100);
     let mut all: Vec<Instance> = (0..idle).map(|n| instance(n, State::Idle, 500_000)).collect();
     let (mut memory, mut sizes, mut number) = (Memory::default(), Vec::new(), idle);
     let mut ends = vec![0; load];
@@ -272,7 +289,7 @@ fn constant_load(load: usize, service: Millis, idle: u32, seed: u32) -> Vec<u32>
         let seen = with_queue(group(all.clone()), (load - at_work) as u64, at_work as u64);
         let mut seen = seen;
         seen.queues[0].services = vec![timed];
-        let decision = decide(&seen, &policy, &memory, now);
+        let decision = decide(&seen, policy, &memory, now);
         all.retain(|it| !decision.remove.contains(&it.id));
         for _ in all.len()..decision.desired as usize {
             all.push(Instance { launched_at: now, ..instance(number, State::Booting, 0) });
@@ -301,6 +318,19 @@ fn what_the_busy_ones_begin_within_a_boot_launches_nothing() {
     assert_eq!(decide(&seen, &policy, &remembering_boots(120_000), NOW).desired, 4);
     let seen = with_queue(seen, 50, 4);
     assert_eq!(decide(&seen, &policy, &remembering_boots(120_000), NOW).desired, 6);
+}
+
+#[test]
+fn where_freed_slots_are_not_trusted_each_waiting_message_gets_its_own() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let mut all: Vec<Instance> = (0..4).map(busy).collect();
+    all.push(instance(4, State::Idle, 900_000));
+    let seen = with_queue(group(all), 40, 4);
+    for (reuse, wanted) in [(0.0, 5 + 39), (1.0, 5)] {
+        let policy = Policy { reuse, ..Policy::for_queue("q", 100) };
+        let decision = decide(&seen, &policy, &remembering_boots(120_000), NOW);
+        assert_eq!(decision.desired, wanted, "{}", decision.reason);
+    }
 }
 
 fn remembering_boots(ms: Millis) -> Memory {
@@ -405,6 +435,18 @@ fn spare_instances_stay_ready_beside_those_at_work() {
     let idle = |n| instance(n, State::Idle, 900_000);
     let seen = with_queue(group((0..5).map(idle).collect()), 0, 0);
     assert_eq!(decide(&seen, &policy, &Memory::default(), NOW).desired, 2);
+}
+
+#[test]
+fn what_came_within_a_boot_nine_times_in_ten_is_kept_ready() {
+    let rises = Rises { demand: vec![], rises: vec![0, 0, 0, 1, 1, 1, 2, 2, 4, 9] };
+    let memory = Memory { rises, ..remembering_boots(120_000) };
+    let seen = with_queue(group((0..3).map(|n| instance(n, State::Busy, 900_000)).collect()), 0, 3);
+    for (readiness, wanted) in [(0.0, 3), (0.5, 4), (0.9, 7), (1.0, 12)] {
+        let policy = Policy { readiness, ..Policy::for_queue("q", 100) };
+        let decision = decide(&seen, &policy, &memory, NOW);
+        assert_eq!(decision.desired, wanted, "{readiness}: {}", decision.reason);
+    }
 }
 
 #[test]

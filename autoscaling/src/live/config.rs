@@ -103,6 +103,8 @@ fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {
         boot_ms: millis(settings, "FLOTILLA_BOOT_SECONDS", 120.0),
         minimum_billed_ms: millis(settings, "FLOTILLA_MINIMUM_BILLED_SECONDS", 60.0),
         delayed_off_boots: settings.ranged("FLOTILLA_DELAYED_OFF_BOOTS", 1.0, 0.0..=1000.0),
+        readiness: settings.ranged("FLOTILLA_READINESS", 0.0, 0.0..=1.0),
+        reuse: settings.ranged("FLOTILLA_REUSE", 1.0, 0.0..=1.0),
         price_per_hour: micros(settings.ranged(
             "FLOTILLA_PRICE_DOLLARS_PER_HOUR",
             0.1,

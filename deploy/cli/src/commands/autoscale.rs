@@ -1,4 +1,6 @@
-//! `flotilla autoscale`: replay a log of decisions, freeze an autoscaler and let it go on.
+//! `flotilla autoscale`: replay a log of decisions, simulate policies on a trace, freeze an autoscaler and let it go on.
+
+mod simulate;
 
 use std::{fs::File, io::BufReader, path::PathBuf};
 
@@ -25,6 +27,8 @@ enum Action {
         /// A file that FLOTILLA_DECISION_LOG of an autoscaler named.
         log: PathBuf,
     },
+    /// Runs policies on a trace, and says what they cost and how long jobs wait.
+    Simulate(simulate::Args),
     /// Has the autoscaler of a group go on to decide and to log, and do nothing.
     Freeze {
         #[command(flatten)]
@@ -51,6 +55,7 @@ struct Group {
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     match args.action {
         Action::Replay { log } => replay_log(&log),
+        Action::Simulate(args) => simulate::run(&args),
         Action::Freeze { of, why } => freeze(&of, &why).await,
         Action::Thaw { of } => thaw(&of).await,
     }

@@ -1,0 +1,304 @@
+//! From event to event.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+use super::{Job, Kill, Order, Scaler, Trace, View, World, group::Group, sight::Sight};
+use crate::observed::{Millis, QueueSeen, Service};
+
+/// For how long after the last job a policy may go on to give its instances up.
+const AFTERWARDS: Millis = 20 * 60_000;
+
+/// Without any job that begins or ends for so long, none ever will.
+const STUCK: Millis = 12 * 3_600_000;
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was paid for, in milliseconds of one instance: from launch to end, at least the
+    /// minimum bill; time in which lost work was done is part of it.
+    pub cost: Millis,
+    /// How long each job waited before it began the run that ended, in the order of the trace.
+    pub waits: Vec<u32>,
+    /// Jobs that a scale-in killed at work, each counted as often as it was.
+    pub killed: u64,
+    /// Jobs at work on instances that were lost, likewise.
+    pub lost: u64,
+    /// Jobs that were not done within twelve hours of the last arrival or end, and never will be:
+    /// the policy leaves them waiting. Their waits count up to then.
+    pub undone: u64,
+    /// The most instances that there were at one time.
+    pub peak: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Finish { key: u32, job: u32 },
+    Ready { key: u32 },
+    Lost { key: u32 },
+    Back { job: u32 },
+    Look,
+}
+
+/// Runs a trace under a policy until every job is done and the group is empty, or
+/// twenty minutes have passed since the last job.
+pub fn run(trace: &Trace, world: &World, scaler: &mut dyn Scaler) -> Outcome {
+    let mut engine = Engine::new(trace.jobs(), world);
+    engine.events.push(Reverse((0, Event::Look)));
+    loop {
+        let next = engine.events.peek().map(|Reverse((at, _))| *at);
+        let coming = engine.jobs.get(engine.arrived).map(|job| job.at);
+        match (coming, next) {
+            (Some(at), next) if next.is_none_or(|next| at <= next) => engine.arrive(at),
+            (_, Some(at)) if engine.over(at) => break,
+            (_, Some(_)) => engine.step(scaler),
+            (_, None) => break,
+        }
+    }
+    engine.outcome()
+}
+
+struct Engine<'a> {
+    jobs: &'a [Job],
+    world: &'a World,
+    now: Millis,
+    events: BinaryHeap<Reverse<(Millis, Event)>>,
+    arrived: usize,
+    finished: u64,
+    busy: u64,
+    timed: Millis,
+    last_finish: Millis,
+    waiting: VecDeque<u32>,
+    /// Arrivals of the last minute, by look.
+    arrivals: VecDeque<(Millis, usize)>,
+    group: Group,
+    sight: Sight,
+    out: Outcome,
+}
+
+impl<'a> Engine<'a> {
+    fn new(jobs: &'a [Job], world: &'a World) -> Self {
+        Self {
+            jobs,
+            world,
+            now: 0,
+            events: BinaryHeap::new(),
+            arrived: 0,
+            finished: 0,
+            busy: 0,
+            timed: 0,
+            last_finish: 0,
+            waiting: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            group: Group::new(world),
+            sight: Sight::new(world),
+            out: Outcome { waits: vec![0; jobs.len()], ..Outcome::default() },
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.finished == self.jobs.len() as u64
+    }
+
+    fn last_change(&self) -> Millis {
+        let arrived = self.arrived.checked_sub(1).map_or(0, |last| self.jobs[last].at);
+        let longest = if self.busy > 0 { self.now } else { 0 };
+        arrived.max(self.last_finish).max(longest)
+    }
+
+    fn over(&self, at: Millis) -> bool {
+        if at > self.last_change() + STUCK {
+            return true;
+        }
+        self.done() && (self.group.all() == 0 || at > self.last_finish + AFTERWARDS)
+    }
+
+    fn arrive(&mut self, at: Millis) {
+        self.now = at;
+        let job = self.arrived as u32;
+        self.arrived += 1;
+        self.offer(job);
+    }
+
+    /// A job is there to be taken.
+    fn offer(&mut self, job: u32) {
+        match self.group.any_idle() {
+            Some(key) => self.begin(key, job),
+            None => self.waiting.push_back(job),
+        }
+    }
+
+    fn begin(&mut self, key: u32, job: u32) {
+        let Job { at, service } = self.jobs[job as usize];
+        self.out.waits[job as usize] = u32::try_from(self.now - at).unwrap_or(u32::MAX);
+        self.group.work(key, job, self.now);
+        self.busy += 1;
+        self.events.push(Reverse((self.now + service, Event::Finish { key, job })));
+    }
+
+    /// An instance can take a job, or rests.
+    fn free(&mut self, key: u32) {
+        match self.waiting.pop_front() {
+            Some(job) => self.begin(key, job),
+            None => self.group.rest(key, self.now),
+        }
+    }
+
+    fn step(&mut self, scaler: &mut dyn Scaler) {
+        let Some(Reverse((at, event))) = self.events.pop() else { return };
+        self.now = at;
+        match event {
+            Event::Finish { key, job } if self.group.there(key) => self.finish(key, job),
+            Event::Ready { key } => self.ready(key),
+            Event::Lost { key } if self.group.there(key) => self.lose(key),
+            Event::Back { job } => self.offer(job),
+            Event::Look => self.look(scaler),
+            Event::Finish { .. } | Event::Lost { .. } => {}
+        }
+    }
+
+    fn finish(&mut self, key: u32, job: u32) {
+        self.busy -= 1;
+        self.finished += 1;
+        self.timed += self.jobs[job as usize].service;
+        self.last_finish = self.now;
+        match self.group.drains(key) {
+            true => {
+                self.group.end(key, self.now);
+            }
+            false => self.free(key),
+        }
+    }
+
+    fn ready(&mut self, key: u32) {
+        if self.group.boot(key, self.now)
+            && let Some(job) = self.waiting.pop_front()
+        {
+            self.begin(key, job);
+        }
+    }
+
+    fn lose(&mut self, key: u32) {
+        self.group.observed.spot_interruptions += 1;
+        self.out.lost += u64::from(self.end(key));
+    }
+
+    /// Ends an instance; says whether it was at work.
+    fn end(&mut self, key: u32) -> bool {
+        let Some(job) = self.group.end(key, self.now) else { return false };
+        self.busy -= 1;
+        self.events.push(Reverse((self.now + self.world.visibility_ms, Event::Back { job })));
+        true
+    }
+
+    fn look(&mut self, scaler: &mut dyn Scaler) {
+        let (visible, in_flight) = self.sight.look(self.now, self.waiting.len() as u64, self.busy);
+        self.see(visible, in_flight);
+        let view = View {
+            now: self.now,
+            observed: &self.group.observed,
+            visible,
+            in_flight,
+            ready: self.group.ready,
+            live: self.group.live(),
+        };
+        let order = scaler.look(&view);
+        self.group.observed.spot_interruptions = 0;
+        self.carry_out(&order);
+        self.events.push(Reverse((self.now + scaler.every_ms().max(1), Event::Look)));
+    }
+
+    fn see(&mut self, visible: u64, in_flight: u64) {
+        let rate = self.rate();
+        let (visible, in_flight) = (self.sight.count(visible), self.sight.count(in_flight));
+        let service = Service { kind: "job".to_owned(), jobs: self.finished, total_ms: self.timed };
+        let books = self.world.books;
+        let queue = QueueSeen {
+            visible: Some(visible),
+            in_flight: Some(in_flight),
+            sent: books.then_some(self.arrived as u64),
+            finished: books.then_some(self.finished),
+            arrivals_per_s: books.then_some(rate),
+            services: vec![service],
+            ..QueueSeen::empty("q")
+        };
+        self.group.observed.queues = vec![queue];
+        self.group.observed.desired = Some(self.group.all());
+    }
+
+    fn rate(&mut self) -> f64 {
+        self.arrivals.push_back((self.now, self.arrived));
+        while self.arrivals.get(1).is_some_and(|(at, _)| at + 60_000 <= self.now) {
+            self.arrivals.pop_front();
+        }
+        let Some((at, count)) = self.arrivals.front() else { return 0.0 };
+        let seconds = (self.now - at).max(1_000) as f64 / 1000.0;
+        (self.arrived - count) as f64 / seconds
+    }
+
+    fn carry_out(&mut self, order: &Order) {
+        for id in &order.remove {
+            if let Some(key) = self.group.idle_named(id) {
+                self.group.end(key, self.now);
+            }
+        }
+        let desired = order.desired.min(self.world.max);
+        for _ in self.group.live()..desired {
+            self.launch();
+        }
+        let over = self.group.live().saturating_sub(desired);
+        if over > 0 && order.rest != Kill::None {
+            self.give_up(over, order.rest);
+        }
+    }
+
+    fn launch(&mut self) {
+        let launched = self.group.launch(self.now);
+        let key = launched.key;
+        self.events.push(Reverse((self.now + launched.boot, Event::Ready { key })));
+        if let Some(life) = launched.life {
+            self.events.push(Reverse((self.now + life, Event::Lost { key })));
+        }
+    }
+
+    fn give_up(&mut self, over: u32, how: Kill) {
+        let starting = self.group.starting(over as usize);
+        let left = over - starting.len() as u32;
+        for key in starting {
+            self.group.end(key, self.now);
+        }
+        for _ in 0..left {
+            let chosen = match how {
+                Kill::None => None,
+                Kill::Idle => self.group.any_idle(),
+                Kill::Any | Kill::Drain => self.group.any_serving(),
+            };
+            match chosen {
+                Some(key) => self.let_go(key, how),
+                None => return,
+            }
+        }
+    }
+
+    fn let_go(&mut self, key: u32, how: Kill) {
+        if how == Kill::Drain && self.group.at_work(key) {
+            self.group.drain(key);
+        } else {
+            self.out.killed += u64::from(self.end(key));
+        }
+    }
+
+    fn outcome(mut self) -> Outcome {
+        for job in self.waiting.drain(..) {
+            let wait = self.now - self.jobs[job as usize].at;
+            self.out.waits[job as usize] = u32::try_from(wait).unwrap_or(u32::MAX);
+            self.out.undone += 1;
+        }
+        for key in self.group.keys() {
+            self.group.end(key, self.now);
+        }
+        Outcome { cost: self.group.billed, peak: self.group.peak, ..self.out }
+    }
+}

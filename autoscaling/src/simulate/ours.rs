@@ -1,0 +1,39 @@
+//! The policy of this crate in a simulated world.
+
+use super::{Kill, Order, Scaler, View};
+use crate::{
+    decide::decide,
+    memory::Memory,
+    observed::{Millis, State},
+    policy::Policy,
+};
+
+/// Calls [`decide`](crate::decide) as the process `autoscaler` does.
+#[derive(Debug, Clone)]
+pub struct Ours {
+    policy: Policy,
+    memory: Memory,
+    every_ms: Millis,
+}
+
+impl Ours {
+    /// Decides by this policy, as often as the process does by default.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, memory: Memory::default(), every_ms: 5_000 }
+    }
+}
+
+impl Scaler for Ours {
+    fn every_ms(&self) -> Millis {
+        self.every_ms
+    }
+
+    fn look(&mut self, view: &View<'_>) -> Order {
+        let decision = decide(view.observed, &self.policy, &self.memory, view.now);
+        self.memory = decision.memory;
+        let all = view.observed.instances.iter().flatten();
+        let draining = all.filter(|it| it.state == State::Draining).count() as u32;
+        let desired = decision.desired.saturating_sub(draining);
+        Order { desired, remove: decision.remove, rest: Kill::None }
+    }
+}

@@ -1,0 +1,37 @@
+//! Other people's policies, from their published formulas.
+//!
+//! Each is a few lines of arithmetic, tested on the examples of its own documentation, and a
+//! [`Scaler`](super::Scaler) that keeps what it remembers between looks.
+
+mod aws;
+mod buildkite;
+mod keda;
+mod knative;
+
+pub use aws::TargetTracking;
+pub use buildkite::Buildkite;
+pub use keda::Keda;
+pub use knative::Knative;
+
+use super::{Kill, Order, Scaler, View};
+use crate::observed::Millis;
+
+/// Always so many instances.
+#[derive(Debug, Clone, Copy)]
+pub struct Static(pub u32);
+
+impl Scaler for Static {
+    fn every_ms(&self) -> Millis {
+        60_000
+    }
+
+    fn look(&mut self, _: &View<'_>) -> Order {
+        Order::size(self.0, Kill::None)
+    }
+}
+
+/// How many of `per` hold `count`.
+fn divided(count: f64, per: f64) -> u32 {
+    // A float becomes the nearest whole number that there is; none is u32::MAX here.
+    (count / per.max(f64::MIN_POSITIVE)).ceil() as u32
+}

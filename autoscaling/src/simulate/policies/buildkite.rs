@@ -1,0 +1,59 @@
+//! buildkite-agent-scaler with agents that end themselves when idle.
+
+use super::divided;
+use crate::{
+    observed::{Millis, State},
+    simulate::{Kill, Order, Scaler, View},
+};
+
+/// As many instances as there are scheduled and running jobs, and never fewer than there are;
+/// an idle agent ends itself and its instance after a while (600 s in the Elastic CI stack)
+/// (<https://github.com/buildkite/buildkite-agent-scaler>,
+/// <https://github.com/buildkite/elastic-ci-stack-for-aws>, `ScaleInIdlePeriod`).
+#[derive(Debug, Clone, Copy)]
+pub struct Buildkite {
+    idle_ms: Millis,
+    agents: u32,
+}
+
+impl Buildkite {
+    /// Agents end themselves after this time; each instance has so many.
+    pub fn new(idle_ms: Millis, agents: u32) -> Self {
+        Self { idle_ms, agents }
+    }
+
+    fn wanted(&self, scheduled: u64, running: u64) -> u32 {
+        divided((scheduled + running) as f64, f64::from(self.agents))
+    }
+}
+
+impl Scaler for Buildkite {
+    fn every_ms(&self) -> Millis {
+        10_000
+    }
+
+    fn look(&mut self, view: &View<'_>) -> Order {
+        let idle = view.observed.instances.iter().flatten().filter(|it| {
+            it.state == State::Idle && view.now.saturating_sub(it.since) >= self.idle_ms
+        });
+        let remove: Vec<String> = idle.map(|it| it.id.clone()).collect();
+        // Whoever ends itself lowers the desired capacity by one.
+        let left = view.live.saturating_sub(remove.len() as u32);
+        let desired = self.wanted(view.visible, view.in_flight).max(left);
+        Order { desired, remove, rest: Kill::None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_divided_by_the_agents_of_an_instance_and_rounded_up() {
+        let cases = [(10, 0, 1, 10), (10, 2, 1, 12), (12, 0, 5, 3), (0, 0, 4, 0), (1, 0, 4, 1)];
+        for (scheduled, running, agents, wanted) in cases {
+            let it = Buildkite::new(600_000, agents);
+            assert_eq!(it.wanted(scheduled, running), wanted, "{scheduled} {running} {agents}");
+        }
+    }
+}

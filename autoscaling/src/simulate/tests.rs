@@ -1,0 +1,198 @@
+use std::slice::from_ref;
+
+use proptest::prelude::*;
+
+use super::{clairvoyant::clairvoyant, policies::*, *};
+use crate::Policy;
+
+fn ours() -> Ours {
+    Ours::new(Policy::for_queue("q", 100_000))
+}
+
+fn any_trace() -> impl Strategy<Value = Trace> {
+    let job = (0u64..3_600_000, 1u64..400_000).prop_map(|(at, service)| Job { at, service });
+    proptest::collection::vec(job, 1..60).prop_map(Trace::new)
+}
+
+fn exact() -> World {
+    World { boot_spread: 0.0, lag_ms: 0, noise: 0.0, ..World::default() }
+}
+
+/// Every job begins exactly when it comes, so no schedule without wait is cheaper.
+fn cheapest_of_all_bridgings(busy: &[(Millis, Millis)], world: &World) -> Millis {
+    let gaps = busy.len() - 1;
+    let cost = |mask: u32| {
+        let (mut total, mut start) = (0, busy[0].0);
+        for (n, (_, end)) in busy.iter().enumerate() {
+            if n == gaps || mask >> n & 1 == 0 {
+                total += (world.boot_ms + end - start).max(world.minimum_billed_ms);
+                start = busy.get(n + 1).map_or(0, |next| next.0);
+            }
+        }
+        total
+    };
+    (0..1u32 << gaps).map(cost).min().unwrap()
+}
+
+/// Runs take milliseconds each, not microseconds.
+fn few() -> ProptestConfig {
+    ProptestConfig::with_cases(48)
+}
+
+proptest! {
+    #![proptest_config(few())]
+
+    #[test]
+    fn the_clairvoyant_bridges_or_ends_each_gap_as_the_best_of_all_choices_does(
+        spans in proptest::collection::vec((1u64..300_000, 1u64..200_000), 1..8),
+        boot_ms in 0u64..200_000,
+    ) {
+        let world = World { boot_ms, minimum_billed_ms: 0, ..exact() };
+        let mut at = 0;
+        let busy: Vec<_> = spans.iter().map(|(gap, work)| {
+            at += gap + work;
+            (at - work, at)
+        }).collect();
+        let jobs = busy.iter().map(|(from, to)| Job { at: *from, service: to - from });
+        let cost = clairvoyant(&Trace::new(jobs.collect()), &world);
+        prop_assert_eq!(cost, cheapest_of_all_bridgings(&busy, &world));
+    }
+
+    #[test]
+    fn every_job_is_done_and_paid_for_under_every_policy_though_instances_are_lost(
+        trace in any_trace(), seed in any::<u64>(), losses in 0.0..8.0,
+    ) {
+        let world = World { seed, losses_per_hour: losses, ..World::default() };
+        let work: Millis = trace.jobs().iter().map(|job| job.service).sum();
+        let mut all: Vec<Box<dyn Scaler>> = vec![
+            Box::new(ours()),
+            Box::new(Keda::new(1.0, false)),
+            Box::new(Knative::new(0.7)),
+            Box::new(Buildkite::new(600_000, 1)),
+        ];
+        for scaler in &mut all {
+            let out = run(&trace, &world, scaler.as_mut());
+            prop_assert_eq!(out.undone, 0);
+            prop_assert!(out.cost >= work, "{} < {work}", out.cost);
+            prop_assert!(u64::from(out.peak) * world.minimum_billed_ms <= out.cost);
+        }
+    }
+
+    #[test]
+    fn ours_kills_nothing_and_costs_at_most_twice_the_clairvoyant_where_boots_take_no_time(
+        trace in any_trace(), seed in any::<u64>(),
+    ) {
+        let world = World { boot_ms: 0, seed, ..exact() };
+        let policy = Policy { boot_ms: 0, ..Policy::for_queue("q", 100_000) };
+        let out = run(&trace, &world, &mut Ours::new(policy));
+        prop_assert_eq!(out.killed, 0);
+        let best = clairvoyant(&trace, &world);
+        prop_assert!(out.cost <= 2 * best, "{} > 2 * {best}", out.cost);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_run(trace in any_trace(), seed in any::<u64>()) {
+        let world = World { seed, losses_per_hour: 1.0, ..World::default() };
+        prop_assert_eq!(run(&trace, &world, &mut ours()), run(&trace, &world, &mut ours()));
+    }
+}
+
+#[test]
+fn a_job_waits_for_a_look_and_a_boot_and_its_instance_is_paid_from_its_launch() {
+    let trace = Trace::new(vec![Job { at: 1_000, service: 10_000 }]);
+    let out = run(&trace, &exact(), &mut ours());
+    assert_eq!(out.waits, [124_000], "from 1 s to the look at 5 s, and two minutes");
+    // Launched at 5 s, at work until 135 s, and given up at the first look a boot after that.
+    assert!((250_000..=262_000).contains(&out.cost), "{}", out.cost);
+}
+
+#[test]
+fn target_tracking_leaves_one_message_waiting_for_ever_and_ours_does_not() {
+    let trace = Trace::new(vec![Job { at: 1_000, service: 10_000 }]);
+    let stuck = run(&trace, &exact(), &mut TargetTracking::new(1.0, true));
+    assert_eq!((stuck.undone, stuck.cost), (1, 0), "a backlog of one is no more than the target");
+    assert_eq!(run(&trace, &exact(), &mut ours()).undone, 0);
+}
+
+#[test]
+fn work_on_a_lost_instance_is_done_again_and_paid_again() {
+    let jobs = (0..200).map(|n| Job { at: n * 1_000, service: 600_000 });
+    let trace = Trace::new(jobs.collect());
+    let kept = run(&trace, &exact(), &mut Static(200));
+    let lossy = World { losses_per_hour: 1.0, ..exact() };
+    let lost = run(&trace, &lossy, &mut Static(200));
+    assert!(kept.lost == 0 && lost.lost > 10, "{} lost", lost.lost);
+    assert!(quantile(&lost.waits, 0.95) > quantile(&kept.waits, 0.95) + 100_000);
+}
+
+#[test]
+fn scale_in_without_protection_kills_and_with_it_does_not() {
+    let trace = Shape::Bursty.trace(2_000, 4 * 3_600_000, 3);
+    let killed = |protected| run(&trace, &World::default(), &mut Keda::new(1.0, protected)).killed;
+    assert!(killed(false) > 0);
+    assert_eq!(killed(true), 0);
+}
+
+#[test]
+fn never_more_instances_than_the_maximum() {
+    let trace = Shape::DeadlineRush.trace(3_000, 3_600_000, 1);
+    let world = World { max: 17, ..World::default() };
+    assert_eq!(run(&trace, &world, &mut ours()).peak, 17);
+}
+
+#[test]
+fn synthetic_traces_have_as_many_jobs_as_asked_and_their_shape() {
+    let hour = 3_600_000;
+    for (name, shape) in Shape::ALL {
+        let trace = shape.trace(5_000, 24 * hour, 7);
+        assert_eq!(trace.jobs().len(), 5_000, "{name}");
+        assert_eq!(trace, shape.trace(5_000, 24 * hour, 7), "{name}");
+    }
+    let count = |shape: Shape, from: u64, to: u64| {
+        let trace = shape.trace(5_000, 24 * hour, 7);
+        trace.jobs().iter().filter(|job| (from * hour..to * hour).contains(&job.at)).count()
+    };
+    assert!(count(Shape::Diurnal, 10, 14) > 3 * count(Shape::Diurnal, 0, 4));
+    assert!(count(Shape::DeadlineRush, 17, 21) > 2_000);
+    let trace = Shape::HeavyTailed.trace(5_000, 24 * hour, 7);
+    let mut services: Vec<Millis> = trace.jobs().iter().map(|job| job.service).collect();
+    services.sort_unstable();
+    let (all, top): (Millis, Millis) = (services.iter().sum(), services[4_500..].iter().sum());
+    assert!(top * 5 > all * 2, "a tenth of the jobs takes {top} of {all} ms");
+}
+
+#[test]
+fn a_trace_is_read_scaled_and_halved_and_a_bad_row_is_named() {
+    let file = std::env::temp_dir().join(format!("trace-{}.csv", std::process::id()));
+    let read = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        Trace::read(&file, 60.0, 30.0)
+    };
+    let trace = read("arrival_seconds,service_seconds\n0,30\n60,90\n120,15\n180,3\n").unwrap();
+    let job = |at, service| Job { at, service };
+    let halves = trace.halves();
+    assert_eq!(halves.0.jobs(), [job(0, 1_000), job(1_000, 3_000)]);
+    assert_eq!(halves.1.jobs(), [job(0, 500), job(1_000, 100)]);
+    let bad = read("arrival_seconds,service_seconds\n0,1\n5,-1\n").unwrap_err();
+    assert!(bad.to_string().contains("row 2"), "{bad}");
+    assert!(matches!(read("a,b\n1,2\n"), Err(TraceError::Rows { .. })));
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn quantiles_intervals_and_the_dominated() {
+    let values: Vec<u32> = (1..=100).rev().collect();
+    assert_eq!([0.0, 0.5, 0.95, 1.0].map(|q| quantile(&values, q)), [1, 50, 95, 100]);
+    assert_eq!(quantile(&[], 0.5), 0);
+    let interval = Interval::of(vec![3.0, 1.0, 2.0, 10.0]);
+    assert_eq!((interval.low, interval.median, interval.high), (1.0, 2.5, 10.0));
+    let point = |cost, p95| Point {
+        cost: Interval::of(vec![cost]),
+        p95: Interval::of(vec![p95]),
+        ..Point::default()
+    };
+    let (good, bad) = (point(1.0, 50.0), point(2.0, 60.0));
+    assert_eq!(dominated(from_ref(&bad), from_ref(&good)), [&bad]);
+    assert!(dominated(from_ref(&good), &[bad.clone(), point(0.9, 51.0)]).is_empty());
+    assert_eq!(front(&[bad.clone(), good.clone()]), [&good]);
+}

@@ -1,0 +1,96 @@
+//! Jobs and when they come.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::observed::Millis;
+
+/// A job of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    /// When it comes, from the start of the trace.
+    pub at: Millis,
+    /// How long it takes.
+    pub service: Millis,
+}
+
+/// Jobs in the order of their arrival.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    jobs: Vec<Job>,
+}
+
+/// Why a trace cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// It is no CSV of two columns of numbers.
+    #[error("trace {}: expected rows `arrival_seconds,service_seconds` below a line that says so", path.display())]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and in which line.
+        source: csv::Error,
+    },
+    /// A number in it is negative or no number.
+    #[error("trace {}: row {row}: times are seconds from 0 on", path.display())]
+    Time {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 1, the heading not counted.
+        row: usize,
+    },
+}
+
+#[derive(Deserialize)]
+struct Row {
+    arrival_seconds: f64,
+    service_seconds: f64,
+}
+
+impl Trace {
+    /// A trace of these jobs, in any order.
+    pub fn new(mut jobs: Vec<Job>) -> Self {
+        jobs.sort_by_key(|job| job.at);
+        Self { jobs }
+    }
+
+    /// Reads `arrival_seconds,service_seconds` rows and divides the former by `time`, the latter
+    /// by `service`.
+    ///
+    /// # Errors
+    /// [`TraceError`], with the row that cannot be read.
+    pub fn read(path: &Path, time: f64, service: f64) -> Result<Self, TraceError> {
+        let rows = |source| TraceError::Rows { path: path.to_owned(), source };
+        let mut reader = csv::Reader::from_path(path).map_err(rows)?;
+        let mut jobs = Vec::new();
+        for (row, read) in (1..).zip(reader.deserialize::<Row>()) {
+            let Row { arrival_seconds, service_seconds } = read.map_err(rows)?;
+            let job = millis(arrival_seconds / time).zip(millis(service_seconds / service));
+            let bad = || TraceError::Time { path: path.to_owned(), row };
+            let (at, service) = job.ok_or_else(bad)?;
+            jobs.push(Job { at, service });
+        }
+        Ok(Self::new(jobs))
+    }
+
+    /// The first half of the rows and the rest, each beginning at zero.
+    pub fn halves(&self) -> (Self, Self) {
+        let (first, rest) = self.jobs.split_at(self.jobs.len() / 2);
+        (Self::from_zero(first), Self::from_zero(rest))
+    }
+
+    fn from_zero(jobs: &[Job]) -> Self {
+        let start = jobs.first().map_or(0, |job| job.at);
+        Self { jobs: jobs.iter().map(|job| Job { at: job.at - start, ..*job }).collect() }
+    }
+
+    /// The jobs, in the order of their arrival.
+    pub fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+}
+
+fn millis(seconds: f64) -> Option<Millis> {
+    (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0).round() as Millis)
+}

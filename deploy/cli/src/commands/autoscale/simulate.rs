@@ -1,0 +1,94 @@
+//! `flotilla autoscale simulate`.
+
+use std::path::{Path, PathBuf};
+
+use flotilla_autoscaling::simulate::{
+    NAMES, Outcome, Point, Shape, Trace, World, clairvoyant::clairvoyant, named, run as simulate,
+    svg, table,
+};
+
+use crate::{
+    console::out,
+    error::{Doing, Error},
+};
+
+/// Jobs of a synthetic trace, over a day.
+const JOBS: usize = 20_000;
+const DAY_MS: u64 = 86_400_000;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A CSV file of `arrival_seconds,service_seconds`, or a synthetic trace of one day: diurnal,
+    /// bursty, heavy-tailed or deadline-rush.
+    trace: PathBuf,
+    /// A policy and its setting, such as `ours=0.8` or `keda=5`; may be given again. All by default.
+    #[arg(long = "policy", value_name = "NAME[=SETTING]")]
+    policies: Vec<String>,
+    /// Divides the arrival times of a file.
+    #[arg(long, default_value_t = 1.0)]
+    time: f64,
+    /// Divides the service times of a file.
+    #[arg(long, default_value_t = 1.0)]
+    service: f64,
+    /// Seconds from a launch to readiness, the median.
+    #[arg(long, default_value_t = 120)]
+    boot: u64,
+    /// Seconds that are paid for at least.
+    #[arg(long, default_value_t = 60)]
+    minimum_billed: u64,
+    /// Instances lost, per instance and hour.
+    #[arg(long, default_value_t = 0.0)]
+    losses: f64,
+    /// Runs of each policy.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// Where to write the picture of the front.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Error> {
+    let trace = read(args)?;
+    let all: Vec<String> = match args.policies.is_empty() {
+        true => NAMES.iter().map(|&name| name.to_owned()).collect(),
+        false => args.policies.clone(),
+    };
+    let points = all.iter().map(|name| point(name, &trace, args)).collect::<Result<Vec<_>, _>>()?;
+    out(table(&points).trim_end());
+    if let Some(path) = &args.svg {
+        std::fs::write(path, svg(&points)).doing(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn read(args: &Args) -> Result<Trace, Error> {
+    let shape = Shape::ALL.iter().find(|(name, _)| args.trace == Path::new(name));
+    if let Some((_, shape)) = shape {
+        return Ok(shape.trace(JOBS, DAY_MS, 1));
+    }
+    if !(args.time > 0.0 && args.service > 0.0) {
+        return Err(Error::Usage("--time and --service divide, so they are above 0".to_owned()));
+    }
+    let read = Trace::read(&args.trace, args.time, args.service);
+    read.map_err(|e| Error::Usage(crate::chain(&e)))
+}
+
+fn point(name: &str, trace: &Trace, args: &Args) -> Result<Point, Error> {
+    let mut runs: Vec<Outcome> = Vec::new();
+    for seed in 1..=args.seeds {
+        let known = || format!("no policy {name}: those there are: {}", NAMES.join(", "));
+        let mut scaler = named(name).ok_or_else(|| Error::Usage(known()))?;
+        runs.push(simulate(trace, &world(args, seed), scaler.as_mut()));
+    }
+    Ok(Point::of(name, &runs, clairvoyant(trace, &world(args, 1))))
+}
+
+fn world(args: &Args, seed: u64) -> World {
+    World {
+        boot_ms: args.boot.saturating_mul(1000),
+        minimum_billed_ms: args.minimum_billed.saturating_mul(1000),
+        losses_per_hour: args.losses.max(0.0),
+        seed,
+        ..World::default()
+    }
+}
