@@ -5,13 +5,17 @@
 //! left: a process, a container, a message.
 
 mod appstream;
+mod books;
+mod chaos;
 mod docker;
 mod expression;
+mod faults;
 mod group;
 mod index;
 mod moto;
 mod packages;
 mod prometheus;
+mod proxy;
 mod schedules;
 mod submissions;
 mod wait;
@@ -19,12 +23,16 @@ mod worker;
 mod world;
 
 pub use appstream::FakeAppStream;
+pub use books::{Books, Standing};
+pub use chaos::Crew;
 pub use docker::{Gate, containers};
 pub use expression::evaluate;
+pub use faults::{Fault, Rule, Seed};
 pub use group::{Autoscaler, Machines, ScaledGroup};
 pub use index::{Index, sdist};
 pub use moto::Moto;
 pub use prometheus::{Prometheus, mixin};
+pub use proxy::FaultProxy;
 pub use schedules::{AuditRow, Gateway};
 pub use submissions::{Submission, s3_event};
 pub use wait::{eventually, http_get};
