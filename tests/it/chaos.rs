@@ -26,9 +26,9 @@ const MILD: &[Rule] = &[
 ];
 
 /// Those, and what leaves messages in flight until their visibility ends.
-fn wild() -> Vec<Rule> {
+fn wild(size: &Size) -> Vec<Rule> {
     let rough = [
-        Rule { fault: Fault::Hung, calls: &["ReceiveMessage"], one_in: 60 },
+        Rule { fault: Fault::Hung, calls: &["ReceiveMessage"], one_in: size.hung_in },
         Rule { fault: Fault::Dropped, calls: &["ReceiveMessage", "SendMessage"], one_in: 9 },
         // A claim that is made and not heard of keeps its effect until its lease is over.
         Rule { fault: Fault::Dropped, calls: &["UpdateItem"], one_in: 37 },
@@ -44,6 +44,8 @@ struct Size {
     /// Workers that are ended at random, at least.
     ended: usize,
     limit: Duration,
+    /// One receive in so many hangs, for twelve seconds of its worker.
+    hung_in: u64,
 }
 
 impl Size {
@@ -51,9 +53,15 @@ impl Size {
         match std::env::var("FLOTILLA_CHAOS").as_deref() {
             Ok("long") => {
                 let limit = Duration::from_secs(1500);
-                Self { messages: 10_000, workers: 3, ended: 30, limit }
+                Self { messages: 10_000, workers: 3, ended: 30, limit, hung_in: 400 }
             }
-            _ => Self { messages: 200, workers: 2, ended: 4, limit: Duration::from_secs(100) },
+            _ => Self {
+                messages: 200,
+                workers: 2,
+                ended: 4,
+                limit: Duration::from_secs(100),
+                hung_in: 60,
+            },
         }
     }
 }
@@ -80,7 +88,7 @@ fn messages(count: usize) -> Vec<String> {
 
 /// Workers are killed, stopped and lied to until all is done.
 async fn storm(world: &World, proxy: &FaultProxy, seed: Seed, size: &Size) {
-    proxy.obey(&wild());
+    proxy.obey(&wild(size));
     let settings = [("FLOTILLA_VISIBILITY_SECONDS", "4"), ("FLOTILLA_GRACE_SECONDS", "1")];
     let settings = [&settings[..], &[("FLOTILLA_SLOTS", "8")]].concat();
     let mut crew = Crew::start((world, proxy), seed, size.workers, 6000, &settings).await;
@@ -139,7 +147,7 @@ async fn under_faults_kills_and_wrong_clocks_nothing_is_lost_doubled_or_stranded
     standing.check();
     let injected = proxy.injected();
     println!("faults of the storm: {injected:?}");
-    for rule in wild() {
+    for rule in wild(&size) {
         assert!(injected.contains_key(&rule.fault), "no {:?} in {injected:?}", rule.fault);
     }
     assert!(injected.contains_key(&Fault::Skewed), "no wrong clock in {injected:?}");
