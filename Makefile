@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-localstack bench fmt lint lint-templates doc clean-docker
+.PHONY: help setup demo test test-localstack chaos bench fmt lint lint-templates doc clean-docker
 
 # Runs a command with cargo on PATH and what the programs expect in the environment.
 RUN := deploy/dev/in-env
@@ -22,6 +22,12 @@ test: setup ## every test there is, on MiniStack
 	@$(RUN) cargo build --workspace --bins
 	@deploy/dev/with-endpoint ministack -- $(RUN) cargo nextest run --workspace
 	@$(RUN) cargo test --doc --workspace
+
+# The profile has no limit of four minutes. FLOTILLA_CHAOS_SEED repeats a run's faults.
+chaos: setup ## the fault suite in its long form: ten thousand messages (its short form is in `make test`)
+	@deploy/dev/setup-tests
+	@$(RUN) cargo build --workspace --bins
+	@FLOTILLA_CHAOS=long deploy/dev/with-endpoint ministack -- $(RUN) cargo nextest run --workspace --profile chaos -E 'test(chaos::)'
 
 # Chosen by a filter and not by -p, which would choose other features and build
 # the dependencies again.

@@ -5,6 +5,7 @@
 mod attacks;
 mod autoscaling;
 mod bad_input;
+mod chaos;
 mod cli;
 mod faults;
 mod fleet_template;

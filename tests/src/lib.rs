@@ -5,8 +5,11 @@
 //! left: a process, a container, a message.
 
 mod appstream;
+mod books;
+mod chaos;
 mod docker;
 mod expression;
+mod faults;
 mod group;
 mod index;
 mod instance;
@@ -14,6 +17,7 @@ mod moto;
 mod operator;
 mod packages;
 mod prometheus;
+mod proxy;
 mod schedules;
 mod sensors;
 mod submissions;
@@ -22,13 +26,17 @@ mod worker;
 mod world;
 
 pub use appstream::FakeAppStream;
+pub use books::{Books, Standing};
+pub use chaos::Crew;
 pub use docker::{Gate, containers};
 pub use expression::evaluate;
+pub use faults::{Fault, Rule, Seed};
 pub use group::{Autoscaler, Machines, ScaledGroup};
 pub use index::{Index, sdist};
 pub use instance::FakeInstance;
 pub use moto::Moto;
 pub use prometheus::{Prometheus, mixin};
+pub use proxy::FaultProxy;
 pub use schedules::{AuditRow, Gateway};
 pub use sensors::{Listener, reading};
 pub use submissions::{Submission, s3_event};

@@ -21,7 +21,9 @@ use crate::{
     retry::RetryPolicy,
 };
 
-use row::{Row, cancelled, cancelled_by, claim, conflicted, not_renewed, occupied, open, refusal};
+use row::{
+    Row, cancelled, cancelled_by, claim, conflicted, made_by, not_renewed, occupied, open, refusal,
+};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -99,11 +101,12 @@ impl Ledger {
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn claim(&self, key: &str) -> Result<Claimed, Failure> {
-        let now = now_ms();
+        let (now, id) = (now_ms(), uuid::Uuid::new_v4().to_string());
         let result = self
             .update(key)
             .update_expression(
-                "SET #s = :claimed, #o = :me, lease_until = :until, expires_at = :ttl \
+                "SET #s = :claimed, #o = :me, claim_id = :id, lease_until = :until, \
+                 expires_at = :ttl \
                  ADD generation :one, attempts :one",
             )
             .condition_expression(
@@ -114,6 +117,7 @@ impl Ledger {
             .expression_attribute_values(":claimed", text("claimed"))
             .expression_attribute_values(":free", text("free"))
             .expression_attribute_values(":me", text(&self.owner))
+            .expression_attribute_values(":id", text(&id))
             .expression_attribute_values(":now", number(now))
             .expression_attribute_values(":until", number(now + self.lease.as_millis() as u64))
             .expression_attribute_values(":ttl", number(now / 1000 + ROW_LIFE.as_secs()))
@@ -125,6 +129,8 @@ impl Ledger {
         match result {
             Ok(row) => Ok(Claimed::Won(claim(key, row.attributes()))),
             Err(error) => match refusal(&error) {
+                // The answer to our own claim was lost, and the SDK asked again.
+                Some(row) if made_by(row, &id) => Ok(Claimed::Won(claim(key, Some(row)))),
                 Some(row) => Ok(occupied(row, now, self.lease)),
                 None => Err(self.unavailable("claim", key, &error)),
             },

@@ -41,6 +41,12 @@ pub(super) fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {
     Claimed::Held(Duration::from_millis(until.saturating_sub(now)).min(lease))
 }
 
+/// Whether a row stands under the claim of this id.
+pub(super) fn made_by(row: &Row, id: &str) -> bool {
+    let text = |name: &str| row.get(name).and_then(|it| it.as_s().ok());
+    text("claim_id").is_some_and(|it| it == id) && text("state").is_some_and(|it| it == "claimed")
+}
+
 pub(super) fn not_renewed(claim: &Claim, row: &Row) -> Renewal {
     let done = row.get("state").and_then(|s| s.as_s().ok()).is_some_and(|s| s == "done");
     let ours = read_number(row, "generation") == Some(claim.generation);

@@ -31,6 +31,31 @@ async fn a_holder_with_a_wrong_clock_keeps_a_message_back_for_one_lease_at_most(
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_is_ours_when_it_is_asked_for_again() {
+    let made = Mutex::new(None);
+    let fake = FakeAws::new(move |_, body| {
+        let id = &body["ExpressionAttributeValues"][":id"];
+        match made.lock().unwrap().replace(id.clone()) {
+            None => json!({ "__status": 500 }),
+            Some(id) => json!({
+                "__status": 400,
+                "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+                "Item": {
+                    "state": { "S": "claimed" },
+                    "claim_id": id,
+                    "generation": { "N": "7" },
+                    "attempts": { "N": "2" },
+                },
+            }),
+        }
+    });
+    match ledger(&fake).claim("k").await.unwrap() {
+        Claimed::Won(claim) => assert_eq!((claim.generation, claim.attempt), (7, 2)),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn cancelled(code: &str) -> serde_json::Value {
     json!({
         "__status": 400,
