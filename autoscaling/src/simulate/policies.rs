@@ -1,7 +1,7 @@
 //! Other people's policies, from their published formulas.
 //!
 //! Each is a few lines of arithmetic, tested on the examples of its own documentation, and a
-//! [`Scaler`](super::Scaler) that keeps what it remembers between looks.
+//! [`Scaler`] that keeps what it remembers between looks.
 
 mod aws;
 mod buildkite;
