@@ -46,7 +46,11 @@ fn tells_nothing(world: &World, results: &str) {
     for secret in secrets {
         assert!(!results.contains(secret), "{secret} is in {results}");
     }
-    assert!(!results.contains(&format!("{}\"", host.trim())), "the host's name is in {results}");
+    // As a word: the name of a version is random, and may well end like a short name.
+    let part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let name = format!("{}\"", host.trim());
+    let told = results.match_indices(&name).any(|(at, _)| !results[..at].ends_with(part));
+    assert!(!told, "the host's name is in {results}");
 }
 
 async fn survive(isolation: &str) {
