@@ -3,24 +3,15 @@
 use std::process::ExitCode;
 
 use flotilla_autoscaling::live::{self, AutoscalerConfig};
-use flotilla_runtime::{aws, config::Reader, shutdown, telemetry};
+use flotilla_runtime::{aws, config::Reader, process};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init();
-    match start().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn start() -> Result<(), Box<dyn std::error::Error>> {
-    let mut settings = Reader::from_env();
-    let config = AutoscalerConfig::read(&mut settings);
-    settings.finish()?;
-    let sdk = aws::sdk_config().await;
-    Ok(live::run(config, &sdk, shutdown::on_signals()?).await?)
+    process::run(async |stop| {
+        let mut settings = Reader::from_env();
+        let config = AutoscalerConfig::read(&mut settings);
+        settings.finish()?;
+        Ok(live::run(config, &aws::sdk_config().await, stop).await?)
+    })
+    .await
 }

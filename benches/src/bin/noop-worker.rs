@@ -3,14 +3,10 @@
 //! `BENCH_LEDGER=1` has it claim each effect and commit it: a row of the table `effects` counts how
 //! often that happened. `BENCH_JOB_MS` is the longest that a job takes; each takes its share.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
-use flotilla_runtime::{
-    Delivery, Effect, Failure, Job, Lease, aws,
-    config::{Reader, WorkerConfig},
-    shutdown, telemetry,
-};
+use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, process};
 
 struct Noop {
     ledger: bool,
@@ -60,17 +56,14 @@ fn count(n: u64) -> Result<TransactWriteItem, Failure> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    telemetry::init();
-    let mut settings = Reader::from_env();
-    let config = WorkerConfig::read(&mut settings);
-    settings.finish()?;
+async fn main() -> ExitCode {
+    process::worker(|_, _| (), |(), _| Ok(noop())).await
+}
+
+fn noop() -> Noop {
     let longest = std::env::var("BENCH_JOB_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(0);
-    let job = Noop {
+    Noop {
         ledger: std::env::var_os("BENCH_LEDGER").is_some(),
         longest: Duration::from_millis(longest),
-    };
-    let sdk = aws::sdk_config().await;
-    flotilla_runtime::run(job, config, &sdk, shutdown::on_signals()?).await?;
-    Ok(())
+    }
 }

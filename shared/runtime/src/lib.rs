@@ -27,9 +27,7 @@
 //!
 //! ```no_run
 //! use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
-//! use flotilla_runtime::{
-//!     Delivery, Effect, Failure, Job, Lease, aws, config::{Reader, WorkerConfig}, shutdown, telemetry,
-//! };
+//! use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, process};
 //!
 //! struct Greet;
 //!
@@ -64,14 +62,8 @@
 //! }
 //!
 //! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     telemetry::init();
-//!     let mut settings = Reader::from_env();
-//!     let config = WorkerConfig::read(&mut settings);
-//!     settings.finish()?;
-//!     let sdk = aws::sdk_config().await;
-//!     flotilla_runtime::run(Greet, config, &sdk, shutdown::on_signals()?).await?;
-//!     Ok(())
+//! async fn main() -> std::process::ExitCode {
+//!     process::worker(|_, _| (), |(), _| Ok(Greet)).await
 //! }
 //! ```
 
@@ -97,6 +89,7 @@ pub mod metrics;
 pub mod payload;
 mod pollers;
 pub mod presence;
+pub mod process;
 pub mod queue;
 pub mod retry;
 mod run;

@@ -3,11 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use aws_sdk_dynamodb::types::{AttributeValue as Attr, TransactWriteItem, Update};
-use flotilla_runtime::{
-    Delivery, Effect, Failure, Job, Lease, aws,
-    config::{Reader, WorkerConfig},
-    shutdown, telemetry,
-};
+use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, process};
 
 struct Counter {
     table: String,
@@ -55,21 +51,9 @@ impl Job for Counter {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init();
-    match start().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn start() -> Result<(), Box<dyn std::error::Error>> {
-    let mut settings = Reader::from_env();
-    let worker = WorkerConfig::read(&mut settings);
-    let table = settings.required("FLOTILLA_COUNTER_TABLE");
-    settings.finish()?;
-    let sdk = aws::sdk_config().await;
-    Ok(flotilla_runtime::run(Counter { table }, worker, &sdk, shutdown::on_signals()?).await?)
+    process::worker(
+        |settings, _| settings.required("FLOTILLA_COUNTER_TABLE"),
+        |table, _| Ok(Counter { table }),
+    )
+    .await
 }

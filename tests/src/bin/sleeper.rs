@@ -2,11 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use flotilla_runtime::{
-    Delivery, Effect, Failure, Job, Lease, aws,
-    config::{Reader, WorkerConfig},
-    shutdown, telemetry,
-};
+use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, process};
 
 struct Sleeper;
 
@@ -34,20 +30,5 @@ impl Job for Sleeper {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init();
-    match start().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn start() -> Result<(), Box<dyn std::error::Error>> {
-    let mut settings = Reader::from_env();
-    let worker = WorkerConfig::read(&mut settings);
-    settings.finish()?;
-    let sdk = aws::sdk_config().await;
-    Ok(flotilla_runtime::run(Sleeper, worker, &sdk, shutdown::on_signals()?).await?)
+    process::worker(|_, _| (), |(), _| Ok(Sleeper)).await
 }

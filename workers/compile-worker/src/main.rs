@@ -3,30 +3,13 @@
 use std::process::ExitCode;
 
 use compile_worker::{Compile, CompileConfig};
-use flotilla_runtime::{
-    aws,
-    config::{Reader, WorkerConfig},
-    shutdown, telemetry,
-};
+use flotilla_runtime::process;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init();
-    match start().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn start() -> Result<(), Box<dyn std::error::Error>> {
-    let mut settings = Reader::from_env();
-    let worker = WorkerConfig::read(&mut settings);
-    let compile = CompileConfig::read(&mut settings, &worker);
-    settings.finish()?;
-    let sdk = aws::sdk_config().await;
-    let job = Compile::new(compile, &sdk)?;
-    Ok(flotilla_runtime::run(job, worker, &sdk, shutdown::on_signals()?).await?)
+    process::worker(
+        |settings, worker| CompileConfig::read(settings, worker),
+        |config, sdk| Ok(Compile::new(config, sdk)?),
+    )
+    .await
 }

@@ -2,30 +2,23 @@
 
 use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
-use flotilla_runtime::{aws, config::Reader, shutdown, telemetry};
+use flotilla_runtime::{aws, config::Reader, process};
 use gateway::GatewayConfig;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// How long a stop waits for answers: longer than a wheel is held back, shorter than `wait=1` may.
 const GRACE: Duration = Duration::from_secs(14);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init();
-    match serve().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    process::run(serve).await
 }
 
-async fn serve() -> Result<(), Box<dyn Error>> {
+async fn serve(stop: CancellationToken) -> Result<(), Box<dyn Error>> {
     let mut settings = Reader::from_env();
     let config = GatewayConfig::read(&mut settings);
     settings.finish()?;
-    let stop = shutdown::on_signals()?;
     let listener = TcpListener::bind(config.addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "listening");
     let router = gateway::router(config, &aws::sdk_config().await)?;

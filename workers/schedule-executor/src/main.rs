@@ -2,31 +2,14 @@
 
 use std::process::ExitCode;
 
-use flotilla_runtime::{
-    aws,
-    config::{Reader, WorkerConfig},
-    shutdown, telemetry,
-};
+use flotilla_runtime::process;
 use schedule_executor::{config::ScheduleConfig, job::Scheduler};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init();
-    match start().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn start() -> Result<(), Box<dyn std::error::Error>> {
-    let mut settings = Reader::from_env();
-    let worker = WorkerConfig::read(&mut settings);
-    let schedule = ScheduleConfig::read(&mut settings);
-    settings.finish()?;
-    let sdk = aws::sdk_config().await;
-    let job = Scheduler::new(schedule, &sdk);
-    Ok(flotilla_runtime::run(job, worker, &sdk, shutdown::on_signals()?).await?)
+    process::worker(
+        |settings, _| ScheduleConfig::read(settings),
+        |config, sdk| Ok(Scheduler::new(config, sdk)),
+    )
+    .await
 }
