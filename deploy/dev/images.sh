@@ -59,67 +59,55 @@ build_supervisor() {
     -p flotilla-supervisor --bin flotilla-supervisor
 }
 
-# The tag names what the image is made of, so that an unchanged image is not
-# built again and a changed one never mistaken for it.
-sandbox_tag() {
-  {
-    sha256sum <"$FLOTILLA_ROOT/deploy/images/python3/Dockerfile"
-    sha256sum <"$SUPERVISOR"
-    image_id "$BASE_IMAGE"
-  } | sha256sum | cut -c 1-12
-}
-
 setup_sandbox_image() {
   step "supervisor (static binary)" build_supervisor
-  local tag
-  tag=$(sandbox_tag)
-  if image_id "$SANDBOX_IMAGE:$tag" >/dev/null; then
-    docker tag "$SANDBOX_IMAGE:$tag" "$SANDBOX_IMAGE:latest"
-    done_step "sandbox image $SANDBOX_IMAGE:$tag"
-  else
-    step "sandbox image $SANDBOX_IMAGE:$tag" build_sandbox_image "$tag"
-  fi
-}
-
-# build_sandbox_image TAG: from a context that holds nothing but what the
-# Dockerfile copies.
-build_sandbox_image() {
-  local context
-  context=$(mktemp -d)
-  install -m 0644 "$FLOTILLA_ROOT/deploy/images/python3/Dockerfile" "$context/Dockerfile"
-  install -m 0755 "$SUPERVISOR" "$context/flotilla-supervisor"
-  docker build --network host --label flotilla.image=python3 \
-    --tag "$SANDBOX_IMAGE:$1" "$context" || { rm -rf "$context"; return 1; }
-  rm -rf "$context"
-  docker tag "$SANDBOX_IMAGE:$1" "$SANDBOX_IMAGE:latest"
-  remove_old_images "$SANDBOX_IMAGE" "$1"
-}
-
-builder_tag() {
-  {
-    sha256sum <"$FLOTILLA_ROOT/deploy/images/python3-build/Dockerfile"
-    sha256sum <"$FLOTILLA_ROOT/deploy/images/python3-build/build.py"
-    image_id "$BASE_IMAGE"
-  } | sha256sum | cut -c 1-12
+  setup_image "sandbox image" "$SANDBOX_IMAGE" python3 "$SUPERVISOR"
 }
 
 # The image that packages are compiled in.
 setup_builder_image() {
-  local tag
-  tag=$(builder_tag)
-  if image_id "$BUILDER_IMAGE:$tag" >/dev/null; then
-    docker tag "$BUILDER_IMAGE:$tag" "$BUILDER_IMAGE:latest"
-    done_step "builder image $BUILDER_IMAGE:$tag"
+  setup_image "builder image" "$BUILDER_IMAGE" python3-build \
+    "$FLOTILLA_ROOT/deploy/images/python3-build/build.py"
+}
+
+# setup_image TITLE IMAGE FOLDER FILE…: the image of deploy/images/FOLDER, whose Dockerfile copies
+# the files.
+setup_image() {
+  local title=$1 image=$2 folder=$3 tag
+  shift 3
+  tag=$(image_tag "$folder" "$@")
+  if image_id "$image:$tag" >/dev/null; then
+    docker tag "$image:$tag" "$image:latest"
+    done_step "$title $image:$tag"
   else
-    step "builder image $BUILDER_IMAGE:$tag" build_builder_image "$tag"
+    step "$title $image:$tag" build_image "$image" "$tag" "$folder" "$@"
   fi
 }
 
-build_builder_image() {
-  docker build --network host --label flotilla.image=python3-build \
-    --tag "$BUILDER_IMAGE:$1" "$FLOTILLA_ROOT/deploy/images/python3-build"
-  docker tag "$BUILDER_IMAGE:$1" "$BUILDER_IMAGE:latest"
-  remove_old_images "$BUILDER_IMAGE" "$1"
+# image_tag FOLDER FILE…: names what the image is made of, so that an unchanged image is not built
+# again and a changed one never mistaken for it.
+image_tag() {
+  local folder=$1 file
+  shift
+  {
+    for file in "$FLOTILLA_ROOT/deploy/images/$folder/Dockerfile" "$@"; do sha256sum <"$file"; done
+    image_id "$BASE_IMAGE"
+  } | sha256sum | cut -c 1-12
+}
+
+# build_image IMAGE TAG FOLDER FILE…: from a context that holds nothing but what the Dockerfile
+# copies.
+build_image() {
+  local image=$1 tag=$2 folder=$3 context
+  shift 3
+  context=$(mktemp -d)
+  install -m 0644 "$FLOTILLA_ROOT/deploy/images/$folder/Dockerfile" "$context/Dockerfile"
+  install -m 0755 "$@" "$context"
+  docker build --network host --label "flotilla.image=$folder" \
+    --tag "$image:$tag" "$context" || { rm -rf "$context"; return 1; }
+  rm -rf "$context"
+  docker tag "$image:$tag" "$image:latest"
+  remove_old_images "$image" "$tag"
 }
 
 # remove_old_images IMAGE TAG: of an image's other tags all but the two newest,
