@@ -142,3 +142,9 @@ async fn the_demo_grades_every_example_as_declared_and_shows_the_other_workers()
     }
     assert!(text.contains("stopped by its schedule"), "{text}");
 }
+
+#[tokio::test]
+async fn an_endpoint_that_is_named_goes_before_that_of_the_environment() {
+    let nobody = Clients::for_endpoint("http://127.0.0.1:9").await;
+    assert!(nobody.sqs.list_queues().send().await.is_err(), "another endpoint answered");
+}

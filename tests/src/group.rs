@@ -30,11 +30,8 @@ impl ScaledGroup {
     pub async fn create(parameters: &[(&str, &str)]) -> Self {
         let moto = Moto::start().await;
         let name = format!("fleet-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        let sdk = flotilla_runtime::aws::sdk_config().await;
-        // In the client's own configuration: AWS_ENDPOINT_URL would go before the process's.
-        let at_moto = aws_sdk_cloudformation::config::Builder::from(&sdk).endpoint_url(moto.url());
-        let cfn = aws_sdk_cloudformation::Client::from_conf(at_moto.build());
-        let at_moto = aws_sdk_autoscaling::config::Builder::from(&sdk).endpoint_url(moto.url());
+        let sdk = flotilla_runtime::aws::sdk_config_at(&moto.url()).await;
+        let cfn = aws_sdk_cloudformation::Client::new(&sdk);
         let digest = "0".repeat(64);
         let (subnet, security) = (moto.subnet().await, moto.security_group().await);
         let own = [
@@ -52,7 +49,7 @@ impl ScaledGroup {
         let call = cfn.create_stack().stack_name(&name).template_body(TEMPLATE);
         let call = call.capabilities(Capability::CapabilityIam);
         call.set_parameters(Some(all.collect())).send().await.expect("CreateStack");
-        let calls = aws_sdk_autoscaling::Client::from_conf(at_moto.build());
+        let calls = aws_sdk_autoscaling::Client::new(&sdk);
         let group = Self { calls, moto, name };
         eventually("the group", Duration::from_secs(30), async || group.find().await).await;
         group

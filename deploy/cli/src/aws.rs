@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
-use flotilla_runtime::aws::{s3_client, sdk_config};
+use flotilla_runtime::aws::{s3_client, sdk_config, sdk_config_at};
 use serde::Deserialize;
 
 use crate::http;
@@ -84,10 +84,10 @@ impl Clients {
     }
 
     async fn connect(url: Option<String>) -> Self {
-        let mut config = sdk_config().await;
-        if let Some(url) = &url {
-            config = local_config(config, url);
-        }
+        let config = match &url {
+            Some(url) => local_config(sdk_config_at(url).await),
+            None => sdk_config().await,
+        };
         let endpoint = Endpoint::detect(url.as_deref()).await;
         Clients {
             cfn: aws_sdk_cloudformation::Client::new(&config),
@@ -121,9 +121,9 @@ fn has_keys() -> bool {
     ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
-fn local_config(config: SdkConfig, url: &str) -> SdkConfig {
+fn local_config(config: SdkConfig) -> SdkConfig {
     let region = config.region().cloned().unwrap_or_else(|| Region::from_static(LOCAL_REGION));
-    let mut builder = config.into_builder().endpoint_url(url).region(region);
+    let mut builder = config.into_builder().region(region);
     if !has_keys() {
         let keys = Credentials::new(LOCAL_KEY, LOCAL_KEY, None, None, "local endpoint");
         builder = builder.credentials_provider(SharedCredentialsProvider::new(keys));

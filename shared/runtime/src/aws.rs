@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, ConfigLoader, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig,
+};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
@@ -18,13 +20,22 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The SDK configuration that every client of this process is made from.
 pub async fn sdk_config() -> SdkConfig {
+    loader().load().await
+}
+
+/// The same for one endpoint, like `http://127.0.0.1:4566`, whatever the environment says.
+///
+/// An endpoint that is put into a configuration later gives way to a set `AWS_ENDPOINT_URL`.
+pub async fn sdk_config_at(url: &str) -> SdkConfig {
+    loader().endpoint_url(url).load().await
+}
+
+fn loader() -> ConfigLoader {
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(4))
         .timeout_config(timeouts())
-        .load()
-        .await
 }
 
 pub(crate) fn timeouts() -> TimeoutConfig {
