@@ -45,7 +45,10 @@ impl AnomalyConfig {
             readings_table: settings.required("FLOTILLA_READINGS_TABLE"),
             edges_table: settings.required("FLOTILLA_EDGES_TABLE"),
             problems_table: settings.required("FLOTILLA_PROBLEMS_TABLE"),
-            rule: Rule { tolerance: settings.ranged("FLOTILLA_LEVEL_TOLERANCE", 0.0, 0.0..=1e9) },
+            rule: Rule {
+                tolerance: settings.ranged("FLOTILLA_LEVEL_TOLERANCE", 0.0, 0.0..=1e9),
+                ..Rule::default()
+            },
             limits: Limits { lateness: lateness.as_millis() as i64, ..Limits::default() },
             future: settings.seconds("FLOTILLA_FUTURE_SECONDS", 600.0, (0.0, 31_536_000.0)),
             retention: Duration::from_secs(days * 86_400),

@@ -19,5 +19,7 @@ mod tests;
 pub use self::{
     edge::{CHANGES, Change, Edge, Limits, Review},
     episode::{Episode, Pair, Sample, Turn},
-    rule::{Kind, Rule},
+    rule::{
+        Confirm, DeviceRule, Drift, Kind, Outlier, Range, Rate, Rule, Seasonal, Stuck, Threshold,
+    },
 };

@@ -9,6 +9,7 @@ mod devices;
 mod edges;
 mod problems;
 mod readings;
+mod topologies;
 
 use std::{
     collections::HashMap,
@@ -23,6 +24,7 @@ pub use self::{
     edges::{Edges, Name},
     problems::{Problem, Problems, Status},
     readings::{Readings, Said, said_in},
+    topologies::{Index, NotStored, Stored, Topologies},
 };
 
 /// A row, as DynamoDB gives it.

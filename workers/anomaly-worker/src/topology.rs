@@ -1,84 +1,138 @@
-//! Which sensor follows which, told from their ids: a tube and a number, padded or not.
+//! Which sensor follows which, and what is expected of each: uploaded as TOML or JSON, or told
+//! from the ids of the sensors as in the original service.
 //!
-//! `A01` is followed by `A02`, `A9` by `A10`. Where an id is all digits its first one is the tube:
-//! `101` is followed by `102`, `010` by `011`, and `109` as well as `19` by `110`.
+//! ```toml
+//! derive = false              # also join sensors by their ids; true where no edge is given
+//!
+//! [defaults.edge]             # for every edge that does not say otherwise
+//! tolerance = 5               # levels that differ by less are equal
+//!
+//! [defaults.device]           # for every device that does not say otherwise
+//! interval = "1m"             # a reading is expected so often
+//!
+//! [[chains]]                  # a chain of edges, each with these rules
+//! sensors = ["A01", "A02", "A03"]
+//! delay = "90s"               # what passes A01 now passes A02 in 90 s
+//!
+//! [[edges]]                   # trees and meshes: one edge each
+//! current = "B07"
+//! following = "A03"
+//! ratio = 0.8                 # the following level is expected at 0.8 of the current one
+//! debounce = "3m"
+//!
+//! [[devices]]
+//! id = "B07"
+//! zone = "north"
+//! range = { min = 0, max = 100 }
+//! ```
+//!
+//! All keys: [`Rule`] and [`DeviceRule`] say what each means. A duration
+//! is a number of seconds, or text such as `"500ms"`, `"90s"`, `"5m"`, `"2h"`, `"1d"`.
+//!
+//! Refused, each with its place: unknown keys, a sensor that follows itself, an edge or a device
+//! that is there twice, ids that cannot name a device, and two edges whose ids, one after the
+//! other, are the same text, since that text names the edge's problems. Rings are not refused: a
+//! mesh may have them, and nothing here goes round.
 
-/// The sensor after this one, by its id.
-pub fn following(id: &str) -> Option<String> {
-    let (tube, number) = split(id)?;
-    let (width, next) = (number.len(), number.parse::<u64>().ok()? + 1);
-    let next = format!("{tube}{next:0width$}");
-    // `9` would be followed by `10`, which is number 0 of tube 1.
-    (split(&next)?.0 == tube).then_some(next)
-}
-
-/// The sensors that this one follows: at most two, since a number may be padded or not.
-pub fn preceding(id: &str) -> Vec<String> {
-    let Some((tube, number)) = split(id) else { return Vec::new() };
-    let Some(before) = number.parse::<u64>().ok().and_then(|it| it.checked_sub(1)) else {
-        return Vec::new();
-    };
-    let width = number.len();
-    let mut found = vec![format!("{tube}{before:0width$}"), format!("{tube}{before}")];
-    found.dedup();
-    found.retain(|it| following(it).as_deref() == Some(id));
-    found
-}
-
-/// Tube and number.
-fn split(id: &str) -> Option<(&str, &str)> {
-    let tube = id.trim_end_matches(|c: char| c.is_ascii_digit());
-    let digits = id.len() - tube.len();
-    let tube = if tube.is_empty() && digits > 1 { 1 } else { tube.len() };
-    let (tube, number) = id.split_at(tube);
-    (1..=18).contains(&number.len()).then_some((tube, number))
-}
-
+mod derived;
+mod parse;
+mod plan;
+mod span;
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod tests;
 
-    use super::*;
+use std::{collections::BTreeMap, fmt};
 
-    #[test]
-    fn the_following_sensor_has_the_next_number_padded_or_not() {
-        for (id, next) in [
-            ("01", "02"),
-            ("010", "011"),
-            ("09", "010"),
-            ("109", "110"),
-            ("19", "110"),
-            ("1", "2"),
-            ("A9", "A10"),
-            ("A09", "A10"),
-            ("A99", "A100"),
-            ("tube-3-07", "tube-3-08"),
-        ] {
-            assert_eq!(following(id).as_deref(), Some(next), "{id}");
-        }
-        for id in ["", "9", "A", "A-", &format!("A{}", "9".repeat(18)), &"1".repeat(30)] {
-            assert_eq!(following(id), None, "{id}");
+pub use self::{
+    derived::{following, preceding},
+    plan::{Join, Plan},
+};
+use crate::engine::{DeviceRule, Rule};
+
+/// The longest text of a topology, in bytes.
+pub const TEXT_LIMIT: usize = 2 * 1024 * 1024;
+/// The most edges of a topology.
+pub const EDGES: usize = 50_000;
+/// The most devices that a topology says something of.
+pub const DEVICES: usize = 50_000;
+
+/// How a topology is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// TOML 1.0.
+    Toml,
+    /// JSON, with the same keys.
+    Json,
+}
+
+impl Format {
+    /// As it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Toml => "toml",
+            Self::Json => "json",
         }
     }
 
-    #[test]
-    fn a_number_may_follow_two_spellings() {
-        assert_eq!(preceding("110"), ["109", "19"]);
-        assert_eq!(preceding("A10"), ["A09", "A9"]);
-        assert_eq!(preceding("02"), ["01"]);
-        assert_eq!(preceding("010"), ["009", "09"]);
-        assert!(preceding("A0").is_empty() && preceding("A").is_empty());
+    /// The format of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Toml, Self::Json].into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// A topology that was found to be valid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topology {
+    /// Whether sensors are also joined by their ids.
+    pub derive: bool,
+    /// What holds for edges that are joined by ids.
+    pub edge_default: Rule,
+    /// What holds for devices that are not listed.
+    pub device_default: DeviceRule,
+    /// The edges, in the order of the text; no two join the same sensors in the same direction.
+    pub edges: Vec<Link>,
+    /// What is expected of each device that is listed, by id.
+    pub devices: BTreeMap<String, DeviceRule>,
+}
+
+/// An edge with its rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// The sensor that it leads from.
+    pub current: String,
+    /// The sensor that it leads to.
+    pub following: String,
+    /// How the two are compared.
+    pub rule: Rule,
+}
+
+/// Why a text is no topology: every fault that was found, each with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopologyError {
+    /// What is wrong, in the order of the text; never empty.
+    pub faults: Vec<String>,
+}
+
+impl fmt::Display for TopologyError {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "the topology is refused: {}", self.faults.join("; "))
+    }
+}
+
+impl std::error::Error for TopologyError {}
+
+impl Topology {
+    /// Reads a topology from its text.
+    ///
+    /// # Errors
+    /// Every fault that was found, with its place.
+    pub fn parse(text: &str, format: Format) -> Result<Self, TopologyError> {
+        parse::topology(text, format)
     }
 
-    proptest! {
-        #[test]
-        fn whoever_is_followed_precedes(id in "[A-C]?[0-9]{0,6}") {
-            if let Some(next) = following(&id) {
-                prop_assert!(preceding(&next).contains(&id), "{} -> {}", id, next);
-            }
-            for before in preceding(&id) {
-                prop_assert_eq!(following(&before), Some(id.clone()));
-            }
-        }
+    /// The ids of all devices that it names.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let ends = self.edges.iter().flat_map(|it| [it.current.as_str(), it.following.as_str()]);
+        ends.chain(self.devices.keys().map(String::as_str))
     }
 }

@@ -1,45 +1,279 @@
-//! What a pair of levels means.
+//! What is expected of an edge and of a device, and what a pair of levels means.
 
 use serde::{Deserialize, Serialize};
 
-/// What is wrong between two sensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Kind {
     /// Less arrives than flows.
     Obstruction,
     /// More arrives than flows.
     Problem,
+    /// A device is not heard.
+    Silence,
+    /// A level is above or below what is allowed.
+    Threshold,
+    /// A level is outside of what the device can measure.
+    Range,
+    /// A level changes faster than it can.
+    Rate,
+    /// A level does not change any more.
+    Stuck,
+    /// Levels move away from where they began.
+    Drift,
+    /// A level is not what it is at this time of the season.
+    Seasonal,
+    /// A level is far from those shortly before.
+    Outlier,
 }
 
 impl Kind {
-    /// As the original service wrote it.
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::Obstruction,
+        Self::Problem,
+        Self::Silence,
+        Self::Threshold,
+        Self::Range,
+        Self::Rate,
+        Self::Stuck,
+        Self::Drift,
+        Self::Seasonal,
+        Self::Outlier,
+    ];
+
+    /// As it is written; the first two as the original service wrote them.
     pub fn name(self) -> &'static str {
         match self {
             Self::Obstruction => "OBSTRUCTION",
             Self::Problem => "PROBLEM",
+            Self::Silence => "SILENCE",
+            Self::Threshold => "THRESHOLD",
+            Self::Range => "RANGE",
+            Self::Rate => "RATE",
+            Self::Stuck => "STUCK",
+            Self::Drift => "DRIFT",
+            Self::Seasonal => "SEASONAL",
+            Self::Outlier => "OUTLIER",
         }
+    }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
+    /// Whether it is told of one device, and not of two neighbours.
+    pub fn is_of_a_device(self) -> bool {
+        !matches!(self, Self::Obstruction | Self::Problem)
     }
 }
 
 /// How the levels of an edge are compared.
 ///
-/// The default is the table of the original service over its levels 100 (correct flow), 50 (low)
-/// and 0 (none), read as a comparison: equal is OK, less at the following sensor is an
-/// obstruction, more is a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// The following level is expected at `ratio` times the current one. The default is the table of
+/// the original service over its levels 100 (correct flow), 50 (low) and 0 (none), read as a
+/// comparison: equal is OK, less at the following sensor is an obstruction, more is a problem.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// How far levels may differ and be equal; not negative.
+    /// What part of the current level is expected at the following sensor; above zero.
+    pub ratio: f64,
+    /// How far a level may be from what is expected; not negative.
     pub tolerance: f64,
+    /// The same as a part of what is expected, beside `tolerance`; not negative.
+    pub relative: f64,
+    /// More than this below what is expected is an obstruction; else the tolerances decide.
+    pub obstruction: Option<f64>,
+    /// More than this above what is expected is a problem; else the tolerances decide.
+    pub problem: Option<f64>,
+    /// A problem ends only so far within what is allowed; not negative.
+    pub hysteresis: f64,
+    /// How long what passes the current sensor takes to the following one, in milliseconds.
+    pub delay: i64,
+    /// How old a sensor's last word may be, in milliseconds, to be compared: current, following.
+    /// An older one means that the sensor is silent, not that nothing flows.
+    pub stale: [Option<i64>; 2],
+    /// When an answer counts.
+    pub confirm: Confirm,
+}
+
+/// When an answer that differs from the one before counts, and when it is a new problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirm {
+    /// An answer must have lasted so long, in milliseconds.
+    pub debounce: i64,
+    /// An answer must have been given so often in a row; from 1.
+    pub count: u32,
+    /// A problem that comes back within so many milliseconds is the same problem, flapping.
+    pub flap: i64,
+}
+
+impl Default for Confirm {
+    fn default() -> Self {
+        Self { debounce: 0, count: 1, flap: 0 }
+    }
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            ratio: 1.0,
+            tolerance: 0.0,
+            relative: 0.0,
+            obstruction: None,
+            problem: None,
+            hysteresis: 0.0,
+            delay: 0,
+            stale: [None; 2],
+            confirm: Confirm::default(),
+        }
+    }
 }
 
 impl Rule {
-    /// What is wrong, if anything is.
+    /// What is wrong, if anything is, where nothing was wrong before.
     pub fn compare(&self, current: f64, following: f64) -> Option<Kind> {
-        match following - current {
-            more if more > self.tolerance => Some(Kind::Problem),
-            less if -less > self.tolerance => Some(Kind::Obstruction),
+        self.compare_after(None, current, following)
+    }
+
+    /// What is wrong, if anything is, where this was wrong before.
+    pub fn compare_after(&self, open: Option<Kind>, current: f64, following: f64) -> Option<Kind> {
+        let expected = self.ratio * current;
+        let allowed = self.tolerance + self.relative * expected.abs();
+        let bound = |own: Option<f64>, kind| {
+            let slack = if open == Some(kind) { self.hysteresis } else { 0.0 };
+            (own.unwrap_or(allowed) - slack).max(0.0)
+        };
+        match following - expected {
+            more if more > bound(self.problem, Kind::Problem) => Some(Kind::Problem),
+            less if -less > bound(self.obstruction, Kind::Obstruction) => Some(Kind::Obstruction),
             _ => None,
         }
+    }
+}
+
+/// What is expected of a device beside its neighbours. The parts that are not there are not
+/// looked at.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DeviceRule {
+    /// Where the device is, for those who listen to a part only.
+    pub zone: Option<String>,
+    /// A reading is expected so often, in milliseconds.
+    pub interval: Option<i64>,
+    /// After so many milliseconds without a reading the device is silent.
+    pub silence: Option<i64>,
+    /// Levels that are allowed.
+    pub threshold: Option<Threshold>,
+    /// Levels that can be.
+    pub range: Option<Range>,
+    /// How fast a level can change.
+    pub rate: Option<Rate>,
+    /// How long a level can stay.
+    pub stuck: Option<Stuck>,
+    /// How far levels may move from where they began.
+    pub drift: Option<Drift>,
+    /// How far a level may be from what it is at this time of the season.
+    pub seasonal: Option<Seasonal>,
+    /// How far a level may be from those shortly before.
+    pub outlier: Option<Outlier>,
+    /// When an answer counts, for all but silence.
+    pub confirm: Confirm,
+}
+
+/// Levels that are allowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold {
+    /// The highest.
+    pub above: Option<f64>,
+    /// The lowest.
+    pub below: Option<f64>,
+    /// It ends only so far within; not negative.
+    pub hysteresis: f64,
+}
+
+/// Levels that a device can measure: what is outside is its fault.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range {
+    /// The lowest.
+    pub min: f64,
+    /// The highest.
+    pub max: f64,
+}
+
+/// How fast a level can change, from one reading to the next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// So much …
+    pub most: f64,
+    /// … in so many milliseconds.
+    pub per: i64,
+}
+
+/// How long a level can stay where it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stuck {
+    /// In milliseconds.
+    pub lasting: i64,
+    /// Levels that differ by no more than this are the same.
+    pub within: f64,
+}
+
+/// A two-sided cumulative sum (E. S. Page, Continuous Inspection Schemes, Biometrika 41, 1954) of
+/// deviations from mean and standard deviation of the first readings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drift {
+    /// The sum, in standard deviations, that is too much.
+    pub most: f64,
+    /// What of each deviation is not summed, in standard deviations.
+    pub slack: f64,
+    /// How many readings tell mean and deviation.
+    pub warm_up: u32,
+}
+
+impl Default for Drift {
+    fn default() -> Self {
+        Self { most: 12.0, slack: 1.0, warm_up: 100 }
+    }
+}
+
+/// A mean and a mean deviation for each part of a period, both exponentially weighted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seasonal {
+    /// The period in milliseconds, counted from the Unix epoch.
+    pub period: i64,
+    /// Its parts; at most 168.
+    pub buckets: u16,
+    /// So many standard deviations are too many.
+    pub deviations: f64,
+    /// A smaller difference is none.
+    pub least: f64,
+    /// How many readings of a part come before it is compared.
+    pub warm_up: u32,
+}
+
+impl Default for Seasonal {
+    fn default() -> Self {
+        Self { period: 86_400_000, buckets: 24, deviations: 5.0, least: 0.0, warm_up: 60 }
+    }
+}
+
+/// An exponentially weighted mean (S. W. Roberts, Control Chart Tests Based on Geometric Moving
+/// Averages, Technometrics 1, 1959) and mean deviation, of readings clipped at three standard
+/// deviations (P. J. Huber, Robust Estimation of a Location Parameter, 1964), so that what stands
+/// out does not teach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outlier {
+    /// So many standard deviations are too many.
+    pub deviations: f64,
+    /// A smaller difference is none.
+    pub least: f64,
+    /// How many readings come before one is compared.
+    pub warm_up: u32,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self { deviations: 6.0, least: 0.0, warm_up: 50 }
     }
 }

@@ -115,7 +115,7 @@ fn each_of_the_nine_cells_gives_exactly_its_answer() {
 
 #[test]
 fn a_tolerance_makes_near_levels_equal() {
-    let rule = Rule { tolerance: 5.0 };
+    let rule = Rule { tolerance: 5.0, ..Rule::default() };
     assert_eq!(rule.compare(50.0, 55.0), None);
     assert_eq!(rule.compare(50.0, 44.9), Some(Kind::Obstruction));
     assert_eq!(rule.compare(f64::MAX, -f64::MAX), Some(Kind::Obstruction));

@@ -1,0 +1,280 @@
+//! Topologies, in rows of the table of edges.
+//!
+//! The row `topologies` tells which there are: `version`, which grows with every change, and
+//! `names`, a map from name to `{"parts", "format", "at", "stored"}`: the number of parts of the
+//! text, how it is written, since when (Unix milliseconds) the topology of that name holds, and the
+//! version that its parts are stored under. A part is a row `topologies:NAME:VERSION:PART` with its
+//! piece of the `text`. Keys of edges have a slash, these have none.
+//!
+//! Parts are written before the row that names them, which is written on the condition that nobody
+//! else changed it: so a reader of the row finds all parts. Workers look at the row every few
+//! seconds, and at the parts only when the version is another.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::Client;
+use flotilla_runtime::{Failure, failure::chain};
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+
+use super::{number, number_of, text, text_of, unavailable};
+use crate::{
+    engine::Rule,
+    reading::check_id,
+    topology::{Format, Plan, Topology, TopologyError},
+};
+
+/// The row that tells which topologies there are.
+const INDEX: &str = "topologies";
+/// The most bytes of a text in a row; DynamoDB takes 400 KB.
+const PART: usize = 300_000;
+/// The most topologies: the index row stays small.
+const TOPOLOGIES: usize = 100;
+/// How often a change is tried when others change something at the same time.
+const ATTEMPTS: usize = 5;
+
+/// The topologies. Clones share the client.
+#[derive(Debug, Clone)]
+pub struct Topologies {
+    client: Client,
+    table: String,
+}
+
+/// How a topology is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// In how many rows its text is.
+    pub parts: usize,
+    /// How it is written: `toml` or `json`.
+    pub format: String,
+    /// Since when it holds, in Unix milliseconds.
+    pub at: i64,
+    /// The version that it came with.
+    pub stored: u64,
+}
+
+/// What the index row says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Index {
+    /// Grows with every change; 0 where there never was a topology.
+    pub version: u64,
+    /// The topologies by name.
+    pub names: BTreeMap<String, Stored>,
+}
+
+/// Why a topology was not stored.
+#[derive(Debug)]
+pub enum NotStored {
+    /// It is not valid, alone or beside the others.
+    Refused(TopologyError),
+    /// The table did not take it.
+    Failed(Failure),
+}
+
+impl From<Failure> for NotStored {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<TopologyError> for NotStored {
+    fn from(error: TopologyError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Topologies {
+    /// The topologies in this table, which is that of the edges.
+    pub fn new(client: Client, table: &str) -> Self {
+        Self { client, table: table.to_owned() }
+    }
+
+    /// Which topologies there are.
+    ///
+    /// # Errors
+    /// Transient when DynamoDB does not answer; permanent for a row that cannot be read.
+    pub async fn index(&self) -> Result<Index, Failure> {
+        let call = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let answer = call.key("edge", text(INDEX)).send().await;
+        let answer = answer.map_err(|e| unavailable("GetItem", INDEX, &self.table, chain(&e)))?;
+        let Some(row) = answer.item else { return Ok(Index::default()) };
+        let names = text_of(&row, "names").and_then(|it| serde_json::from_str(&it).ok());
+        match (number_of(&row, "version"), names) {
+            (Some(version), Some(names)) => Ok(Index { version, names }),
+            _ => Err(self.bad(INDEX)),
+        }
+    }
+
+    /// The text of a topology.
+    ///
+    /// # Errors
+    /// As of [`index`](Self::index).
+    pub async fn text(&self, name: &str, stored: &Stored) -> Result<String, Failure> {
+        let parts = (0..stored.parts).map(async |part| {
+            let key = part_key(name, stored.stored, part);
+            let call = self.client.get_item().table_name(&self.table).consistent_read(true);
+            let answer = call.key("edge", text(&key)).send().await;
+            let answer =
+                answer.map_err(|e| unavailable("GetItem", &key, &self.table, chain(&e)))?;
+            answer.item.and_then(|row| text_of(&row, "text")).ok_or_else(|| self.bad(&key))
+        });
+        Ok(try_join_all(parts).await?.concat())
+    }
+
+    /// All topologies of an index.
+    ///
+    /// # Errors
+    /// As of [`index`](Self::index).
+    pub async fn load(&self, index: &Index) -> Result<Vec<(String, Topology)>, Failure> {
+        let all = index.names.iter().map(async |(name, stored)| {
+            let format = Format::from_name(&stored.format).ok_or_else(|| self.bad(name))?;
+            let topology = Topology::parse(&self.text(name, stored).await?, format);
+            topology.map(|it| (name.clone(), it)).map_err(|e| {
+                Failure::permanent("topology", format!("the stored topology {name}: {e}"))
+            })
+        });
+        try_join_all(all).await
+    }
+
+    /// Stores a topology under a name, in place of the one of that name; gives the new version.
+    /// `now` is in Unix milliseconds.
+    ///
+    /// # Errors
+    /// Where it is not valid, alone or beside the others, or DynamoDB does not take it.
+    pub async fn put(
+        &self,
+        name: &str,
+        body: &str,
+        format: Format,
+        now: i64,
+    ) -> Result<u64, NotStored> {
+        check_name(name)?;
+        let topology = Topology::parse(body, format)?;
+        for _ in 0..ATTEMPTS {
+            let mut index = self.index().await?;
+            let before = index.version;
+            let mut all = self.load(&index).await?;
+            all.retain(|it| it.0 != name);
+            all.push((name.to_owned(), topology.clone()));
+            Plan::of(&all, Rule::default())?;
+            if all.len() > TOPOLOGIES {
+                let what = format!("{} topologies are more than {TOPOLOGIES}", all.len());
+                return Err(TopologyError { faults: vec![what] }.into());
+            }
+            let parts = self.write_parts(name, body, before + 1).await?;
+            let stored =
+                Stored { parts, format: format.name().to_owned(), at: now, stored: before + 1 };
+            index.names.insert(name.to_owned(), stored);
+            if self.write_index(before, &index.names).await? {
+                return Ok(before + 1);
+            }
+        }
+        let what = format!("topology {name}: others changed topologies at the same time");
+        Err(Failure::transient("topology_conflict", what).into())
+    }
+
+    /// Removes a topology; `false` where there is none of this name.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take it.
+    pub async fn remove(&self, name: &str) -> Result<bool, Failure> {
+        for _ in 0..ATTEMPTS {
+            let mut index = self.index().await?;
+            let Some(stored) = index.names.remove(name) else { return Ok(false) };
+            if self.write_index(index.version, &index.names).await? {
+                self.remove_parts(name, &stored).await?;
+                return Ok(true);
+            }
+        }
+        let what = format!("topology {name}: others changed topologies at the same time");
+        Err(Failure::transient("topology_conflict", what))
+    }
+
+    async fn write_parts(&self, name: &str, body: &str, version: u64) -> Result<usize, Failure> {
+        let pieces = pieces(body);
+        let writes = pieces.iter().enumerate().map(async |(part, piece)| {
+            let key = part_key(name, version, part);
+            let call = self.client.put_item().table_name(&self.table).item("edge", text(&key));
+            let sent = call.item("text", text(*piece)).send().await;
+            sent.map(drop).map_err(|e| unavailable("PutItem", &key, &self.table, chain(&e)))
+        });
+        try_join_all(writes).await.map(|_| pieces.len())
+    }
+
+    async fn remove_parts(&self, name: &str, stored: &Stored) -> Result<(), Failure> {
+        let removals = (0..stored.parts).map(async |part| {
+            let key = part_key(name, stored.stored, part);
+            let call = self.client.delete_item().table_name(&self.table).key("edge", text(&key));
+            let sent = call.send().await;
+            sent.map(drop).map_err(|e| unavailable("DeleteItem", &key, &self.table, chain(&e)))
+        });
+        try_join_all(removals).await.map(drop)
+    }
+
+    async fn write_index(
+        &self,
+        before: u64,
+        names: &BTreeMap<String, Stored>,
+    ) -> Result<bool, Failure> {
+        let names = serde_json::to_string(names).map_err(|e| super::unbuilt("topologies", e))?;
+        let call = self.client.put_item().table_name(&self.table).item("edge", text(INDEX));
+        let call = call.item("version", number(before + 1)).item("names", text(names));
+        let call = match before {
+            0 => call.condition_expression("attribute_not_exists(edge)"),
+            _ => call
+                .condition_expression("version = :version")
+                .expression_attribute_values(":version", number(before)),
+        };
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(unavailable("PutItem", INDEX, &self.table, chain(&e))),
+        }
+    }
+
+    fn bad(&self, row: &str) -> Failure {
+        let what = format!("the row {row} of table {} cannot be read as a topology's", self.table);
+        Failure::permanent("topology_row", what)
+    }
+}
+
+fn part_key(name: &str, version: u64, part: usize) -> String {
+    format!("{INDEX}:{name}:{version}:{part}")
+}
+
+fn check_name(name: &str) -> Result<(), TopologyError> {
+    let check = check_id(name).map_err(|why| why.replacen("the id", "the name", 1));
+    check.map_err(|why| TopologyError { faults: vec![why] })
+}
+
+/// The text in pieces that a row can hold.
+fn pieces(mut text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    while text.len() > PART {
+        let cut = (0..=PART).rev().find(|cut| text.is_char_boundary(*cut)).unwrap_or(0);
+        let (piece, rest) = text.split_at(cut);
+        pieces.push(piece);
+        text = rest;
+    }
+    pieces.push(text);
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_whole_again() {
+        let text = "ä".repeat(PART);
+        let cut = pieces(&text);
+        assert_eq!(cut.len(), 2);
+        assert!(cut.iter().all(|piece| piece.len() <= PART));
+        assert!(cut.concat() == text && pieces("") == [""]);
+    }
+}

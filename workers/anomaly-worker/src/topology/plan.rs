@@ -1,0 +1,129 @@
+//! All topologies together: what the worker goes by.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{Link, Topology, TopologyError, derived};
+use crate::engine::{DeviceRule, Rule};
+
+/// What joins which sensors, and what is expected of each.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    edges: HashMap<String, Vec<Arc<Join>>>,
+    devices: HashMap<String, Arc<DeviceRule>>,
+    /// The rules of sensors that are joined by their ids, if those are.
+    derived: Option<Rule>,
+    device_default: Arc<DeviceRule>,
+}
+
+/// Two neighbours with the rule between them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Join {
+    /// The sensor that the edge leads from.
+    pub current: String,
+    /// The sensor that the edge leads to.
+    pub following: String,
+    /// How they are compared.
+    pub rule: Rule,
+    /// Whether only the ids tell that there is such an edge: then the other end may not exist.
+    pub derived: bool,
+}
+
+impl Plan {
+    /// The plan of these topologies, by name. Where there is none, sensors are joined by their ids
+    /// under this rule.
+    ///
+    /// # Errors
+    /// Where two topologies speak of the same edge or device, or name problems alike.
+    pub fn of(topologies: &[(String, Topology)], plain: Rule) -> Result<Self, TopologyError> {
+        check(topologies)?;
+        let deriving = topologies.iter().map(|it| &it.1).find(|it| it.derive);
+        let (derived, device_default) = match (deriving, topologies.is_empty()) {
+            (Some(it), _) => (Some(it.edge_default), it.device_default.clone()),
+            (None, true) => (Some(plain), DeviceRule::default()),
+            (None, false) => (None, DeviceRule::default()),
+        };
+        let mut plan = Self {
+            edges: HashMap::new(),
+            devices: HashMap::new(),
+            derived,
+            device_default: Arc::new(device_default),
+        };
+        topologies.iter().for_each(|(_, topology)| plan.add(topology));
+        Ok(plan)
+    }
+
+    fn add(&mut self, topology: &Topology) {
+        let default = Arc::new(topology.device_default.clone());
+        for id in topology.ids() {
+            self.devices.entry(id.to_owned()).or_insert_with(|| default.clone());
+        }
+        for (id, rule) in &topology.devices {
+            self.devices.insert(id.clone(), Arc::new(rule.clone()));
+        }
+        for Link { current, following, rule } in &topology.edges {
+            let join = Arc::new(self.join(current, following, *rule, false));
+            self.edges.entry(current.clone()).or_default().push(join.clone());
+            self.edges.entry(following.clone()).or_default().push(join);
+        }
+    }
+
+    fn join(&self, current: &str, following: &str, rule: Rule, derived: bool) -> Join {
+        let stale = [current, following].map(|id| self.device(id).silence);
+        let rule = Rule { stale, ..rule };
+        Join { current: current.to_owned(), following: following.to_owned(), rule, derived }
+    }
+
+    /// What is expected of a device.
+    pub fn device(&self, id: &str) -> &Arc<DeviceRule> {
+        self.devices.get(id).unwrap_or(&self.device_default)
+    }
+
+    /// The devices that are named in a topology.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &DeviceRule)> {
+        self.devices.iter().map(|(id, rule)| (id.as_str(), &**rule))
+    }
+
+    /// The edges that a device is an end of.
+    pub fn edges_of(&self, id: &str) -> Vec<Arc<Join>> {
+        let mut edges = self.edges.get(id).cloned().unwrap_or_default();
+        let Some(rule) = self.derived else { return edges };
+        let mut ends: Vec<_> =
+            derived::preceding(id).into_iter().map(|before| (before, id.to_owned())).collect();
+        ends.extend(derived::following(id).map(|next| (id.to_owned(), next)));
+        for (current, following) in ends {
+            if !edges.iter().any(|it| it.current == current && it.following == following) {
+                edges.push(Arc::new(self.join(&current, &following, rule, true)));
+            }
+        }
+        edges
+    }
+}
+
+/// Refuses what is in two topologies.
+fn check(topologies: &[(String, Topology)]) -> Result<(), TopologyError> {
+    let (mut problems, mut devices) = (HashMap::new(), HashMap::new());
+    let mut faults = BTreeSet::new();
+    for (name, topology) in topologies {
+        for Link { current, following, .. } in &topology.edges {
+            let problem = format!("{current}{following}");
+            if let Some(other) = problems.insert(problem.clone(), name)
+                && other != name
+            {
+                let what = format!("{problem} names problems of topology {other} and of {name}");
+                faults.insert(what);
+            }
+        }
+        for id in topology.devices.keys() {
+            if let Some(other) = devices.insert(id, name) {
+                faults.insert(format!("device {id} is in topology {other} and in {name}"));
+            }
+        }
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(TopologyError { faults: faults.into_iter().take(50).collect() }),
+    }
+}
