@@ -18,5 +18,8 @@ mod promises;
 mod schedule;
 mod scripted;
 mod sensors;
+mod sensors_ack;
 mod sensors_hard;
+mod sensors_ingest;
+mod sensors_v1;
 mod stack;

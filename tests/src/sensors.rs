@@ -120,6 +120,32 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Sends a gateway a body of this kind: status and JSON of its answer.
+    pub async fn send(&self, method: &str, path: &str, kind: &str, body: &str) -> (u16, Value) {
+        let answer = http(method, self.addr(), path, &[("content-type", kind)], body).await;
+        let (status, body) = answer.expect("an answer");
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    /// Follows the `next` of a list's pages to its end: all of what is under `name`, and the
+    /// number of pages.
+    pub async fn pages(&self, path: &str, name: &str) -> (Vec<Value>, usize) {
+        let (mut all, mut count, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let (status, mut page) = self.json(&format!("{path}{cursor}")).await;
+            assert_eq!(status, 200, "{path}{cursor}: {page}");
+            all.extend(page[name].as_array().expect("a list").clone());
+            count += 1;
+            match page["next"].take() {
+                Value::String(next) => cursor = format!("&cursor={next}"),
+                _ => return (all, count),
+            }
+            assert!(count < 1000, "{path} does not end");
+        }
+    }
+}
+
 /// A client at `/ws`.
 #[derive(Debug)]
 pub struct Listener {

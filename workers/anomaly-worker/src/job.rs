@@ -175,16 +175,9 @@ impl Job for Anomaly {
     ) -> Result<(Effect, Measured), Failure> {
         let sent = delivery.sent_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = message.at.unwrap_or(sent.as_millis() as i64);
-        let ahead = at.saturating_sub(now_ms());
-        if ahead > self.config.future.as_millis() as i64 {
-            let AnomalyMessage { id, .. } = message;
-            let (ahead, allowed) = (ahead / 1000, self.config.future.as_secs());
-            let what = format!(
-                "device {id}: the reading is of {ahead} s from now, and {allowed} s are allowed \
-                 (FLOTILLA_FUTURE_SECONDS): set the device's clock"
-            );
-            return Err(Failure::permanent("future", what));
-        }
+        message
+            .check_ahead(now_ms(), self.config.future)
+            .map_err(|why| Failure::permanent("future", why))?;
         let reading = Reading { at, filling: message.filling, seq: message.seq };
         Ok((Effect::Idempotent, Measured { device: message.id, reading }))
     }

@@ -9,6 +9,8 @@
 //! base64 `uplink_message.frm_payload`, a number or `{"filling": …}`; `f_cnt` is the number, and
 //! `uplink_message.received_at`, else `received_at`, the time.
 
+use std::time::Duration;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -36,6 +38,26 @@ pub struct AnomalyMessage {
     pub at: Option<i64>,
     /// The device's own number of it.
     pub seq: Option<u64>,
+}
+
+impl AnomalyMessage {
+    /// Refuses a time further ahead of `now` (Unix milliseconds) than is allowed.
+    ///
+    /// # Errors
+    /// Says how far ahead it is.
+    pub fn check_ahead(&self, now: i64, allowed: Duration) -> Result<(), String> {
+        let ahead = self.at.unwrap_or(now).saturating_sub(now);
+        if ahead <= allowed.as_millis() as i64 {
+            return Ok(());
+        }
+        Err(format!(
+            "device {}: the reading is of {} s from now, and {} s are allowed \
+             (FLOTILLA_FUTURE_SECONDS): set the device's clock",
+            self.id,
+            ahead / 1000,
+            allowed.as_secs()
+        ))
+    }
 }
 
 /// The JSON Schema (2020-12) of the messages.
@@ -167,8 +189,11 @@ fn payload(payload: &Value) -> Result<f64, String> {
     }
 }
 
-/// A time in Unix milliseconds.
-fn time(at: &Value) -> Result<i64, String> {
+/// A time in Unix milliseconds, from Unix seconds, Unix milliseconds or RFC 3339.
+///
+/// # Errors
+/// Says why it is none.
+pub fn time(at: &Value) -> Result<i64, String> {
     let refused = |why: &str| format!("at {} {why}", shown(at));
     let ms = match at {
         Value::Number(number) => match number.as_f64().unwrap_or(f64::NAN) {

@@ -7,6 +7,7 @@
 
 mod devices;
 mod edges;
+mod episodes;
 mod problems;
 mod readings;
 mod topologies;
@@ -22,8 +23,9 @@ use flotilla_runtime::Failure;
 pub use self::{
     devices::Devices,
     edges::{Edges, Name},
+    episodes::{Acknowledged, Acknowledgement, EpisodeKey},
     problems::{Problem, Problems, Status},
-    readings::{Readings, Said, said_in},
+    readings::{Readings, Said, Span, StoredReading, said_in},
     topologies::{Index, NotStored, Stored, Topologies},
 };
 

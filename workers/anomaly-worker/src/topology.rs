@@ -44,7 +44,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt};
 
 pub use self::{
-    derived::{following, preceding},
+    derived::{following, preceding, tube},
     plan::{Join, Plan},
 };
 use crate::engine::{DeviceRule, Rule};

@@ -1,29 +1,47 @@
 //! Sensors: what they said, what is wrong between them, and both live.
 //!
 //! `GET /device/{id}`, `/device/scan`, `/problem/{id}` and `/problem/scan` have the shapes of the
-//! original service, and so have the broadcasts at `/ws`. `POST /v1/readings` takes readings for
-//! those who have no way to the queue. The tables' streams are the event bus: as long as somebody
-//! listens, the gateway reads them itself (a shard takes two readers, so that is for a lone one).
+//! original service, and so have the broadcasts at `/ws`. Under `/v1` the same is found by filters
+//! and pages, and `POST /v1/readings` takes readings for those who have no way to the queue. The
+//! tables' streams are the event bus: as long as somebody listens, the gateway reads them itself (a
+//! shard takes two readers, so that is for a lone one).
 
+mod ask;
+mod buckets;
 mod config;
+mod devices;
+mod filter;
 mod hub;
 mod ingest;
+mod problems;
 mod rest;
 mod socket;
 mod tail;
+mod view;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anomaly_worker::tables::{Devices, Problems, Readings};
 use aws_config::SdkConfig;
 use axum::{
-    Router,
+    Json, Router,
+    extract::{DefaultBodyLimit, Request},
+    http::StatusCode,
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
     routing::{any, get, post},
 };
 use flotilla_runtime::aws;
+use serde_json::json;
+use tokio::time::timeout;
 
 pub use self::config::SensorsConfig;
 use self::{hub::Hub, tail::Tail};
+
+/// How long a request may take, its body included.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest body of most requests, in bytes.
+const BODY: usize = 64 * 1024;
 
 /// What the routes for sensors share.
 #[derive(Debug)]
@@ -65,8 +83,31 @@ impl Sensors {
             .route("/device/{id}", get(rest::device))
             .route("/problem/scan", get(rest::problems))
             .route("/problem/{id}", get(rest::problem))
-            .route("/v1/readings", post(ingest::readings))
+            .merge(v1())
+            .layer(from_fn(in_time))
             .route("/ws", any(socket::listen))
             .with_state(Arc::new(self))
     }
+}
+
+fn v1() -> Router<Arc<Sensors>> {
+    let readings = post(ingest::readings).layer(DefaultBodyLimit::max(ingest::BODY));
+    Router::new()
+        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/{id}", get(devices::one))
+        .route("/v1/devices/{id}/measurements", get(devices::measurements))
+        .route("/v1/problems", get(problems::list))
+        .route("/v1/problems/{id}", get(problems::one))
+        .route("/v1/problems/{id}/acknowledge", post(problems::acknowledge))
+        .layer(DefaultBodyLimit::max(BODY))
+        .route("/v1/readings", readings)
+}
+
+/// Ends what takes too long: a body that does not come, a table that does not answer.
+async fn in_time(request: Request, next: Next) -> Response {
+    let late = || {
+        let why = format!("not done within {} s: try again", PATIENCE.as_secs());
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": why }))).into_response()
+    };
+    timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| late())
 }

@@ -43,10 +43,18 @@ impl Devices {
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn first_seen(&self, id: &str) -> Result<Option<i64>, Failure> {
+        Ok(self.row(id).await?.and_then(|row| number_of(&row, "first_seen")))
+    }
+
+    /// A device's row, if it is registered.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn row(&self, id: &str) -> Result<Option<Row>, Failure> {
         let call = self.client.get_item().table_name(&self.table).key("id", text(id));
         let answer = call.consistent_read(true).send().await;
         let answer = answer.map_err(|e| unavailable("GetItem", id, &self.table, chain(&e)))?;
-        Ok(answer.item.and_then(|row| number_of(&row, "first_seen")))
+        Ok(answer.item)
     }
 
     /// Ids of at most `limit` devices, from after this one; and the last one, where there may be
@@ -59,11 +67,24 @@ impl Devices {
         after: Option<&str>,
         limit: i32,
     ) -> Result<(Vec<String>, Option<String>), Failure> {
+        let (rows, last) = self.rows(after, limit).await?;
+        Ok((rows.iter().filter_map(|row| text_of(row, "id")).collect(), last))
+    }
+
+    /// The rows of [`page`](Self::page).
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn rows(
+        &self,
+        after: Option<&str>,
+        limit: i32,
+    ) -> Result<(Vec<Row>, Option<String>), Failure> {
         let start = after.map(|id| Row::from([("id".to_owned(), text(id))]));
         let call = self.client.scan().table_name(&self.table).limit(limit);
         let answer = call.set_exclusive_start_key(start).send().await;
         let answer = answer.map_err(|e| unavailable("Scan", "devices", &self.table, chain(&e)))?;
-        let ids = answer.items().iter().filter_map(|row| text_of(row, "id")).collect();
-        Ok((ids, answer.last_evaluated_key.and_then(|key| text_of(&key, "id"))))
+        let last = answer.last_evaluated_key.and_then(|key| text_of(&key, "id"));
+        Ok((answer.items.unwrap_or_default(), last))
     }
 }

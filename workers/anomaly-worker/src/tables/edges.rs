@@ -77,9 +77,7 @@ impl Edges {
     ) -> Result<bool, Failure> {
         let now = now_ms();
         let mut items = vec![self.item(edge, version, &review.next)?];
-        for change in &review.changes {
-            items.push(problems.item(edge, change, now)?);
-        }
+        items.extend(problems.items(edge, &review.changes, now).await?);
         let call = self.client.transact_write_items().set_transact_items(Some(items));
         match call.send().await {
             Ok(_) => Ok(true),

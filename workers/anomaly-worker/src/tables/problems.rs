@@ -7,7 +7,11 @@ use aws_sdk_dynamodb::{
 use flotilla_runtime::{Failure, failure::chain};
 use serde::Serialize;
 
-use super::{Name, Row, number, number_of, text, text_of, unavailable, unbuilt};
+use super::{
+    Acknowledgement, Name, Row,
+    episodes::{Withdrawn, heir},
+    number, number_of, text, text_of, unavailable, unbuilt,
+};
 use crate::engine::{Change, Episode};
 
 /// After every time of opening.
@@ -16,8 +20,8 @@ const END_OF_TIME: i64 = 999_999_999_999_999;
 /// The table of problems. Clones share the client.
 #[derive(Debug, Clone)]
 pub struct Problems {
-    client: Client,
-    table: String,
+    pub(super) client: Client,
+    pub(super) table: String,
 }
 
 /// A problem, in the shape of the original service.
@@ -38,6 +42,8 @@ pub struct Problem {
 pub enum Status {
     /// It lasts.
     Unresolved,
+    /// It lasts, and somebody has seen it.
+    Acknowledged,
     /// It has ended.
     Resolved,
     /// A reading that came later shows that it never was. Its row is gone; this is told only.
@@ -49,6 +55,7 @@ impl Status {
     pub fn name(self) -> &'static str {
         match self {
             Self::Unresolved => "UNRESOLVED",
+            Self::Acknowledged => "ACKNOWLEDGED",
             Self::Resolved => "RESOLVED",
             Self::Retracted => "RETRACTED",
         }
@@ -123,31 +130,72 @@ impl Problems {
         Ok((latest, cut))
     }
 
-    /// The item that tells a change of an edge's problems. `now` is in Unix milliseconds.
-    pub(super) fn item(
+    /// The items that tell changes of an edge's problems. `now` is in Unix milliseconds.
+    pub(super) async fn items(
         &self,
         edge: &Name,
-        change: &Change,
+        changes: &[Change],
         now: i64,
-    ) -> Result<TransactWriteItem, Failure> {
+    ) -> Result<Vec<TransactWriteItem>, Failure> {
         let id = edge.problem_id();
-        let item = TransactWriteItem::builder();
-        Ok(match change {
-            Change::Tell(episode) => item.update(self.update(edge, &id, episode, now)?),
-            Change::Retract(opened) => {
-                let delete = Delete::builder().table_name(&self.table);
-                let delete = delete.set_key(Some(key(&id, *opened))).build();
-                item.delete(delete.map_err(|e| unbuilt("a row of problems", e))?)
-            }
+        let withdrawn = self.withdrawn(&id, changes).await?;
+        let mut gone = withdrawn.iter();
+        let mut items = Vec::new();
+        for change in changes {
+            let item = TransactWriteItem::builder();
+            let item = match change {
+                Change::Tell(episode) => {
+                    let seen = heir(changes, &withdrawn, change);
+                    item.update(self.update(edge, &id, episode, now, seen)?)
+                }
+                Change::Retract(opened) => item.delete(self.delete(&id, *opened, gone.next())?),
+            };
+            items.push(item.build());
         }
-        .build())
+        Ok(items)
     }
 
-    /// Processing times are those of the first telling.
-    fn update(&self, edge: &Name, id: &str, it: &Episode, now: i64) -> Result<Update, Failure> {
-        let common = "SET problem = :kind, problem_time = :seconds, problem_status = :status, \
-                      #current = :current, #following = :following, opening = :opening, \
-                      opened_processed = if_not_exists(opened_processed, :now)";
+    /// Not if somebody acknowledged it since it was looked at.
+    fn delete(
+        &self,
+        id: &str,
+        opened: i64,
+        as_seen: Option<&Withdrawn>,
+    ) -> Result<Delete, Failure> {
+        let delete = Delete::builder().table_name(&self.table).set_key(Some(key(id, opened)));
+        let delete = match as_seen.and_then(|it| it.acknowledgement.as_ref()) {
+            Some(seen) => delete
+                .condition_expression("acknowledged_at = :seen")
+                .expression_attribute_values(":seen", number(seen.at)),
+            None => delete.condition_expression("attribute_not_exists(acknowledged_at)"),
+        };
+        delete.build().map_err(|e| unbuilt("a row of problems", e))
+    }
+
+    /// Processing times are those of the first telling. One that lasts stays acknowledged.
+    fn update(
+        &self,
+        edge: &Name,
+        id: &str,
+        it: &Episode,
+        now: i64,
+        seen: Option<&Acknowledgement>,
+    ) -> Result<Update, Failure> {
+        let status = match (it.resolved, seen) {
+            (Some(_), _) => Status::Resolved,
+            (None, Some(_)) => Status::Acknowledged,
+            (None, None) => Status::Unresolved,
+        };
+        let told = match it.resolved {
+            Some(_) => ":status",
+            None => "if_not_exists(acknowledged, :status)",
+        };
+        let seen_too = seen.map_or_else(String::new, |it| format!(", {}", it.assignments()));
+        let common = format!(
+            "SET problem = :kind, problem_time = :seconds, problem_status = {told}, \
+             #current = :current, #following = :following, opening = :opening, \
+             opened_processed = if_not_exists(opened_processed, :now){seen_too}"
+        );
         let end = match it.resolved {
             Some(_) => {
                 ", resolved = :resolved, resolution = :resolution, \
@@ -155,7 +203,6 @@ impl Problems {
             }
             None => " REMOVE resolved, resolution, resolved_processed",
         };
-        let status = if it.resolved.is_some() { Status::Resolved } else { Status::Unresolved };
         let mut update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(key(id, it.opened.at)))
@@ -174,6 +221,9 @@ impl Problems {
                 .expression_attribute_values(":resolved", number(turn.at))
                 .expression_attribute_values(":resolution", json(&turn.evidence)?);
         }
+        for (name, value) in seen.map(Acknowledgement::values).into_iter().flatten() {
+            update = update.expression_attribute_values(name, value);
+        }
         update.build().map_err(|e| unbuilt("a row of problems", e))
     }
 }
@@ -182,6 +232,6 @@ fn json(value: &impl Serialize) -> Result<aws_sdk_dynamodb::types::AttributeValu
     serde_json::to_string(value).map(text).map_err(|e| unbuilt("evidence", e))
 }
 
-fn key(id: &str, opened: i64) -> Row {
+pub(super) fn key(id: &str, opened: i64) -> Row {
     Row::from([("problem_id".to_owned(), text(id)), ("opened".to_owned(), number(opened))])
 }

@@ -54,6 +54,42 @@ pub fn said_in(said: &str) -> Option<Said> {
     [Said::Ok, Said::LastSensor].into_iter().find(|it| it.name() == said)
 }
 
+/// A stretch of a device's readings.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// From this event time on, in Unix milliseconds; not negative.
+    pub from: i64,
+    /// Before this one; after `from`.
+    pub to: i64,
+    /// Beyond the reading of this key, which is [within](Self::holds) the stretch.
+    pub after: Option<String>,
+    /// Whether the newest comes first.
+    pub newest_first: bool,
+}
+
+impl Span {
+    /// Whether this can be the key of a reading of the stretch.
+    pub fn holds(&self, key: &str) -> bool {
+        let (first, last) = self.ends();
+        first.as_str() <= key && key <= last.as_str()
+    }
+
+    fn ends(&self) -> (String, String) {
+        (format!("{:015}", self.from), Reading::key_after(self.to - 1))
+    }
+}
+
+/// A reading as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredReading {
+    /// Its key among its device's.
+    pub key: String,
+    /// What was said.
+    pub reading: Reading,
+    /// Whether it came too late to be compared.
+    pub late: bool,
+}
+
 impl Readings {
     /// The table of this name.
     pub fn new(client: Client, table: &str) -> Self {
@@ -138,6 +174,32 @@ impl Readings {
         Ok(distinct(answer.items().iter().filter_map(read).collect()))
     }
 
+    /// At most `limit` readings of a stretch, duplicates and all; and whether there may be more.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn span(
+        &self,
+        device: &str,
+        span: &Span,
+        limit: i32,
+    ) -> Result<(Vec<StoredReading>, bool), Failure> {
+        let (first, last) = span.ends();
+        let call = self.of(device, "device = :device AND #key BETWEEN :first AND :last");
+        let call = call.expression_attribute_names("#key", "reading").limit(limit);
+        let call = call.expression_attribute_values(":first", text(first));
+        let call = call.expression_attribute_values(":last", text(last));
+        let start = |key: &String| {
+            let device = ("device".to_owned(), text(device));
+            Row::from([device, ("reading".to_owned(), text(key))])
+        };
+        let call = call.set_exclusive_start_key(span.after.as_ref().map(start));
+        let answer = call.scan_index_forward(!span.newest_first).send().await;
+        let answer = answer.map_err(|e| unavailable("Query", device, &self.table, chain(&e)))?;
+        let found = answer.items().iter().filter_map(stored).collect();
+        Ok((found, answer.last_evaluated_key.is_some()))
+    }
+
     fn of(&self, device: &str, condition: &str) -> QueryFluentBuilder {
         let call = self.client.query().table_name(&self.table).consistent_read(true);
         let call = call.key_condition_expression(condition);
@@ -147,6 +209,11 @@ impl Readings {
 
 fn key(device: &str, reading: &Reading) -> Row {
     Row::from([("device".to_owned(), text(device)), ("reading".to_owned(), text(reading.key()))])
+}
+
+fn stored(row: &Row) -> Option<StoredReading> {
+    let late = row.get("late").is_some_and(|it| it.as_bool() == Ok(&true));
+    Some(StoredReading { key: text_of(row, "reading")?, reading: read(row)?, late })
 }
 
 fn read(row: &Row) -> Option<Reading> {

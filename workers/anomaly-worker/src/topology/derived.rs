@@ -25,6 +25,11 @@ pub fn preceding(id: &str) -> Vec<String> {
     found
 }
 
+/// The tube of a sensor, where its id tells one.
+pub fn tube(id: &str) -> Option<&str> {
+    split(id).map(|(tube, _)| tube)
+}
+
 /// Tube and number.
 fn split(id: &str) -> Option<(&str, &str)> {
     let tube = id.trim_end_matches(|c: char| c.is_ascii_digit());

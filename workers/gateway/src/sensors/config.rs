@@ -15,6 +15,9 @@ pub struct SensorsConfig {
     pub readings_table: String,
     /// `FLOTILLA_PROBLEMS_TABLE`: a row per problem, with a stream.
     pub problems_table: String,
+    /// `FLOTILLA_FUTURE_SECONDS`: how far ahead of this clock the time of a posted reading may be
+    /// (default 600 s), as for the anomaly worker.
+    pub future: Duration,
     /// `FLOTILLA_PING_SECONDS`: how often a listener is asked whether it is there (default 20 s);
     /// after two silences it is let go.
     pub ping: Duration,
@@ -31,6 +34,7 @@ impl SensorsConfig {
             devices_table: settings.required("FLOTILLA_DEVICES_TABLE"),
             readings_table: settings.required("FLOTILLA_READINGS_TABLE"),
             problems_table: settings.required("FLOTILLA_PROBLEMS_TABLE"),
+            future: settings.seconds("FLOTILLA_FUTURE_SECONDS", 600.0, (0.0, 31_536_000.0)),
             ping: settings.seconds("FLOTILLA_PING_SECONDS", 20.0, (0.1, 3600.0)),
             connections: settings.ranged("FLOTILLA_WS_CONNECTIONS", 1000, 1..=100_000),
         })

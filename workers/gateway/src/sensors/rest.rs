@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use anomaly_worker::reading::Reading;
+use anomaly_worker::reading::{Reading, check_id};
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::State,
     http::{StatusCode, header::ACCESS_CONTROL_ALLOW_ORIGIN},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Sensors;
+use super::{
+    Sensors,
+    ask::{DeviceId, Params, ProblemId, Refused, check_problem_id},
+};
 
 /// The newest readings of a device in an answer of its own, and in a list.
 const MEASUREMENTS: i32 = 100;
@@ -31,26 +34,48 @@ pub(super) struct Page {
     after: Option<String>,
 }
 
+impl Page {
+    fn checked(self, check: fn(&str) -> Result<(), String>) -> Result<Self, Refused> {
+        let checked = self.after.as_deref().map_or(Ok(()), check);
+        checked.map(|()| self).map_err(Refused::Bad)
+    }
+}
+
 type Shared = State<Arc<Sensors>>;
+type Asked = Result<Params<Page>, Refused>;
 
 /// `GET /device/{id}`.
-pub(super) async fn device(State(sensors): Shared, Path(id): Path<String>) -> Response {
-    answer(item(sensors.device(&id, MEASUREMENTS).await))
+pub(super) async fn device(State(sensors): Shared, id: Result<DeviceId, Refused>) -> Response {
+    match id {
+        Ok(DeviceId(id)) => answer(item(sensors.device(&id, MEASUREMENTS).await)),
+        Err(why) => refuse(why),
+    }
 }
 
 /// `GET /device/scan`: all devices, by pages.
-pub(super) async fn devices(State(sensors): Shared, Query(page): Query<Page>) -> Response {
-    answer(sensors.all_devices(page).await)
+pub(super) async fn devices(State(sensors): Shared, page: Asked) -> Response {
+    match page.and_then(|Params(page)| page.checked(check_id)) {
+        Ok(page) => answer(sensors.all_devices(page).await),
+        Err(why) => refuse(why),
+    }
 }
 
 /// `GET /problem/{id}`: the latest episode.
-pub(super) async fn problem(State(sensors): Shared, Path(id): Path<String>) -> Response {
+pub(super) async fn problem(State(sensors): Shared, id: Result<ProblemId, Refused>) -> Response {
+    let ProblemId(id) = match id {
+        Ok(id) => id,
+        Err(why) => return refuse(why),
+    };
     let problem = sensors.problems.latest(&id).await;
     answer(item(problem.map(|it| it.map(|it| json!(it)))))
 }
 
 /// `GET /problem/scan`: the latest episode of every problem, by pages.
-pub(super) async fn problems(State(sensors): Shared, Query(page): Query<Page>) -> Response {
+pub(super) async fn problems(State(sensors): Shared, page: Asked) -> Response {
+    let page = match page.and_then(|Params(page)| page.checked(check_problem_id)) {
+        Ok(page) => page,
+        Err(why) => return refuse(why),
+    };
     let found = sensors.problems.page(page.after.as_deref(), PAGE).await;
     answer(found.map(|(problems, last)| {
         let last = last.map(|id| json!({ "problem_id": id }));
@@ -101,6 +126,13 @@ fn items(items: Vec<Value>, last: Option<Value>) -> Value {
         answer["LastEvaluatedKey"] = last;
     }
     answer
+}
+
+/// What cannot be asked, beside the original's `status`.
+fn refuse(why: Refused) -> Response {
+    let Refused::Bad(why) = why else { return why.into_response() };
+    let body = json!({ "status": false, "error": why });
+    (StatusCode::BAD_REQUEST, [(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(body)).into_response()
 }
 
 fn answer(found: Result<(StatusCode, Value), Failure>) -> Response {

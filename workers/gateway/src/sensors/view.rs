@@ -1,0 +1,81 @@
+//! Rows as `/v1` shows them: all that is known, times in Unix milliseconds.
+
+use anomaly_worker::{
+    tables::{Acknowledgement, EpisodeKey, Row},
+    topology,
+};
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use serde_json::{Map, Number, Value, json};
+
+use super::filter::About;
+
+/// A problem with all that its row holds; the acknowledgement as one object, or null.
+pub(super) fn problem(row: &Row) -> Value {
+    let mut shown = fields(row, |name| !name.starts_with("acknowledged"));
+    let seen = Acknowledgement::of(row);
+    let seen = seen.map(|it| json!({ "at": it.at, "by": it.by, "note": it.note }));
+    shown.insert("acknowledgement".to_owned(), json!(seen));
+    Value::Object(shown)
+}
+
+/// A device with all that its row holds, and its zone.
+pub(super) fn device(row: &Row) -> Map<String, Value> {
+    let mut shown = fields(row, |_| true);
+    let zone = id(row).and_then(topology::tube);
+    shown.insert("zone".to_owned(), json!(zone));
+    shown
+}
+
+fn fields(row: &Row, shown: impl Fn(&str) -> bool) -> Map<String, Value> {
+    let row = row.iter().filter(|(name, _)| shown(name));
+    row.map(|(name, value)| (name.clone(), of(value))).collect()
+}
+
+/// A value; a text that holds JSON as what it holds.
+fn of(value: &Attr) -> Value {
+    match value {
+        Attr::S(text) if text.starts_with(['{', '[']) => {
+            serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+        }
+        Attr::S(text) => json!(text),
+        Attr::N(number) => number.parse::<Number>().map_or(json!(number), Value::Number),
+        Attr::Bool(it) => json!(it),
+        Attr::L(items) => items.iter().map(of).collect(),
+        Attr::M(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (name.clone(), of(value))).collect())
+        }
+        Attr::Ss(items) => json!(items),
+        _ => Value::Null,
+    }
+}
+
+/// The id of a device's row.
+pub(super) fn id(row: &Row) -> Option<&str> {
+    text(row, "id")
+}
+
+/// The key of a problem's row.
+pub(super) fn key(row: &Row) -> Option<EpisodeKey> {
+    let opened = row.get("opened")?.as_n().ok()?.parse().ok()?;
+    Some(EpisodeKey { problem_id: text(row, "problem_id")?.to_owned(), opened })
+}
+
+/// The devices that a problem is about.
+pub(super) fn devices_of(row: &Row) -> Vec<String> {
+    let ends = ["current", "following", "device"].into_iter().filter_map(|name| text(row, name));
+    ends.map(str::to_owned).collect()
+}
+
+/// A problem's row, with its devices, as a filter sees it.
+pub(super) fn about<'a>(row: &'a Row, devices: &'a [String]) -> About<'a> {
+    About {
+        devices,
+        kind: text(row, "problem").unwrap_or_default(),
+        status: text(row, "problem_status"),
+        opened: key(row).map(|key| key.opened),
+    }
+}
+
+fn text<'r>(row: &'r Row, name: &str) -> Option<&'r str> {
+    row.get(name)?.as_s().ok().map(String::as_str)
+}
