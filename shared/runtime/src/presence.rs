@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Reader, WorkerConfig},
+    drain::Drain,
     failure::chain,
     health::Health,
 };
@@ -61,20 +62,20 @@ impl PresenceConfig {
 /// Tells of the worker while its `work` lasts, and afterwards that it is drained.
 pub(crate) async fn telling(
     presence: Option<Arc<Presence>>,
-    shutdown: &CancellationToken,
+    drain: &Drain,
     work: impl Future<Output = ()>,
 ) {
     let Some(presence) = presence else {
         return work.await;
     };
     // Before the first receive: an order to drain may be there from before a restart.
-    presence.beat(shutdown).await;
+    presence.beat(drain).await;
     let end = CancellationToken::new();
     let working = async {
         work.await;
         end.cancel();
     };
-    tokio::join!(working, presence.run(shutdown, &end));
+    tokio::join!(working, presence.run(drain, &end));
     presence.drained().await;
 }
 
@@ -149,10 +150,10 @@ impl Presence {
         }
     }
 
-    /// Beats until the end; an order to drain cancels `shutdown`.
-    async fn run(&self, shutdown: &CancellationToken, end: &CancellationToken) {
+    /// Beats until the end; an order to drain begins the drain.
+    async fn run(&self, drain: &Drain, end: &CancellationToken) {
         while !end.is_cancelled() {
-            self.beat(shutdown).await;
+            self.beat(drain).await;
             let pause = async {
                 tokio::time::sleep(SOONEST.min(self.config.every)).await;
                 let _ = tokio::time::timeout(self.config.every, self.changed.notified()).await;
@@ -162,10 +163,9 @@ impl Presence {
     }
 
     /// Tells once, and takes the order that is in the row.
-    async fn beat(&self, shutdown: &CancellationToken) {
-        if self.write(None).await && !shutdown.is_cancelled() {
-            tracing::info!(instance = self.config.instance, "ordered to drain by the autoscaler");
-            shutdown.cancel();
+    async fn beat(&self, drain: &Drain) {
+        if self.write(None).await && !drain.begun().is_cancelled() {
+            drain.begin("the autoscaler's order", None);
         }
     }
 
@@ -250,6 +250,10 @@ mod tests {
         Presence::new(&config, &fake.sdk(), Health::new(Duration::ZERO), "j").unwrap()
     }
 
+    fn drain() -> Arc<Drain> {
+        Arc::new(Drain::new(Duration::from_secs(90)))
+    }
+
     fn values(call: &(String, Value)) -> &Value {
         &call.1["ExpressionAttributeValues"]
     }
@@ -257,11 +261,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_worker_tells_in_beats_and_at_once_when_it_begins_to_work() {
         let fake = FakeAws::new(|_, _| json!({ "Attributes": {} }));
-        let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
+        let (drain, end) = (drain(), CancellationToken::new());
         let it = presence(&fake);
         let work = end.clone().cancelled_owned();
-        let (told, stop) = (Some(it.clone()), shutdown.clone());
-        let running = tokio::spawn(async move { telling(told, &stop, work).await });
+        let (told, order) = (Some(it.clone()), drain.clone());
+        let running = tokio::spawn(async move { telling(told, &order, work).await });
         tokio::time::sleep(Duration::from_secs(16)).await;
         let beats = fake.count("UpdateItem");
         assert!((3..=5).contains(&beats), "{beats} beats in 16 s");
@@ -270,15 +274,17 @@ mod tests {
         assert_eq!(values(fake.calls().last().unwrap())[":held"], json!({ "N": "1" }));
         end.cancel();
         running.await.unwrap();
-        assert!(!shutdown.is_cancelled());
+        assert!(!drain.begun().is_cancelled());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_order_to_drain_stops_the_worker_which_then_says_that_it_is_drained() {
         let fake = FakeAws::new(|_, _| json!({ "Attributes": { "drain": { "N": "1" } } }));
-        let (it, shutdown) = (presence(&fake), CancellationToken::new());
-        it.beat(&shutdown).await;
-        assert!(shutdown.is_cancelled());
+        let (it, drain) = (presence(&fake), drain());
+        it.beat(&drain).await;
+        assert!(drain.begun().is_cancelled());
+        let over = tokio::time::timeout(Duration::from_secs(1), drain.over()).await;
+        assert!(over.is_err(), "running jobs have their grace");
         assert_eq!(values(&fake.calls()[0])[":drained"], Value::Null);
         it.drained().await;
         assert!(values(&fake.calls()[1])[":drained"]["N"].is_string());
@@ -287,8 +293,8 @@ mod tests {
     #[tokio::test]
     async fn a_table_that_does_not_answer_stops_nobody() {
         let fake = FakeAws::new(|_, _| json!({ "__status": 400, "__type": "X" }));
-        let shutdown = CancellationToken::new();
-        presence(&fake).beat(&shutdown).await;
-        assert!(!shutdown.is_cancelled());
+        let drain = drain();
+        presence(&fake).beat(&drain).await;
+        assert!(!drain.begun().is_cancelled());
     }
 }

@@ -82,8 +82,8 @@ async fn consume<J: Job>(
     };
     let worker = Worker::new(job, config, sdk, queue, health);
     let watching = instance.map(|instance| Watching::start(instance, &worker));
-    let presence = worker.presence.clone();
-    presence::telling(presence, &shutdown, worker.consume(shutdown.clone())).await;
+    let (presence, drain) = (worker.presence.clone(), worker.drain.clone());
+    presence::telling(presence, &drain, worker.consume(shutdown)).await;
     Ok(watching)
 }
 
