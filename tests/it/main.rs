@@ -8,6 +8,7 @@ mod bad_input;
 mod chaos;
 mod cli;
 mod faults;
+mod fifo;
 mod fleet_template;
 mod gateway;
 mod grading;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,6 +36,7 @@ pub(crate) struct Order {
 pub(crate) struct Scripted {
     table: String,
     runs: Arc<AtomicU64>,
+    done: Arc<Mutex<Vec<String>>>,
 }
 
 impl Job for Scripted {
@@ -64,13 +65,14 @@ impl Job for Scripted {
         }
         let count = Update::builder()
             .table_name(&self.table)
-            .key("subid", Attr::S(order.id))
+            .key("subid", Attr::S(order.id.clone()))
             .key("place", Attr::S("-".into()))
             .update_expression("ADD times :one")
             .expression_attribute_values(":one", Attr::N("1".into()))
             .build()
             .map_err(|e| Failure::permanent("request", "a count").caused_by(e))?;
         lease.complete(vec![TransactWriteItem::builder().update(count).build()]).await?;
+        self.done.lock().unwrap().push(order.id);
         sleep(Duration::from_secs_f64(order.after)).await;
         Ok(())
     }
@@ -80,6 +82,8 @@ pub(crate) struct Running {
     pub(crate) stop: CancellationToken,
     pub(crate) ended: JoinHandle<Result<(), Failure>>,
     pub(crate) runs: Arc<AtomicU64>,
+    /// Effects in the order that they happened in.
+    pub(crate) done: Arc<Mutex<Vec<String>>>,
 }
 
 impl Running {
@@ -99,12 +103,13 @@ impl Running {
         let config = WorkerConfig::read(&mut reader);
         reader.finish().unwrap();
         let (stop, runs) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
-        let job = Scripted { table: outputs.submissions_table_name.clone(), runs: runs.clone() };
+        let (table, done) = (outputs.submissions_table_name.clone(), Arc::default());
+        let job = Scripted { table, runs: runs.clone(), done: Arc::clone(&done) };
         let sdk = aws::sdk_config().await;
         let token = stop.clone();
         let ended =
             tokio::spawn(async move { flotilla_runtime::run(job, config, &sdk, token).await });
-        Self { stop, ended, runs }
+        Self { stop, ended, runs, done }
     }
 
     pub(crate) async fn stop(self) -> u64 {

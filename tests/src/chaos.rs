@@ -85,7 +85,7 @@ impl<'a> Crew<'a> {
 
 impl World {
     /// A worker that counts, on the grading queue; not started yet.
-    fn counter(&self) -> WorkerBuilder {
+    pub fn counter(&self) -> WorkerBuilder {
         self.worker("counter")
             .env("FLOTILLA_QUEUE_URL", &self.outputs().grading_queue_url)
             .env("FLOTILLA_COUNTER_TABLE", &self.outputs().submissions_table_name)

@@ -17,7 +17,7 @@ use flotilla_cli::{
 };
 use serde_json::Value;
 
-use crate::{docker::containers, wait::eventually, worker::WorkerBuilder};
+use crate::{docker::containers, queues::Queues, wait::eventually, worker::WorkerBuilder};
 
 /// A stack, and the workers on it.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct World {
     stack: Stack,
     folder: tempfile::TempDir,
     workers: Mutex<Vec<String>>,
+    /// Queues beside the stack's.
+    more: Mutex<Vec<Queues>>,
     count: AtomicU32,
 }
 
@@ -55,7 +57,8 @@ impl World {
         let stack = Stack::create(&aws, &name, &template).await.expect("the stack");
         let folder = tempfile::tempdir().expect("a folder");
         take_test_events(&aws, &stack.outputs().grading_queue_url).await;
-        Self { aws, stack, folder, workers: Mutex::default(), count: AtomicU32::new(0) }
+        let (workers, more) = (Mutex::default(), Mutex::default());
+        Self { aws, stack, folder, workers, more, count: AtomicU32::new(0) }
     }
 
     /// The names of the stack's resources.
@@ -71,6 +74,24 @@ impl World {
     /// A folder for the test's own files.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
+    }
+
+    /// Creates a FIFO queue and its dead-letter queue, for the time of this world.
+    pub async fn fifo_queues(&self) -> Queues {
+        self.more_queues(".fifo").await
+    }
+
+    /// Creates a queue and its dead-letter queue, for the time of this world.
+    pub async fn queues(&self) -> Queues {
+        self.more_queues("").await
+    }
+
+    async fn more_queues(&self, suffix: &str) -> Queues {
+        let number = self.count.fetch_add(1, Ordering::SeqCst);
+        let name = format!("{}-more-{number}", self.stack.name());
+        let made = Queues::create(&self.aws, name, suffix).await;
+        self.more.lock().expect("no panic before").push(made.clone());
+        made
     }
 
     /// A grading worker, not started yet, with quick leases and polls.
@@ -185,7 +206,9 @@ impl World {
     async fn leftovers(&self) -> Vec<String> {
         let outputs = self.outputs();
         let mut left = Vec::new();
-        for url in [
+        let more = self.more.lock().expect("no panic before").clone();
+        let more = more.iter().flat_map(|it| [&it.url, &it.dead_url]);
+        let own = [
             &outputs.grading_queue_url,
             &outputs.grading_dead_letter_queue_url,
             &outputs.compile_queue_url,
@@ -194,7 +217,8 @@ impl World {
             &outputs.schedule_dead_letter_queue_url,
             &outputs.anomaly_queue_url,
             &outputs.anomaly_dead_letter_queue_url,
-        ] {
+        ];
+        for url in own.into_iter().chain(more) {
             let count = self.left_on(url).await;
             if count > 0 {
                 left.push(format!("{count} message(s) on {url}"));
@@ -213,6 +237,10 @@ impl Drop for World {
         let left = apart(async {
             let left = self.leftovers().await;
             self.stack.clone().delete().await.expect("the stack can be deleted");
+            let more = std::mem::take(&mut *self.more.lock().expect("no panic before"));
+            for queues in more {
+                queues.delete(&self.aws).await;
+            }
             left
         });
         if std::thread::panicking() {

@@ -1,8 +1,20 @@
-//! Acknowledgements: deletes and visibility changes, sent ten to a call.
+//! Acknowledgements: deletes and visibility changes, gathered into batch calls.
+//!
+//! Every batch goes on its way at once, beside those before it. On a FIFO queue there is one
+//! exception: what belongs to a group waits until the call before it for the same group has ended,
+//! so that a group's messages leave in their order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     failure::Failure,
@@ -18,9 +30,13 @@ const TRIES: u32 = 8;
 
 /// How a message leaves our hands.
 #[derive(Debug, Clone)]
-enum Ack {
-    Delete(String),
-    Visible(String, Duration),
+pub(crate) struct Ack {
+    /// Its group, where its order counts.
+    pub(crate) group: Option<String>,
+    /// The newest receipt handle.
+    pub(crate) handle: String,
+    /// After how long it is visible again; `None` deletes it.
+    pub(crate) visible_after: Option<Duration>,
 }
 
 /// The way to the acknowledging task; the task ends when all of these are dropped.
@@ -30,19 +46,19 @@ pub(crate) struct Acks(mpsc::UnboundedSender<Ack>);
 impl Acks {
     /// Starts the task. Awaiting its handle after the last `Acks` is dropped flushes all.
     pub(crate) fn start(queue: Queue) -> (Self, tokio::task::JoinHandle<()>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), tokio::spawn(collect(Arc::new(queue), receiver)))
+        let (sender, incoming) = mpsc::unbounded_channel();
+        let collector = Collector {
+            queue: Arc::new(queue),
+            incoming,
+            open: true,
+            waiting: VecDeque::new(),
+            calls: JoinSet::new(),
+            busy: HashSet::new(),
+        };
+        (Self(sender), tokio::spawn(collector.run()))
     }
 
-    pub(crate) fn delete(&self, handle: String) {
-        self.push(Ack::Delete(handle));
-    }
-
-    pub(crate) fn visible_after(&self, handle: String, delay: Duration) {
-        self.push(Ack::Visible(handle, delay));
-    }
-
-    fn push(&self, ack: Ack) {
+    pub(crate) fn push(&self, ack: Ack) {
         // The task lives as long as any sender, so this fails only while the process is torn down.
         if self.0.send(ack).is_err() {
             tracing::error!("the acknowledging task is gone: the message will be delivered again");
@@ -50,37 +66,113 @@ impl Acks {
     }
 }
 
-async fn collect(queue: Arc<Queue>, mut acks: mpsc::UnboundedReceiver<Ack>) {
-    let mut calls = JoinSet::new();
-    while let Some(first) = acks.recv().await {
-        let (mut deletes, mut visibles) = (Vec::new(), Vec::new());
-        let deadline = Instant::now() + LINGER;
-        let mut next = Some(first);
-        while let Some(ack) = next {
-            match ack {
-                Ack::Delete(handle) => deletes.push(handle),
-                Ack::Visible(handle, delay) => visibles.push((handle, delay)),
-            }
-            let full = deletes.len() >= BATCH || visibles.len() >= BATCH;
-            next = if full { None } else { before(deadline, &mut acks).await };
+struct Collector {
+    queue: Arc<Queue>,
+    incoming: mpsc::UnboundedReceiver<Ack>,
+    open: bool,
+    /// What has come and is on no call yet, in its order.
+    waiting: VecDeque<Ack>,
+    /// The calls on their way; each gives the groups that it was for.
+    calls: JoinSet<Vec<String>>,
+    /// The groups that a call is on its way for.
+    busy: HashSet<String>,
+}
+
+/// What shares a call of each kind.
+#[derive(Debug, Default)]
+struct Batch {
+    deletes: Vec<String>,
+    visibles: Vec<(String, Duration)>,
+    groups: Vec<String>,
+}
+
+impl Batch {
+    fn add(&mut self, ack: Ack) {
+        match ack.visible_after {
+            None => self.deletes.push(ack.handle),
+            Some(delay) => self.visibles.push((ack.handle, delay)),
         }
-        calls.spawn(send(queue.clone(), deletes, visibles));
-        while calls.try_join_next().is_some() {}
+        self.groups.extend(ack.group);
     }
-    calls.join_all().await;
+
+    fn is_full(&self) -> bool {
+        self.deletes.len() >= BATCH || self.visibles.len() >= BATCH
+    }
 }
 
-async fn before(deadline: Instant, acks: &mut mpsc::UnboundedReceiver<Ack>) -> Option<Ack> {
-    tokio::time::timeout_at(deadline, acks.recv()).await.ok().flatten()
+impl Collector {
+    async fn run(mut self) {
+        while let Some(first) = self.next(None).await {
+            let (mut batch, deadline) = (Batch::default(), Instant::now() + LINGER);
+            batch.add(first);
+            while !batch.is_full()
+                && let Some(ack) = self.next(Some(deadline)).await
+            {
+                batch.add(ack);
+            }
+            self.busy.extend(batch.groups.iter().cloned());
+            self.calls.spawn(send(self.queue.clone(), batch));
+        }
+    }
+
+    /// The next that may share a call. `None` at the deadline, and, where there is none, when all
+    /// has come and every call has ended.
+    async fn next(&mut self, deadline: Option<Instant>) -> Option<Ack> {
+        loop {
+            while let Some(ended) = self.calls.try_join_next() {
+                self.ended(ended);
+            }
+            while let Ok(ack) = self.incoming.try_recv() {
+                self.waiting.push_back(ack);
+            }
+            if let Some(ack) = self.ready() {
+                return Some(ack);
+            }
+            if !self.open && deadline.is_some() {
+                return None;
+            }
+            tokio::select! {
+                ack = self.incoming.recv(), if self.open => match ack {
+                    Some(ack) => self.waiting.push_back(ack),
+                    None => self.open = false,
+                },
+                Some(ended) = self.calls.join_next(), if !self.calls.is_empty() => self.ended(ended),
+                () = until(deadline), if deadline.is_some() => return None,
+                else => return None,
+            }
+        }
+    }
+
+    /// The first that no call on its way must end before.
+    fn ready(&mut self) -> Option<Ack> {
+        let free = |ack: &Ack| ack.group.as_ref().is_none_or(|group| !self.busy.contains(group));
+        let place = self.waiting.iter().position(free)?;
+        self.waiting.remove(place)
+    }
+
+    fn ended(&mut self, call: Result<Vec<String>, JoinError>) {
+        for group in call.into_iter().flatten() {
+            self.busy.remove(&group);
+        }
+    }
 }
 
-async fn send(queue: Arc<Queue>, deletes: Vec<String>, visibles: Vec<(String, Duration)>) {
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send(queue: Arc<Queue>, batch: Batch) -> Vec<String> {
     let queue = &queue;
-    let deletes = retried("delete", deletes, |handles| async move { queue.delete(&handles).await });
-    let visibles = retried("visibility change", visibles, |entries| async move {
+    let deletes =
+        retried("delete", batch.deletes, |handles| async move { queue.delete(&handles).await });
+    let visibles = retried("visibility change", batch.visibles, |entries| async move {
         queue.change_visibility(&entries).await
     });
     tokio::join!(deletes, visibles);
+    batch.groups
 }
 
 /// Sends a batch until every entry is accepted or refused for good: only entries that failed

@@ -41,6 +41,9 @@ impl<J: Job> Worker<J> {
         message: &Received,
         cancel: &CancellationToken,
     ) -> Disposition {
+        if cancel.is_cancelled() {
+            return self.cut_off(message).await;
+        }
         let attempt = async {
             let attempt = AssertUnwindSafe(self.attempt(message, cancel)).catch_unwind();
             let outcome = attempt.await.unwrap_or_else(|panic| self.panicked(message, &*panic));

@@ -138,6 +138,11 @@ pub enum Disposition {
 }
 
 impl Disposition {
+    /// Whether the message does not come again.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Done | Self::Dead { .. })
+    }
+
     /// The metric label.
     pub fn name(&self) -> &'static str {
         match self {

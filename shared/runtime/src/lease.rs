@@ -91,12 +91,13 @@ impl Lease {
         answer(claim, self.ledger.write(claim, items).await?)
     }
 
-    /// Puts a message on the worker's own queue (a part of this one, say), for the same tenant.
+    /// Puts a message on the worker's own queue (a part of this one, say), for the same tenant or
+    /// group. On a FIFO queue the same body is sent once, however often an attempt is repeated.
     ///
     /// # Errors
     /// Transient, when SQS does not take it.
     pub async fn send(&self, body: &str) -> Result<(), Failure> {
-        self.queue.send(body, self.delivery.group.as_deref()).await
+        self.queue.send(body, &self.delivery).await
     }
 
     fn held(&self) -> Result<&Claim, Failure> {

@@ -20,6 +20,9 @@
 //! 6. At a stop nothing more is received, running jobs may finish within the grace, and the rest
 //!    is handed back, visible at once; being handed back counts as no attempt. The grace is counted
 //!    from the signal; the receive that is on its way is awaited beside it.
+//! 7. On a FIFO queue (its URL ends in `.fifo`) the messages of a group are worked on one after the
+//!    other, in their order. When one is to come again, those of its group that are in hand go back
+//!    at once, so that they come after it; no attempt of theirs is counted, and other groups go on.
 //!
 //! # Example
 //!
@@ -83,6 +86,7 @@ pub mod health;
 pub mod instance;
 pub mod job;
 mod keeper;
+mod lanes;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;

@@ -131,12 +131,12 @@ impl Presence {
         });
     }
 
-    /// Notes that a message is no longer in hand, and how long it was.
-    pub(crate) fn ended(&self, took: Duration) {
+    /// Notes that a message is no longer in hand, and how long it was worked on, if it was.
+    pub(crate) fn ended(&self, took: Option<Duration>) {
         self.note(|work| {
             work.held = work.held.saturating_sub(1);
-            work.jobs += 1;
-            work.total_ms += took.as_millis() as u64;
+            work.jobs += u64::from(took.is_some());
+            work.total_ms += took.unwrap_or_default().as_millis() as u64;
             work.held == 0
         });
     }

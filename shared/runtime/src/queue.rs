@@ -14,11 +14,13 @@ use aws_sdk_sqs::{
     },
 };
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::{
     failure::{Failure, chain},
     job::Delivery,
+    payload::hex,
 };
 
 /// The most messages that one SQS call carries.
@@ -116,6 +118,25 @@ impl Queue {
         Self { client, url: url.to_owned(), dead_letter_url: dead_letter_url.to_owned() }
     }
 
+    /// Whether it keeps the order of its groups. AWS demands the name's end of such queues, and of
+    /// their dead-letter queues too.
+    pub fn is_fifo(&self) -> bool {
+        self.url.ends_with(".fifo")
+    }
+
+    /// The group whose order a message must keep; on a standard queue a group is a tenant, and no
+    /// order.
+    pub fn order<'m>(&self, message: &'m Received) -> Option<&'m str> {
+        self.is_fifo().then(|| message.delivery.group.as_deref().unwrap_or_default())
+    }
+
+    /// A name for a receive, where the queue takes one: repeated under it, the receive brings
+    /// the same messages again (within five minutes). Without it an answer that is lost would lock its groups
+    /// until the visibility ends.
+    pub(crate) fn attempt(&self) -> Option<String> {
+        self.is_fifo().then(|| uuid::Uuid::new_v4().to_string())
+    }
+
     /// The queue's URL.
     pub fn url(&self) -> &str {
         &self.url
@@ -146,7 +167,8 @@ impl Queue {
 
     /// Receives up to `max` messages, waiting up to `wait` for the first.
     ///
-    /// Dropping this future can strand messages until their visibility ends: await it.
+    /// Dropping this future can strand messages until their visibility ends: await it. `attempt`
+    /// names the receive for FIFO queues, so that it can be repeated.
     ///
     /// # Errors
     /// Transient, when SQS does not answer within the wait and ten seconds.
@@ -155,6 +177,7 @@ impl Queue {
         max: usize,
         wait: Duration,
         visibility: Duration,
+        attempt: Option<&str>,
     ) -> Result<Vec<Received>, Failure> {
         // The long poll is part of the attempt, so this call's timeout is longer than the others'.
         let limit = wait + crate::aws::ATTEMPT_TIMEOUT;
@@ -172,6 +195,7 @@ impl Queue {
             .visibility_timeout(whole_seconds(visibility))
             .message_system_attribute_names(System::All)
             .message_attribute_names("All")
+            .set_receive_request_attempt_id(attempt.map(str::to_owned))
             .customize()
             .config_override(once)
             .send()
@@ -217,13 +241,19 @@ impl Queue {
         Ok(refused(answer.failed()))
     }
 
-    /// Puts a message on the queue again, as one of its own.
+    /// Puts a message on the queue, as one of the tenant or group of `cause`. On a FIFO queue the
+    /// same body from the same cause is one message, however often it is sent (within SQS's five
+    /// minutes).
     ///
     /// # Errors
     /// Transient, when SQS does not take it.
-    pub async fn send(&self, body: &str, group: Option<&str>) -> Result<(), Failure> {
+    pub async fn send(&self, body: &str, cause: &Delivery) -> Result<(), Failure> {
         let call = self.client.send_message().queue_url(&self.url).message_body(body);
-        let sent = call.set_message_group_id(group.map(str::to_owned)).send().await;
+        let name = self.is_fifo().then(|| {
+            hex(&Sha256::new().chain_update(&cause.message_id).chain_update(body).finalize())
+        });
+        let call = call.set_message_group_id(cause.group.clone());
+        let sent = call.set_message_deduplication_id(name).send().await;
         sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
     }
 
@@ -242,9 +272,13 @@ impl Queue {
         }
         attributes.insert("flotilla".to_owned(), text_attribute(&why.to_string())?);
         let call = self.client.send_message().queue_url(&self.dead_letter_url).message_body(body);
-        let group = message.delivery.group.clone();
-        let sent = call.set_message_attributes(Some(attributes)).set_message_group_id(group);
-        let sent = sent.send().await;
+        let Delivery { message_id, receive_count, group, .. } = &message.delivery;
+        // One death is one letter, however often the call is repeated; another death is another.
+        let death = self.dead_letter_url.ends_with(".fifo");
+        let death = death.then(|| format!("{message_id}-{receive_count}"));
+        let call = call.set_message_attributes(Some(attributes));
+        let call = call.set_message_group_id(group.clone()).set_message_deduplication_id(death);
+        let sent = call.send().await;
         sent.map(drop).map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
     }
 }

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    acks::Acks, failure::Disposition, job::Job, queue::Received, retry::RetryPolicy, tail::Tail,
+    acks::{Ack, Acks},
+    failure::Disposition,
+    job::Job,
+    queue::Received,
+    retry::RetryPolicy,
+    tail::Tail,
     worker::Worker,
 };
 
@@ -39,12 +44,14 @@ impl<J: Job> Worker<J> {
                 tracing::warn!(%failure, key = claim.key, "the ledger row was not released");
             }
         }
-        match &what {
-            Disposition::Done | Disposition::Dead { .. } => acks.delete(handle),
-            Disposition::Retry { delay, .. } => acks.visible_after(handle, *delay),
-            Disposition::Released => acks.visible_after(handle, Duration::ZERO),
-            Disposition::Lost => {}
-        }
+        let visible_after = match &what {
+            Disposition::Done | Disposition::Dead { .. } => None,
+            Disposition::Retry { delay, .. } => Some(*delay),
+            Disposition::Released => Some(Duration::ZERO),
+            Disposition::Lost => return what,
+        };
+        let group = self.queue.order(message).map(str::to_owned);
+        acks.push(Ack { group, handle, visible_after });
         what
     }
 

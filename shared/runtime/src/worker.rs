@@ -7,6 +7,7 @@ use futures::future::join_all;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -21,6 +22,7 @@ use crate::{
     health::Health,
     job::{Delivery, Job},
     keeper::Keeper,
+    lanes::Lanes,
     ledger::Ledger,
     metrics::Meter,
     payload::Payloads,
@@ -30,6 +32,14 @@ use crate::{
     retry::RetryPolicy,
     tail::Tail,
 };
+
+/// A message in hand.
+#[derive(Debug)]
+struct Hand {
+    message: Received,
+    /// Cancelled when its job must end.
+    cancel: CancellationToken,
+}
 
 /// A running worker.
 pub(crate) struct Worker<J> {
@@ -52,6 +62,7 @@ pub(crate) struct Worker<J> {
     pub(crate) hand_back: CancellationToken,
     control: Control,
     pollers: Pollers,
+    lanes: Lanes<Hand>,
     tasks: TaskTracker,
 }
 
@@ -76,6 +87,7 @@ impl<J: Job> Worker<J> {
             depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
             pollers: Pollers::new(config.slots),
+            lanes: Lanes::default(),
             tasks: TaskTracker::new(),
             hand_back: CancellationToken::new(),
             drain: Arc::new(Drain::new(config.grace)),
@@ -126,10 +138,10 @@ impl<J: Job> Worker<J> {
 
     /// Receives whenever it is called for, until the stop.
     async fn poller(self: &Arc<Self>, number: usize, shutdown: &CancellationToken, acks: &Acks) {
-        let mut failures = 0;
+        let (mut failures, mut attempt) = (0, self.queue.attempt());
         while self.pollers.called(number, shutdown).await {
-            match self.poll(number, shutdown, acks).await {
-                Ok(()) => failures = 0,
+            match self.poll((number, attempt.as_deref()), shutdown, acks).await {
+                Ok(()) => (failures, attempt) = (0, self.queue.attempt()),
                 Err(failure) => {
                     failures += 1;
                     self.health.failing(&failure, failures);
@@ -143,7 +155,7 @@ impl<J: Job> Worker<J> {
     /// One receive, for as many messages as there are free slots.
     async fn poll(
         self: &Arc<Self>,
-        number: usize,
+        (number, attempt): (usize, Option<&str>),
         shutdown: &CancellationToken,
         acks: &Acks,
     ) -> Result<(), Failure> {
@@ -156,21 +168,35 @@ impl<J: Job> Worker<J> {
         }
         // Not under the select: messages of a dropped receive would be stranded.
         let wait = self.pollers.wait(number, self.config.wait);
-        let received = self.queue.receive(permits.len(), wait, self.config.visibility).await;
+        let visibility = self.config.visibility;
+        let received = self.queue.receive(permits.len(), wait, visibility, attempt).await;
         self.pollers.returned(permits.len(), received.as_ref().map_or(0, Vec::len));
         let messages = self.counted(received)?;
         self.health.polled();
-        let stopping = shutdown.is_cancelled();
-        for (message, permit) in messages.into_iter().zip(permits) {
+        for (message, slot) in messages.into_iter().zip(permits) {
             // Held from here on, so that a message that is here twice is worked on once, and not
             // handed back under the hands of the job that has it.
             let Some(cancel) = self.keeper.hold(&message, &self.hand_back) else {
                 self.meter.duplicates("held", 1);
                 continue;
             };
-            self.tasks.spawn(self.clone().handle(message, cancel, stopping, permit, acks.clone()));
+            self.take(Hand { message, cancel }, slot, acks);
         }
         Ok(())
+    }
+
+    /// Has a message worked on: now, or after those of its group that are in hand already.
+    fn take(self: &Arc<Self>, hand: Hand, slot: OwnedSemaphorePermit, acks: &Acks) {
+        self.in_hand.send_modify(|count| *count += 1);
+        self.presence.iter().for_each(|presence| presence.began());
+        let group = self.queue.order(&hand.message).map(str::to_owned);
+        let first = match &group {
+            Some(group) => self.lanes.join(group, hand),
+            None => Some(hand),
+        };
+        if let Some(hand) = first {
+            self.tasks.spawn(self.clone().work(hand, group, slot, acks.clone()));
+        }
     }
 
     /// Counts what a receive has brought.
@@ -208,28 +234,40 @@ impl<J: Job> Worker<J> {
         slots
     }
 
-    async fn handle(
+    /// Works on a message, and then on those that wait in its lane. Once one of them is to come
+    /// again, those behind it go back at once: SQS gives none of them before it.
+    async fn work(
         self: Arc<Self>,
-        message: Received,
-        cancel: CancellationToken,
-        stopping: bool,
+        first: Hand,
+        group: Option<String>,
         _slot: OwnedSemaphorePermit,
         acks: Acks,
     ) {
+        let (mut next, mut broken) = (Some(first), false);
+        while let Some(hand) = next {
+            broken |= self.drain.begun().is_cancelled();
+            broken |= !self.handle(hand, broken, &acks).await;
+            next = group.as_ref().and_then(|group| self.lanes.next(group));
+        }
+    }
+
+    /// Works on a message, or hands it back as it is. False when it is to come again.
+    async fn handle(&self, hand: Hand, back: bool, acks: &Acks) -> bool {
+        let Hand { message, cancel } = hand;
+        let (tail, began) = (Tail::default(), Instant::now());
         self.meter.in_flight().increment(1);
-        self.in_hand.send_modify(|count| *count += 1);
-        self.presence.iter().for_each(|presence| presence.began());
-        let tail = Tail::default();
-        let disposition = match stopping {
+        let disposition = match back {
             true => Disposition::Released,
             false => self.decide(&message, &cancel).instrument(tail.of(|| span(&message))).await,
         };
-        let disposition = self.settle(&message, disposition, &acks, &tail).await;
+        let disposition = self.settle(&message, disposition, acks, &tail).await;
         self.meter.disposed(&disposition, message.received_at.elapsed());
         self.meter.in_flight().decrement(1);
         self.in_hand.send_modify(|count| *count -= 1);
-        self.presence.iter().for_each(|presence| presence.ended(message.received_at.elapsed()));
+        let took = (!back).then(|| began.elapsed());
+        self.presence.iter().for_each(|presence| presence.ended(took));
         self.health.moved();
+        disposition.is_final()
     }
 
     /// Begins the drain at the signal, and hands back what still runs when its budget is used up.

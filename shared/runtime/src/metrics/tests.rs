@@ -88,7 +88,7 @@ fn every_attempt_of_a_call_is_counted_by_operation_and_code() {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().start_paused(true).build().unwrap();
         let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-        runtime.block_on(queue.send("{}", None)).unwrap();
+        runtime.block_on(queue.send("{}", crate::lease::tests::idempotent().delivery())).unwrap();
     });
     for code in ["503", "timeout", "200"] {
         let labels = format!(r#"worker="job",service="sqs",operation="SendMessage",code="{code}""#);

@@ -1,3 +1,5 @@
+mod fifo;
+
 use std::{
     collections::VecDeque,
     sync::{
