@@ -17,6 +17,8 @@ mod operator;
 mod packages;
 mod promises;
 mod schedule;
+mod schedule_hard;
+mod schedule_people;
 mod scripted;
 mod sensors;
 mod sensors_ack;

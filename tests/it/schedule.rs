@@ -3,22 +3,22 @@
 use flotilla_tests::{AuditRow, FakeAppStream, Gateway, Moto, Worker, World};
 use serde_json::{Value, json};
 
-const HOME: &str = "us-east-1";
+pub(crate) const HOME: &str = "us-east-1";
 
 /// A world with a scheduler and a gateway.
-struct Town {
-    world: World,
-    moto: Moto,
+pub(crate) struct Town {
+    pub(crate) world: World,
+    pub(crate) moto: Moto,
     scheduler: Worker,
-    gateway: Gateway,
+    pub(crate) gateway: Gateway,
 }
 
 impl Town {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(&[]).await
     }
 
-    async fn with(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let (world, moto) = tokio::join!(World::new(), Moto::start());
         let builder = world.schedule_executor(&moto);
         let builder = settings.iter().fold(builder, |it, (name, value)| it.env(name, value));
@@ -26,13 +26,13 @@ impl Town {
         Self { world, moto, scheduler, gateway }
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         assert!(self.scheduler.stop().await.success());
         assert!(self.gateway.process.stop().await.success());
     }
 
     /// A context that is on from 8 to 19 in Berlin.
-    async fn context(&self, id: &str, resources: Value) {
+    pub(crate) async fn context(&self, id: &str, resources: Value) {
         let data = json!({
             "contextID": id, "contextDesc": "a test", "schedulingRuleStart": "0 8 * * 1-5",
             "schedulingRuleStop": "cron(0 19 ? * MON-FRI *)", "timeZone": "Europe/Berlin",
@@ -42,16 +42,21 @@ impl Town {
         assert_eq!(answer, (200, json!("Success")));
     }
 
-    async fn instance(&self, id: &str) -> String {
+    pub(crate) async fn instance(&self, id: &str) -> String {
         self.moto.instance_state(HOME, id).await
     }
 
-    async fn audit(&self, kind: &str, id: &str) -> Vec<AuditRow> {
+    /// The scheduler's page of metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        self.scheduler.page("/metrics").await.map(|it| it.1).unwrap_or_default()
+    }
+
+    pub(crate) async fn audit(&self, kind: &str, id: &str) -> Vec<AuditRow> {
         self.world.audit(&format!("{kind}/{HOME}/{id}")).await
     }
 }
 
-fn find<'a>(rows: &'a [AuditRow], outcome: &str, kind: &str) -> &'a AuditRow {
+pub(crate) fn find<'a>(rows: &'a [AuditRow], outcome: &str, kind: &str) -> &'a AuditRow {
     let found = rows.iter().find(|row| row["outcome"] == outcome && row["kind"] == kind);
     found.unwrap_or_else(|| panic!("no {outcome} {kind} in {rows:#?}"))
 }

@@ -22,7 +22,7 @@ async fn an_upload_of_a_json_and_nothing_else_becomes_a_message() {
 #[tokio::test]
 async fn a_difference_that_is_not_listed_fails_and_leaves_no_stack() {
     let aws = Clients::from_env().await;
-    let template = Template::data().unwrap().with("Protect", "false");
+    let template = Template::data().unwrap().with("Protect", "false").with("Clock", "DISABLED");
     let nothing_known = Gaps::parse("").unwrap();
     let made = Stack::create_with_gaps(&aws, "it-unlisted", &template, &nothing_known).await;
     let why = made.unwrap_err().to_string();
@@ -33,7 +33,7 @@ async fn a_difference_that_is_not_listed_fails_and_leaves_no_stack() {
 #[tokio::test]
 async fn a_listed_gap_that_has_vanished_fails_too() {
     let aws = Clients::from_env().await;
-    let template = Template::data().unwrap().with("Protect", "false");
+    let template = Template::data().unwrap().with("Protect", "false").with("Clock", "DISABLED");
     let endpoint = &aws.endpoint;
     let known = include_str!("../../deploy/dev/known-gaps.toml");
     let vanished = format!(

@@ -46,6 +46,11 @@ impl FakeAppStream {
         &self.url
     }
 
+    /// Puts a fleet into a state, which it stays in until something switches it.
+    pub fn put(&self, name: &str, state: &str) {
+        self.fleets.lock().expect("no panic before").insert(name.to_owned(), state.to_owned());
+    }
+
     /// The state of a fleet.
     pub fn state(&self, name: &str) -> String {
         self.fleets.lock().expect("no panic before")[name].clone()

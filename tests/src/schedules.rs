@@ -31,7 +31,12 @@ impl World {
             .env("FLOTILLA_CONTEXTS_TABLE", &outputs.contexts_table_name)
             .env("FLOTILLA_RESOURCES_TABLE", &outputs.resources_table_name)
             .env("FLOTILLA_TAGS_TABLE", &outputs.tags_table_name)
+            .env("FLOTILLA_STATES_TABLE", &outputs.states_table_name)
             .env("FLOTILLA_AUDIT_TABLE", &outputs.audit_table_name)
+            .env("FLOTILLA_ACCOUNT", "123456789012")
+            .env("AWS_ENDPOINT_URL_AUTO_SCALING", moto.url())
+            .env("AWS_ENDPOINT_URL_ECS", moto.url())
+            .env("AWS_ENDPOINT_URL_STS", moto.url())
             .env("AWS_ENDPOINT_URL_EC2", moto.url())
             .env("AWS_ENDPOINT_URL_RDS", moto.url())
             .env("AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API", moto.url())
@@ -46,9 +51,11 @@ impl World {
             .worker("gateway")
             .env("FLOTILLA_GATEWAY_ADDR", &addr)
             .env("FLOTILLA_SCHEDULE_QUEUE_URL", &outputs.schedule_queue_url)
+            .env("FLOTILLA_AUDIT_TABLE", &outputs.audit_table_name)
             .env("FLOTILLA_CONTEXTS_TABLE", &outputs.contexts_table_name)
             .env("FLOTILLA_RESOURCES_TABLE", &outputs.resources_table_name)
-            .env("FLOTILLA_TAGS_TABLE", &outputs.tags_table_name);
+            .env("FLOTILLA_TAGS_TABLE", &outputs.tags_table_name)
+            .env("FLOTILLA_STATES_TABLE", &outputs.states_table_name);
         let builder = settings.iter().fold(builder, |it, (name, value)| it.env(name, value));
         let gateway = Gateway { process: builder.start(), addr };
         eventually("the gateway", Duration::from_secs(30), async || {
@@ -82,6 +89,23 @@ impl World {
             (self.left_on(&self.outputs().schedule_queue_url).await == 0).then_some(())
         })
         .await;
+    }
+
+    /// How many resources the audit has a row of with this outcome and action.
+    pub async fn audited(&self, outcome: &str, action: &str) -> usize {
+        let call = self.aws.dynamo.scan().table_name(&self.outputs().audit_table_name);
+        let call = call.filter_expression("outcome = :o AND #a = :a AND NOT begins_with(#r, :b)");
+        let call = call.expression_attribute_names("#a", "action");
+        let call = call.expression_attribute_names("#r", "resource");
+        let call = call.expression_attribute_values(":o", Attr::S(outcome.to_owned()));
+        let call = call.expression_attribute_values(":a", Attr::S(action.to_owned()));
+        let call = call.expression_attribute_values(":b", Attr::S("bulk/".to_owned()));
+        let rows = call.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
+        let names = rows
+            .expect("Scan")
+            .into_iter()
+            .filter_map(|row| row.get("resource")?.as_s().ok().cloned());
+        names.collect::<std::collections::HashSet<_>>().len()
     }
 
     /// The audit's rows of a resource, in the order of their keys.

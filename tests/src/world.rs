@@ -53,7 +53,10 @@ impl World {
         assert!(!url.is_empty(), "AWS_ENDPOINT_URL is not set: run the tests with `make test`");
         let aws = Clients::from_env().await;
         let name = format!("it-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let template = Template::data().expect("the template").with("Protect", "false");
+        let template = Template::data()
+            .expect("the template")
+            .with("Protect", "false")
+            .with("Clock", "DISABLED");
         let stack = Stack::create(&aws, &name, &template).await.expect("the stack");
         let folder = tempfile::tempdir().expect("a folder");
         take_test_events(&aws, &stack.outputs().grading_queue_url).await;

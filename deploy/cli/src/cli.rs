@@ -46,6 +46,8 @@ enum Command {
     Demo(commands::demo::Args),
     /// Shows what a schedule does.
     Schedule(commands::schedule::Args),
+    /// Starts, stops or shows resources by their ids, with no table, queue or schedule.
+    Resource(commands::resource::Args),
     /// Prints the JSON Schema of the messages that a worker takes.
     Schema(commands::schema::Args),
     /// Replays an autoscaler's log of decisions, freezes it, and lets it go on.
@@ -72,6 +74,7 @@ pub async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Submit(args) => return commands::submit::run(args).await,
+        Command::Resource(args) => return commands::resource::run(args).await,
         Command::Up(args) => commands::up::run(args).await?,
         Command::Status(args) => commands::status::run(args).await?,
         Command::Dlq(args) => commands::dlq::run(args).await?,

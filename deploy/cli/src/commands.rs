@@ -8,6 +8,7 @@ mod demo_sensors;
 pub(crate) mod dlq;
 pub(crate) mod orders;
 pub(crate) mod problem;
+pub(crate) mod resource;
 pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod stack;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, select_all};
+use schedule_executor::store::{Store, TableNames};
 
 use crate::{
     aws::Clients,
@@ -93,7 +94,9 @@ impl Fleet {
     async fn bring_up(&mut self) -> Result<(), Error> {
         say(&format!("creating stack {} on {}", self.options.stack, self.clients.endpoint));
         // Never abandoned half way: a stack that is being created can only be deleted later.
-        let stack = Stack::create(&self.clients, &self.options.stack, &Template::data()?).await?;
+        // This process sends what the stack's clocks would.
+        let template = Template::data()?.with("Clock", "DISABLED");
+        let stack = Stack::create(&self.clients, &self.options.stack, &template).await?;
         self.stack = Some(stack);
         if self.stop.is_asked() {
             return Err(Error::Interrupted);
@@ -119,12 +122,19 @@ impl Fleet {
     /// What EventBridge Scheduler sends in AWS.
     fn start_clocks(&mut self, period: Duration) -> Result<(), Error> {
         let outputs = self.stack()?.outputs();
-        let start = |queue: &str, period, body| {
-            Ticker::start(self.clients.sqs.clone(), queue.to_owned(), period, body)
+        let tables = TableNames {
+            contexts: outputs.contexts_table_name.clone(),
+            resources: outputs.resources_table_name.clone(),
+            tags: outputs.tags_table_name.clone(),
+            states: outputs.states_table_name.clone(),
         };
+        let store = Store::new(self.clients.dynamo.clone(), tables);
+        let (schedule, compile) =
+            (outputs.schedule_queue_url.clone(), outputs.compile_queue_url.clone());
+        let sqs = || self.clients.sqs.clone();
         self.tickers = vec![
-            start(&outputs.schedule_queue_url, period, ticker::tick),
-            start(&outputs.compile_queue_url, REFRESH, ticker::refresh),
+            Ticker::of_scheduler(sqs(), schedule, store, period),
+            Ticker::start(sqs(), compile, REFRESH, ticker::refresh),
         ];
         Ok(())
     }

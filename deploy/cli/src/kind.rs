@@ -115,6 +115,7 @@ fn schedules(outputs: &Outputs) -> Vec<(&'static str, String)> {
         ("FLOTILLA_CONTEXTS_TABLE", outputs.contexts_table_name.clone()),
         ("FLOTILLA_RESOURCES_TABLE", outputs.resources_table_name.clone()),
         ("FLOTILLA_TAGS_TABLE", outputs.tags_table_name.clone()),
+        ("FLOTILLA_STATES_TABLE", outputs.states_table_name.clone()),
     ]
 }
 
@@ -132,6 +133,7 @@ fn gateway(address: &str, outputs: &Outputs) -> Vec<(&'static str, String)> {
         ("FLOTILLA_COMPILE_QUEUE_URL", outputs.compile_queue_url.clone()),
         ("FLOTILLA_SCHEDULE_QUEUE_URL", outputs.schedule_queue_url.clone()),
         ("FLOTILLA_ANOMALY_QUEUE_URL", outputs.anomaly_queue_url.clone()),
+        ("FLOTILLA_AUDIT_TABLE", outputs.audit_table_name.clone()),
     ];
     [own, packages(outputs), schedules(outputs), sensors(outputs)].concat()
 }

@@ -21,6 +21,7 @@ pub mod names;
 mod places;
 mod process;
 mod progress;
+mod signed;
 pub mod stack;
 mod stop;
 pub mod submission;

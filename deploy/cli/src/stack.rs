@@ -81,6 +81,8 @@ pub struct Outputs {
     pub tags_table_name: String,
     /// Table of the scheduler's reasons.
     pub audit_table_name: String,
+    /// Table of what the schedules know of each resource.
+    pub states_table_name: String,
     /// Table of the instances of groups.
     pub fleet_table_name: String,
     /// URL of the queue of readings.

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use jiff::Timestamp;
+use schedule_executor::store::Store;
 use serde_json::json;
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
 use crate::console::note;
+
+/// How often the period is looked up.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Sends a message now and once in every period, until it is dropped.
 #[derive(Debug)]
@@ -27,15 +31,46 @@ impl Ticker {
             clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 clock.tick().await;
-                let call = sqs.send_message().queue_url(&queue_url).message_body(body());
-                if let Err(error) = call.send().await {
-                    note(format!(
-                        "no message of the clock was sent to {queue_url}: {}",
-                        crate::chain(&error)
-                    ));
-                }
+                send(&sqs, &queue_url, body()).await;
             }
         }))
+    }
+
+    /// Starts ticking the scheduler, at once and then as often as its settings say; `period` is
+    /// that of a scheduler without any.
+    pub(crate) fn of_scheduler(
+        sqs: Client,
+        queue_url: String,
+        store: Store,
+        period: Duration,
+    ) -> Self {
+        Self(tokio::spawn(async move {
+            let mut last = None;
+            let mut seconds = i64::try_from(period.as_secs()).unwrap_or(i64::MAX);
+            loop {
+                if let Ok(settings) = store.settings().await {
+                    let period = i64::try_from(period.as_secs()).unwrap_or(i64::MAX);
+                    seconds = settings.period.unwrap_or(period).max(1);
+                }
+                // The spans that the scheduler counts by, so that none has two ticks or none.
+                let span = Timestamp::now().as_second().div_euclid(seconds);
+                if last != Some((span, seconds)) {
+                    last = Some((span, seconds));
+                    send(&sqs, &queue_url, tick()).await;
+                }
+                let left = (span + 1) * seconds - Timestamp::now().as_second();
+                let left = Duration::from_secs(u64::try_from(left).unwrap_or(1).max(1));
+                tokio::time::sleep(left.min(LOOK)).await;
+            }
+        }))
+    }
+}
+
+async fn send(sqs: &Client, queue_url: &str, body: String) {
+    let call = sqs.send_message().queue_url(queue_url).message_body(body);
+    if let Err(error) = call.send().await {
+        let why = crate::chain(&error);
+        note(format!("no message of the clock was sent to {queue_url}: {why}"));
     }
 }
 

@@ -4,8 +4,10 @@
 //! resources; what both do is in [`ops`]. Rows are written here, and orders by hand are sent to
 //! the scheduler's queue; nothing is started or stopped from here.
 
+mod changes;
 pub mod ops;
 pub mod original;
+mod savings;
 pub mod v1;
 
 use aws_config::SdkConfig;
@@ -18,8 +20,11 @@ use crate::cors;
 /// Where contexts and orders go.
 #[derive(Debug, Clone)]
 pub struct ScheduleConfig {
-    /// `FLOTILLA_CONTEXTS_TABLE`, `FLOTILLA_RESOURCES_TABLE`, `FLOTILLA_TAGS_TABLE`.
+    /// `FLOTILLA_CONTEXTS_TABLE`, `FLOTILLA_RESOURCES_TABLE`, `FLOTILLA_TAGS_TABLE`,
+    /// `FLOTILLA_STATES_TABLE`.
     pub tables: TableNames,
+    /// `FLOTILLA_AUDIT_TABLE`: why what was done.
+    pub audit: String,
     /// `FLOTILLA_SCHEDULE_QUEUE_URL`: the scheduler's queue.
     pub queue_url: String,
 }
@@ -30,7 +35,9 @@ impl ScheduleConfig {
     pub fn read(settings: &mut Reader) -> Option<Self> {
         settings.optional("FLOTILLA_CONTEXTS_TABLE")?;
         let tables = TableNames::read(settings);
-        Some(Self { tables, queue_url: settings.required("FLOTILLA_SCHEDULE_QUEUE_URL") })
+        let audit = settings.required("FLOTILLA_AUDIT_TABLE");
+        let queue_url = settings.required("FLOTILLA_SCHEDULE_QUEUE_URL");
+        Some(Self { tables, audit, queue_url })
     }
 }
 
@@ -40,6 +47,9 @@ pub struct Schedules {
     pub(crate) store: Store,
     pub(crate) sqs: aws_sdk_sqs::Client,
     pub(crate) queue_url: String,
+    pub(crate) audit: String,
+    /// The region of ids that are no ARNs.
+    pub(crate) region: String,
 }
 
 impl Schedules {
@@ -49,12 +59,15 @@ impl Schedules {
             store: Store::new(aws_sdk_dynamodb::Client::new(sdk), config.tables),
             sqs: aws_sdk_sqs::Client::new(sdk),
             queue_url: config.queue_url,
+            audit: config.audit,
+            region: sdk.region().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
     /// All its requests.
     pub fn router(self) -> Router {
-        let router = original::router().merge(v1::router()).with_state(self);
+        let router = original::router().merge(v1::router()).merge(v1::more::router());
+        let router = router.with_state(self);
         router.layer(middleware::from_fn(cors::allow))
     }
 }

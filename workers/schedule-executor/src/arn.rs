@@ -39,12 +39,24 @@ impl<'a> Arn<'a> {
     fn parts(&self) -> Option<(Service, &'a str)> {
         let (service, id) = match self.service {
             "ec2" => (Service::Ec2, self.resource.strip_prefix("instance/")?),
-            "rds" => (Service::Rds, self.resource.strip_prefix("db:")?),
+            "rds" => match self.resource.split_once(':')? {
+                ("db", id) => (Service::Rds, id),
+                ("cluster", id) => (Service::Cluster, id),
+                _ => return None,
+            },
+            "autoscaling" => (Service::Group, group(self.resource)?),
+            "ecs" => (Service::Ecs, self.resource.strip_prefix("service/")?),
             "appstream" => (Service::AppStream, self.resource.strip_prefix("fleet/")?),
             _ => return None,
         };
         (!id.is_empty()).then_some((service, id))
     }
+}
+
+/// The name in `autoScalingGroup:UUID:autoScalingGroupName/NAME`.
+fn group(resource: &str) -> Option<&str> {
+    let rest = resource.strip_prefix("autoScalingGroup:")?;
+    rest.split_once(':')?.1.strip_prefix("autoScalingGroupName/")
 }
 
 /// Where a resource is, and what it is called there.
@@ -99,6 +111,13 @@ mod tests {
             ("arn:aws:ec2:eu-west-1:123456789012:instance/i-0ab", Service::Ec2, "i-0ab"),
             ("arn:aws-cn:rds:cn-north-1:123456789012:db:orders", Service::Rds, "orders"),
             ("arn:aws:appstream:us-east-1:1:fleet/desk", Service::AppStream, "desk"),
+            ("arn:aws:rds:eu-west-1:1:cluster:sales", Service::Cluster, "sales"),
+            ("arn:aws:ecs:eu-west-1:1:service/main/api", Service::Ecs, "main/api"),
+            (
+                "arn:aws:autoscaling:eu-west-1:1:autoScalingGroup:f-0:autoScalingGroupName/a:b/c",
+                Service::Group,
+                "a:b/c",
+            ),
         ] {
             let target = Target::resolve(service, arn, "eu-north-1").unwrap();
             assert_eq!(target.id, id);

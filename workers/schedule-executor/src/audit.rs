@@ -4,18 +4,27 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{PutRequest, WriteRequest},
+    types::{AttributeValue as Attr, PutRequest, WriteRequest},
 };
 use flotilla_runtime::{Failure, failure::chain};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::rows::to_item;
+use crate::{
+    plan::Action,
+    rows::{from_item, to_item},
+};
 
 /// How long a row is kept.
 const ROW_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The most rows that a call of DynamoDB takes.
 const CALL: usize = 25;
+const AT_ONCE: usize = 4;
+/// How often rows that a call left out are written again.
+const TURNS: usize = 8;
+/// What the keys of the rows begin with that tell what a bulk action changed.
+pub const BULK: &str = "bulk";
 
 /// A row of the audit.
 #[derive(Debug, Clone, Serialize)]
@@ -33,18 +42,36 @@ pub struct Entry {
     pub actor: String,
     /// `START`, `STOP`, `MODCLASS`, or `NONE` where nothing was wanted.
     pub action: String,
-    /// `done`, `failed` or `skipped`.
+    /// `done`, `failed`, `skipped`, or `dry_run` for what would have been done.
     pub outcome: &'static str,
     /// The bounded kind of the outcome's reason.
     pub kind: &'static str,
     /// Why, in words.
     pub reason: String,
+    /// The account of the resource; empty for the worker's own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub account: String,
     /// The state that was seen.
     pub before: String,
     /// The state that was asked for.
     pub after: String,
     /// When DynamoDB may drop the row, in seconds since 1970.
     pub expires_at: i64,
+}
+
+/// A resource that a bulk action changed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Changed {
+    /// The key of the resource: `ec2:instance/eu-west-1/i-1`.
+    #[serde(rename = "at")]
+    pub key: String,
+    /// Whose resource it was.
+    pub source: String,
+    /// What was done.
+    pub action: Action,
+    /// The account; empty for the worker's own.
+    #[serde(default)]
+    pub account: String,
 }
 
 /// The audit's table.
@@ -75,28 +102,49 @@ impl Audit {
         entries.reverse();
         let mut seen = std::collections::HashSet::new();
         entries.retain(|it| seen.insert((it.resource.clone(), it.at.clone())));
-        for part in entries.chunks(CALL) {
-            let puts = part.iter().map(|entry| {
-                let put = PutRequest::builder().set_item(Some(to_item(entry))).build();
-                put.map(|put| WriteRequest::builder().put_request(put).build())
-            });
-            let puts = puts.collect::<Result<Vec<_>, _>>();
-            let puts =
-                puts.map_err(|e| Failure::permanent("request", "an audit row").caused_by(e))?;
-            self.put(puts).await?;
-        }
-        Ok(())
+        let parts = entries.chunks(CALL).map(requests).collect::<Result<Vec<_>, _>>()?;
+        let puts = stream::iter(parts.into_iter().map(|part| self.put(part)));
+        puts.buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    async fn put(&self, puts: Vec<WriteRequest>) -> Result<(), Failure> {
+    async fn put(&self, mut puts: Vec<WriteRequest>) -> Result<(), Failure> {
         let table = &self.table;
-        let call = self.dynamo.batch_write_item().request_items(table, puts);
-        let answer = call.send().await.map_err(|e| {
-            Failure::transient("audit", format!("BatchWriteItem in table {table}: {}", chain(&e)))
-        })?;
-        match answer.unprocessed_items.is_none_or(|left| left.values().all(Vec::is_empty)) {
-            true => Ok(()),
-            false => Err(Failure::transient("audit", format!("table {table} left rows unwritten"))),
+        for _ in 0..TURNS {
+            let call = self.dynamo.batch_write_item().request_items(table, puts);
+            let answer = call.send().await.map_err(|e| self.unavailable("BatchWriteItem", &e))?;
+            puts = answer.unprocessed_items.unwrap_or_default().remove(table).unwrap_or_default();
+            if puts.is_empty() {
+                return Ok(());
+            }
         }
+        Err(Failure::transient("audit", format!("table {table} left rows unwritten")))
     }
+
+    fn unavailable(&self, what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let table = &self.table;
+        Failure::transient("audit", format!("{what} in table {table}: {}", chain(error)))
+    }
+
+    /// What a bulk action changed, as its rows tell: who is to have it back, and how it was.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn bulk(&self, id: &str) -> Result<Vec<Changed>, Failure> {
+        let call = self.dynamo.query().table_name(&self.table).consistent_read(true);
+        let call =
+            call.key_condition_expression("#r = :r").expression_attribute_names("#r", "resource");
+        let call = call.expression_attribute_values(":r", Attr::S(format!("{BULK}/{id}")));
+        let items = call.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
+        let items = items.map_err(|e| self.unavailable("Query", &e))?;
+        Ok(items.iter().filter_map(from_item).collect())
+    }
+}
+
+fn requests(entries: &[Entry]) -> Result<Vec<WriteRequest>, Failure> {
+    let puts = entries.iter().map(|entry| {
+        let put = PutRequest::builder().set_item(Some(to_item(entry))).build();
+        put.map(|put| WriteRequest::builder().put_request(put).build())
+    });
+    let puts = puts.collect::<Result<Vec<_>, _>>();
+    puts.map_err(|e| Failure::permanent("request", "an audit row").caused_by(e))
 }

@@ -1,20 +1,34 @@
 //! A batch: observe, act on what differs, and write down why.
 
-use std::collections::{BTreeSet, HashMap};
+mod outcome;
+mod stages;
 
-use aws_config::SdkConfig;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
 use aws_sdk_dynamodb::types::{AttributeValue as Attr, TransactWriteItem, Update};
 use flotilla_runtime::{Completion, Failure, Lease, payload::hex};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use self::outcome::{dry, failed, skipped};
 use crate::{
-    audit::{Audit, Entry, expiry},
-    handlers::{AnyHandler, Handler, Refusal, Subject},
+    audit::{Audit, BULK, Entry},
+    handlers::{AnyHandler, Handler, Limits, Places, Refusal, Seen, Subject},
     message::{Batch, BatchItem},
-    metrics as names,
-    plan::{Action, Observed, Step, step},
+    plan::{Action, Asked, Observed, Step, reconcile},
+    rows::Held,
     store::Store,
 };
+
+/// How many rows of states are written at a time.
+const WRITES: usize = 16;
+/// The most sources that are told of an end in its transaction; the others are told before.
+const TOLD: usize = 90;
 
 /// What a batch is worked off with.
 #[derive(Debug, Clone)]
@@ -23,8 +37,24 @@ pub struct Hands {
     pub store: Store,
     /// The audit.
     pub audit: Audit,
-    /// The SDK, for the services.
-    pub sdk: SdkConfig,
+    /// Accounts and regions.
+    pub places: Places,
+    /// The rates of all services.
+    pub limits: Arc<Limits>,
+    /// How long a stage waits for those before it within one message.
+    pub stage_wait: Duration,
+    /// After how long a stage goes on whatever those before it are.
+    pub stage_limit: Duration,
+}
+
+/// A resource of a batch, with what is known of it and what is to be done.
+#[derive(Debug)]
+struct Case<'a> {
+    item: &'a BatchItem,
+    key: String,
+    seen: Seen,
+    held: Option<&'a Held>,
+    step: Step,
 }
 
 /// The name of a batch's effect: these resources, this action, this occasion.
@@ -37,23 +67,38 @@ pub fn effect_key(batch: &Batch) -> String {
 }
 
 impl Hands {
-    /// Works a batch off and completes its effect.
+    /// Works a batch off and completes its effect; a dry run has none.
     ///
     /// # Errors
     /// Transient, when the service throttles or does not answer, or a table does not.
     pub async fn work(&self, batch: &Batch, lease: &Lease) -> Result<(), Failure> {
-        let handler = AnyHandler::new(batch.service, &batch.region, &self.sdk);
+        if let Some(why) = self.gated(batch).await? {
+            let entries = batch
+                .items
+                .iter()
+                .map(|it| skipped(batch, it, batch.action, "unknown", "waiting", why.clone()));
+            self.audit.write(entries.collect()).await?;
+            return ended(lease, batch).await;
+        }
+        let handler = match self.handler(batch).await {
+            Ok(handler) => handler,
+            Err(why) => return self.refused(batch, &why, lease).await,
+        };
         let ids: Vec<String> = batch.items.iter().map(|it| it.id.clone()).collect();
         let observed = match handler.observe(&ids).await {
             Ok(observed) => observed,
             Err(why) if why.passes() && !lease.is_last_attempt() => return Err(again(batch, &why)),
-            Err(why) => {
-                let failed = batch.items.iter().map(|it| failed(batch, it, "unknown", &why));
-                self.audit.write(failed.collect()).await?;
-                return lease.complete(Vec::new()).await.map(drop);
-            }
+            Err(why) => return self.refused(batch, &why, lease).await,
         };
-        let (entries, passing) = act(&handler, batch, &observed).await;
+        let keys: Vec<String> = batch.items.iter().map(|it| it.target(batch).key()).collect();
+        let held = self.store.held(&keys).await?;
+        let cases: Vec<Case<'_>> = cases(batch, keys, &observed, &held);
+        if batch.dry_run {
+            let entries = dry(batch, &cases, &handler).await;
+            return self.audit.write(entries).await;
+        }
+        let (mut entries, passing) = self.act(batch, &cases, &handler).await?;
+        entries.append(&mut self.bulk(batch, &entries).await?);
         self.audit.write(entries).await?;
         match passing {
             Some(why) if !lease.is_last_attempt() => Err(again(batch, &why)),
@@ -61,13 +106,91 @@ impl Hands {
         }
     }
 
+    async fn handler(&self, batch: &Batch) -> Result<AnyHandler, Refusal> {
+        let sdk = self.places.at(&batch.account, &batch.region).await?;
+        let caller = self.limits.caller(&batch.account, &batch.region, batch.service);
+        Ok(AnyHandler::new(batch.service, &sdk, caller))
+    }
+
+    /// None of it could be looked at.
+    async fn refused(&self, batch: &Batch, why: &Refusal, lease: &Lease) -> Result<(), Failure> {
+        let failed = batch.items.iter().map(|it| failed(batch, it, batch.action, "unknown", why));
+        self.audit.write(failed.collect()).await?;
+        ended(lease, batch).await
+    }
+
+    /// Acts on every difference; gives the rows, and a refusal that another attempt may not meet.
+    async fn act(
+        &self,
+        batch: &Batch,
+        cases: &[Case<'_>],
+        handler: &AnyHandler,
+    ) -> Result<(Vec<Entry>, Option<Refusal>), Failure> {
+        self.keep_sizes(cases).await?;
+        let mut outcomes = HashMap::new();
+        for action in [Action::Start, Action::Stop, Action::ModClass] {
+            let due =
+                cases.iter().filter(|it| matches!(it.step, Step::Act(due, _) if due == action));
+            let due: Vec<Subject> = due.map(Case::subject).collect();
+            if !due.is_empty() {
+                outcomes.extend(handler.act(action, &due).await);
+            }
+        }
+        let notes = cases.iter().filter_map(|case| {
+            let fields = case.note(batch, outcomes.get(&case.item.id))?;
+            Some((case.key.as_str(), fields))
+        });
+        self.hold(notes.collect()).await?;
+        let entries = cases.iter().filter_map(|it| it.entry(batch, outcomes.get(&it.item.id)));
+        let entries = entries.collect();
+        let passing = outcomes.into_values().filter_map(Result::err).find(Refusal::passes);
+        Ok((entries, passing))
+    }
+
+    /// The sizes that stops will lose, before they do.
+    async fn keep_sizes(&self, cases: &[Case<'_>]) -> Result<(), Failure> {
+        let stops = cases.iter().filter(|it| matches!(it.step, Step::Act(Action::Stop, _)));
+        let sizes = stops
+            .filter_map(|it| Some((it.key.as_str(), json!({ "size": it.seen.size.as_ref()? }))));
+        self.hold(sizes.collect()).await
+    }
+
+    async fn hold(&self, rows: Vec<(&str, Value)>) -> Result<(), Failure> {
+        let writes = rows.iter().map(|(key, fields)| self.store.hold(key, fields));
+        stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(WRITES).try_collect().await
+    }
+
+    /// What was done, a second time under its bulk action, so that it can be undone.
+    async fn bulk(&self, batch: &Batch, entries: &[Entry]) -> Result<Vec<Entry>, Failure> {
+        let done = entries.iter().filter(|it| it.outcome == "done" && it.action != "MODCLASS");
+        let rows = done.map(|it| Entry {
+            resource: format!("{BULK}/{}", batch.bulk),
+            at: it.resource.clone(),
+            ..it.clone()
+        });
+        let rows: Vec<Entry> = rows.collect();
+        if !rows.is_empty() && !batch.bulk.is_empty() {
+            self.store.note_bulk(&batch.bulk, batch.tick).await?;
+            return Ok(rows);
+        }
+        Ok(Vec::new())
+    }
+
     /// The effect's end, and in the same transaction what contexts and tags tell of it.
     async fn complete(&self, batch: &Batch, lease: &Lease) -> Result<(), Failure> {
         let sources: BTreeSet<&str> = batch.items.iter().map(|it| it.source.as_str()).collect();
-        let updates = sources.iter().filter_map(|source| self.acted(source, batch));
+        let sources: Vec<&str> = sources.into_iter().collect();
+        let (told, before) = sources.split_at(sources.len().min(TOLD));
+        for source in before {
+            self.store.acted(source, batch.action == Action::Start, batch.tick).await?;
+        }
+        let updates = told.iter().filter_map(|source| self.acted(source, batch));
         let updates = updates.collect::<Result<Vec<_>, _>>()?;
         if lease.complete(updates).await? == Completion::Refused {
-            // One of them was unregistered meanwhile: there is nothing to tell of it.
+            // One of them was unregistered meanwhile: each is told by itself.
+            for source in told {
+                self.store.acted(source, batch.action == Action::Start, batch.tick).await?;
+            }
             lease.complete(Vec::new()).await?;
         }
         Ok(())
@@ -95,104 +218,80 @@ impl Hands {
     }
 }
 
-/// Acts on every difference; gives the rows, and a refusal that another attempt may not meet.
-async fn act(
-    handler: &AnyHandler,
-    batch: &Batch,
-    observed: &HashMap<String, Observed>,
-) -> (Vec<Entry>, Option<Refusal>) {
-    let seen = |id: &str| observed.get(id).unwrap_or(&Observed::Gone);
-    let (mut entries, mut due) = (Vec::new(), Vec::new());
-    for item in &batch.items {
-        match step(batch.action, seen(&item.id), &item.reason) {
-            Step::Act => due.push(Subject { id: item.id.clone(), attrib: item.attrib.clone() }),
-            Step::Skip(kind, why) => {
-                entries.push(skipped(batch, item, seen(&item.id).name(), kind, why));
+async fn ended(lease: &Lease, batch: &Batch) -> Result<(), Failure> {
+    if batch.dry_run {
+        return Ok(());
+    }
+    lease.complete(Vec::new()).await.map(drop)
+}
+
+fn cases<'a>(
+    batch: &'a Batch,
+    keys: Vec<String>,
+    observed: &HashMap<String, Seen>,
+    held: &'a HashMap<String, Held>,
+) -> Vec<Case<'a>> {
+    let case = |(item, key): (&'a BatchItem, String)| {
+        let seen = observed.get(&item.id).cloned().unwrap_or_else(|| Observed::Gone.into());
+        let held = held.get(&key);
+        let asked = Asked {
+            action: batch.action,
+            service: batch.service,
+            mode: batch.mode,
+            hand: batch.actor == "hand",
+            reason: &item.reason,
+        };
+        let step = reconcile(asked, held, &seen.state, batch.tick);
+        Case { item, key, seen, held, step }
+    };
+    batch.items.iter().zip(keys).map(case).collect()
+}
+
+impl Case<'_> {
+    fn subject(&self) -> Subject {
+        let size = self.held.and_then(|held| held.size.clone());
+        Subject { id: self.item.id.clone(), attrib: self.item.attrib.clone(), size }
+    }
+
+    /// What is to be kept of it: what was done last, by whom, and how long a start took.
+    fn note(&self, batch: &Batch, outcome: Option<&Result<String, Refusal>>) -> Option<Value> {
+        let now = batch.tick.as_second();
+        let held = self.held;
+        match (&self.step, outcome) {
+            (Step::Act(Action::ModClass, _), _) => None,
+            (Step::Act(action, _), Some(Ok(_))) => Some(json!({
+                "acted": action, "actedAt": now, "starting": *action == Action::Start, "byHand": false,
+            })),
+            (Step::Skip("by_hand", _), _) => {
+                held.is_some_and(|it| !it.by_hand).then(|| json!({ "byHand": true }))
             }
+            (Step::Skip("already" | "on_its_way", _), _) => {
+                let on = self.seen.state == Observed::On;
+                if let Some(held) = held.filter(|it| it.starting && on) {
+                    let lead = learned(held.lead, now - held.acted_at);
+                    return Some(json!({ "starting": false, "leadSeconds": lead }));
+                }
+                // Somebody else brought it there: from now on it is as if the schedule had.
+                let action = if on { Action::Start } else { Action::Stop };
+                let settled = matches!(self.seen.state, Observed::On | Observed::Off);
+                let new = settled && held.and_then(|it| it.acted) != Some(action);
+                new.then(|| json!({ "acted": action, "actedAt": now, "byHand": false }))
+            }
+            _ => None,
         }
     }
-    let mut outcomes = HashMap::new();
-    if !due.is_empty() {
-        outcomes.extend(handler.act(batch.action, &due).await);
-    }
-    for item in &batch.items {
-        match outcomes.get(&item.id) {
-            Some(Ok(())) => entries.push(done(batch, item, seen(&item.id).name())),
-            Some(Err(why)) => entries.push(failed(batch, item, seen(&item.id).name(), why)),
-            None => {}
-        }
-    }
-    let passing = outcomes.into_values().filter_map(Result::err).find(Refusal::passes);
-    (entries, passing)
+}
+
+/// A longer start counts at once, a shorter one by a quarter: to be ready late costs more than to
+/// be ready early.
+fn learned(before: i64, now: i64) -> i64 {
+    if now >= before { now } else { before - (before - now) / 4 }
 }
 
 fn again(batch: &Batch, why: &Refusal) -> Failure {
     let (service, region, count) = (batch.service.name(), &batch.region, batch.items.len());
     let what = format!("{count} of {service} in {region}: {}", why.message);
     Failure::transient(why.kind, what)
-}
-
-fn done(batch: &Batch, item: &BatchItem, before: &str) -> Entry {
-    let after = match batch.action {
-        Action::Start => "running",
-        Action::Stop => "stopped",
-        Action::ModClass => &item.attrib,
-    };
-    let reason = match batch.occasion.starts_with("tick ") {
-        true => format!("{}; it was found {before} since", item.reason),
-        false => item.reason.clone(),
-    };
-    count(batch, "done");
-    Entry {
-        outcome: "done",
-        kind: "acted",
-        reason,
-        after: after.to_owned(),
-        ..entry(batch, item, before)
-    }
-}
-
-fn failed(batch: &Batch, item: &BatchItem, before: &str, why: &Refusal) -> Entry {
-    count(batch, "failed");
-    let reason = format!("{} ({})", why.message, item.reason);
-    Entry { outcome: "failed", kind: why.kind, reason, ..entry(batch, item, before) }
-}
-
-fn skipped(
-    batch: &Batch,
-    item: &BatchItem,
-    before: &str,
-    kind: &'static str,
-    why: String,
-) -> Entry {
-    metrics::counter!(names::SKIPS, "kind" => kind).increment(1);
-    let at = format!("{}#{}#{kind}", item.since, batch.action.name());
-    Entry { at, outcome: "skipped", kind, reason: why, ..entry(batch, item, before) }
-}
-
-fn entry(batch: &Batch, item: &BatchItem, before: &str) -> Entry {
-    Entry {
-        resource: item.target(batch).key(),
-        at: format!("{}#{}", batch.tick, batch.action.name()),
-        tick: batch.tick.to_string(),
-        source: item.source.clone(),
-        actor: batch.actor.clone(),
-        action: batch.action.name().to_owned(),
-        outcome: "done",
-        kind: "acted",
-        reason: String::new(),
-        before: before.to_owned(),
-        after: before.to_owned(),
-        expires_at: expiry(),
-    }
-}
-
-fn count(batch: &Batch, outcome: &'static str) {
-    let (service, action) = (batch.service.name(), batch.action.name());
-    let counter = metrics::counter!(
-        names::ACTIONS, "service" => service, "action" => action, "outcome" => outcome
-    );
-    counter.increment(1);
 }
 
 #[cfg(test)]
@@ -214,5 +313,12 @@ mod tests {
         assert_eq!(first, effect_key(&batch("i-1", "2026-01-01T08:01:00Z", "transition")));
         assert_ne!(first, effect_key(&batch("i-2", "2026-01-01T08:00:00Z", "transition")));
         assert_ne!(first, effect_key(&batch("i-1", "2026-01-01T08:00:00Z", "tick 1")));
+    }
+
+    #[test]
+    fn a_longer_start_is_learned_at_once_and_a_shorter_one_by_and_by() {
+        assert_eq!(learned(0, 240), 240);
+        assert_eq!(learned(240, 300), 300);
+        assert_eq!(learned(240, 120), 210);
     }
 }

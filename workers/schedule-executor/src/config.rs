@@ -1,8 +1,10 @@
 //! The scheduler's settings.
 
+use std::time::Duration;
+
 use flotilla_runtime::config::Reader;
 
-use crate::store::TableNames;
+use crate::{handlers::Accounts, store::TableNames};
 
 /// What the scheduler needs to know beside what every worker does.
 #[derive(Debug, Clone)]
@@ -14,15 +16,60 @@ pub struct ScheduleConfig {
     /// `FLOTILLA_REGIONS`: where tags are looked up, separated by commas (default: the worker's
     /// own region).
     pub regions: Vec<String>,
+    /// `FLOTILLA_ACCOUNT` (default: that of the queue), `FLOTILLA_ROLE`, `FLOTILLA_EXTERNAL_ID`:
+    /// how resources of other accounts are reached.
+    pub accounts: Accounts,
+    /// `FLOTILLA_TAG_ACCOUNTS`: the other accounts in which tags are looked up, separated by
+    /// commas.
+    pub tag_accounts: Vec<String>,
+    /// `FLOTILLA_STAGE_WAIT_SECONDS`: how long a stage waits for those before it until it is left
+    /// to the next tick (default 45 s).
+    pub stage_wait: Duration,
+    /// `FLOTILLA_STAGE_LIMIT_SECONDS`: after how long a stage goes on although one before it is
+    /// not ready (default 900 s).
+    pub stage_limit: Duration,
+    /// `FLOTILLA_DRY_RUN`: whether nothing is switched at all.
+    pub dry_run: bool,
 }
 
 impl ScheduleConfig {
     /// Reads the settings.
     pub fn read(settings: &mut Reader) -> Self {
-        let regions = settings.optional("FLOTILLA_REGIONS").unwrap_or_default();
-        let regions = regions.split(',').map(str::trim).filter(|it| !it.is_empty());
-        let regions = regions.map(str::to_owned).collect();
+        let regions = list(settings, "FLOTILLA_REGIONS");
+        let accounts = accounts(settings);
+        let tag_accounts = list(settings, "FLOTILLA_TAG_ACCOUNTS");
+        if !tag_accounts.is_empty() && accounts.role.is_none() {
+            settings.mistake("FLOTILLA_TAG_ACCOUNTS needs FLOTILLA_ROLE: a role to take in them");
+        }
         let tables = TableNames::read(settings);
-        Self { tables, audit: settings.required("FLOTILLA_AUDIT_TABLE"), regions }
+        Self {
+            tables,
+            audit: settings.required("FLOTILLA_AUDIT_TABLE"),
+            regions,
+            accounts,
+            tag_accounts,
+            stage_wait: settings.seconds("FLOTILLA_STAGE_WAIT_SECONDS", 45.0, (0.0, 600.0)),
+            stage_limit: settings.seconds("FLOTILLA_STAGE_LIMIT_SECONDS", 900.0, (0.0, 86_400.0)),
+            dry_run: settings.parsed("FLOTILLA_DRY_RUN", false),
+        }
+    }
+}
+
+fn list(settings: &mut Reader, name: &str) -> Vec<String> {
+    let text = settings.optional(name).unwrap_or_default();
+    let parts = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    parts.map(str::to_owned).collect()
+}
+
+/// The queue's URL ends in account and name.
+fn accounts(settings: &mut Reader) -> Accounts {
+    let queue = settings.optional("FLOTILLA_QUEUE_URL").unwrap_or_default();
+    let of_queue = queue.rsplit('/').nth(1).unwrap_or_default();
+    let known = of_queue.len() == 12 && of_queue.bytes().all(|b| b.is_ascii_digit());
+    let of_queue = if known { of_queue } else { "" };
+    Accounts {
+        own: settings.optional("FLOTILLA_ACCOUNT").unwrap_or_else(|| of_queue.to_owned()),
+        role: settings.optional("FLOTILLA_ROLE"),
+        external_id: settings.optional("FLOTILLA_EXTERNAL_ID"),
     }
 }

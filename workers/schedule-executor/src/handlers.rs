@@ -1,19 +1,29 @@
 //! How each kind of resource is observed and switched.
 //!
 //! A handler is one module behind [`Handler`]: it knows its service's calls and states, and
-//! nothing of schedules, tables or messages.
+//! nothing of schedules, tables or messages. Every call goes through a [`Caller`], which keeps to
+//! the rate that the service takes.
 
 mod appstream;
+mod caller;
+mod clusters;
 mod ec2;
+mod ecs;
+mod groups;
+mod places;
 mod rds;
 pub mod tagging;
 
 use std::{collections::HashMap, future::Future};
 
-use aws_config::{Region, SdkConfig};
+use aws_config::SdkConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use flotilla_runtime::failure::chain;
 
+pub use self::{
+    caller::{Caller, Limits},
+    places::{Accounts, Places},
+};
 use crate::{
     plan::{Action, Observed},
     rows::Service,
@@ -23,8 +33,10 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The bounded kind: `throttled`, `denied`, `capacity`, `gone`, `transitional`,
-    /// `unreachable` or `refused`.
+    /// `unreachable`, `foreign_account` or `refused`.
     pub kind: &'static str,
+    /// The service's code, empty where it said none.
+    pub code: String,
     /// In the service's own words.
     pub message: String,
 }
@@ -34,12 +46,37 @@ pub struct Refusal {
 pub struct Subject {
     /// The id within the service.
     pub id: String,
-    /// The new class for MODCLASS; empty otherwise.
+    /// The new class for MODCLASS; else words such as `hibernate` or `types=m5a.large,m6i.large`.
     pub attrib: String,
+    /// The size to be restored.
+    pub size: Option<String>,
 }
 
-/// What became of an action, by id.
-pub type Outcomes = Vec<(String, Result<(), Refusal>)>;
+impl Subject {
+    /// The value of `name=value` among the words of the attribute.
+    fn word(&self, name: &str) -> Option<&str> {
+        let mut words = self.attrib.split_whitespace();
+        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// What was seen of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its state.
+    pub state: Observed,
+    /// Its size, where a stop would lose it.
+    pub size: Option<String>,
+}
+
+impl From<Observed> for Seen {
+    fn from(state: Observed) -> Self {
+        Self { state, size: None }
+    }
+}
+
+/// What became of an action, by id: what is worth telling beside that it was done, or why not.
+pub type Outcomes = Vec<(String, Result<String, Refusal>)>;
 
 /// A kind of resource in one region.
 pub trait Handler: Send + Sync {
@@ -47,10 +84,20 @@ pub trait Handler: Send + Sync {
     fn observe(
         &self,
         ids: &[String],
-    ) -> impl Future<Output = Result<HashMap<String, Observed>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<HashMap<String, Seen>, Refusal>> + Send;
 
     /// Does it to each: one that is refused does not keep the others from it.
     fn act(&self, action: Action, subjects: &[Subject]) -> impl Future<Output = Outcomes> + Send;
+
+    /// Asks for the permission and does nothing, where the service can be asked.
+    fn permitted(
+        &self,
+        action: Action,
+        ids: &[String],
+    ) -> impl Future<Output = Result<(), Refusal>> + Send {
+        let _ = (action, ids);
+        async { Ok(()) }
+    }
 }
 
 /// The handler of a kind.
@@ -62,26 +109,37 @@ pub enum AnyHandler {
     Rds(rds::Rds),
     /// AppStream fleets.
     AppStream(appstream::AppStream),
+    /// Auto Scaling groups.
+    Group(groups::Groups),
+    /// Aurora clusters.
+    Cluster(clusters::Clusters),
+    /// ECS services.
+    Ecs(ecs::Ecs),
 }
 
 impl AnyHandler {
-    /// The handler of a kind in a region.
-    pub fn new(service: Service, region: &str, sdk: &SdkConfig) -> Self {
-        let sdk = in_region(sdk, region);
+    /// The handler of a kind, on the configuration of an account and region.
+    pub fn new(service: Service, sdk: &SdkConfig, caller: Caller) -> Self {
         match service {
-            Service::Ec2 => Self::Ec2(ec2::Ec2::new(&sdk)),
-            Service::Rds => Self::Rds(rds::Rds::new(&sdk)),
-            Service::AppStream => Self::AppStream(appstream::AppStream::new(&sdk)),
+            Service::Ec2 => Self::Ec2(ec2::Ec2::new(sdk, caller)),
+            Service::Rds => Self::Rds(rds::Rds::new(sdk, caller)),
+            Service::AppStream => Self::AppStream(appstream::AppStream::new(sdk, caller)),
+            Service::Group => Self::Group(groups::Groups::new(sdk, caller)),
+            Service::Cluster => Self::Cluster(clusters::Clusters::new(sdk, caller)),
+            Service::Ecs => Self::Ecs(ecs::Ecs::new(sdk, caller)),
         }
     }
 }
 
 impl Handler for AnyHandler {
-    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Observed>, Refusal> {
+    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
         match self {
             Self::Ec2(it) => it.observe(ids).await,
             Self::Rds(it) => it.observe(ids).await,
             Self::AppStream(it) => it.observe(ids).await,
+            Self::Group(it) => it.observe(ids).await,
+            Self::Cluster(it) => it.observe(ids).await,
+            Self::Ecs(it) => it.observe(ids).await,
         }
     }
 
@@ -90,21 +148,31 @@ impl Handler for AnyHandler {
             Self::Ec2(it) => it.act(action, subjects).await,
             Self::Rds(it) => it.act(action, subjects).await,
             Self::AppStream(it) => it.act(action, subjects).await,
+            Self::Group(it) => it.act(action, subjects).await,
+            Self::Cluster(it) => it.act(action, subjects).await,
+            Self::Ecs(it) => it.act(action, subjects).await,
+        }
+    }
+
+    async fn permitted(&self, action: Action, ids: &[String]) -> Result<(), Refusal> {
+        match self {
+            Self::Ec2(it) => it.permitted(action, ids).await,
+            _ => Ok(()),
         }
     }
 }
 
-fn in_region(sdk: &SdkConfig, region: &str) -> SdkConfig {
-    sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
-}
-
 /// An action that a service does not have.
 fn impossible(action: Action, service: Service) -> Refusal {
-    let message = format!("{} has no {}", service.name(), action.name());
-    Refusal { kind: "refused", message }
+    Refusal::new("refused", format!("{} has no {}", service.name(), action.name()))
 }
 
 impl Refusal {
+    /// A refusal of our own.
+    fn new(kind: &'static str, message: String) -> Self {
+        Self { kind, code: String::new(), message }
+    }
+
     /// The refusal behind an error of any service.
     fn of<E, R>(error: &SdkError<E, R>) -> Self
     where
@@ -116,8 +184,9 @@ impl Refusal {
             Some((code, message)) => format!("{code}: {message}"),
             None => chain(error),
         };
-        let kind = metadata.map_or("unreachable", |it| kind(it.code().unwrap_or_default()));
-        Self { kind, message }
+        let code = metadata.and_then(|it| it.code()).unwrap_or_default().to_owned();
+        let kind = metadata.map_or("unreachable", |_| kind(&code));
+        Self { kind, code, message }
     }
 
     /// Whether another attempt soon may not meet it.
@@ -133,17 +202,20 @@ impl Refusal {
 
 fn kind(code: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| code.contains(word));
-    if has(&["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown"]) {
+    if has(&["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "BandwidthLimit"]) {
         "throttled"
     } else if has(&["Unauthorized", "AccessDenied", "AuthFailure", "NotPermitted"]) {
         "denied"
     } else if has(&["Insufficient", "Capacity"]) {
         "capacity"
+    } else if code.is_empty() {
+        "unreachable"
     } else if has(&["NotFound", "Malformed"]) {
         "gone"
     } else if has(&["State", "InUse", "Concurrent"]) {
         "transitional"
-    } else if has(&["InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable"]) {
+    } else if has(&["InternalError", "InternalFailure", "InternalServer", "Unavailable", "Timeout"])
+    {
         "unreachable"
     } else {
         "refused"
@@ -169,6 +241,7 @@ mod tests {
             ("InvalidDBInstanceState", "transitional"),
             ("InternalError", "unreachable"),
             ("UnsupportedOperation", "refused"),
+            ("", "unreachable"),
         ] {
             assert_eq!(kind(code), expected, "{code}");
         }

@@ -1,6 +1,6 @@
 //! The job: ticks and orders are planned and split; batches are worked off.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
 use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease};
@@ -10,7 +10,8 @@ use crate::{
     audit::Audit,
     batch::{Hands, effect_key},
     config::ScheduleConfig,
-    message::{Batch, Message, Order},
+    handlers::{Limits, Places},
+    message::{Batch, Message, Order, Tick, Undo},
     metrics as names,
     store::Store,
     tick::{Planned, Sources},
@@ -32,7 +33,9 @@ pub struct Scheduler {
 #[derive(Debug)]
 pub enum Work {
     /// Plan all schedules at this clock.
-    Tick(Timestamp),
+    Tick(Tick),
+    /// Plan to bring back what a bulk action changed.
+    Undo(Undo),
     /// Plan an order.
     Hand(Order),
     /// Observe and act.
@@ -49,12 +52,43 @@ impl Scheduler {
         let store = Store::new(dynamo.clone(), config.tables);
         let home = sdk.region().map(ToString::to_string).unwrap_or_default();
         let regions = if config.regions.is_empty() { vec![home.clone()] } else { config.regions };
+        let audit = Audit::new(dynamo, config.audit);
+        let places = Places::new(sdk, config.accounts);
+        let limits = Arc::<Limits>::default();
         let hands = Hands {
             store: store.clone(),
-            audit: Audit::new(dynamo, config.audit),
-            sdk: sdk.clone(),
+            audit: audit.clone(),
+            places: places.clone(),
+            limits: limits.clone(),
+            stage_wait: config.stage_wait,
+            stage_limit: config.stage_limit,
         };
-        Self { sources: Sources { store, sdk: sdk.clone(), regions, home }, hands }
+        let (tag_accounts, dry_run) = (config.tag_accounts, config.dry_run);
+        let sources =
+            Sources { store, audit, places, limits, regions, tag_accounts, home, dry_run };
+        Self { sources, hands }
+    }
+
+    /// Plans a tick, unless it is not due by the period.
+    async fn tick(&self, tick: Tick, lease: &Lease) -> Result<(), Failure> {
+        let delivery = lease.delivery();
+        let time = tick.time.unwrap_or_else(|| sent(delivery));
+        let settings = self.sources.store.settings().await?;
+        if !tick.forced && !tick.dry_run && !settings.is_due(time) {
+            let period = settings.period.unwrap_or_default();
+            tracing::debug!(%time, period, "a tick that is not due by its period is left out");
+            return Ok(());
+        }
+        let counts = settings.period.is_some() && !tick.forced && !tick.dry_run;
+        let at = present(time, delivery.age());
+        let planned = self.sources.tick(settings, time, at, tick.dry_run).await?;
+        self.send(planned, lease).await?;
+        if counts {
+            // Only now: a tick that failed on the way is to be planned by its next delivery.
+            let fields = serde_json::json!({ "lastTick": time.as_second() });
+            self.sources.store.set_settings(&fields).await?;
+        }
+        Ok(())
     }
 
     async fn send(&self, planned: Planned, lease: &Lease) -> Result<(), Failure> {
@@ -86,6 +120,9 @@ impl Job for Scheduler {
         Ok(match message {
             Message::Tick(time) => (Effect::Idempotent, Work::Tick(time)),
             Message::Hand(order) => (Effect::Idempotent, Work::Hand(order)),
+            Message::Undo(undo) => (Effect::Idempotent, Work::Undo(undo)),
+            // Nothing happens, so there is nothing to happen once.
+            Message::Batch(batch) if batch.dry_run => (Effect::Idempotent, Work::Batch(batch)),
             Message::Batch(batch) if batch.actor == "schedule" && delivery.age() > STALE => {
                 (Effect::Idempotent, Work::Stale(batch))
             }
@@ -95,15 +132,17 @@ impl Job for Scheduler {
 
     async fn run(&self, work: Work, lease: &Lease) -> Result<(), Failure> {
         match work {
-            Work::Tick(time) => {
-                let at = present(time, lease.delivery().age());
-                self.send(self.sources.tick(time, at).await?, lease).await
-            }
+            Work::Tick(tick) => self.tick(tick, lease).await,
             Work::Hand(order) => {
                 let delivery = lease.delivery();
-                let sent =
-                    Timestamp::try_from(delivery.sent_at).unwrap_or_else(|_| Timestamp::now());
-                let planned = self.sources.order(&order, &delivery.message_id, sent).await?;
+                let planned =
+                    self.sources.order(&order, &delivery.message_id, sent(delivery)).await?;
+                self.send(planned, lease).await
+            }
+            Work::Undo(undo) => {
+                let delivery = lease.delivery();
+                let planned =
+                    self.sources.undo(&undo, &delivery.message_id, sent(delivery)).await?;
                 self.send(planned, lease).await
             }
             Work::Batch(batch) => self.hands.work(&batch, lease).await,
@@ -122,6 +161,13 @@ impl Job for Scheduler {
         }
         Ok(())
     }
+}
+
+/// When a message was sent.
+fn sent(delivery: &Delivery) -> Timestamp {
+    let sent = Timestamp::try_from(delivery.sent_at);
+    let now = sent.unwrap_or_else(|_| Timestamp::now());
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// The clock to plan at: a tick that waited in the queue must not bring back the past.

@@ -21,6 +21,8 @@ pub mod message;
 #[cfg(feature = "handlers")]
 pub mod metrics;
 pub mod plan;
+#[cfg(feature = "handlers")]
+pub mod resource;
 pub mod rows;
 pub mod schedule;
 pub mod store;

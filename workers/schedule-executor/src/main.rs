@@ -2,11 +2,19 @@
 
 use std::process::ExitCode;
 
-use flotilla_runtime::process;
-use schedule_executor::{config::ScheduleConfig, job::Scheduler};
+use clap::Parser;
+use flotilla_runtime::{aws, process};
+use schedule_executor::{
+    config::ScheduleConfig,
+    job::Scheduler,
+    resource::{self, Cli, Command},
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Some(Command::Resource(args)) = Cli::parse().command {
+        return resource::run(args, &aws::sdk_config().await).await;
+    }
     process::worker(
         |settings, _| ScheduleConfig::read(settings),
         |config, sdk| Ok(Scheduler::new(config, sdk)),

@@ -4,22 +4,50 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{arn::Target, plan::Action, rows::Service};
+use crate::{
+    arn::Target,
+    plan::Action,
+    rows::{Mode, Service},
+};
 
-/// The largest number of resources in a batch: a call of EC2 takes as many, and its message is
+/// The largest number of resources in a batch: a filter of EC2 takes as many, and its message is
 /// far from the limit of SQS.
-pub const BATCH: usize = 100;
+pub const BATCH: usize = 200;
+/// What EventBridge Scheduler replaces by the time; an endpoint that only plays its part does not.
+const PLACEHOLDER: &str = "<aws.scheduler.scheduled-time>";
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Value")]
 pub enum Message {
-    /// Time to look: an event of EventBridge, of which only `time` counts.
-    Tick(Timestamp),
+    /// Time to look.
+    Tick(Tick),
+    /// Bring back what the last bulk action changed.
+    Undo(Undo),
     /// An order by hand.
     Hand(Order),
     /// A part of a tick or an order.
     Batch(Batch),
+}
+
+/// Time to look: an event of EventBridge, of which only `time` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick {
+    /// The clock; the time of sending where the message does not tell.
+    pub time: Option<Timestamp>,
+    /// Whether it counts whatever period is set: something was changed by hand.
+    pub forced: bool,
+    /// Whether nothing is to be switched.
+    pub dry_run: bool,
+}
+
+/// Bring back what a bulk action changed, until the next rule of each schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undo {
+    /// Which one; the last by default.
+    pub bulk: Option<String>,
+    /// Whether nothing is to be switched.
+    pub dry_run: bool,
 }
 
 /// Do this to those.
@@ -27,6 +55,17 @@ pub enum Message {
 pub struct Order {
     /// What to do.
     pub action: Action,
+    /// Whether it is only tried: looked at and written down.
+    #[serde(
+        default,
+        rename = "dry_run",
+        alias = "dryRun",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub dry_run: bool,
+    /// Why, for the audit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// To the resources of this context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
@@ -62,11 +101,32 @@ pub struct Batch {
     pub tick: Timestamp,
     /// Who wants it: `schedule` or `hand`.
     pub actor: String,
+    /// Which bulk action it is a part of: the order's message, or the tick.
+    #[serde(default)]
+    pub bulk: String,
+    /// Whether nothing is to be switched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// What to do with what people started by hand.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Which stages of a context must be ready before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
     /// What makes two batches of the same resources two effects: the transition for the first
     /// act on it, the tick when drift is mended, the message of an order.
     pub occasion: String,
     /// The resources.
     pub items: Vec<BatchItem>,
+}
+
+/// A stage of a context, which waits for those before it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Gate {
+    /// The context.
+    pub context: String,
+    /// The number of the stage, from 0; stops go from the last to the first.
+    pub stage: usize,
 }
 
 /// One resource of a batch.
@@ -80,7 +140,7 @@ pub struct BatchItem {
     pub since: Timestamp,
     /// Why, in words.
     pub reason: String,
-    /// The new class, for MODCLASS.
+    /// The new class for MODCLASS; else what the context says of it, such as `hibernate`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub attrib: String,
 }
@@ -105,13 +165,23 @@ impl TryFrom<Value> for Message {
         if let Some(batch) = value.get("batch") {
             return Batch::deserialize(batch).map(Self::Batch).map_err(|e| read("a batch", e));
         }
+        let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let dry_run = flag("dry_run") || flag("dryRun");
+        if value.get("action").and_then(Value::as_str) == Some("UNDO") {
+            let bulk = value.get("bulk").and_then(Value::as_str).map(str::to_owned);
+            return Ok(Self::Undo(Undo { bulk, dry_run }));
+        }
         if value.get("action").is_some() {
             let order = Order::deserialize(&value).map_err(|e| read("an order", e))?;
             return order.checked().map(Self::Hand);
         }
         let time = value.get("time").and_then(Value::as_str);
         let time = time.ok_or("neither a tick (`time`), nor an order (`action`), nor a batch")?;
-        time.parse().map(Self::Tick).map_err(|e| format!("a tick's time {time:?}: {e}"))
+        let time = match time {
+            PLACEHOLDER => None,
+            time => Some(time.parse().map_err(|e| format!("a tick's time {time:?}: {e}"))?),
+        };
+        Ok(Self::Tick(Tick { time, forced: flag("forced"), dry_run }))
     }
 }
 
@@ -148,7 +218,13 @@ mod tests {
             "resources": [], "detail": {},
         });
         let tick: Message = serde_json::from_value(event).unwrap();
-        assert_eq!(tick, Message::Tick("2026-06-01T08:00:00Z".parse().unwrap()));
+        let time = Some("2026-06-01T08:00:00Z".parse().unwrap());
+        assert_eq!(tick, Message::Tick(Tick { time, forced: false, dry_run: false }));
+        let unfilled = json!({"time": PLACEHOLDER, "forced": true, "dry_run": true});
+        let tick: Message = serde_json::from_value(unfilled).unwrap();
+        assert_eq!(tick, Message::Tick(Tick { time: None, forced: true, dry_run: true }));
+        let undo: Message = serde_json::from_value(json!({"action": "UNDO"})).unwrap();
+        assert_eq!(undo, Message::Undo(Undo { bulk: None, dry_run: false }));
         for order in [
             json!({"action": "START", "context": "web"}),
             json!({"action": "STOP", "tag": "env"}),

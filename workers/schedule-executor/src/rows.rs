@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Number, Value};
 
-use crate::schedule::{Power, Schedule, ScheduleError};
+use crate::{
+    plan::Action,
+    schedule::{Override, Power, Schedule, ScheduleError},
+};
 
 /// The context that stands for all: asking for it lists everything, and its row is the switch of
 /// the whole scheduler. No context can be registered under this name.
@@ -44,6 +47,45 @@ pub struct Scheduling {
     /// To which state it was switched by hand.
     #[serde(rename = "powerByHand", default, skip_serializing_if = "Option::is_none")]
     pub power_by_hand: Option<bool>,
+    /// A state for some time, whatever the rules say.
+    #[serde(rename = "override", default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Override>,
+    /// What to do with what people started by hand.
+    #[serde(default, skip_serializing_if = "Mode::is_enforce")]
+    pub mode: Mode,
+    /// Whether all of it is only tried: looked at and written down, and nothing switched.
+    #[serde(rename = "dryRun", default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Whether starts come so much earlier that all is ready when the rule says.
+    #[serde(rename = "readyBy", default, skip_serializing_if = "std::ops::Not::not")]
+    pub ready_by: bool,
+    /// How long it takes from the first start until all is ready, in seconds, as learned.
+    #[serde(rename = "leadSeconds", default, skip_serializing_if = "is_zero")]
+    pub lead: i64,
+    /// An iCalendar file of the days on which no period begins.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub holidays: String,
+}
+
+/// What to do with what people started by hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// What differs from the schedule is brought back at the next tick.
+    #[default]
+    Enforce,
+    /// What was started after the schedule stopped it is left until the schedule starts it.
+    KeepStarted,
+}
+
+impl Mode {
+    fn is_enforce(&self) -> bool {
+        *self == Self::Enforce
+    }
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 fn utc() -> String {
@@ -61,13 +103,17 @@ impl Scheduling {
     /// When a rule, the period or the zone is none, or there is neither rule nor period.
     pub fn schedule(&self) -> Result<Schedule, ScheduleError> {
         if self.period.trim().is_empty() {
+            if !self.holidays.trim().is_empty() {
+                let what = "holidays are for periods: say when it is on as a period";
+                return Err(ScheduleError(what.to_owned()));
+            }
             return Schedule::rules(&self.start, &self.stop, &self.zone);
         }
         if !self.start.is_empty() || !self.stop.is_empty() {
             let what = "there are both a period and rules: leave one of them empty";
             return Err(ScheduleError(what.to_owned()));
         }
-        Schedule::periods(&self.period, &self.zone)
+        Schedule::periods_but(&self.period, &self.holidays, &self.zone)
     }
 
     /// The state, and since when, that a hand asked for.
@@ -86,9 +132,20 @@ pub struct Context {
     /// What it is, for people.
     #[serde(rename = "contextDesc", default)]
     pub description: String,
+    /// The order of starts: each stage is a list of kinds (`rds:instance`) or ids, and waits until
+    /// the one before is ready. What no stage names comes last. Stops go in the reverse order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Vec<String>>,
     /// When it is on.
     #[serde(flatten)]
     pub scheduling: Scheduling,
+}
+
+/// The stage of a resource, from 0: the first that names its kind or its id, else the one after
+/// all.
+pub fn stage_of(stages: &[Vec<String>], service: Service, id: &str) -> usize {
+    let named = |name: &String| name == id || Service::named(name) == Some(service);
+    stages.iter().position(|stage| stage.iter().any(named)).unwrap_or(stages.len())
 }
 
 /// A tag: every resource that carries the key with one of the values is switched.
@@ -120,11 +177,26 @@ pub enum Service {
     /// AppStream fleets, by name.
     #[serde(rename = "appstream:fleet", alias = "appstream")]
     AppStream,
+    /// Auto Scaling groups, by name.
+    #[serde(
+        rename = "autoscaling:group",
+        alias = "asg",
+        alias = "autoscaling",
+        alias = "autoscaling:autoScalingGroup"
+    )]
+    Group,
+    /// Aurora clusters (and other clusters of RDS), by identifier.
+    #[serde(rename = "rds:cluster", alias = "aurora")]
+    Cluster,
+    /// ECS services, as `cluster/service`.
+    #[serde(rename = "ecs:service", alias = "ecs")]
+    Ecs,
 }
 
 impl Service {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Ec2, Self::Rds, Self::AppStream];
+    pub const ALL: [Self; 6] =
+        [Self::Ec2, Self::Rds, Self::AppStream, Self::Group, Self::Cluster, Self::Ecs];
 
     /// The attribute of its list in a row of resources.
     pub fn name(self) -> &'static str {
@@ -132,6 +204,9 @@ impl Service {
             Self::Ec2 => "ec2:instance",
             Self::Rds => "rds:instance",
             Self::AppStream => "appstream:fleet",
+            Self::Group => "autoscaling:group",
+            Self::Cluster => "rds:cluster",
+            Self::Ecs => "ecs:service",
         }
     }
 
@@ -255,6 +330,91 @@ impl ResourceRow {
     }
 }
 
+/// What is known of a resource beside its service's own word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The key: `ec2:instance/eu-west-1/i-1`.
+    #[serde(default)]
+    pub resource: String,
+    /// What was done to it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acted: Option<Action>,
+    /// When, in seconds since 1970.
+    #[serde(rename = "actedAt", default)]
+    pub acted_at: i64,
+    /// Whether its start has not been seen to end.
+    #[serde(default)]
+    pub starting: bool,
+    /// How long it takes from a start until it runs, in seconds, as learned.
+    #[serde(rename = "leadSeconds", default)]
+    pub lead: i64,
+    /// Whether somebody was seen to have started it after it was stopped.
+    #[serde(rename = "byHand", default)]
+    pub by_hand: bool,
+    /// A state for some time, whatever its schedules say.
+    #[serde(rename = "override", default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Override>,
+    /// The size that it had before it was stopped: `min/max/desired` of a group, the count of a
+    /// service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+}
+
+/// The settings of the scheduler as a whole, in the row of [`ALL`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Whether it runs: it does until it is stopped.
+    #[serde(rename = "isScheduled", default = "yes")]
+    pub running: bool,
+    /// How many seconds lie between two ticks that count; every one counts where it is not set.
+    #[serde(rename = "tickSeconds", default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<i64>,
+    /// The last tick that counted, in seconds since 1970.
+    #[serde(rename = "lastTick", default)]
+    pub last_tick: i64,
+    /// Ids, ARNs or keys of resources that nothing may switch; `*` stands for any text.
+    #[serde(rename = "neverTouch", default)]
+    pub never: Vec<String>,
+    /// Dollars an hour, by id, by key (`ec2:instance/eu-west-1/i-1`) or by kind (`ec2:instance`).
+    #[serde(default)]
+    pub prices: HashMap<String, f64>,
+}
+
+impl Settings {
+    /// Whether a tick counts by the period: one in each span of it. A clock that was set back by
+    /// over a period is believed.
+    pub fn is_due(&self, tick: Timestamp) -> bool {
+        let Some(period) = self.period.filter(|period| *period > 0) else { return true };
+        let tick = tick.as_second();
+        tick.div_euclid(period) > self.last_tick.div_euclid(period)
+            || tick < self.last_tick - period
+    }
+
+    /// The entry of the never-touch list that a resource falls under.
+    pub fn never_touched(&self, key: &str, id: &str, named: &str) -> Option<&str> {
+        let found = self.never.iter().find(|it| [key, id, named].iter().any(|text| glob(it, text)));
+        found.map(String::as_str)
+    }
+
+    /// What an hour of a resource costs, by the most exact entry.
+    pub fn price(&self, service: Service, key: &str, id: &str) -> Option<f64> {
+        [key, id, service.name()].iter().find_map(|name| self.prices.get(*name)).copied()
+    }
+}
+
+/// Whether a text is that of a pattern in which `*` stands for any text.
+fn glob(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some((_, after)) = left.split_once(part) else { return false };
+        left = after;
+    }
+    left.ends_with(tail)
+}
+
 /// A DynamoDB item.
 pub type Item = HashMap<String, Attr>;
 
@@ -356,5 +516,43 @@ mod tests {
         );
         assert!(list.remove("b") && !list.remove("b"));
         assert_eq!(list.attrib, ["x"]);
+    }
+
+    #[test]
+    fn one_tick_in_each_period_counts() {
+        let mut settings = Settings { period: Some(300), ..Settings::default() };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(settings.is_due(at(1_000)));
+        settings.last_tick = 1_000;
+        assert!(!settings.is_due(at(1_000)) && !settings.is_due(at(1_199)));
+        assert!(settings.is_due(at(1_200)));
+        assert!(!settings.is_due(at(900)) && settings.is_due(at(600)));
+        settings.period = None;
+        assert!(settings.is_due(at(1_000)));
+    }
+
+    #[test]
+    fn the_never_touch_list_knows_ids_keys_and_stars() {
+        let never = ["i-1", "rds:*", "*/eu-west-1/*", "a*b*c"].map(str::to_owned).to_vec();
+        let settings = Settings { never, ..Settings::default() };
+        let hit = |key: &str, id: &str| settings.never_touched(key, id, id);
+        assert_eq!(hit("ec2:instance/r/i-1", "i-1"), Some("i-1"));
+        assert_eq!(hit("ec2:instance/r/i-12", "i-12"), None);
+        assert_eq!(hit("rds:instance/r/db", "db"), Some("rds:*"));
+        assert_eq!(hit("ec2:instance/eu-west-1/i-9", "i-9"), Some("*/eu-west-1/*"));
+        assert_eq!(hit("k", "a-b-c"), Some("a*b*c"));
+        assert_eq!(hit("k", "a-c"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_pattern_of_a_text_with_stars_for_parts_of_it_fits(text in "[a-z/]{0,12}", cuts in proptest::collection::vec(0..12usize, 0..4)) {
+            let mut pattern: Vec<char> = text.chars().collect();
+            for cut in cuts {
+                if cut < pattern.len() { pattern[cut] = '*'; }
+            }
+            let pattern: String = pattern.into_iter().collect();
+            proptest::prop_assert!(glob(&pattern, &text));
+        }
     }
 }

@@ -7,16 +7,19 @@
 mod cron;
 mod days;
 mod field;
+mod holidays;
+mod over;
 mod period;
 mod zone;
 
 use std::fmt;
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use self::zone::{instant, note, reached};
-pub use self::{cron::Cron, period::Periods, zone::zone};
+pub(crate) use self::zone::note;
+use self::zone::{instant, reached};
+pub use self::{cron::Cron, over::Override, period::Periods, zone::zone};
 
 /// How many firings are looked at for one that changes the state: rules that always cancel each
 /// other never do.
@@ -28,12 +31,14 @@ const LOOKS: usize = 20_000;
 pub struct ScheduleError(pub(crate) String);
 
 /// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Power {
     /// Running.
+    #[serde(alias = "on")]
     On,
     /// Not running.
+    #[serde(alias = "off")]
     Off,
 }
 
@@ -116,7 +121,18 @@ impl Schedule {
     /// # Errors
     /// When the period or the zone is none.
     pub fn periods(text: &str, zone_name: &str) -> Result<Self, ScheduleError> {
-        Ok(Self { zone: zone(zone_name)?, plan: Plan::Periods(text.parse()?) })
+        Self::periods_but(text, "", zone_name)
+    }
+
+    /// Periods of being on, of which none begins on a holiday of the iCalendar file `holidays`;
+    /// an empty one is none.
+    ///
+    /// # Errors
+    /// When the period, the file or the zone is none.
+    pub fn periods_but(text: &str, holidays: &str, zone_name: &str) -> Result<Self, ScheduleError> {
+        let holidays = Some(holidays).filter(|text| !text.trim().is_empty());
+        let plan = Plan::Periods(Periods::parse(text, holidays)?);
+        Ok(Self { zone: zone(zone_name)?, plan })
     }
 
     /// The zone.

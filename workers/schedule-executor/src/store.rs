@@ -1,4 +1,6 @@
-//! The three tables: contexts, resources, tags.
+//! The tables: contexts, resources, tags, and what is known of each resource.
+
+mod states;
 
 use aws_sdk_dynamodb::{
     Client,
@@ -11,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::rows::{
-    ALL, Context, Item, ResourceRow, Resources, Service, Tag, from_item, json, to_item,
+    ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json, to_item,
 };
 
 /// How often a change is tried anew when another came between.
@@ -26,6 +28,8 @@ pub struct TableNames {
     pub resources: String,
     /// `FLOTILLA_TAGS_TABLE`.
     pub tags: String,
+    /// `FLOTILLA_STATES_TABLE`: what is known of each resource.
+    pub states: String,
 }
 
 impl TableNames {
@@ -35,6 +39,7 @@ impl TableNames {
             contexts: settings.required("FLOTILLA_CONTEXTS_TABLE"),
             resources: settings.required("FLOTILLA_RESOURCES_TABLE"),
             tags: settings.required("FLOTILLA_TAGS_TABLE"),
+            states: settings.required("FLOTILLA_STATES_TABLE"),
         }
     }
 }
@@ -221,14 +226,22 @@ impl Store {
 
     /// Starts or stops the scheduler as a whole.
     pub async fn set_running(&self, running: bool) -> Result<(), Failure> {
-        let fields = serde_json::json!({ "isScheduled": running });
-        self.set(&self.names.contexts, ("contextID", ALL), &fields, false).await.map(drop)
+        self.set_settings(&serde_json::json!({ "isScheduled": running })).await
     }
 
-    /// Whether the scheduler as a whole runs: it does until it is stopped.
-    pub async fn running(&self) -> Result<bool, Failure> {
-        let item = self.get(&self.names.contexts, "contextID", ALL).await?;
-        Ok(item.and_then(|item| item.get("isScheduled")?.as_bool().ok().copied()).unwrap_or(true))
+    /// Sets fields of the scheduler's settings, by the names that they have in the row.
+    pub async fn set_settings(&self, fields: &Value) -> Result<(), Failure> {
+        self.set(&self.names.contexts, ("contextID", ALL), fields, false).await.map(drop)
+    }
+
+    /// The scheduler's settings, with their defaults where nothing was ever set.
+    pub async fn settings(&self) -> Result<Settings, Failure> {
+        let item = self.get(&self.names.contexts, "contextID", ALL).await?.unwrap_or_default();
+        from_item(&item).ok_or_else(|| {
+            let table = &self.names.contexts;
+            let what = format!("the row {ALL} of table {table} is no row of settings: mend it");
+            Failure::transient("settings", what)
+        })
     }
 
     async fn get(&self, table: &str, key: &str, value: &str) -> Result<Option<Item>, Failure> {
@@ -255,8 +268,23 @@ impl Store {
         item.remove("lastScheduling");
         item.remove("lastByHand");
         item.remove("powerByHand");
+        item.remove("override");
+        item.remove("leadSeconds");
         // A schedule of rules after one of a period, say: what is not said is not kept.
-        item.entry("schedulingPeriod".to_owned()).or_insert_with(|| Attr::S(String::new()));
+        let text = || Attr::S(String::new());
+        let unsaid = [
+            ("schedulingPeriod", text()),
+            ("holidays", text()),
+            ("mode", Attr::S("enforce".to_owned())),
+            ("dryRun", Attr::Bool(false)),
+            ("readyBy", Attr::Bool(false)),
+        ];
+        for (field, value) in unsaid {
+            item.entry(field.to_owned()).or_insert(value);
+        }
+        if key == "contextID" {
+            item.entry("stages".to_owned()).or_insert_with(|| Attr::L(Vec::new()));
+        }
         let name = item.remove(key).unwrap_or(Attr::S(String::new()));
         let fields = json(&item);
         let name = name.as_s().map(String::as_str).unwrap_or_default();
@@ -310,7 +338,8 @@ fn settled(
 }
 
 fn by_hand(on: bool, at: Timestamp) -> Value {
-    serde_json::json!({ "powerState": on, "powerByHand": on, "lastByHand": at.as_second() })
+    let (now, none) = (at.as_second(), Value::Null);
+    serde_json::json!({ "powerState": on, "powerByHand": on, "lastByHand": now, "override": none })
 }
 
 fn unavailable(what: &str, table: &str, error: &(dyn std::error::Error + 'static)) -> Failure {

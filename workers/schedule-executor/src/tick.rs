@@ -1,18 +1,22 @@
 //! A tick: what every schedule wants now, as batches.
 
-use std::collections::{BTreeMap, HashMap};
+mod planned;
+mod undo;
 
-use aws_config::SdkConfig;
+use std::{collections::HashMap, sync::Arc};
+
 use flotilla_runtime::Failure;
 use jiff::Timestamp;
 
+pub use self::planned::Planned;
+use self::planned::Wish;
 use crate::{
-    arn::{Arn, Target},
-    audit::{Entry, expiry},
-    handlers::{Refusal, tagging::tagged},
-    message::{BATCH, Batch, BatchItem, Order},
-    plan::{Action, Wanted, wanted},
-    rows::{Context, Service, Tag},
+    arn::Target,
+    audit::Audit,
+    handlers::{Limits, Places, Refusal, tagging::tagged},
+    message::Order,
+    plan::{Action, wanted},
+    rows::{Context, ResourceRow, Service, Settings, Tag, stage_of},
     store::Store,
 };
 
@@ -21,40 +25,20 @@ use crate::{
 pub struct Sources {
     /// The tables.
     pub store: Store,
-    /// The SDK, for the tagging service.
-    pub sdk: SdkConfig,
+    /// The audit, for what is undone.
+    pub audit: Audit,
+    /// Accounts and regions, for the tagging service.
+    pub places: Places,
+    /// The rates of all services.
+    pub limits: Arc<Limits>,
     /// Where tags are looked up.
     pub regions: Vec<String>,
+    /// The other accounts in which they are.
+    pub tag_accounts: Vec<String>,
     /// The region of ids that are no ARNs.
     pub home: String,
-}
-
-/// What a tick or an order comes to.
-#[derive(Debug, Default)]
-pub struct Planned {
-    /// Who wants it: `schedule` or `hand`.
-    pub actor: &'static str,
-    /// To be sent to the worker's own queue.
-    pub batches: Vec<Batch>,
-    /// What is left alone already now, and why.
-    pub entries: Vec<Entry>,
-    /// Which source a resource went to.
-    taken: HashMap<Target, String>,
-    groups: BTreeMap<GroupKey, Vec<BatchItem>>,
-}
-
-/// Account, region, kind, action and occasion.
-type GroupKey = (String, String, Service, Action, String);
-
-/// One source's wish.
-#[derive(Debug, Clone)]
-struct Wish {
-    source: String,
-    action: Action,
-    since: Timestamp,
-    reason: String,
-    occasion: String,
-    attrib: String,
+    /// Whether nothing is switched at all.
+    pub dry_run: bool,
 }
 
 impl Sources {
@@ -62,18 +46,31 @@ impl Sources {
     ///
     /// # Errors
     /// Transient, when a table does not answer.
-    pub async fn tick(&self, tick: Timestamp, at: Timestamp) -> Result<Planned, Failure> {
-        let mut planned = Planned { actor: "schedule", ..Planned::default() };
-        if !self.store.running().await? {
+    pub async fn tick(
+        &self,
+        settings: Settings,
+        tick: Timestamp,
+        at: Timestamp,
+        dry_run: bool,
+    ) -> Result<Planned, Failure> {
+        let running = settings.running;
+        let bulk = format!("tick {tick}");
+        let mut planned = Planned::new("schedule", bulk, dry_run || self.dry_run, settings);
+        if !running {
             planned.idle("scheduler", tick, "scheduler_stopped", "the scheduler is stopped");
             return Ok(planned);
         }
-        for context in self.store.contexts().await? {
+        let mut resources = self.all_resources().await?;
+        for mut context in self.store.contexts().await? {
+            let row = resources.remove(&context.id).unwrap_or_default();
+            if context.scheduling.ready_by {
+                context.scheduling.lead = self.lead(&context, &row).await?;
+            }
             let source = format!("context/{}", context.id);
             match wanted(&context.scheduling, at) {
                 Ok(want) => {
-                    let wish = Wish::scheduled(source, want, tick);
-                    self.context(&context, &wish, tick, &mut planned).await?;
+                    let wish = Wish::scheduled(source, want, tick, &context.scheduling);
+                    self.context(&context, &row, &wish, tick, &mut planned);
                 }
                 Err(why) => planned.idle(&source, tick, "not_wanted", &why),
             }
@@ -82,7 +79,7 @@ impl Sources {
             let source = format!("tag/{}", tag.key);
             match wanted(&tag.scheduling, at) {
                 Ok(want) => {
-                    let wish = Wish::scheduled(source, want, tick);
+                    let wish = Wish::scheduled(source, want, tick, &tag.scheduling);
                     self.tag(&tag, &wish, tick, &mut planned).await?;
                 }
                 Err(why) => planned.idle(&source, tick, "not_wanted", &why),
@@ -91,69 +88,104 @@ impl Sources {
         Ok(planned.batched(tick))
     }
 
+    async fn all_resources(&self) -> Result<HashMap<String, ResourceRow>, Failure> {
+        let rows = self.store.all_resources().await?.into_iter().filter_map(|row| {
+            let context = row.get("contextID")?.as_str()?.to_owned();
+            Some((context.clone(), ResourceRow::from_json(&context, &row)?))
+        });
+        Ok(rows.collect())
+    }
+
+    /// How long a context takes to be ready: its stages one after the other, each as long as its
+    /// slowest resource. What is new is kept with the context, where the preview finds it.
+    async fn lead(&self, context: &Context, row: &ResourceRow) -> Result<i64, Failure> {
+        let mut stages = HashMap::<String, usize>::new();
+        for (service, list) in &row.lists {
+            for id in &list.id {
+                if let Ok(target) = Target::resolve(*service, id, &self.home) {
+                    stages.insert(target.key(), stage_of(&context.stages, *service, id));
+                }
+            }
+        }
+        let keys: Vec<String> = stages.keys().cloned().collect();
+        let mut longest = HashMap::<usize, i64>::new();
+        for (key, held) in self.store.held(&keys).await? {
+            let stage = longest.entry(stages[&key]).or_default();
+            *stage = (*stage).max(held.lead);
+        }
+        let lead = longest.values().sum();
+        if lead != context.scheduling.lead {
+            let fields = serde_json::json!({ "leadSeconds": lead });
+            self.store.set_context(&context.id, &fields).await?;
+        }
+        Ok(lead)
+    }
+
     /// Plans an order, which came in the message `id`.
     ///
     /// # Errors
     /// Permanent, when it names a context or tag that is not registered.
     pub async fn order(&self, order: &Order, id: &str, at: Timestamp) -> Result<Planned, Failure> {
-        let mut planned = Planned { actor: "hand", ..Planned::default() };
-        let reason = format!("{} by hand at {at}", order.action.name());
-        let wish = |source: String| Wish {
-            source,
-            action: order.action,
-            since: at,
-            reason: reason.clone(),
-            occasion: id.to_owned(),
-            attrib: order.attrib.clone().unwrap_or_default(),
-        };
+        let dry_run = order.dry_run || self.dry_run;
+        let settings = self.store.settings().await?;
+        let mut planned = Planned::new("hand", id.to_owned(), dry_run, settings);
+        let wish = |source: String| Wish::by_hand(source, order, id, at);
         let on = order.action == Action::Start;
         if let Some(name) = &order.context {
             let context =
                 self.store.context(name).await?.ok_or_else(|| nothing("context", name))?;
-            self.store.context_by_hand(name, on, at).await?;
-            let wish = wish(format!("context/{name}"));
-            self.context(&context, &wish, at, &mut planned).await?;
+            if !dry_run {
+                self.store.context_by_hand(name, on, at).await?;
+            }
+            let row = self.store.resources(name).await?;
+            self.context(&context, &row, &wish(format!("context/{name}")), at, &mut planned);
         }
         if let Some(key) = &order.tag {
             let tag = self.store.tag(key).await?.ok_or_else(|| nothing("tag", key))?;
-            self.store.tag_by_hand(key, on, at).await?;
-            let wish = wish(format!("tag/{key}"));
-            self.tag(&tag, &wish, at, &mut planned).await?;
+            if !dry_run {
+                self.store.tag_by_hand(key, on, at).await?;
+            }
+            self.tag(&tag, &wish(format!("tag/{key}")), at, &mut planned).await?;
         }
         if let Some(service) = order.service {
             let region = order.region.as_deref().unwrap_or(&self.home);
-            let wish = wish("ids".to_owned());
             for id in &order.ids {
-                planned.resource(service, id, region, &wish, at);
+                planned.resource(service, id, region, &wish("ids".to_owned()), at);
             }
         }
         Ok(planned.batched(at))
     }
 
-    async fn context(
+    fn context(
         &self,
         context: &Context,
+        row: &ResourceRow,
         wish: &Wish,
         tick: Timestamp,
         planned: &mut Planned,
-    ) -> Result<(), Failure> {
-        let row = self.store.resources(&context.id).await?;
+    ) {
         for (service, list) in &row.lists {
-            for (id, scheduled) in list.id.iter().zip(&list.scheduled) {
-                match scheduled {
-                    true => planned.resource(*service, id, &self.home, wish, tick),
-                    false => {
-                        let why = "it is taken out of its context's schedule";
-                        let name = named(*service, id, &self.home);
-                        planned.left(&name, wish, tick, "taken_out", why);
-                    }
+            for (index, id) in list.id.iter().enumerate() {
+                if !list.scheduled.get(index).copied().unwrap_or(true) {
+                    let named = named(*service, id, &self.home);
+                    let why = "it is taken out of its context's schedule";
+                    planned.left(&named, wish, tick, "taken_out", why);
+                    continue;
                 }
+                let attrib = list.attrib.get(index).cloned().unwrap_or_default();
+                let wish = Wish { attrib, ..wish.clone() };
+                let wish = match context.stages.is_empty() {
+                    true => wish,
+                    false => {
+                        wish.staged(&context.id, stage_of(&context.stages, *service, id), tick)
+                    }
+                };
+                planned.resource(*service, id, &self.home, &wish, tick);
             }
         }
         if row.lists.iter().all(|(_, list)| list.id.is_empty()) {
             planned.idle(&wish.source, tick, "empty", "it has no resources");
         }
-        Ok(())
     }
 
     async fn tag(
@@ -167,21 +199,27 @@ impl Sources {
             planned.idle(&wish.source, tick, "empty", "it has no values");
             return Ok(());
         }
-        for region in &self.regions {
-            match tagged(&self.sdk, region, tag).await {
-                Ok(arns) => arns.iter().for_each(|arn| planned.arn(arn, wish, tick)),
-                Err(why) if why.passes() => return Err(lookup(tag, region, &why)),
-                Err(why) => {
-                    planned.idle(
-                        &wish.source,
-                        tick,
-                        why.kind,
-                        &lookup(tag, region, &why).to_string(),
-                    );
+        let own = String::new();
+        for account in std::iter::once(&own).chain(&self.tag_accounts) {
+            for region in &self.regions {
+                match self.tagged(account, region, tag).await {
+                    Ok(arns) => arns.iter().for_each(|arn| planned.arn(arn, wish, tick)),
+                    Err(why) if why.passes() => return Err(lookup(tag, region, &why)),
+                    Err(why) => {
+                        let what = lookup(tag, region, &why).to_string();
+                        planned.idle(&wish.source, tick, why.kind, &what);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    async fn tagged(&self, account: &str, region: &str, tag: &Tag) -> Result<Vec<String>, Refusal> {
+        let sdk = self.places.at(account, region).await?;
+        // The tagging service has one limit for all kinds; EC2's stands for it.
+        let caller = self.limits.caller(&format!("tags of {account}"), region, Service::Ec2);
+        tagged(&sdk, &caller, tag).await
     }
 }
 
@@ -198,115 +236,4 @@ fn lookup(tag: &Tag, region: &str, why: &Refusal) -> Failure {
 fn named(service: Service, id: &str, home: &str) -> String {
     let resolved = Target::resolve(service, id, home);
     resolved.map_or_else(|_| format!("{}/{id}", service.name()), |target| target.key())
-}
-
-impl Wish {
-    /// The first act on a transition has its name, so that it happens once however many ticks see
-    /// it; what comes after mends drift, once for each tick.
-    fn scheduled(source: String, want: Wanted, tick: Timestamp) -> Self {
-        let occasion = match want.acted {
-            false => format!("transition {}", want.since),
-            true => format!("tick {tick}"),
-        };
-        let action = Action::towards(want.power);
-        let attrib = String::new();
-        Self { source, action, since: want.since, reason: want.reason, occasion, attrib }
-    }
-}
-
-impl Planned {
-    fn arn(&mut self, arn: &str, wish: &Wish, tick: Timestamp) {
-        if let Some(service) = Arn::parse(arn).and_then(|arn| arn.service()) {
-            self.resource(service, arn, "", wish, tick);
-        }
-    }
-
-    fn resource(&mut self, service: Service, id: &str, region: &str, wish: &Wish, tick: Timestamp) {
-        let target = match Target::resolve(service, id, region) {
-            Ok(target) => target,
-            Err(why) => {
-                let name = format!("{}/{id}", service.name());
-                return self.left(&name, wish, tick, "no_such_name", &why);
-            }
-        };
-        // The account is not told by a plain id, so it does not count here.
-        let place = Target { account: String::new(), ..target.clone() };
-        if let Some(other) = self.taken.get(&place) {
-            let why = format!("it goes by {other}");
-            return self.left(&target.key(), wish, tick, "goes_by_another", &why);
-        }
-        self.taken.insert(place, wish.source.clone());
-        let Target { account, region, id, .. } = target;
-        let key = (account, region, service, wish.action, wish.occasion.clone());
-        self.groups.entry(key).or_default().push(BatchItem {
-            id,
-            source: wish.source.clone(),
-            since: wish.since,
-            reason: wish.reason.clone(),
-            attrib: wish.attrib.clone(),
-        });
-    }
-
-    /// A resource that is left alone.
-    fn left(
-        &mut self,
-        resource: &str,
-        wish: &Wish,
-        tick: Timestamp,
-        kind: &'static str,
-        why: &str,
-    ) {
-        self.entries.push(Entry {
-            resource: resource.to_owned(),
-            at: format!("{}#{}#{kind}", wish.since, wish.action.name()),
-            tick: tick.to_string(),
-            source: wish.source.clone(),
-            actor: self.actor.to_owned(),
-            action: wish.action.name().to_owned(),
-            outcome: "skipped",
-            kind,
-            reason: why.to_owned(),
-            before: "unknown".to_owned(),
-            after: "unknown".to_owned(),
-            expires_at: expiry(),
-        });
-    }
-
-    /// A source that wants nothing.
-    fn idle(&mut self, source: &str, tick: Timestamp, kind: &'static str, why: &str) {
-        self.entries.push(Entry {
-            resource: source.to_owned(),
-            at: format!("NONE#{kind}"),
-            tick: tick.to_string(),
-            source: source.to_owned(),
-            actor: self.actor.to_owned(),
-            action: "NONE".to_owned(),
-            outcome: "skipped",
-            kind,
-            reason: why.to_owned(),
-            before: "unknown".to_owned(),
-            after: "unknown".to_owned(),
-            expires_at: expiry(),
-        });
-    }
-
-    fn batched(mut self, tick: Timestamp) -> Self {
-        for ((account, region, service, action, occasion), items) in
-            std::mem::take(&mut self.groups)
-        {
-            for items in items.chunks(BATCH) {
-                self.batches.push(Batch {
-                    account: account.clone(),
-                    region: region.clone(),
-                    service,
-                    action,
-                    tick,
-                    actor: self.actor.to_owned(),
-                    occasion: occasion.clone(),
-                    items: items.to_vec(),
-                });
-            }
-        }
-        self
-    }
 }

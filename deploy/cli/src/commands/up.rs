@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// The port of the gateway, on 127.0.0.1; 0 takes any free one.
     #[arg(long, default_value_t = 8080)]
     gateway_port: u16,
-    /// How many seconds lie between two ticks of the scheduler.
+    /// How many seconds lie between two ticks of the scheduler, unless `PUT /v1/scheduler` says.
     #[arg(long, default_value_t = 60, value_name = "SECONDS",
         value_parser = clap::value_parser!(u64).range(1..=86_400))]
     tick: u64,

@@ -7,7 +7,7 @@ use std::{
 
 use aws_sdk_cloudformation::{
     error::ProvideErrorMetadata,
-    types::{Parameter, Stack as Description, StackEvent},
+    types::{Capability, Parameter, Stack as Description, StackEvent},
 };
 
 use super::template::Template;
@@ -31,6 +31,8 @@ pub(crate) async fn create(
         .given()
         .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
     let call = clients.cfn.create_stack().stack_name(name).template_body(template.text());
+    // The role of the clocks has a name, so that it can be compared and is seen to be gone.
+    let call = call.capabilities(Capability::CapabilityNamedIam);
     let answer = call.set_parameters(Some(parameters.collect())).send().await;
     let id = answer.doing(|| format!("creating stack {name}"))?.stack_id;
     let id = id.unwrap_or_else(|| name.to_owned());

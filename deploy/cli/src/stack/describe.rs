@@ -1,6 +1,7 @@
 //! What is really there: every resource as its own service describes it, in the words of a
 //! template.
 
+mod clock;
 mod dynamodb;
 mod s3;
 mod sqs;
@@ -31,6 +32,8 @@ pub(crate) async fn describe(clients: &Clients, kind: &str, wanted: &Found) -> R
         "AWS::SQS::QueuePolicy" => sqs::policy(clients, wanted).await?,
         "AWS::S3::Bucket" => s3::bucket(clients, &name(wanted, "BucketName")?).await?,
         "AWS::DynamoDB::Table" => dynamodb::table(clients, &name(wanted, "TableName")?).await?,
+        "AWS::Scheduler::Schedule" => clock::schedule(clients, &name(wanted, "Name")?).await?,
+        "AWS::IAM::Role" => clock::role(clients, &name(wanted, "RoleName")?).await?,
         _ => return Ok(Seen::Uncompared),
     };
     Ok(found.map_or(Seen::Missing, Seen::There))

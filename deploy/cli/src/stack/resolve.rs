@@ -121,6 +121,12 @@ impl<'t> Scope<'t> {
                 let bucket = self.own_name(&resource, "BucketName")?;
                 format!("arn:{}:s3:::{bucket}", self.pseudo["AWS::Partition"])
             }
+            "AWS::IAM::Role" => {
+                let role = self.own_name(&resource, "RoleName")?;
+                let [partition, account] =
+                    ["AWS::Partition", "AWS::AccountId"].map(|key| &self.pseudo[key]);
+                format!("arn:{partition}:iam::{account}:role/{role}")
+            }
             kind => return Err(unknown(&format!("GetAtt {name}.Arn of a {kind}"))),
         };
         Ok(json!(arn))

@@ -4,8 +4,8 @@ use flotilla_runtime::Failure;
 use jiff::Timestamp;
 use schedule_executor::{
     arn::Target,
+    plan::{Action, Change, Plan},
     rows::{ALL, Context, ResourceRow, Scheduling, Service, Tag},
-    schedule::Transition,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub enum Source {
 }
 
 impl Source {
-    fn missing(&self) -> Refused {
+    pub(super) fn missing(&self) -> Refused {
         Refused::Missing(match self {
             Self::Context(id) => format!("no context {id:?} is registered"),
             Self::Tag(key) => format!("no tag {key:?} is registered"),
@@ -59,6 +59,7 @@ impl Schedules {
         let context: Context = read(request)?;
         check_key("contextID", &context.id)?;
         check(&context.scheduling)?;
+        check_stages(&context.stages)?;
         let resources = match request.get("resources") {
             None => None,
             Some(value) => {
@@ -182,11 +183,14 @@ impl Schedules {
         found.then_some(()).ok_or_else(|| source.missing())
     }
 
-    /// Switches all resources of a context or tag, by hand: until the schedule's next rule.
-    pub async fn power(&self, source: &Source, on: bool) -> Done<()> {
+    /// Switches all resources of a context or tag, by hand: until the schedule's next rule. A dry
+    /// run is only written down in the audit.
+    pub async fn power(&self, source: &Source, on: bool, dry_run: bool) -> Done<()> {
         let now = Timestamp::now();
         let found = match source {
             Source::Context(id) if id == ALL => false,
+            Source::Context(id) if dry_run => self.store.context(id).await?.is_some(),
+            Source::Tag(key) if dry_run => self.store.tag(key).await?.is_some(),
             Source::Context(id) => self.store.context_by_hand(id, on, now).await?,
             Source::Tag(key) => self.store.tag_by_hand(key, on, now).await?,
         };
@@ -194,33 +198,47 @@ impl Schedules {
             return Err(source.missing());
         }
         let action = if on { "START" } else { "STOP" };
-        let order = match source {
+        let mut order = match source {
             Source::Context(id) => json!({ "action": action, "context": id }),
             Source::Tag(key) => json!({ "action": action, "tag": key }),
         };
+        if dry_run {
+            order["dry_run"] = json!(true);
+        }
+        self.send(&order).await
+    }
+
+    /// Puts a message on the scheduler's queue.
+    pub(super) async fn send(&self, message: &Value) -> Done<()> {
         let call = self.sqs.send_message().queue_url(&self.queue_url);
-        let sent = call.message_body(order.to_string()).send().await;
+        let sent = call.message_body(message.to_string()).send().await;
         sent.map(drop).map_err(|e| {
-            Refused::Down(format!("sending the order: {}", flotilla_runtime::failure::chain(&e)))
+            let why = flotilla_runtime::failure::chain(&e);
+            Refused::Down(format!("sending a message to the scheduler: {why}"))
+        })
+    }
+
+    /// The schedule of a context or tag.
+    pub(super) async fn scheduling(&self, source: &Source) -> Done<Scheduling> {
+        Ok(match source {
+            Source::Context(id) => self.context(id).await?.scheduling,
+            Source::Tag(key) => self.tag(key).await?.scheduling,
         })
     }
 
     /// Every change of a source's desired state from `from` on and before `to`.
     pub async fn preview(&self, source: &Source, from: Timestamp, to: Timestamp) -> Done<Value> {
-        let scheduling = match source {
-            Source::Context(id) => self.context(id).await?.scheduling,
-            Source::Tag(key) => self.tag(key).await?.scheduling,
-        };
+        let scheduling = self.scheduling(source).await?;
         if from >= to {
             return Err(Refused::Bad("`from` must be before `to`".to_owned()));
         }
-        let schedule = scheduling.schedule().map_err(|why| Refused::Bad(why.to_string()))?;
-        let transitions = schedule.preview(from, to, PREVIEW + 1);
+        let plan = Plan::of(&scheduling).map_err(Refused::Bad)?;
+        let transitions = plan.preview(from, to, PREVIEW + 1);
         if transitions.len() > PREVIEW {
             return Err(Refused::Bad(format!("over {PREVIEW} transitions: ask for less time")));
         }
         let rows: Vec<Value> = transitions.iter().map(transition).collect();
-        let state = schedule.desired(from).map(|desired| desired.power);
+        let state = plan.wanted(from).ok().map(|wanted| wanted.power);
         Ok(json!({
             "timeZone": scheduling.zone, "from": from, "to": to, "stateAtFrom": state,
             "isScheduled": scheduling.scheduled, "transitions": rows,
@@ -228,9 +246,9 @@ impl Schedules {
     }
 }
 
-fn transition(it: &Transition) -> Value {
+fn transition(it: &Change) -> Value {
     let mut row = json!(it);
-    row["action"] = json!(schedule_executor::plan::Action::towards(it.power));
+    row["action"] = json!(Action::towards(it.transition.power));
     row
 }
 
@@ -240,6 +258,15 @@ fn read<T: DeserializeOwned>(request: &Value) -> Done<T> {
 
 fn check(scheduling: &Scheduling) -> Done<()> {
     scheduling.schedule().map(drop).map_err(|why| Refused::Bad(why.to_string()))
+}
+
+fn check_stages(stages: &[Vec<String>]) -> Done<()> {
+    let mut names = stages.iter().flatten();
+    let mut seen = std::collections::HashSet::new();
+    match names.find(|name| name.trim().is_empty() || !seen.insert(*name)) {
+        Some(name) => Err(Refused::Bad(format!("`stages` names {name:?} twice, or nothing"))),
+        None => Ok(()),
+    }
 }
 
 fn check_key(name: &str, key: &str) -> Done<()> {

@@ -66,8 +66,10 @@ impl Schedules {
             "unregister" => self.unregister_context(id).await,
             "scheduler-start" => self.schedule(&source(), true).await,
             "scheduler-stop" => self.schedule(&source(), false).await,
-            "power-on" => self.power(&source(), true).await,
-            "power-off" => self.power(&source(), false).await,
+            "power-on" => self.power(&source(), true, false).await,
+            "power-off" => self.power(&source(), false, false).await,
+            "override" => self.set_override(&source(), data).await.map(drop),
+            "override-end" => self.end_override(&source()).await,
             "resource-add" => {
                 let scheduled = data.get("isScheduled").and_then(Value::as_bool).unwrap_or(true);
                 let attrib = data.get("attrib").and_then(Value::as_str).unwrap_or_default();
@@ -102,8 +104,10 @@ impl Schedules {
             "unregister" => self.unregister_tag(key).await,
             "scheduler-start" => self.schedule(&source(), true).await,
             "scheduler-stop" => self.schedule(&source(), false).await,
-            "power-on" => self.power(&source(), true).await,
-            "power-off" => self.power(&source(), false).await,
+            "power-on" => self.power(&source(), true, false).await,
+            "power-off" => self.power(&source(), false, false).await,
+            "override" => self.set_override(&source(), data).await.map(drop),
+            "override-end" => self.end_override(&source()).await,
             "value-add" => self.add_value(key, text(data, "tagValue")?).await,
             "value-sub" => self.remove_value(key, text(data, "tagValue")?).await,
             _ => return Err(unknown_request()),

@@ -1,5 +1,7 @@
 //! Contexts, tags and the scheduler as resources.
 
+pub(super) mod more;
+
 use std::collections::HashMap;
 
 use axum::{
@@ -19,15 +21,14 @@ use super::{
     ops::{Done, Refused, Source},
 };
 
-type At = State<Schedules>;
+pub(super) type At = State<Schedules>;
 
-/// Everything under `/v1/contexts`, `/v1/tags` and `/v1/scheduler`.
+/// Contexts, tags, and the orders to them and to the scheduler.
 pub fn router() -> Router<Schedules> {
     let context = get(context).put(put_context).delete(delete_context);
     let tag = get(tag).put(put_tag).delete(delete_tag);
     let resource = put(put_resource).delete(delete_resource);
     Router::new()
-        .route("/v1/scheduler", get(scheduler))
         .route("/v1/scheduler/{order}", post(order_all))
         .route("/v1/contexts", get(contexts))
         .route("/v1/contexts/{id}", context)
@@ -40,10 +41,6 @@ pub fn router() -> Router<Schedules> {
         .route("/v1/tags/{key}/values/{value}", put(put_value).delete(delete_value))
         .route("/v1/tags/{key}/preview", get(preview_tag))
         .route("/v1/tags/{key}/{what}/{order}", post(order_tag))
-}
-
-async fn scheduler(State(it): At) -> Response {
-    answer(it.store.running().await.map(|on| json!({ "running": on })).map_err(Refused::from))
 }
 
 async fn order_all(State(it): At, Path(order): Path<String>) -> Response {
@@ -135,15 +132,17 @@ async fn delete_value(State(it): At, Path((key, value)): Path<(String, String)>)
 async fn order_context(
     State(it): At,
     Path((id, what, order)): Path<(String, String, String)>,
+    Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    nothing(it.order(Source::Context(id), &what, &order).await)
+    nothing(it.order(Source::Context(id), &what, &order, is_dry(&query)).await)
 }
 
 async fn order_tag(
     State(it): At,
     Path((key, what, order)): Path<(String, String, String)>,
+    Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    nothing(it.order(Source::Tag(key), &what, &order).await)
+    nothing(it.order(Source::Tag(key), &what, &order, is_dry(&query)).await)
 }
 
 async fn preview_context(
@@ -163,12 +162,13 @@ async fn preview_tag(
 }
 
 impl Schedules {
-    async fn order(&self, source: Source, what: &str, order: &str) -> Done<()> {
+    async fn order(&self, source: Source, what: &str, order: &str, dry: bool) -> Done<()> {
         match (what, order) {
+            ("scheduler", _) if dry => Err(Refused::Bad("only `power` has a dry run".to_owned())),
             ("scheduler", "start") => self.schedule(&source, true).await,
             ("scheduler", "stop") => self.schedule(&source, false).await,
-            ("power", "on") => self.power(&source, true).await,
-            ("power", "off") => self.power(&source, false).await,
+            ("power", "on") => self.power(&source, true, dry).await,
+            ("power", "off") => self.power(&source, false, dry).await,
             _ => Err(unknown()),
         }
     }
@@ -179,8 +179,13 @@ impl Schedules {
     }
 }
 
+/// Whether `?dry_run=true` is asked for.
+pub(super) fn is_dry(query: &HashMap<String, String>) -> bool {
+    query.get("dry_run").is_some_and(|it| matches!(it.as_str(), "true" | "1" | ""))
+}
+
 /// `2026-06-01T08:00:00Z`, with any offset.
-fn instant(query: &HashMap<String, String>, name: &str) -> Done<Timestamp> {
+pub(super) fn instant(query: &HashMap<String, String>, name: &str) -> Done<Timestamp> {
     let text = query.get(name).map(String::as_str).unwrap_or_default();
     // An unescaped plus arrives as a space.
     let text = text.replace(' ', "+");
@@ -197,18 +202,18 @@ fn keyed(Json(mut body): Json<Value>, key: &str, value: String) -> Value {
     body
 }
 
-fn unknown() -> Refused {
+pub(super) fn unknown() -> Refused {
     Refused::Missing("there is no such resource or order".to_owned())
 }
 
-fn nothing(done: Done<()>) -> Response {
+pub(super) fn nothing(done: Done<()>) -> Response {
     match done {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refused) => answer(Err(refused)),
     }
 }
 
-fn answer(done: Done<Value>) -> Response {
+pub(super) fn answer(done: Done<Value>) -> Response {
     let (status, why) = match done {
         Ok(body) => return Json(body).into_response(),
         Err(Refused::Bad(why)) => (StatusCode::BAD_REQUEST, why),

@@ -8,27 +8,32 @@ use aws_sdk_appstream::{
     types::{Fleet, FleetState},
 };
 
-use super::{Handler, Outcomes, Refusal, Subject, impossible};
+use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
 use crate::{
     plan::{Action, Observed},
     rows::Service,
     schedule::Power,
 };
 
+/// The most names that a call takes.
+const CALL: usize = 25;
+
 /// AppStream fleets of one region.
 #[derive(Debug)]
-pub struct AppStream(Client);
+pub struct AppStream {
+    client: Client,
+    caller: Caller,
+}
 
 impl AppStream {
     /// The fleets behind a configuration.
-    pub fn new(sdk: &SdkConfig) -> Self {
-        Self(Client::new(sdk))
+    pub fn new(sdk: &SdkConfig, caller: Caller) -> Self {
+        Self { client: Client::new(sdk), caller }
     }
 
     async fn describe(&self, names: &[String]) -> Result<Vec<Fleet>, Refusal> {
-        let call = self.0.describe_fleets().set_names(Some(names.to_vec()));
-        let answer = call.send().await.map_err(|e| Refusal::of(&e))?;
-        Ok(answer.fleets.unwrap_or_default())
+        let call = || self.client.describe_fleets().set_names(Some(names.to_vec())).send();
+        Ok(self.caller.call(call).await?.fleets.unwrap_or_default())
     }
 
     /// One by one, where one of the names is not known: that fails the call for all of them.
@@ -44,31 +49,30 @@ impl AppStream {
         Ok(fleets)
     }
 
-    async fn call(&self, action: Action, name: &str) -> Result<(), Refusal> {
+    async fn switch(&self, action: Action, name: &str) -> Result<String, Refusal> {
         match action {
             Action::Start => {
-                let answer = self.0.start_fleet().name(name).send().await;
-                answer.map(drop).map_err(|e| Refusal::of(&e))
+                self.caller.call(|| self.client.start_fleet().name(name).send()).await?;
             }
             Action::Stop => {
-                let answer = self.0.stop_fleet().name(name).send().await;
-                answer.map(drop).map_err(|e| Refusal::of(&e))
+                self.caller.call(|| self.client.stop_fleet().name(name).send()).await?;
             }
-            Action::ModClass => Err(impossible(action, Service::AppStream)),
+            Action::ModClass => return Err(impossible(action, Service::AppStream)),
         }
+        Ok(String::new())
     }
 }
 
 impl Handler for AppStream {
-    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Observed>, Refusal> {
+    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
         let mut states = HashMap::new();
-        // A call names at most 25 fleets.
-        for names in ids.chunks(25) {
+        for names in ids.chunks(CALL) {
             let fleets = match self.describe(names).await {
                 Err(refusal) if refusal.kind == "gone" => self.describe_each(names).await?,
                 described => described?,
             };
-            states.extend(fleets.into_iter().filter_map(|it| Some((it.name?, state(&it.state?)))));
+            let found = fleets.into_iter();
+            states.extend(found.filter_map(|it| Some((it.name?, state(&it.state?).into()))));
         }
         Ok(states)
     }
@@ -76,7 +80,7 @@ impl Handler for AppStream {
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
         let mut outcomes = Outcomes::new();
         for subject in subjects {
-            outcomes.push((subject.id.clone(), self.call(action, &subject.id).await));
+            outcomes.push((subject.id.clone(), self.switch(action, &subject.id).await));
         }
         outcomes
     }

@@ -5,96 +5,202 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::{
     Client,
-    error::{ProvideErrorMetadata, SdkError},
-    types::{Filter, InstanceStateName as State},
+    types::{AttributeValue, Filter, Instance, InstanceStateName as State},
 };
 
-use super::{Handler, Outcomes, Refusal, Subject, impossible};
+use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
 use crate::{
     plan::{Action, Observed},
     rows::Service,
     schedule::Power,
 };
 
+/// The tag by which Auto Scaling marks the instances of its groups.
+const GROUP: &str = "aws:autoscaling:groupName";
+
 /// EC2 instances of one region.
 #[derive(Debug)]
-pub struct Ec2(Client);
+pub struct Ec2 {
+    client: Client,
+    caller: Caller,
+}
+
+/// What a call does to all that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Switch {
+    Start,
+    Stop { hibernate: bool },
+}
 
 impl Ec2 {
     /// The instances behind a configuration.
-    pub fn new(sdk: &SdkConfig) -> Self {
-        Self(Client::new(sdk))
+    pub fn new(sdk: &SdkConfig, caller: Caller) -> Self {
+        Self { client: Client::new(sdk), caller }
     }
 
     /// The permission first, then the call, for all ids at once.
-    async fn call(&self, action: Action, ids: &[String]) -> Result<(), Refusal> {
-        permitted(self.once(action, ids, true).await)?;
-        self.once(action, ids, false).await.map_err(|(_, refusal)| refusal)
+    async fn switch(&self, switch: Switch, ids: &[String]) -> Result<(), Refusal> {
+        permitted(self.once(switch, ids, true).await)?;
+        self.once(switch, ids, false).await
     }
 
-    async fn once(
-        &self,
-        action: Action,
-        ids: &[String],
-        dry: bool,
-    ) -> Result<(), (String, Refusal)> {
-        let ids = Some(ids.to_vec());
-        match action {
-            Action::Start => {
-                let call = self.0.start_instances().set_instance_ids(ids).dry_run(dry);
-                call.send().await.map(drop).map_err(|e| refused(&e))
+    async fn once(&self, switch: Switch, ids: &[String], dry: bool) -> Result<(), Refusal> {
+        let ids = || Some(ids.to_vec());
+        match switch {
+            Switch::Start => {
+                let call = || self.client.start_instances().set_instance_ids(ids());
+                self.caller.call(|| call().dry_run(dry).send()).await.map(drop)
             }
-            Action::Stop => {
-                let call = self.0.stop_instances().set_instance_ids(ids).dry_run(dry);
-                call.send().await.map(drop).map_err(|e| refused(&e))
+            Switch::Stop { hibernate } => {
+                let call = || self.client.stop_instances().set_instance_ids(ids());
+                let call = || call().set_hibernate(hibernate.then_some(true)).dry_run(dry);
+                self.caller.call(|| call().send()).await.map(drop)
             }
-            Action::ModClass => Err((String::new(), impossible(action, Service::Ec2))),
         }
-    }
-}
-
-fn refused<E, R>(error: &SdkError<E, R>) -> (String, Refusal)
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
-{
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
-    (code.unwrap_or_default().to_owned(), Refusal::of(error))
-}
-
-/// A dry run that would have succeeded is an error of its own.
-fn permitted(dry: Result<(), (String, Refusal)>) -> Result<(), Refusal> {
-    match dry {
-        Err((code, refusal)) if code != "DryRunOperation" => Err(refusal),
-        _ => Ok(()),
-    }
-}
-
-impl Handler for Ec2 {
-    /// By a filter: ids that are named outright would fail the call if one of them is gone.
-    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Observed>, Refusal> {
-        let filter = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
-        let pages = self.0.describe_instances().filters(filter).into_paginator().items().send();
-        let found = pages.collect::<Result<Vec<_>, _>>().await.map_err(|e| Refusal::of(&e))?;
-        let instances = found.into_iter().flat_map(|it| it.instances.unwrap_or_default());
-        let states = instances.filter_map(|it| Some((it.instance_id?, state(it.state?.name?))));
-        Ok(states.collect())
     }
 
     /// All in one call; a refusal that may be about one of them is narrowed down by halves.
-    async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
+    async fn all(&self, switch: Switch, ids: Vec<String>) -> Outcomes {
         let mut outcomes = Outcomes::new();
-        let mut parts = vec![subjects.iter().map(|it| it.id.clone()).collect::<Vec<_>>()];
+        let mut parts = vec![ids];
         while let Some(mut part) = parts.pop() {
-            let called = self.call(action, &part).await;
+            let called = self.switch(switch, &part).await;
             if part.len() > 1 && called.as_ref().is_err_and(Refusal::may_be_about_one) {
                 parts.push(part.split_off(part.len() / 2));
                 parts.push(part);
                 continue;
             }
+            let called = called.map(|()| String::new());
             outcomes.extend(part.into_iter().map(|id| (id, called.clone())));
         }
         outcomes
+    }
+
+    async fn start(&self, subjects: &[Subject]) -> Outcomes {
+        let ids = subjects.iter().map(|it| it.id.clone()).collect();
+        let mut outcomes = self.all(Switch::Start, ids).await;
+        for (id, outcome) in &mut outcomes {
+            let Err(refusal) = outcome else { continue };
+            let subject = subjects.iter().find(|it| it.id == *id && refusal.kind == "capacity");
+            if let Some(types) = subject.and_then(|it| it.word("types")) {
+                *outcome = self.start_as(id, types, refusal.clone()).await;
+            }
+        }
+        outcomes
+    }
+
+    /// Starts an instance as the first of other types that has capacity; as it was, if none has.
+    async fn start_as(&self, id: &str, types: &str, first: Refusal) -> Result<String, Refusal> {
+        let before = self.kind(id).await?;
+        let others = types.split(',').filter(|it| !it.is_empty() && *it != before);
+        for kind in others {
+            self.become_kind(id, kind).await?;
+            match self.once(Switch::Start, &[id.to_owned()], false).await {
+                Ok(()) => return Ok(format!("as {kind}, since there is no capacity for {before}")),
+                Err(refusal) if refusal.kind == "capacity" => {}
+                Err(refusal) => {
+                    self.become_kind(id, &before).await?;
+                    return Err(refusal);
+                }
+            }
+        }
+        self.become_kind(id, &before).await?;
+        let message = format!("{}; nor for {types}", first.message);
+        Err(Refusal { message, ..first })
+    }
+
+    async fn become_kind(&self, id: &str, kind: &str) -> Result<(), Refusal> {
+        let value = AttributeValue::builder().value(kind).build();
+        let call = || self.client.modify_instance_attribute().instance_id(id);
+        self.caller.call(|| call().instance_type(value.clone()).send()).await.map(drop)
+    }
+
+    async fn kind(&self, id: &str) -> Result<String, Refusal> {
+        let found = self.describe(&[id.to_owned()]).await?;
+        let kind = found.first().and_then(|it| Some(it.instance_type()?.as_str().to_owned()));
+        kind.ok_or_else(|| Refusal::new("gone", format!("instance {id} is gone")))
+    }
+
+    /// Those that are to hibernate first; what cannot is stopped like the others.
+    async fn stop(&self, subjects: &[Subject]) -> Outcomes {
+        let asleep = |it: &&Subject| it.attrib.split_whitespace().any(|word| word == "hibernate");
+        let (asleep, mut off): (Vec<&Subject>, Vec<&Subject>) = subjects.iter().partition(asleep);
+        let mut outcomes = Outcomes::new();
+        if !asleep.is_empty() {
+            let ids = asleep.iter().map(|it| it.id.clone()).collect();
+            let slept = self.all(Switch::Stop { hibernate: true }, ids).await;
+            for (id, outcome) in slept {
+                match outcome {
+                    Err(refusal) if refusal.code.contains("Hibernat") => {
+                        off.extend(asleep.iter().filter(|it| it.id == id));
+                    }
+                    Ok(_) => outcomes.push((id, Ok("it hibernates".to_owned()))),
+                    refused => outcomes.push((id, refused)),
+                }
+            }
+        }
+        if !off.is_empty() {
+            let ids = off.iter().map(|it| it.id.clone()).collect();
+            outcomes.extend(self.all(Switch::Stop { hibernate: false }, ids).await);
+        }
+        outcomes
+    }
+
+    /// By a filter: ids that are named outright would fail the call if one of them is gone.
+    async fn describe(&self, ids: &[String]) -> Result<Vec<Instance>, Refusal> {
+        let filter = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
+        let call = || {
+            let call = self.client.describe_instances().filters(filter.clone());
+            call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
+        };
+        let found = self.caller.call(call).await?;
+        Ok(found.into_iter().flat_map(|it| it.instances.unwrap_or_default()).collect())
+    }
+}
+
+/// A dry run that would have succeeded is an error of its own.
+fn permitted(dry: Result<(), Refusal>) -> Result<(), Refusal> {
+    match dry {
+        Err(refusal) if refusal.code != "DryRunOperation" => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+impl Handler for Ec2 {
+    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let found = self.describe(ids).await?.into_iter();
+        Ok(found.filter_map(|it| Some((it.instance_id.clone()?, seen(&it)?.into()))).collect())
+    }
+
+    async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
+        match action {
+            Action::Start => self.start(subjects).await,
+            Action::Stop => self.stop(subjects).await,
+            Action::ModClass => {
+                let refused = |it: &Subject| (it.id.clone(), Err(impossible(action, Service::Ec2)));
+                subjects.iter().map(refused).collect()
+            }
+        }
+    }
+
+    async fn permitted(&self, action: Action, ids: &[String]) -> Result<(), Refusal> {
+        let switch = match action {
+            Action::Start => Switch::Start,
+            Action::Stop => Switch::Stop { hibernate: false },
+            Action::ModClass => return Err(impossible(action, Service::Ec2)),
+        };
+        permitted(self.once(switch, ids, true).await)
+    }
+}
+
+fn seen(instance: &Instance) -> Option<Observed> {
+    let state = state(instance.state()?.name()?.clone());
+    let group = instance.tags().iter().find(|tag| tag.key() == Some(GROUP));
+    match (group.and_then(|tag| tag.value()), &state) {
+        (Some(group), it) if *it != Observed::Gone => {
+            Some(Observed::Owned(format!("Auto Scaling group {group}")))
+        }
+        _ => Some(state),
     }
 }
 

@@ -3,64 +3,79 @@
 use std::collections::HashMap;
 
 use aws_config::SdkConfig;
-use aws_sdk_rds::{Client, types::Filter};
+use aws_sdk_rds::{
+    Client,
+    types::{DbInstance, Filter},
+};
 use futures::{StreamExt, stream};
 
-use super::{Handler, Outcomes, Refusal, Subject};
+use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject};
 use crate::{
     plan::{Action, Observed},
     schedule::Power,
 };
 
 /// RDS takes one id a call; so many calls at a time.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
+/// The most values that a filter takes.
+pub(super) const CALL: usize = 100;
 
 /// RDS instances of one region.
 #[derive(Debug)]
-pub struct Rds(Client);
+pub struct Rds {
+    client: Client,
+    caller: Caller,
+}
 
 impl Rds {
     /// The instances behind a configuration.
-    pub fn new(sdk: &SdkConfig) -> Self {
-        Self(Client::new(sdk))
+    pub fn new(sdk: &SdkConfig, caller: Caller) -> Self {
+        Self { client: Client::new(sdk), caller }
     }
 
-    async fn call(&self, action: Action, subject: &Subject) -> Result<(), Refusal> {
+    async fn switch(&self, action: Action, subject: &Subject) -> Result<String, Refusal> {
         let id = &subject.id;
         match action {
             Action::Start => {
-                let call = self.0.start_db_instance().db_instance_identifier(id);
-                call.send().await.map(drop).map_err(|e| Refusal::of(&e))
+                let call = || self.client.start_db_instance().db_instance_identifier(id);
+                self.caller.call(|| call().send()).await?;
             }
             Action::Stop => {
-                let call = self.0.stop_db_instance().db_instance_identifier(id);
-                call.send().await.map(drop).map_err(|e| Refusal::of(&e))
+                let call = || self.client.stop_db_instance().db_instance_identifier(id);
+                self.caller.call(|| call().send()).await?;
             }
             Action::ModClass => {
-                let call = self.0.modify_db_instance().db_instance_identifier(id);
-                let call = call.db_instance_class(&subject.attrib).apply_immediately(true);
-                call.send().await.map(drop).map_err(|e| Refusal::of(&e))
+                let call = || self.client.modify_db_instance().db_instance_identifier(id);
+                let call = || call().db_instance_class(&subject.attrib).apply_immediately(true);
+                self.caller.call(|| call().send()).await?;
             }
         }
+        Ok(String::new())
     }
 }
 
 impl Handler for Rds {
-    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Observed>, Refusal> {
-        let filter =
-            Filter::builder().name("db-instance-id").set_values(Some(ids.to_vec())).build();
-
-        let pages = self.0.describe_db_instances().filters(filter).into_paginator().items().send();
-        let found = pages.collect::<Result<Vec<_>, _>>().await.map_err(|e| Refusal::of(&e))?;
-        let states = found
-            .into_iter()
-            .filter_map(|it| Some((it.db_instance_identifier?, state(&it.db_instance_status?))));
-        Ok(states.collect())
+    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let mut states = HashMap::new();
+        for ids in ids.chunks(CALL) {
+            let filter = Filter::builder().name("db-instance-id").set_values(Some(ids.to_vec()));
+            let filter = filter.build();
+            let call = || {
+                let call = self.client.describe_db_instances().filters(filter.clone());
+                call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
+            };
+            let found = self.caller.call(call).await?.into_iter();
+            states
+                .extend(found.filter_map(|it| {
+                    Some((it.db_instance_identifier.clone()?, seen(&it)?.into()))
+                }));
+        }
+        Ok(states)
     }
 
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
         let call = async |subject: Subject| {
-            let called = self.call(action, &subject).await;
+            let called = self.switch(action, &subject).await;
             (subject.id, called)
         };
         let calls = subjects.iter().cloned().map(call).collect::<Vec<_>>();
@@ -68,7 +83,15 @@ impl Handler for Rds {
     }
 }
 
-fn state(status: &str) -> Observed {
+fn seen(instance: &DbInstance) -> Option<Observed> {
+    if let Some(cluster) = instance.db_cluster_identifier() {
+        return Some(Observed::Owned(format!("cluster {cluster}")));
+    }
+    Some(state(instance.db_instance_status()?))
+}
+
+/// The state behind the status of an instance or a cluster.
+pub(super) fn state(status: &str) -> Observed {
     match status {
         "available" => Observed::On,
         "stopped" => Observed::Off,

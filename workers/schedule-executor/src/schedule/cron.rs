@@ -3,7 +3,7 @@
 //! A rule knows no zone: it says which local minutes match. What these are in UTC, clock changes
 //! included, is decided in [`zone`](super::zone), so that the same policy holds for every rule.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use jiff::civil::{Date, DateTime, Time};
 
@@ -11,6 +11,7 @@ use super::{
     ScheduleError,
     days::{Days, Numbering},
     field::{Field, MONTHS},
+    holidays::Holidays,
 };
 
 const MINUTE: Field = Field::numbers("minute", 0, 59);
@@ -50,6 +51,38 @@ pub(super) struct Calendar {
     pub(super) months: u16,
     pub(super) days: Days,
     pub(super) years: Option<Vec<u16>>,
+    /// Only these days of the year; of periods alone.
+    pub(super) season: Option<Season>,
+    /// Not on these days, or on them alone; of periods alone.
+    pub(super) holidays: Option<Free>,
+}
+
+/// The days of a year from one date up to another, both included; over its end if the second
+/// comes first. Month and day of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Season {
+    pub(super) from: (i8, i8),
+    pub(super) to: (i8, i8),
+}
+
+/// What holidays are to a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Free {
+    pub(super) days: Arc<Holidays>,
+    /// Whether it is about the holidays, and not about all other days.
+    pub(super) only: bool,
+}
+
+impl Season {
+    /// The days of it in a month, as bits.
+    fn of(self, month: i8) -> u32 {
+        let day = |day: i8| (month, day);
+        let within = |it: (i8, i8)| match self.from <= self.to {
+            true => self.from <= it && it <= self.to,
+            false => self.from <= it || it <= self.to,
+        };
+        (1..=31).filter(|it| within(day(*it))).fold(0, |bits, day| bits | 1 << day)
+    }
 }
 
 impl FromStr for Cron {
@@ -104,6 +137,8 @@ impl Calendar {
             months: MONTH.bits(month)? as u16,
             days,
             years: year.filter(|year| *year != "*").map(years).transpose()?,
+            season: None,
+            holidays: None,
         })
     }
 
@@ -151,7 +186,12 @@ impl Calendar {
         let in_year = self.years.as_ref().is_none_or(|years| years.binary_search(&year).is_ok());
         let in_month = self.months >> first.month() & 1 == 1;
         if in_year && in_month && (FIRST_YEAR..=LAST_YEAR).contains(&year) {
-            return self.days.of(first);
+            let season = self.season.map_or(u32::MAX, |season| season.of(first.month()));
+            let free = self.holidays.as_ref().map_or(u32::MAX, |free| {
+                let days = free.days.of(first);
+                if free.only { days } else { !days }
+            });
+            return self.days.of(first) & season & free;
         }
         0
     }

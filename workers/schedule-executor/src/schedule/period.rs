@@ -1,18 +1,19 @@
 //! Periods: `mon-fri 08:00-19:00`, windows over midnight included.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use jiff::{
     Span, Timestamp,
-    civil::{DateTime, Time},
+    civil::{Date, DateTime, Time},
     tz::TimeZone,
 };
 
 use super::{
     ScheduleError,
-    cron::{Calendar, MONTH},
+    cron::{Calendar, Free, MONTH, Season},
     days::{Days, Numbering},
     field::MONTHS,
+    holidays::Holidays,
     zone::{instant, reached},
 };
 
@@ -23,6 +24,9 @@ const MINUTES_OF_A_DAY: u16 = 24 * 60;
 /// `[months] [days] from-to[,from-to…]`, several separated by `;`. Days are weekdays by name
 /// (`mon-fri`, `sat,sun`, `mon#1`, `friL`) or days of the month (`1-15`, `L`); without any it is
 /// every day. A window that ends before it begins ends on the next day; 24:00 is midnight.
+///
+/// A season stands where months do: `jun15-sep15 daily 08:00-20:00`, over the end of the year too.
+/// With a calendar of holidays no window begins on one, but those of `holidays 10:00-14:00`.
 ///
 /// ```
 /// use schedule_executor::schedule::Periods;
@@ -83,8 +87,20 @@ impl FromStr for Periods {
     type Err = ScheduleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text, None)
+    }
+}
+
+impl Periods {
+    /// Reads periods, with the iCalendar file of holidays if there is one.
+    ///
+    /// # Errors
+    /// When a period is none, or the file, or a period is about holidays without a file.
+    pub(super) fn parse(text: &str, holidays: Option<&str>) -> Result<Self, ScheduleError> {
+        let holidays = holidays.map(Holidays::parse).transpose()?.map(Arc::new);
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
-        let windows = parts.map(windows).collect::<Result<Vec<_>, _>>()?.concat();
+        let windows =
+            parts.map(|it| windows(it, holidays.as_ref())).collect::<Result<Vec<_>, _>>()?.concat();
         if windows.is_empty() {
             return Err(ScheduleError("the period is empty".to_owned()));
         }
@@ -92,9 +108,21 @@ impl FromStr for Periods {
     }
 }
 
-fn windows(text: &str) -> Result<Vec<Window>, ScheduleError> {
+fn windows(text: &str, holidays: Option<&Arc<Holidays>>) -> Result<Vec<Window>, ScheduleError> {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     let times = words.pop().unwrap_or_default();
+    let season = words.first().and_then(|word| season(word));
+    if season.is_some() {
+        words.remove(0);
+    }
+    let only = words.last() == Some(&"holidays");
+    if only {
+        words.pop();
+    }
+    if only && holidays.is_none() {
+        let what = format!("the period {text:?}: there is no calendar of holidays");
+        return Err(ScheduleError(what));
+    }
     let months = match words.first() {
         Some(word) if is_month(word) => MONTH.bits(words.remove(0))? as u16,
         _ => MONTH.bits("*")? as u16,
@@ -115,10 +143,25 @@ fn windows(text: &str) -> Result<Vec<Window>, ScheduleError> {
             months,
             days: days.clone(),
             years: None,
+            season,
+            holidays: holidays.map(|days| Free { days: days.clone(), only }),
         };
         Ok(Window { begins, minutes })
     };
     times.split(',').map(window).collect()
+}
+
+/// `jun15-sep15`.
+fn season(word: &str) -> Option<Season> {
+    let date = |text: &str| {
+        let (name, day) = text.split_at_checked(3)?;
+        let month = MONTHS.iter().position(|it| it.eq_ignore_ascii_case(name))?;
+        let (month, day) = (i8::try_from(month).ok()? + 1, day.parse().ok()?);
+        // Of a leap year, so that a season may end on Feb 29.
+        Date::new(2028, month, day).ok().map(|_| (month, day))
+    };
+    let (from, to) = word.split_once('-')?;
+    Some(Season { from: date(from)?, to: date(to)? })
 }
 
 fn is_month(word: &str) -> bool {

@@ -114,6 +114,39 @@ fn periods_take_months_days_of_the_month_and_several_windows() {
 }
 
 #[test]
+fn a_season_runs_over_the_end_of_the_year() {
+    let schedule = Schedule::periods("dec20-jan06 daily 10:00-12:00", "UTC").unwrap();
+    let found = transitions(&schedule, "2026-12-01T00:00:00Z", "2027-03-01T00:00:00Z");
+    assert_eq!(found.len(), 2 * 18);
+    assert_eq!(found[0], "2026-12-20T10:00:00Z on");
+    assert_eq!(found[35], "2027-01-06T12:00:00Z off");
+    for bad in ["dec32-jan06 daily 10:00-12:00", "dec-jan06 10:00-12:00", "feb30-mar01 10:00-11:00"]
+    {
+        assert!(Schedule::periods(bad, "UTC").is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn no_period_begins_on_a_holiday_but_those_of_holidays() {
+    let holidays =
+        "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART;VALUE=DATE:20260501\nEND:VEVENT\nEND:VCALENDAR";
+    let text = "mon-fri 08:00-19:00; holidays 10:00-12:00; thu 22:00-06:00";
+    let schedule = Schedule::periods_but(text, holidays, "UTC").unwrap();
+    assert_eq!(
+        transitions(&schedule, "2026-04-30T00:00:00Z", "2026-05-02T00:00:00Z"),
+        [
+            "2026-04-30T08:00:00Z on",
+            "2026-04-30T19:00:00Z off",
+            "2026-04-30T22:00:00Z on",
+            "2026-05-01T06:00:00Z off",
+            "2026-05-01T10:00:00Z on",
+            "2026-05-01T12:00:00Z off",
+        ]
+    );
+    assert!(Schedule::periods("holidays 10:00-12:00", "UTC").is_err());
+}
+
+#[test]
 fn a_zone_or_rule_that_is_none_is_refused() {
     for (start, stop, zone) in
         [("0 8 * * *", "", "Mars/Base"), ("", " ", "UTC"), ("0 8 * * *", "x", "UTC")]

@@ -57,7 +57,7 @@ fn last_change(zone: &TimeZone, at: Timestamp) -> Timestamp {
 }
 
 /// Whether a rule's local time is shown once, never, or twice; for the reader.
-pub(super) fn note(zone: &TimeZone, local: DateTime) -> Option<&'static str> {
+pub(crate) fn note(zone: &TimeZone, local: DateTime) -> Option<&'static str> {
     match zone.to_ambiguous_timestamp(local).offset() {
         AmbiguousOffset::Unambiguous { .. } => None,
         AmbiguousOffset::Gap { .. } => Some("inside a gap: at its end"),

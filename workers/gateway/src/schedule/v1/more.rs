@@ -1,0 +1,122 @@
+//! The scheduler's settings, overrides, savings, the audit, and undo.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use schedule_executor::rows::Service;
+use serde_json::{Value, json};
+
+use super::{At, answer, instant, is_dry, nothing, unknown};
+use crate::schedule::{
+    Schedules,
+    ops::{Done, Source},
+};
+
+type Asked = Query<HashMap<String, String>>;
+
+/// `/v1/scheduler`, `…/override`, `…/savings`, `/v1/overrides`, `/v1/audit`, `/v1/undo`.
+pub(in crate::schedule) fn router() -> Router<Schedules> {
+    let resource = get(get_resource).put(put_resource).delete(delete_resource);
+    Router::new()
+        .route("/v1/scheduler", get(scheduler).put(put_scheduler))
+        .route("/v1/scheduler/tick", post(tick))
+        .route("/v1/contexts/{id}/override", put(put_context).delete(delete_context))
+        .route("/v1/contexts/{id}/savings", get(savings_of))
+        .route("/v1/savings", get(savings))
+        .route("/v1/tags/{key}/override", put(put_tag).delete(delete_tag))
+        .route("/v1/overrides/{service}/{*resource}", resource)
+        .route("/v1/audit", get(audit))
+        .route("/v1/undo", post(undo))
+}
+
+async fn scheduler(State(it): At) -> Response {
+    answer(it.settings().await)
+}
+
+async fn put_scheduler(State(it): At, Json(body): Json<Value>) -> Response {
+    answer(it.change_settings(&body).await)
+}
+
+async fn tick(State(it): At, Query(query): Asked) -> Response {
+    accepted(it.look_now(is_dry(&query)).await)
+}
+
+async fn put_context(State(it): At, Path(id): Path<String>, Json(body): Json<Value>) -> Response {
+    answer(it.set_override(&Source::Context(id), &body).await)
+}
+
+async fn delete_context(State(it): At, Path(id): Path<String>) -> Response {
+    nothing(it.end_override(&Source::Context(id)).await)
+}
+
+async fn put_tag(State(it): At, Path(key): Path<String>, Json(body): Json<Value>) -> Response {
+    answer(it.set_override(&Source::Tag(key), &body).await)
+}
+
+async fn delete_tag(State(it): At, Path(key): Path<String>) -> Response {
+    nothing(it.end_override(&Source::Tag(key)).await)
+}
+
+type ResourcePath = Path<(String, String)>;
+
+async fn get_resource(State(it): At, path: ResourcePath, Query(query): Asked) -> Response {
+    answer(it.known(service(&path), &path.0.1, query.get("region")).await)
+}
+
+async fn put_resource(
+    State(it): At,
+    path: ResourcePath,
+    Query(query): Asked,
+    Json(body): Json<Value>,
+) -> Response {
+    answer(it.override_resource(service(&path), &path.0.1, query.get("region"), &body).await)
+}
+
+async fn delete_resource(State(it): At, path: ResourcePath, Query(query): Asked) -> Response {
+    nothing(it.end_resource_override(service(&path), &path.0.1, query.get("region")).await)
+}
+
+fn service(path: &ResourcePath) -> Done<Service> {
+    Service::named(&path.0.0).ok_or_else(unknown)
+}
+
+async fn savings_of(State(it): At, Path(id): Path<String>, Query(query): Asked) -> Response {
+    let done = async {
+        let (from, to) = (instant(&query, "from")?, instant(&query, "to")?);
+        it.savings_of(&id, from, to).await
+    };
+    answer(done.await)
+}
+
+async fn savings(State(it): At, Query(query): Asked) -> Response {
+    let done = async {
+        let (from, to) = (instant(&query, "from")?, instant(&query, "to")?);
+        it.savings(from, to).await
+    };
+    answer(done.await)
+}
+
+async fn audit(State(it): At, Query(query): Asked) -> Response {
+    let limit = query.get("limit").and_then(|it| it.parse().ok()).unwrap_or(100);
+    answer(it.reasons(query.get("resource").map(String::as_str), limit).await)
+}
+
+async fn undo(State(it): At, Query(query): Asked, body: axum::body::Bytes) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let dry = is_dry(&query) || body["dry_run"] == json!(true);
+    accepted(it.undo(body["bulk"].as_str(), dry).await)
+}
+
+/// What follows of it comes by the queue.
+fn accepted(done: Done<()>) -> Response {
+    match done {
+        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Err(refused) => answer(Err(refused)),
+    }
+}

@@ -1,0 +1,148 @@
+//! The rows that tell what became of a resource of a batch.
+
+use super::Case;
+use crate::{
+    audit::{Entry, expiry},
+    handlers::{AnyHandler, Handler, Refusal},
+    message::{Batch, BatchItem},
+    metrics as names,
+    plan::{Action, Step},
+};
+
+impl Case<'_> {
+    /// The row of what was done or left; none where the service said nothing.
+    pub(super) fn entry(
+        &self,
+        batch: &Batch,
+        outcome: Option<&Result<String, Refusal>>,
+    ) -> Option<Entry> {
+        let before = self.seen.state.name();
+        match (&self.step, outcome) {
+            (Step::Act(action, reason), Some(Ok(note))) => {
+                Some(done(batch, self.item, *action, before, reason, note))
+            }
+            (Step::Act(action, _), Some(Err(why))) => {
+                Some(failed(batch, self.item, *action, before, why))
+            }
+            (Step::Act(..), None) => None,
+            (Step::Skip(..), _) => self.left(batch),
+        }
+    }
+
+    /// The row of what is left alone.
+    pub(super) fn left(&self, batch: &Batch) -> Option<Entry> {
+        let Step::Skip(kind, why) = &self.step else { return None };
+        let before = self.seen.state.name();
+        Some(skipped(batch, self.item, batch.action, before, kind, why.clone()))
+    }
+}
+
+/// The rows of a dry run: what would be done, and whether it would be permitted.
+pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = cases.iter().filter_map(|it| it.left(batch)).collect();
+    for action in [Action::Start, Action::Stop, Action::ModClass] {
+        let due = cases.iter().filter_map(|it| match &it.step {
+            Step::Act(found, reason) if *found == action => Some((it, reason)),
+            _ => None,
+        });
+        let due: Vec<_> = due.collect();
+        let ids: Vec<String> = due.iter().map(|(it, _)| it.item.id.clone()).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        let permitted = handler.permitted(action, &ids).await;
+        let rows = due.iter().map(|(case, reason)| {
+            let before = case.seen.state.name();
+            match &permitted {
+                Err(why) => failed(batch, case.item, action, before, why),
+                Ok(()) => Entry {
+                    outcome: "dry_run",
+                    kind: "dry_run",
+                    reason: (*reason).clone(),
+                    ..entry(batch, case.item, action, before)
+                },
+            }
+        });
+        entries.extend(rows);
+    }
+    // Beside the rows of what happened, never in their place.
+    entries.iter_mut().for_each(|it| it.at.push_str("#dry"));
+    entries
+}
+
+fn done(
+    batch: &Batch,
+    item: &BatchItem,
+    action: Action,
+    before: &str,
+    reason: &str,
+    note: &str,
+) -> Entry {
+    let after = match action {
+        Action::Start => "running",
+        Action::Stop => "stopped",
+        Action::ModClass => &item.attrib,
+    };
+    let found = match batch.occasion.starts_with("tick ") {
+        true => format!("; it was found {before} since"),
+        false => String::new(),
+    };
+    let note = if note.is_empty() { String::new() } else { format!("; {note}") };
+    count(batch, action, "done", "acted");
+    Entry {
+        reason: format!("{reason}{found}{note}"),
+        after: after.to_owned(),
+        ..entry(batch, item, action, before)
+    }
+}
+
+pub(super) fn failed(
+    batch: &Batch,
+    item: &BatchItem,
+    action: Action,
+    before: &str,
+    why: &Refusal,
+) -> Entry {
+    count(batch, action, "failed", why.kind);
+    let reason = format!("{} ({})", why.message, item.reason);
+    Entry { outcome: "failed", kind: why.kind, reason, ..entry(batch, item, action, before) }
+}
+
+pub(super) fn skipped(
+    batch: &Batch,
+    item: &BatchItem,
+    action: Action,
+    before: &str,
+    kind: &'static str,
+    why: String,
+) -> Entry {
+    metrics::counter!(names::SKIPS, "kind" => kind).increment(1);
+    let at = format!("{}#{}#{kind}", item.since, action.name());
+    Entry { at, outcome: "skipped", kind, reason: why, ..entry(batch, item, action, before) }
+}
+
+fn entry(batch: &Batch, item: &BatchItem, action: Action, before: &str) -> Entry {
+    Entry {
+        resource: item.target(batch).key(),
+        at: format!("{}#{}", batch.tick, action.name()),
+        tick: batch.tick.to_string(),
+        source: item.source.clone(),
+        actor: batch.actor.clone(),
+        action: action.name().to_owned(),
+        outcome: "done",
+        kind: "acted",
+        reason: String::new(),
+        account: batch.account.clone(),
+        before: before.to_owned(),
+        after: before.to_owned(),
+        expires_at: expiry(),
+    }
+}
+
+fn count(batch: &Batch, action: Action, outcome: &'static str, kind: &'static str) {
+    let (service, action) = (batch.service.name(), action.name());
+    let counter = metrics::counter!(
+        names::ACTIONS, "service" => service, "action" => action, "outcome" => outcome, "kind" => kind
+    );
+    counter.increment(1);
+}

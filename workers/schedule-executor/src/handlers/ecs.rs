@@ -1,0 +1,120 @@
+//! ECS services: off is a count of none, and the count before is restored.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_config::SdkConfig;
+use aws_sdk_ecs::{Client, types::Service as EcsService};
+
+use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
+use crate::{
+    plan::{Action, Observed},
+    rows::Service,
+    schedule::Power,
+};
+
+/// The most services that a call takes.
+const CALL: usize = 10;
+
+/// Services of one region.
+#[derive(Debug)]
+pub struct Ecs {
+    client: Client,
+    caller: Caller,
+}
+
+impl Ecs {
+    /// The services behind a configuration.
+    pub fn new(sdk: &SdkConfig, caller: Caller) -> Self {
+        Self { client: Client::new(sdk), caller }
+    }
+
+    async fn describe(&self, cluster: &str, names: &[&str]) -> Result<Vec<EcsService>, Refusal> {
+        let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+        let call = || {
+            let call = self.client.describe_services().cluster(cluster);
+            call.set_services(Some(names.clone())).send()
+        };
+        match self.caller.call(call).await {
+            Ok(answer) => Ok(answer.services.unwrap_or_default()),
+            // The cluster is gone, and all of its services with it.
+            Err(refusal) if refusal.kind == "gone" => Ok(Vec::new()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn switch(&self, action: Action, subject: &Subject) -> Result<String, Refusal> {
+        let (cluster, name) = parts(&subject.id);
+        let count = match action {
+            Action::Stop => 0,
+            Action::Start => {
+                let count = subject.size.as_deref().or_else(|| subject.word("count"));
+                let count = count.and_then(|it| it.parse().ok()).filter(|it: &i32| *it > 0);
+                count.ok_or_else(|| unknown_count(&subject.id))?
+            }
+            Action::ModClass => return Err(impossible(action, Service::Ecs)),
+        };
+        let call = || {
+            let call = self.client.update_service().cluster(cluster).service(name);
+            call.desired_count(count).send()
+        };
+        self.caller.call(call).await?;
+        match action {
+            Action::Start => Ok(format!("{count} tasks, as before")),
+            _ => Ok(String::new()),
+        }
+    }
+}
+
+/// Cluster and service of `cluster/service`; one without a cluster is in the default one.
+fn parts(id: &str) -> (&str, &str) {
+    id.split_once('/').unwrap_or(("default", id))
+}
+
+fn unknown_count(id: &str) -> Refusal {
+    let why = format!(
+        "the count of {id} before it was stopped is not known: say `count=N` as its attrib"
+    );
+    Refusal::new("refused", why)
+}
+
+impl Handler for Ecs {
+    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let mut clusters = BTreeMap::<&str, Vec<&str>>::new();
+        for id in ids {
+            let (cluster, name) = parts(id);
+            clusters.entry(cluster).or_default().push(name);
+        }
+        let mut states = HashMap::new();
+        for (cluster, names) in clusters {
+            for names in names.chunks(CALL) {
+                for service in self.describe(cluster, names).await? {
+                    let name = service.service_name().unwrap_or_default();
+                    let ids = ids.iter().filter(|id| parts(id) == (cluster, name));
+                    states.extend(ids.map(|id| (id.clone(), seen(&service))));
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
+        let mut outcomes = Outcomes::new();
+        for subject in subjects {
+            outcomes.push((subject.id.clone(), self.switch(action, subject).await));
+        }
+        outcomes
+    }
+}
+
+fn seen(service: &EcsService) -> Seen {
+    let (desired, running) = (service.desired_count(), service.running_count());
+    let state = match service.status() {
+        Some("INACTIVE") => Observed::Gone,
+        Some("DRAINING") => Observed::Stuck("being deleted".to_owned()),
+        _ if desired == 0 && running == 0 => Observed::Off,
+        _ if desired == 0 => Observed::Towards(Power::Off, "draining tasks".to_owned()),
+        _ if running >= desired => Observed::On,
+        _ => Observed::Towards(Power::On, "starting tasks".to_owned()),
+    };
+    Seen { state, size: (desired > 0).then(|| desired.to_string()) }
+}

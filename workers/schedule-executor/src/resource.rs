@@ -1,0 +1,211 @@
+//! `schedule-executor resource start --service ec2 --ids i-1,i-2`: a handler alone, with no table,
+//! queue or schedule.
+
+use std::{collections::BTreeMap, io::Write, process::ExitCode};
+
+use aws_config::SdkConfig;
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::{
+    arn::Target,
+    handlers::{Accounts, AnyHandler, Handler, Limits, Places, Refusal, Seen, Subject},
+    message::BATCH,
+    plan::{Action, Asked, Observed, Step, reconcile},
+    rows::{Mode, Service},
+};
+
+/// Starts and stops resources by schedule; without a command it is the worker.
+#[derive(Debug, Parser)]
+#[command(name = "schedule-executor", version)]
+pub struct Cli {
+    /// What to do instead of working.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done without a queue.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Starts, stops or shows resources by their ids or ARNs, with no table, queue or schedule.
+    Resource(Args),
+}
+
+/// The command's arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to do.
+    #[arg(value_enum)]
+    what: What,
+    /// The kind of resource: ec2, rds, aurora, asg, ecs, appstream, or as in a table.
+    #[arg(long, value_parser = kind)]
+    service: Service,
+    /// Ids or ARNs, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    ids: Vec<String>,
+    /// The region of ids that are no ARNs; that of the environment by default.
+    #[arg(long)]
+    region: Option<String>,
+    /// The new class for modclass; else such as `hibernate`, `types=m5a.large`, `size=1/4/2`.
+    #[arg(long, default_value = "")]
+    attrib: String,
+    /// The role to take in the accounts that ARNs name: a name, or an ARN with {account} in it.
+    #[arg(long, env = "FLOTILLA_ROLE")]
+    role: Option<String>,
+    /// Looks and asks for the permission, and switches nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Prints JSON, an object on each line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    Start,
+    Stop,
+    Modclass,
+    Show,
+}
+
+fn kind(name: &str) -> Result<Service, String> {
+    Service::named(name).ok_or_else(|| format!("{name:?} is no kind of resource"))
+}
+
+/// What became of one resource.
+struct Line {
+    key: String,
+    outcome: &'static str,
+    why: String,
+}
+
+/// Does it, and prints a line for each resource. It fails if any of them did.
+pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
+    let accounts = Accounts { own: String::new(), role: args.role.clone(), external_id: None };
+    let (places, limits) = (Places::new(sdk, accounts), Limits::default());
+    let home = sdk.region().map(ToString::to_string).unwrap_or_default();
+    let home = args.region.clone().unwrap_or(home);
+    let (mut lines, mut groups) = (Vec::new(), BTreeMap::<_, Vec<String>>::new());
+    for id in &args.ids {
+        match Target::resolve(args.service, id, &home) {
+            Ok(it) => groups.entry((it.account, it.region)).or_default().push(it.id),
+            Err(why) => lines.push(Line { key: id.clone(), outcome: "failed", why }),
+        }
+    }
+    for ((account, region), ids) in groups {
+        for ids in ids.chunks(BATCH) {
+            let caller = limits.caller(&account, &region, args.service);
+            let done = match places.at(&account, &region).await {
+                Ok(sdk) => {
+                    let handler = AnyHandler::new(args.service, &sdk, caller);
+                    switch(&args, &handler, &region, ids).await
+                }
+                Err(why) => all_failed(&args, &region, ids, &why),
+            };
+            lines.extend(done);
+        }
+    }
+    print(&lines, args.json);
+    match lines.iter().any(|line| line.outcome == "failed") {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+async fn switch(args: &Args, handler: &AnyHandler, region: &str, ids: &[String]) -> Vec<Line> {
+    let seen = match handler.observe(ids).await {
+        Ok(seen) => seen,
+        Err(why) => return all_failed(args, region, ids, &why),
+    };
+    let of = |id: &String| seen.get(id).cloned().unwrap_or_else(|| Observed::Gone.into());
+    let action = match args.what {
+        What::Start => Action::Start,
+        What::Stop => Action::Stop,
+        What::Modclass => Action::ModClass,
+        What::Show => {
+            let show = |id: &String| line(args, region, id, "seen", of(id).state.name().to_owned());
+            return ids.iter().map(show).collect();
+        }
+    };
+    let (mut lines, mut due) = (Vec::new(), Vec::new());
+    for id in ids {
+        match step(args, action, &of(id)) {
+            Step::Act(..) => due.push(subject(args, id)),
+            Step::Skip("gone", why) => lines.push(line(args, region, id, "failed", why)),
+            Step::Skip(_, why) => lines.push(line(args, region, id, "skipped", why)),
+        }
+    }
+    lines.extend(act(args, action, handler, region, &due, of).await);
+    lines
+}
+
+async fn act(
+    args: &Args,
+    action: Action,
+    handler: &AnyHandler,
+    region: &str,
+    due: &[Subject],
+    of: impl Fn(&String) -> Seen,
+) -> Vec<Line> {
+    if due.is_empty() {
+        return Vec::new();
+    }
+    let outcomes = match args.dry_run {
+        false => handler.act(action, due).await,
+        true => {
+            let ids: Vec<String> = due.iter().map(|it| it.id.clone()).collect();
+            let permitted = handler.permitted(action, &ids).await.map(|()| String::new());
+            ids.into_iter().map(|id| (id, permitted.clone())).collect()
+        }
+    };
+    let told = |(id, outcome): (String, Result<String, Refusal>)| {
+        let seen = of(&id);
+        let size = seen.size.map(|size| format!(", size {size}")).unwrap_or_default();
+        match outcome {
+            Ok(note) => {
+                let outcome = if args.dry_run { "dry_run" } else { "done" };
+                let why = format!("{}, was {}{size} {note}", action.name(), seen.state.name());
+                line(args, region, &id, outcome, why.trim_end().to_owned())
+            }
+            Err(why) => line(args, region, &id, "failed", why.message),
+        }
+    };
+    outcomes.into_iter().map(told).collect()
+}
+
+fn step(args: &Args, action: Action, seen: &Seen) -> Step {
+    let asked = Asked {
+        action,
+        service: args.service,
+        mode: Mode::Enforce,
+        hand: true,
+        reason: "by command",
+    };
+    reconcile(asked, None, &seen.state, jiff::Timestamp::now())
+}
+
+fn subject(args: &Args, id: &str) -> Subject {
+    Subject { id: id.to_owned(), attrib: args.attrib.clone(), size: None }
+}
+
+fn line(args: &Args, region: &str, id: &str, outcome: &'static str, why: String) -> Line {
+    let (account, region, id) = (String::new(), region.to_owned(), id.to_owned());
+    let key = Target { account, region, service: args.service, id }.key();
+    Line { key, outcome, why }
+}
+
+fn all_failed(args: &Args, region: &str, ids: &[String], why: &Refusal) -> Vec<Line> {
+    ids.iter().map(|id| line(args, region, id, "failed", why.message.clone())).collect()
+}
+
+fn print(lines: &[Line], as_json: bool) {
+    let mut out = std::io::stdout().lock();
+    for Line { key, outcome, why } in lines {
+        let text = match as_json {
+            true => json!({ "resource": key, "outcome": outcome, "reason": why }).to_string(),
+            false => format!("{outcome:8} {key}: {why}"),
+        };
+        // A reader that has gone away is no failure of what was done.
+        let _ = writeln!(out, "{text}");
+    }
+}

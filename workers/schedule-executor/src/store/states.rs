@@ -1,0 +1,104 @@
+//! What is known of each resource: its override, what was done last, the size to be restored.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::{AttributeValue as Attr, KeysAndAttributes};
+use flotilla_runtime::Failure;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Store, unavailable};
+use crate::rows::{Held, from_item};
+
+/// The most rows that a call of DynamoDB gives.
+const CALL: usize = 100;
+/// How often rows that a call left out are asked for again.
+const TURNS: usize = 8;
+const KEY: &str = "resource";
+/// The row that names the last bulk action; no key of a resource is like it.
+const LAST_BULK: &str = "bulk/last";
+
+impl Store {
+    /// What is known of these resources, by key; those that nothing is known of are left out.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not give them all.
+    pub async fn held(&self, keys: &[String]) -> Result<HashMap<String, Held>, Failure> {
+        let mut found = HashMap::new();
+        let unique: Vec<&String> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        for part in unique.chunks(CALL) {
+            let keys =
+                part.iter().map(|key| HashMap::from([(KEY.to_owned(), Attr::S((*key).clone()))]));
+            let mut left = keys.collect::<Vec<_>>();
+            for _ in 0..TURNS {
+                left = self.page(left, &mut found).await?;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            if !left.is_empty() {
+                let what =
+                    format!("table {} gives only a part of what was asked", self.names.states);
+                return Err(Failure::transient("schedule_tables", what));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn page(
+        &self,
+        keys: Vec<HashMap<String, Attr>>,
+        found: &mut HashMap<String, Held>,
+    ) -> Result<Vec<HashMap<String, Attr>>, Failure> {
+        let table = &self.names.states;
+        let asked = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+        let asked =
+            asked.map_err(|e| Failure::permanent("request", "keys of states").caused_by(e))?;
+        let call = self.dynamo.batch_get_item().request_items(table, asked);
+        let answer = call.send().await.map_err(|e| unavailable("BatchGetItem", table, &e))?;
+        let items = answer.responses.unwrap_or_default().remove(table).unwrap_or_default();
+        let rows = items.iter().filter_map(from_item::<Held>);
+        found.extend(rows.map(|held| (held.resource.clone(), held)));
+        let left = answer.unprocessed_keys.unwrap_or_default().remove(table);
+        Ok(left.map(|it| it.keys).unwrap_or_default())
+    }
+
+    /// Sets fields of what is known of a resource, by the names that they have in the row.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn hold(&self, key: &str, fields: &Value) -> Result<(), Failure> {
+        self.set(&self.names.states, (KEY, key), fields, false).await.map(drop)
+    }
+
+    /// Notes the last bulk action.
+    ///
+    /// # Errors
+    /// As [`hold`](Self::hold).
+    pub async fn note_bulk(&self, id: &str, at: Timestamp) -> Result<(), Failure> {
+        self.hold(LAST_BULK, &json!({ "bulk": id, "at": at.to_string() })).await
+    }
+
+    /// The last bulk action.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn last_bulk(&self) -> Result<Option<String>, Failure> {
+        let item = self.get(&self.names.states, KEY, LAST_BULK).await?;
+        Ok(item.and_then(|item| item.get("bulk")?.as_s().ok().cloned()))
+    }
+
+    /// Tells a context or tag (`context/web`) in which state it is, and when it was acted on; one
+    /// that was unregistered meanwhile is not told.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn acted(&self, source: &str, on: bool, at: Timestamp) -> Result<(), Failure> {
+        let fields = json!({ "powerState": on, "lastScheduling": at.as_second() });
+        match source.split_once('/') {
+            Some(("context", id)) => self.set_context(id, &fields).await.map(drop),
+            Some(("tag", key)) => self.set_tag(key, &fields).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+}
