@@ -9,6 +9,7 @@ pub mod figure;
 pub mod process;
 pub mod queue;
 pub mod rig;
+pub mod schedule;
 pub mod settings;
 pub mod stub;
 
@@ -39,7 +40,7 @@ pub struct Bench {
 }
 
 /// Every bench there is.
-pub const ALL: &[Bench] = &[queue::BENCH];
+pub const ALL: &[Bench] = &[queue::BENCH, schedule::BENCH];
 
 #[cfg(test)]
 mod tests {

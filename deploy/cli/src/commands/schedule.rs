@@ -4,7 +4,11 @@ use clap::Subcommand;
 use jiff::{Span, Timestamp};
 use schedule_executor::schedule::Schedule;
 
-use crate::{console::out, error::Error, verdict::table};
+use crate::{
+    console::out,
+    error::{Doing, Error},
+    verdict::table,
+};
 
 /// The most transitions that are printed.
 const LIMIT: usize = 10_000;
@@ -35,6 +39,9 @@ struct Preview {
     /// Periods of being on instead of rules, for example "mon-fri 08:00-19:00".
     #[arg(long)]
     period: Option<String>,
+    /// An iCalendar file of the days on which no period begins.
+    #[arg(long, value_name = "FILE", requires = "period")]
+    holidays: Option<std::path::PathBuf>,
     /// The IANA zone of rules and periods.
     #[arg(long, default_value = "UTC")]
     zone: String,
@@ -55,8 +62,14 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
 }
 
 fn preview(args: &Preview) -> Result<(), Error> {
+    let holidays = match &args.holidays {
+        None => String::new(),
+        Some(path) => {
+            std::fs::read_to_string(path).doing(|| format!("reading {}", path.display()))?
+        }
+    };
     let schedule = match &args.period {
-        Some(period) => Schedule::periods(period, &args.zone),
+        Some(period) => Schedule::periods_but(period, &holidays, &args.zone),
         None => Schedule::rules(&args.start, &args.stop, &args.zone),
     };
     let schedule = schedule.map_err(|why| Error::Usage(why.to_string()))?;

