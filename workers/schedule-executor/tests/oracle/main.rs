@@ -53,7 +53,7 @@ fn in_every_zone_the_decision_around_each_clock_change_is_that_of_an_oracle_in_p
         let told: Vec<Timestamp> = told.iter().map(|it| it.at).collect();
         let expected: Vec<Timestamp> = changes[1..].iter().map(|it| at(it.0)).collect();
         assert_eq!(told, expected, "{job:?}");
-        let about = MINUTES / 2 - 150..MINUTES / 2 + 150;
+        let about = MINUTES / 2 - 75..MINUTES / 2 + 75;
         assert_eq!(disagreements(job, changes, about), Ok(vec![]), "{job:?}");
     }
 }
