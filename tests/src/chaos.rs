@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{RngExt, rngs::StdRng};
 
-use crate::{FaultProxy, Seed, Worker, World, worker::WorkerBuilder};
+use crate::{FaultProxy, Seed, Worker, World, wait::eventually, worker::WorkerBuilder};
 
 /// A number of workers that count, behind a proxy.
 #[derive(Debug)]
@@ -63,6 +63,11 @@ impl<'a> Crew<'a> {
             worker.kill().await;
             self.killed += 1;
         } else {
+            // On a busy machine a young process may not listen to signals yet.
+            eventually("a worker that listens", Duration::from_secs(60), async || {
+                worker.page("/healthz").await.map(drop)
+            })
+            .await;
             assert!(worker.stop().await.success(), "{}", worker.log());
             self.stopped += 1;
         }

@@ -54,13 +54,18 @@ pub(super) fn lost(group: Option<&Described>, rows: Option<&Rows>) -> Vec<String
 fn services(rows: Option<&Rows>, queue: &str) -> Vec<Service> {
     let mut kinds: BTreeMap<&str, (u64, Millis)> = BTreeMap::new();
     let rows = rows.into_iter().flat_map(|rows| rows.instances.values());
-    for row in rows.filter(|row| queue_name(&row.queue) == queue && row.jobs > 0) {
+    for row in rows.filter(|row| serves(row, queue) && row.jobs > 0) {
         let sum = kinds.entry(&row.job).or_default();
         *sum = (sum.0 + row.jobs, sum.1 + row.total_ms);
     }
     let service =
         |(kind, (jobs, total_ms)): (&str, _)| Service { kind: kind.to_owned(), jobs, total_ms };
     kinds.into_iter().map(service).collect()
+}
+
+/// A worker may have several queues, told with commas between.
+fn serves(row: &Row, queue: &str) -> bool {
+    row.queue.split(',').any(|url| queue_name(url) == queue)
 }
 
 fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -> Instance {

@@ -13,18 +13,22 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    consumer::Consumer,
     failure::{Disposition, Failure},
     job::{Effect, Job},
     lease::Lease,
     ledger::{Claim, Claimed},
     queue::Received,
     retry::RetryPolicy,
-    worker::Worker,
 };
 
 /// Where no claim counts attempts (the failure came before it, or the effect needs none), receives
 /// must do, and hand-backs count there too: so many receives are taken for one attempt.
 const UNCOUNTED: u32 = 20;
+/// Where messages are handed back in the ordinary course of things (behind a failure of their group,
+/// or since their tenant has enough), receives say next to nothing: these are short of the thousand
+/// after which SQS itself would move a message, without a reason.
+const NEARLY_MOVED: u32 = 900;
 
 /// Whether the job is to run.
 enum Entry {
@@ -34,7 +38,7 @@ enum Entry {
     AlreadyDone,
 }
 
-impl<J: Job> Worker<J> {
+impl<J: Job> Consumer<J> {
     /// Runs the job on a message, unless its lease ends first. A panic is a transient failure.
     pub(crate) async fn decide(
         &self,
@@ -62,14 +66,15 @@ impl<J: Job> Worker<J> {
     /// What becomes of a message whose job was ended by its lease.
     async fn cut_off(&self, message: &Received) -> Disposition {
         let Some(why) = self.keeper.cancelled(&message.delivery.message_id) else {
-            let released = self.hand_back.is_cancelled();
-            return if released { Disposition::Released } else { Disposition::Lost };
+            let released = self.worker.hand_back.is_cancelled();
+            let after = Duration::ZERO;
+            return if released { Disposition::Released { after } } else { Disposition::Lost };
         };
         let reason = cancelled(&why);
         // It is renewed no more, and must be told within what is left of it.
         let unhurried = CancellationToken::new();
         let told = self.give_up(message, &unhurried, &reason);
-        let _ = tokio::time::timeout(self.config.visibility / 3, told).await;
+        let _ = tokio::time::timeout(self.worker.config.visibility / 3, told).await;
         Disposition::Dead { kind: "cancelled", reason }
     }
 
@@ -80,7 +85,7 @@ impl<J: Job> Worker<J> {
         let told = async {
             let (_, work) = self.prepare(message).await?;
             let lease = self.lease(message, Some(claim), cancel);
-            self.job.give_up(work, &lease, reason).await
+            self.worker.job.give_up(work, &lease, reason).await
         };
         let told = AssertUnwindSafe(told).catch_unwind().await;
         let id = &message.delivery.message_id;
@@ -104,18 +109,18 @@ impl<J: Job> Worker<J> {
         };
         let lease = self.lease(message, claim, cancel);
         self.meter.attempted(lease.attempt());
-        let result = self.job.run(work, &lease).await;
+        let result = self.worker.job.run(work, &lease).await;
         self.outcome(message, &lease, result)
     }
 
     async fn prepare(&self, message: &Received) -> Result<(Effect, J::Work), Failure> {
-        let body = self.payloads.expand(message.body.clone()).await?;
+        let body = self.worker.payloads.expand(message.body.clone()).await?;
         let parsed = serde_json::from_str(&body).map_err(|e| {
             let id = &message.delivery.message_id;
             let what = format!("message {id} is not a {} message: {e}", J::NAME);
             Failure::permanent("unparsable", what)
         })?;
-        self.job.prepare(parsed, &message.delivery).await
+        self.worker.job.prepare(parsed, &message.delivery).await
     }
 
     /// Claims the effect, where it is one that happens once.
@@ -124,15 +129,15 @@ impl<J: Job> Worker<J> {
             return Ok(Entry::Open(None));
         };
         let key = format!("{}/{key}", J::NAME);
-        match self.ledger.claim(&key).await.map_err(|f| self.failed(message, None, f))? {
+        match self.worker.ledger.claim(&key).await.map_err(|f| self.failed(message, None, f))? {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
                 self.keeper.claimed(&message.delivery.message_id, &claim);
                 if let Some(why) = &claim.cancelled {
                     return Err(Disposition::Dead { kind: "cancelled", reason: cancelled(why) });
                 }
-                if claim.attempt > self.config.max_attempts {
-                    return Err(exhausted(&claim, self.config.max_attempts));
+                if claim.attempt > self.worker.config.max_attempts {
+                    return Err(exhausted(&claim, self.worker.config.max_attempts));
                 }
                 Ok(Entry::Open(Some(claim)))
             }
@@ -147,7 +152,7 @@ impl<J: Job> Worker<J> {
 
     async fn already_done(&self, message: &Received, work: J::Work) -> Disposition {
         self.meter.duplicates("done", 1);
-        match self.job.repair(work).await {
+        match self.worker.job.repair(work).await {
             Ok(()) => Disposition::Done,
             Err(failure) => self.failed(message, None, failure),
         }
@@ -157,9 +162,9 @@ impl<J: Job> Worker<J> {
         Lease {
             delivery: message.delivery.clone(),
             claim,
-            ledger: self.ledger.clone(),
+            ledger: self.worker.ledger.clone(),
             queue: self.queue.clone(),
-            max_attempts: self.config.max_attempts,
+            max_attempts: self.worker.config.max_attempts,
             cancel: cancel.clone(),
             committed: Arc::new(AtomicBool::new(false)),
         }
@@ -188,13 +193,13 @@ impl<J: Job> Worker<J> {
         tracing::warn!(id, job = J::NAME, kind, reason, "a job failed");
         let last = lease.is_some_and(|l| l.claim.is_some() && l.is_last_attempt());
         let count = message.delivery.receive_count;
-        let uncounted = lease.is_none_or(|l| l.claim.is_none())
-            && count >= self.config.max_attempts.saturating_mul(UNCOUNTED);
+        let uncounted =
+            lease.is_none_or(|l| l.claim.is_none()) && count >= self.uncounted(UNCOUNTED);
         match failure {
             Failure::Permanent(_) => Disposition::Dead { kind, reason },
             Failure::Transient { .. } if kind == "lease_lost" => Disposition::Lost,
             Failure::Transient { .. } if last => {
-                let tries = self.config.max_attempts;
+                let tries = self.worker.config.max_attempts;
                 Disposition::Dead { kind, reason: format!("attempt {tries} of {tries}: {reason}") }
             }
             Failure::Transient { retry_after: None, .. } if uncounted => {
@@ -214,17 +219,28 @@ impl<J: Job> Worker<J> {
         let reason = format!("the job panicked: {text}");
         let id = &message.delivery.message_id;
         // A panic may strike before the claim, where no ledger counts: then receives do.
-        let claim = self.keeper.claim(id);
-        let count = claim.map_or(message.delivery.receive_count, |claim| claim.attempt);
+        let (count, most) = match self.keeper.claim(id) {
+            Some(claim) => (claim.attempt, self.worker.config.max_attempts),
+            None => (message.delivery.receive_count, self.uncounted(1)),
+        };
         tracing::error!(id, reason, count, "a job panicked");
-        if count >= self.config.max_attempts {
+        if count >= most {
             return Disposition::Dead { kind: "panic", reason };
         }
         Disposition::Retry { delay: self.retry_policy().delay(count), kind: "panic", reason }
     }
 
+    /// After how many receives a message is given up where no claim counts its attempts, of which
+    /// each is taken for so many receives.
+    fn uncounted(&self, each: u32) -> u32 {
+        if self.queue.is_fifo() || self.worker.tenants.are_bounded() {
+            return NEARLY_MOVED;
+        }
+        self.worker.config.max_attempts.saturating_mul(each)
+    }
+
     fn retry_policy(&self) -> RetryPolicy {
-        RetryPolicy::new(self.config.retry_first, Duration::from_secs(900))
+        RetryPolicy::new(self.worker.config.retry_first, Duration::from_secs(900))
     }
 }
 

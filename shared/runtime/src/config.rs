@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
 
-use crate::{instance::InstanceConfig, presence::PresenceConfig};
+use crate::{
+    fit::{self, Needs},
+    instance::InstanceConfig,
+    presence::PresenceConfig,
+};
 
 /// Reads settings and collects every mistake, so that an operator mends all of them at once.
 ///
@@ -69,7 +73,7 @@ impl Reader {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 (format!("FLOTILLA_{}", key.to_uppercase()), text)
             })),
-            Err(why) => self.mistakes.push(format!("FLOTILLA_CONFIG={path}: {why}")),
+            Err(why) => self.mistake(format!("FLOTILLA_CONFIG={path}: {why}")),
         }
     }
 
@@ -81,7 +85,7 @@ impl Reader {
     /// The value of a setting that has no default; a mistake is noted where it is missing.
     pub fn required(&mut self, name: &str) -> String {
         self.optional(name).unwrap_or_else(|| {
-            self.mistakes.push(format!("{name} is not set"));
+            self.mistake(format!("{name} is not set"));
             String::new()
         })
     }
@@ -92,7 +96,7 @@ impl Reader {
             return default;
         };
         text.parse().unwrap_or_else(|why| {
-            self.mistakes.push(format!("{name}={text:?}: {why}"));
+            self.mistake(format!("{name}={text:?}: {why}"));
             default
         })
     }
@@ -107,7 +111,7 @@ impl Reader {
             return value;
         }
         let (low, high) = (range.start(), range.end());
-        self.mistakes.push(format!("{name}={value}: must be from {low} to {high}"));
+        self.mistake(format!("{name}={value}: must be from {low} to {high}"));
         default
     }
 
@@ -116,9 +120,12 @@ impl Reader {
         Duration::from_secs_f64(self.ranged(name, default, range.0..=range.1))
     }
 
-    /// Notes a mistake that only its reader can know of.
+    /// Notes a mistake, once.
     pub fn mistake(&mut self, what: impl Into<String>) {
-        self.mistakes.push(what.into());
+        let what = what.into();
+        if !self.mistakes.contains(&what) {
+            self.mistakes.push(what);
+        }
     }
 
     /// Ends the reading: every mistake, or none.
@@ -130,19 +137,70 @@ impl Reader {
     }
 }
 
+/// A queue to consume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Its URL.
+    pub url: String,
+    /// Its share of the slots beside the worker's other queues, 1 to 1000.
+    pub weight: u32,
+}
+
+/// The most queues of a worker: each costs its own long polls.
+const MOST_QUEUES: usize = 16;
+
+fn queues(settings: &mut Reader) -> Vec<QueueConfig> {
+    const NAME: &str = "FLOTILLA_QUEUE_URL";
+    let text = settings.required(NAME);
+    let mut queues: Vec<QueueConfig> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match queue(part) {
+            Ok(queue) if queues.iter().any(|other| other.url == queue.url) => {
+                settings.mistake(format!("{NAME}: {} is there twice", queue.url));
+            }
+            Ok(queue) => queues.push(queue),
+            Err(why) => settings.mistake(format!("{NAME}: {why}")),
+        }
+    }
+    if queues.len() > MOST_QUEUES {
+        settings.mistake(format!("{NAME}: {} queues, {MOST_QUEUES} at the most", queues.len()));
+    }
+    if queues.is_empty() && !text.is_empty() {
+        settings.mistake(format!("{NAME}={text:?} names no queue"));
+    }
+    queues
+}
+
+/// `URL` or `URL*WEIGHT`.
+fn queue(text: &str) -> Result<QueueConfig, String> {
+    let (url, weight) = text.split_once('*').unwrap_or((text, "1"));
+    match weight.trim().parse() {
+        Ok(weight @ 1..=1000) => Ok(QueueConfig { url: url.trim().to_owned(), weight }),
+        _ => Err(format!("the weight {weight:?} of {url} must be from 1 to 1000")),
+    }
+}
+
 /// What every worker needs to know.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// `FLOTILLA_QUEUE_URL`: the queue to consume.
-    pub queue_url: String,
+    /// `FLOTILLA_QUEUE_URL`: the queue to consume; or several with commas between, each with its
+    /// weight where that is not 1: `https://…/urgent*8,https://…/rest`. While both are deep, the
+    /// first gets eight messages in nine; while one is empty, the other gets all.
+    pub queues: Vec<QueueConfig>,
     /// `FLOTILLA_LEDGER_TABLE`: the table of claims and finished effects.
     pub ledger_table: String,
     /// `FLOTILLA_PAYLOADS_BUCKET`: bodies over the SQS limit and log tails of dead letters.
     pub payloads_bucket: String,
     /// `FLOTILLA_WORKER_ID`: unique among live workers; default `host-pid`.
     pub worker_id: String,
-    /// `FLOTILLA_SLOTS`: how many messages are worked on at a time (default: the CPU count).
+    /// `FLOTILLA_SLOTS`: how many messages are worked on at a time (default: the CPU count). Where
+    /// `FLOTILLA_CPUS`, `FLOTILLA_MEMORY_MIB` or `FLOTILLA_DISK_MIB` say what the worker may use
+    /// of the machine, no more than fit into that (see [`Needs`]).
     pub slots: usize,
+    /// `FLOTILLA_TENANT_SLOTS`: how many of the slots one tenant may have (default: all). The tenant
+    /// is the message's `MessageGroupId` on a standard queue, or whom the job knows from the
+    /// message.
+    pub tenant_slots: Option<usize>,
     /// `FLOTILLA_VISIBILITY_SECONDS`: the lease; a dead worker's message comes back after it
     /// (default 60 s).
     pub visibility: Duration,
@@ -170,15 +228,23 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
+    /// Has no more slots than jobs of these needs fit into what the worker may use.
+    pub fn fit(&mut self, settings: &mut Reader, needs: &Needs) {
+        self.slots = fit::slots(settings, needs);
+    }
+
     /// Reads the settings that all workers share.
     pub fn read(settings: &mut Reader) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            queue_url: settings.required("FLOTILLA_QUEUE_URL"),
+            queues: queues(settings),
             ledger_table: settings.required("FLOTILLA_LEDGER_TABLE"),
             payloads_bucket: settings.required("FLOTILLA_PAYLOADS_BUCKET"),
             worker_id: settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(default_worker_id),
-            slots: settings.ranged("FLOTILLA_SLOTS", cores, 1..=1024),
+            slots: fit::slots(settings, &Needs::default()),
+            tenant_slots: match settings.ranged("FLOTILLA_TENANT_SLOTS", 0, 0..=1024) {
+                0 => None,
+                most => Some(most),
+            },
             visibility: settings.seconds("FLOTILLA_VISIBILITY_SECONDS", 60.0, (3.0, 43_200.0)),
             wait: settings.seconds("FLOTILLA_WAIT_SECONDS", 20.0, (0.0, 20.0)),
             grace: settings.seconds("FLOTILLA_GRACE_SECONDS", 90.0, (0.0, 43_200.0)),
@@ -218,6 +284,33 @@ mod tests {
         let report = settings.finish().unwrap_err().to_string();
         for name in ["QUEUE_URL", "LEDGER_TABLE", "SLOTS", "WAIT_SECONDS", "GRACE_SECONDS"] {
             assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
+        }
+    }
+
+    fn queues_of(text: &str) -> Result<Vec<(String, u32)>, String> {
+        let mut settings = Reader::from_pairs([("FLOTILLA_QUEUE_URL", text)]);
+        let queues = queues(&mut settings);
+        settings.finish().map_err(|e| e.to_string())?;
+        Ok(queues.into_iter().map(|queue| (queue.url, queue.weight)).collect())
+    }
+
+    #[test]
+    fn several_queues_have_a_weight_each() {
+        let one = |url: &str, weight| (url.to_owned(), weight);
+        assert_eq!(queues_of("http://q/a").unwrap(), [one("http://q/a", 1)]);
+        let several = queues_of("http://q/a*8, http://q/b.fifo ,http://q/c * 2,").unwrap();
+        assert_eq!(
+            several,
+            [one("http://q/a", 8), one("http://q/b.fifo", 1), one("http://q/c", 2)]
+        );
+    }
+
+    #[test]
+    fn a_weight_that_is_none_and_a_queue_that_is_there_twice_are_reported_by_name() {
+        let many = (0..17).map(|n| format!("http://q/{n}")).collect::<Vec<_>>().join(",");
+        for text in ["a*0", "a*1001", "a*x", "a*", "a*1*2", "a,b,a*3", &many] {
+            let report = queues_of(text).unwrap_err();
+            assert!(report.contains("FLOTILLA_QUEUE_URL"), "{text}: {report}");
         }
     }
 

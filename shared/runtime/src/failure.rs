@@ -124,8 +124,11 @@ pub enum Disposition {
         /// The reason in words.
         reason: String,
     },
-    /// Handed back unharmed at a stop: visible at once, and not an attempt.
-    Released,
+    /// Handed back unharmed, and not an attempt.
+    Released {
+        /// The delay until the next delivery: none at a stop.
+        after: Duration,
+    },
     /// The lease is no longer ours: touch nothing, its new holder decides.
     Lost,
     /// Put the whole message on the dead-letter queue with the reason, then delete it.
@@ -148,7 +151,7 @@ impl Disposition {
         match self {
             Self::Done => "done",
             Self::Retry { .. } => "retry",
-            Self::Released => "released",
+            Self::Released { .. } => "released",
             Self::Lost => "lost",
             Self::Dead { .. } => "dead",
         }

@@ -27,59 +27,84 @@ pub struct Health {
 
 #[derive(Debug)]
 struct Progress {
-    polled: Instant,
+    /// One for each queue.
+    polls: Vec<Polls>,
     moved: Instant,
-    received_once: bool,
-    busy: bool,
     draining: bool,
     paused: bool,
+}
+
+/// The progress of one loop.
+#[derive(Debug)]
+struct Polls {
+    /// Of the queue, where there are several.
+    name: Option<String>,
+    polled: Instant,
+    received_once: bool,
+    busy: bool,
     failing: Option<String>,
+}
+
+impl Polls {
+    fn new(name: Option<String>) -> Self {
+        let polled = Instant::now();
+        Self { name, polled, received_once: false, busy: false, failing: None }
+    }
 }
 
 impl Health {
     /// Health of a loop whose long poll lasts `wait`.
     pub fn new(wait: Duration) -> Arc<Self> {
-        let now = Instant::now();
-        let state = Progress {
-            polled: now,
-            moved: now,
-            received_once: false,
-            busy: false,
-            draining: false,
-            paused: false,
-            failing: None,
-        };
+        let (polls, moved) = (vec![Polls::new(None)], Instant::now());
+        let state = Progress { polls, moved, draining: false, paused: false };
         let poll_limit = wait + Duration::from_secs(60);
         Arc::new(Self { state: Mutex::new(state), poll_limit })
     }
 
+    /// Begins with a loop for each of these queues.
+    pub(crate) fn watch(&self, names: impl Iterator<Item = String>) {
+        let names: Vec<_> = names.collect();
+        let several = names.len() > 1;
+        let polls = names.into_iter().map(|name| Polls::new(several.then_some(name)));
+        self.with(|state| state.polls = polls.collect());
+    }
+
     /// Notes that the loop went round.
     pub fn polled(&self) {
-        self.with(|state| {
-            state.polled = Instant::now();
-            state.received_once = true;
-            state.failing = None;
+        self.polled_at(0);
+    }
+
+    /// The same of the loop over one of several queues.
+    pub(crate) fn polled_at(&self, place: usize) {
+        self.at(place, |polls| {
+            polls.polled = Instant::now();
+            polls.received_once = true;
+            polls.failing = None;
         });
     }
 
     /// Notes the `count`th failure in a row. One alone is no trouble: the receive after it may
     /// already wait for messages, and it would look ill for as long as that takes.
     pub fn failing(&self, why: &Failure, count: u32) {
+        self.failing_at(0, why, count);
+    }
+
+    /// The same of the loop over one of several queues.
+    pub(crate) fn failing_at(&self, place: usize, why: &Failure, count: u32) {
         if count > 1 {
-            self.with(|state| state.failing = Some(why.to_string()));
+            self.at(place, |polls| polls.failing = Some(why.to_string()));
         }
     }
 
-    pub(crate) fn busy(&self, busy: bool) {
-        self.with(|state| {
-            state.busy = busy;
-            if busy {
-                // What ended before was of another time: the slots fill only now.
-                state.moved = Instant::now();
-            } else {
-                // Waiting for a slot was no stall of the poll.
-                state.polled = Instant::now();
-            }
+    pub(crate) fn busy(&self, place: usize, busy: bool) {
+        if busy {
+            // What ended before was of another time: the slots fill only now.
+            self.moved();
+        }
+        self.at(place, |polls| {
+            polls.busy = busy;
+            // Waiting for a slot was no stall of the poll.
+            polls.polled = Instant::now();
         });
     }
 
@@ -95,36 +120,49 @@ impl Health {
         self.with(|state| {
             state.paused = paused;
             // The pause was no stall of the poll.
-            state.polled = Instant::now();
+            state.polls.iter_mut().for_each(|polls| polls.polled = Instant::now());
         });
     }
 
     /// What is wrong, if anything: why nothing moves.
     pub fn trouble(&self) -> Option<String> {
-        self.with(|state| {
-            if let Some(why) = &state.failing {
-                return Some(why.clone());
-            }
-            let (polled, moved) = (state.polled.elapsed(), state.moved.elapsed());
-            if state.busy {
-                return (moved > BUSY_LIMIT)
-                    .then(|| format!("every slot is busy and no job has ended for {moved:.0?}"));
-            }
-            let stalled = polled > self.poll_limit && !state.draining && !state.paused;
-            stalled.then(|| format!("no receive has returned for {polled:.0?}"))
-        })
+        self.with(|state| state.polls.iter().find_map(|polls| self.stall(state, polls)))
+    }
+
+    fn stall(&self, state: &Progress, polls: &Polls) -> Option<String> {
+        if let Some(why) = &polls.failing {
+            return Some(why.clone());
+        }
+        let (polled, moved) = (polls.polled.elapsed(), state.moved.elapsed());
+        if polls.busy {
+            return (moved > BUSY_LIMIT)
+                .then(|| format!("every slot is busy and no job has ended for {moved:.0?}"));
+        }
+        let stalled = polled > self.poll_limit && !state.draining && !state.paused;
+        let of = polls.name.as_ref().map(|name| format!(" from {name}")).unwrap_or_default();
+        stalled.then(|| format!("no receive{of} has returned for {polled:.0?}"))
     }
 
     /// Why no work should be expected of this process now, if so.
     pub fn unready(&self) -> Option<String> {
         self.trouble().or_else(|| {
-            self.with(|state| match (state.draining, state.received_once) {
-                (true, _) => Some("draining".to_owned()),
-                _ if state.paused => Some("paused by the operator".to_owned()),
-                (_, false) => Some("nothing has been received from the queue yet".to_owned()),
-                _ => None,
+            self.with(|state| {
+                let silent = state.polls.iter().find(|polls| !polls.received_once);
+                match (state.draining, silent) {
+                    (true, _) => Some("draining".to_owned()),
+                    _ if state.paused => Some("paused by the operator".to_owned()),
+                    (_, Some(Polls { name, .. })) => {
+                        let name = name.as_deref().unwrap_or("the queue");
+                        Some(format!("nothing has been received from {name} yet"))
+                    }
+                    _ => None,
+                }
             })
         })
+    }
+
+    fn at(&self, place: usize, change: impl FnOnce(&mut Polls)) {
+        self.with(|state| state.polls.get_mut(place).map(change));
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
@@ -223,10 +261,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_several_queues_a_stall_of_any_fails_health_and_is_named() {
+        let health = Health::new(Duration::from_secs(20));
+        health.watch(["high".to_owned(), "low".to_owned()].into_iter());
+        health.polled_at(0);
+        let silent = "nothing has been received from low yet";
+        assert_eq!(health.unready().as_deref(), Some(silent));
+        health.polled_at(1);
+        assert_eq!(health.unready(), None);
+        tokio::time::advance(Duration::from_secs(81)).await;
+        health.polled_at(0);
+        for why in [health.trouble(), health.unready()] {
+            assert_eq!(why.as_deref(), Some("no receive from low has returned for 81s"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn full_slots_are_stuck_only_when_no_job_ends_for_an_hour_from_then_on() {
         let health = Health::new(Duration::from_secs(20));
         tokio::time::advance(Duration::from_secs(7200)).await;
-        health.busy(true);
+        health.busy(0, true);
         assert_eq!(health.trouble(), None, "two idle hours do not count");
         tokio::time::advance(Duration::from_secs(3601)).await;
         assert!(health.trouble().is_some_and(|why| why.contains("every slot is busy")));

@@ -29,6 +29,13 @@ pub trait Job: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Whose message it is, where its sender did not say so with a `MessageGroupId`. Asked only
+    /// where the slots of a tenant are bounded.
+    fn tenant(message: &Self::Message) -> Option<String> {
+        let _ = message;
+        None
+    }
+
     /// Gives the exporter the help texts of the job's own metrics, once there is an exporter.
     fn describe_metrics(&self) {}
 

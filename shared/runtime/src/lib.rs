@@ -23,6 +23,8 @@
 //! 7. On a FIFO queue (its URL ends in `.fifo`) the messages of a group are worked on one after the
 //!    other, in their order. When one is to come again, those of its group that are in hand go back
 //!    at once, so that they come after it; no attempt of theirs is counted, and other groups go on.
+//! 8. Several queues share the slots by their weights: none starves, and an idle one takes nothing
+//!    from the others. A tenant has no more slots than it may have.
 //!
 //! # Example
 //!
@@ -76,12 +78,14 @@ pub mod aws;
 pub mod batch;
 mod calls;
 pub mod config;
+mod consumer;
 pub mod control;
 mod depth;
 mod drain;
 pub mod failure;
 #[cfg(test)]
 mod fake;
+pub mod fit;
 pub mod health;
 pub mod instance;
 pub mod job;
@@ -99,13 +103,16 @@ pub mod retry;
 mod run;
 mod settle;
 pub mod shutdown;
+mod slots;
 pub mod store;
 mod tail;
 pub mod telemetry;
+mod tenants;
 mod worker;
 
 pub use batch::{BatchJob, Batched};
 pub use failure::Failure;
+pub use fit::Needs;
 pub use job::{Delivery, Effect, Job};
 pub use lease::{Completion, Lease};
 pub use run::run;

@@ -4,9 +4,9 @@
 //! that has no name for. The label `worker` is the kind of worker ([`Job::NAME`](crate::Job::NAME));
 //! `job` and `instance` are left to Prometheus, which sets them for every target.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use ::metrics::{Gauge, Histogram};
+use ::metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use crate::failure::Disposition;
@@ -104,39 +104,69 @@ pub(crate) fn called(service: &str, operation: &str, code: String, took: Duratio
     ::metrics::counter!(API_CALLS, &labels).increment(1);
 }
 
-/// What a worker counts of its queue.
-#[derive(Debug, Clone)]
+/// Tells how many messages can be worked on at a time.
+pub(crate) fn slots(slots: usize) {
+    ::metrics::gauge!(SLOTS).set(slots as f64);
+}
+
+/// Tells what a request costs; of the dearest queue, where a worker has several.
+pub(crate) fn request_price(fifo: bool) {
+    ::metrics::gauge!(REQUEST_PRICE).set(PRICES[usize::from(fifo)]);
+}
+
+/// What a worker counts of a queue.
+///
+/// What is counted for every message is looked up once: the registry hashes all labels each time.
+#[derive(Clone)]
 pub(crate) struct Meter {
     queue: String,
+    consumed: Counter,
+    in_flight: Gauge,
+    waited: Histogram,
+    attempts: [Counter; 5],
+    /// Counter and time of the dispositions of [`ORDINARY`].
+    disposed: [(Counter, Histogram); 2],
 }
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Meter").field(&self.queue).finish()
+    }
+}
+
+/// The dispositions that most messages have.
+const ORDINARY: [&str; 2] = ["done", "released"];
 
 impl Meter {
     /// The meter, with every counter at zero: what never happened yet must be visible as such.
     pub(crate) fn new(queue_url: &str) -> Self {
         let queue = queue_url.rsplit('/').next().unwrap_or(queue_url).to_owned();
-        let meter = Self { queue };
+        let labels =
+            [(SYSTEM.0, SYSTEM.1.to_owned()), ("messaging_destination_name", queue.clone())];
+        let numbers = ["1", "2", "3", "4", "5+"];
+        let meter = Self {
+            consumed: ::metrics::counter!(CONSUMED, &labels),
+            in_flight: ::metrics::gauge!(IN_FLIGHT),
+            // A histogram that is born with its first job shows no rate of it.
+            waited: ::metrics::histogram!(WAIT),
+            attempts: numbers.map(|number| ::metrics::counter!(ATTEMPTS, "attempt" => number)),
+            disposed: ORDINARY.map(|name| (dispositions(name, "none"), processing(name))),
+            queue,
+        };
         meter.consumed(0);
         ["messages", "empty", "error"].iter().for_each(|r| meter.receives(r, 0));
         ["done", "held", "claimed"].iter().for_each(|r| meter.duplicates(r, 0));
         ["expired", "fenced", "receipt_handle"].iter().for_each(|r| meter.leases_lost(r, 0));
-        ["done", "retry", "released", "lost", "dead"].iter().for_each(|disposition| {
-            ::metrics::counter!(DISPOSITIONS, "disposition" => *disposition, "kind" => "none")
-                .increment(0);
-        });
-        // A histogram that is born with its first job shows no rate of it.
-        let _ = ::metrics::histogram!(WAIT);
-        let _ = meter.processing("done");
-        meter.in_flight().set(0.0);
+        for name in ["done", "retry", "released", "lost", "dead"] {
+            dispositions(name, "none").increment(0);
+        }
+        meter.in_flight.set(0.0);
         meter.age(Duration::ZERO);
-        let price = PRICES[usize::from(meter.queue.ends_with(".fifo"))];
-        ::metrics::gauge!(REQUEST_PRICE).set(price);
         meter
     }
 
     pub(crate) fn consumed(&self, count: u64) {
-        let queue = ("messaging_destination_name", self.queue.clone());
-        let labels = [(SYSTEM.0, SYSTEM.1.to_owned()), queue];
-        ::metrics::counter!(CONSUMED, &labels).increment(count);
+        self.consumed.increment(count);
     }
 
     pub(crate) fn receives(&self, result: &'static str, count: u64) {
@@ -152,21 +182,15 @@ impl Meter {
     }
 
     pub(crate) fn waited(&self, age: Duration) {
-        ::metrics::histogram!(WAIT).record(age);
+        self.waited.record(age);
     }
 
     pub(crate) fn attempted(&self, number: u32) {
-        let numbers = ["1", "2", "3", "4", "5+"];
-        let number = numbers[number.clamp(1, 5) as usize - 1];
-        ::metrics::counter!(ATTEMPTS, "attempt" => number).increment(1);
+        self.attempts[number.clamp(1, 5) as usize - 1].increment(1);
     }
 
-    pub(crate) fn in_flight(&self) -> Gauge {
-        ::metrics::gauge!(IN_FLIGHT)
-    }
-
-    pub(crate) fn slots(&self, slots: usize) {
-        ::metrics::gauge!(SLOTS).set(slots as f64);
+    pub(crate) fn in_flight(&self) -> &Gauge {
+        &self.in_flight
     }
 
     pub(crate) fn age(&self, age: Duration) {
@@ -180,14 +204,24 @@ impl Meter {
 
     /// Records a disposition and how long its message took.
     pub(crate) fn disposed(&self, what: &Disposition, took: Duration) {
-        let labels = [("disposition", what.name()), ("kind", what.kind())];
-        ::metrics::counter!(DISPOSITIONS, &labels).increment(1);
-        self.processing(what.name()).record(took);
+        let (name, kind) = (what.name(), what.kind());
+        if let Some(place) = ORDINARY.iter().position(|ordinary| *ordinary == name) {
+            let (count, time) = &self.disposed[place];
+            count.increment(1);
+            time.record(took);
+            return;
+        }
+        dispositions(name, kind).increment(1);
+        processing(name).record(took);
     }
+}
 
-    fn processing(&self, disposition: &'static str) -> Histogram {
-        ::metrics::histogram!(PROCESS, &[("disposition", disposition), SYSTEM])
-    }
+fn dispositions(name: &'static str, kind: &'static str) -> Counter {
+    ::metrics::counter!(DISPOSITIONS, "disposition" => name, "kind" => kind)
+}
+
+fn processing(disposition: &'static str) -> Histogram {
+    ::metrics::histogram!(PROCESS, &[("disposition", disposition), SYSTEM])
 }
 
 #[cfg(test)]

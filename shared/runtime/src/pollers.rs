@@ -3,16 +3,30 @@
 //! An idle queue costs one long poll. While the queue is deep, more pollers join, for as long as
 //! there are slots that nobody receives for: with one alone, a worker could never be faster than a
 //! batch a round trip.
+//!
+//! A worker of several queues may not keep slots for a long poll, or an idle queue would take them
+//! from the others. So it asks short, with slots, while a queue has messages; and while it has none
+//! it *watches*: a long poll for one message and without a slot. A message that is found so when
+//! every slot has been filled meanwhile goes back, and the queue's next turn is due.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
-    sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Mutex, MutexGuard, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::BATCH;
+use crate::{
+    queue::BATCH,
+    slots::{Slot, Slots},
+};
 
 /// While the queue is deep, a free slot waits so long for others to share its call.
 const LINGER: Duration = Duration::from_millis(5);
@@ -20,14 +34,34 @@ const LINGER: Duration = Duration::from_millis(5);
 /// wait, nor a stop.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-/// The pollers of a worker, by number; the first never rests.
+/// How long a message that was found without a slot waits for one.
+const ABOUT: Duration = Duration::from_millis(100);
+
+/// The pollers of a queue, by number; the first never rests.
 #[derive(Debug)]
 pub(crate) struct Pollers {
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
+    /// The queue's place among the worker's.
+    queue: usize,
+    /// Whether there are others.
+    shared: bool,
+    /// Whether the last receive brought nothing.
+    idle: AtomicBool,
     most: usize,
     /// How many are to poll now.
     wanted: watch::Sender<usize>,
     turn: Mutex<()>,
+}
+
+/// What a receive is to ask for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The most messages.
+    pub(crate) most: usize,
+    /// How long to wait for the first.
+    pub(crate) wait: Duration,
+    /// The slots for them; none while an idle queue is watched.
+    pub(crate) slots: Vec<Slot>,
 }
 
 /// The turn to collect slots: two at once would each get half a batch.
@@ -38,20 +72,21 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Pollers {
-    pub(crate) fn new(slots: usize) -> Self {
+    /// The pollers of the queue at this place of so many, which share `count` slots.
+    pub(crate) fn new(count: usize, slots: Arc<Slots>, queue: usize, queues: usize) -> Self {
         let (wanted, _) = watch::channel(1);
-        let most = slots.div_ceil(BATCH);
-        Self { slots: Arc::new(Semaphore::new(slots)), most, wanted, turn: Mutex::default() }
+        let shared = queues > 1;
+        // Beside other queues one must wait for the next slot whenever there is more to receive, or
+        // its turn would go to them.
+        let few = if shared { count.min(BATCH) } else { 1 };
+        let most = count.div_ceil(BATCH).max(few);
+        let (idle, turn) = (AtomicBool::new(false), Mutex::default());
+        Self { slots, queue, shared, idle, most, wanted, turn }
     }
 
     /// The numbers of all pollers that there can be.
     pub(crate) fn numbers(&self) -> std::ops::Range<usize> {
         0..self.most
-    }
-
-    /// The longest wait of a poller's receive.
-    pub(crate) fn wait(&self, number: usize, wait: Duration) -> Duration {
-        if number == 0 { wait } else { wait.min(SHORT_WAIT) }
     }
 
     /// Waits until this poller is to poll. False at the stop.
@@ -66,10 +101,14 @@ impl Pollers {
 
     /// Takes note of a receive that brought `got` of the `asked` messages. SQS seldom fills a batch
     /// to the brim, so half of one means that there is more.
-    pub(crate) fn returned(&self, asked: usize, got: usize) {
+    pub(crate) fn returned(&self, asked: usize, got: usize, slots: usize) {
+        self.idle.store(got == 0, Ordering::Relaxed);
+        self.slots.unused(self.queue, slots.saturating_sub(got));
         self.wanted.send_if_modified(|wanted| {
             let now = match got {
                 0 => 1,
+                // What an idle queue was watched for: the next receive tells if there is more.
+                _ if slots == 0 => *wanted,
                 got if got * 2 >= asked => (*wanted + 1).min(self.most),
                 _ => *wanted,
             };
@@ -77,33 +116,51 @@ impl Pollers {
         });
     }
 
+    /// Sends all but the first poller to rest: what there is to receive is of no use now.
+    pub(crate) fn rest(&self) {
+        self.wanted.send_replace(1);
+    }
+
     /// Waits for the turn to collect slots.
     pub(crate) async fn turn(&self) -> Turn<'_> {
         Turn { pollers: self, _only: self.turn.lock().await }
     }
+
+    /// A slot for a message that came without one, if one is free or about to be: another queue may
+    /// be asking with the last of them, and nothing come of it.
+    pub(crate) async fn spare(&self, stop: &CancellationToken) -> Vec<Slot> {
+        let spare = timeout(ABOUT, self.slots.take(self.queue, 1, stop)).await;
+        spare.ok().flatten().unwrap_or_default()
+    }
 }
 
 impl Turn<'_> {
-    /// Waits for a free slot, then takes all that are free, up to a batch. `None` at the stop.
-    pub(crate) async fn free_slots(
+    /// Waits for a free slot, then takes all that are free, up to a batch; with them it asks for
+    /// `wait` at the most. `None` at the stop.
+    pub(crate) async fn ask(
         self,
-        shutdown: &CancellationToken,
-    ) -> Option<Vec<OwnedSemaphorePermit>> {
-        let slots = &self.pollers.slots;
-        let mut free = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return None,
-            permit = slots.clone().acquire_owned() => vec![permit.ok()?],
-        };
+        number: usize,
+        wait: Duration,
+        stop: &CancellationToken,
+    ) -> Option<Asked> {
+        let Pollers { slots, queue, shared, .. } = self.pollers;
+        if *shared && self.pollers.idle.load(Ordering::Relaxed) {
+            slots.take(*queue, 0, stop).await?;
+            return Some(Asked { most: 1, wait, slots: Vec::new() });
+        }
+        let mut free = slots.take(*queue, BATCH, stop).await?;
         // There are more slots than a batch takes, or the queue would never count as deep.
         let deep = *self.pollers.wanted.borrow() > 1;
-        let rest = slots.clone().acquire_many_owned(BATCH as u32 - 1);
-        if deep && let Ok(Ok(mut rest)) = timeout(LINGER, rest).await {
-            free.extend((1..BATCH).map_while(|_| rest.split(1)));
-        } else {
-            free.extend((1..BATCH).map_while(|_| slots.clone().try_acquire_owned().ok()));
+        if deep && free.len() < BATCH {
+            let _ = timeout(LINGER, slots.until_free(BATCH - free.len())).await;
+            free.extend(slots.try_take(*queue, BATCH - free.len()));
         }
-        Some(free)
+        let wait = match (*shared, number) {
+            (true, _) => Duration::ZERO,
+            (false, 0) => wait,
+            (false, _) => wait.min(SHORT_WAIT),
+        };
+        Some(Asked { most: free.len(), wait, slots: free })
     }
 }
 
@@ -113,8 +170,18 @@ mod tests {
 
     use super::*;
 
+    const WAIT: Duration = Duration::from_secs(20);
+
+    fn alone(slots: usize) -> Pollers {
+        Pollers::new(slots, Slots::new(slots, [1]), 0, 1)
+    }
+
     fn wanted(pollers: &Pollers) -> usize {
         *pollers.wanted.borrow()
+    }
+
+    async fn ask(pollers: &Pollers) -> Asked {
+        pollers.turn().await.ask(0, WAIT, &CancellationToken::new()).await.unwrap()
     }
 
     proptest! {
@@ -122,22 +189,22 @@ mod tests {
         fn there_is_always_one_poller_and_never_more_than_the_slots_can_feed(
             slots in 1usize..200, receives in prop::collection::vec((1usize..=10, 0usize..=10), 0..60),
         ) {
-            let pollers = Pollers::new(slots);
+            let pollers = alone(slots);
             for (asked, got) in receives {
-                pollers.returned(asked, got.min(asked));
+                pollers.returned(asked, got.min(asked), asked);
                 prop_assert!((1..=slots.div_ceil(10)).contains(&wanted(&pollers)));
             }
-            pollers.returned(10, 0);
+            pollers.returned(10, 0, 10);
             prop_assert_eq!(wanted(&pollers), 1);
         }
     }
 
     #[test]
     fn full_receives_bring_pollers_and_an_empty_one_sends_them_away() {
-        let pollers = Pollers::new(64);
+        let pollers = alone(64);
         let mut seen = Vec::new();
         for got in [10, 5, 4, 10, 0] {
-            pollers.returned(10, got);
+            pollers.returned(10, got, 10);
             seen.push(wanted(&pollers));
         }
         assert_eq!(seen, [2, 3, 3, 4, 1]);
@@ -145,35 +212,50 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn on_a_deep_queue_a_slot_waits_for_a_batch_but_not_for_long() {
-        let (pollers, stop) = (Pollers::new(20), CancellationToken::new());
-        let mut busy = pollers.turn().await.free_slots(&stop).await.unwrap();
-        busy.extend(pollers.turn().await.free_slots(&stop).await.unwrap());
-        pollers.returned(10, 10);
+        let pollers = alone(20);
+        let mut busy = ask(&pollers).await.slots;
+        busy.extend(ask(&pollers).await.slots);
+        pollers.returned(10, 10, 10);
         drop(busy.split_off(17));
         let start = tokio::time::Instant::now();
-        let some = pollers.turn().await.free_slots(&stop).await.unwrap();
+        let some = ask(&pollers).await.slots;
         assert_eq!((some.len(), start.elapsed()), (3, LINGER));
         drop((some, busy.split_off(5)));
-        assert_eq!(pollers.turn().await.free_slots(&stop).await.unwrap().len(), 10);
+        assert_eq!(ask(&pollers).await.most, 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn on_a_queue_that_is_not_deep_no_free_slot_waits() {
-        let (pollers, stop) = (Pollers::new(20), CancellationToken::new());
-        let mut busy = pollers.turn().await.free_slots(&stop).await.unwrap();
-        busy.extend(pollers.turn().await.free_slots(&stop).await.unwrap());
+        let pollers = alone(20);
+        let mut busy = ask(&pollers).await.slots;
+        busy.extend(ask(&pollers).await.slots);
         busy.truncate(19);
         let start = tokio::time::Instant::now();
-        assert_eq!(pollers.turn().await.free_slots(&stop).await.unwrap().len(), 1);
+        assert_eq!(ask(&pollers).await.most, 1);
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn beside_other_queues_an_idle_one_keeps_no_slot_for_its_long_poll() {
+        let slots = Slots::new(4, [8, 1]);
+        let [high, low] = [0, 1].map(|queue| Pollers::new(4, slots.clone(), queue, 2));
+        let first = ask(&high).await;
+        assert_eq!((first.most, first.wait), (4, Duration::ZERO));
+        drop(first);
+        high.returned(4, 0, 4);
+        let watch = ask(&high).await;
+        assert_eq!((watch.most, watch.wait, watch.slots.len()), (1, WAIT, 0));
+        assert_eq!(ask(&low).await.most, 4);
+        high.returned(1, 1, 0);
+        assert_eq!(ask(&high).await.wait, Duration::ZERO, "where one is, there may be more");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_stop_ends_every_wait() {
-        let (pollers, stop) = (Pollers::new(10), CancellationToken::new());
-        let _busy = pollers.turn().await.free_slots(&stop).await;
+        let (pollers, stop) = (alone(10), CancellationToken::new());
+        let _busy = ask(&pollers).await;
         let waits = async {
-            tokio::join!(pollers.turn().await.free_slots(&stop), pollers.called(1, &stop))
+            tokio::join!(pollers.turn().await.ask(0, WAIT, &stop), pollers.called(1, &stop))
         };
         let (stopped, ()) = tokio::join!(waits, async { stop.cancel() });
         assert!(matches!(stopped, (None, false)));

@@ -110,9 +110,10 @@ impl Presence {
         job: &str,
     ) -> Option<Arc<Self>> {
         let config = worker.presence.clone()?;
+        let urls: Vec<_> = worker.queues.iter().map(|queue| queue.url.as_str()).collect();
         let fixed = vec![
             ("worker", text(&worker.worker_id)),
-            ("queue", text(&worker.queue_url)),
+            ("queue", text(&urls.join(","))),
             ("job", text(job)),
             ("slots", number(worker.slots as u64)),
             ("started_at", number(now_ms())),

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use aws_sdk_sqs::{
     Client,
-    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    config::retry::RetryConfig,
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
         MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName,
@@ -27,6 +28,10 @@ use crate::{
 pub const BATCH: usize = 10;
 /// The longest visibility, counted from the receive (SQS quota).
 pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+
+/// What SQS tells of a delivery that is looked at here.
+const TOLD: [System; 3] =
+    [System::SentTimestamp, System::ApproximateReceiveCount, System::MessageGroupId];
 
 /// A message in our hands.
 #[derive(Debug, Clone)]
@@ -83,6 +88,8 @@ pub struct Depths {
 #[derive(Debug, Clone)]
 pub struct Queue {
     client: Client,
+    /// Clients for receives, by the seconds that these wait.
+    receivers: Arc<Mutex<HashMap<u64, Client>>>,
     url: String,
     dead_letter_url: String,
 }
@@ -110,12 +117,13 @@ impl Queue {
         let dead = client.get_queue_url().queue_name(&name).send().await;
         let dead = dead.map_err(|e| unavailable("GetQueueUrl", &name, e))?;
         let dead_letter_url = dead.queue_url().unwrap_or_default().to_owned();
-        Ok(Self { client, url: url.to_owned(), dead_letter_url })
+        Ok(Self { client, receivers: Arc::default(), url: url.to_owned(), dead_letter_url })
     }
 
     #[cfg(test)]
     pub(crate) fn of(client: Client, url: &str, dead_letter_url: &str) -> Self {
-        Self { client, url: url.to_owned(), dead_letter_url: dead_letter_url.to_owned() }
+        let (receivers, url) = (Arc::default(), url.to_owned());
+        Self { client, receivers, url, dead_letter_url: dead_letter_url.to_owned() }
     }
 
     /// Whether it keeps the order of its groups. AWS demands the name's end of such queues, and of
@@ -135,6 +143,16 @@ impl Queue {
     /// until the visibility ends.
     pub(crate) fn attempt(&self) -> Option<String> {
         self.is_fifo().then(|| uuid::Uuid::new_v4().to_string())
+    }
+
+    /// The queue's name: the last part of its URL.
+    pub fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or(&self.url)
+    }
+
+    /// The URL of its dead-letter queue.
+    pub fn dead_letter_url(&self) -> &str {
+        &self.dead_letter_url
     }
 
     /// The queue's URL.
@@ -179,29 +197,36 @@ impl Queue {
         visibility: Duration,
         attempt: Option<&str>,
     ) -> Result<Vec<Received>, Failure> {
-        // The long poll is part of the attempt, so this call's timeout is longer than the others'.
-        let limit = wait + crate::aws::ATTEMPT_TIMEOUT;
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(limit).build();
-        // One attempt: the loop repeats it, sees every failure, and stops between two.
-        let once = aws_sdk_sqs::config::Builder::new()
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::disabled());
         let answer = self
-            .client
+            .receiver(wait)
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(max.clamp(1, BATCH) as i32)
             .wait_time_seconds(wait.as_secs() as i32)
             .visibility_timeout(whole_seconds(visibility))
-            .message_system_attribute_names(System::All)
+            .set_message_system_attribute_names(Some(TOLD.to_vec()))
             .message_attribute_names("All")
             .set_receive_request_attempt_id(attempt.map(str::to_owned))
-            .customize()
-            .config_override(once)
             .send()
             .await
             .map_err(|e| unavailable("ReceiveMessage", &self.url, e))?;
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(received).collect())
+    }
+
+    /// The client for receives of this wait. One for each, and not a client whose configuration is
+    /// overridden for each call: that costs as much as the rest of the call.
+    fn receiver(&self, wait: Duration) -> Client {
+        let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        let receiver = receivers.entry(wait.as_secs()).or_insert_with(|| {
+            // The long poll is part of the attempt, so its timeout is longer than the others'.
+            let limit = wait + crate::aws::ATTEMPT_TIMEOUT;
+            let timeouts = crate::aws::timeouts().into_builder();
+            let timeouts = timeouts.operation_attempt_timeout(limit).build();
+            // One attempt: the loop repeats it, sees every failure, and stops between two.
+            let config = self.client.config().to_builder().timeout_config(timeouts);
+            Client::from_conf(config.retry_config(RetryConfig::disabled()).build())
+        });
+        receiver.clone()
     }
 
     /// Deletes up to ten messages; gives back those that SQS refused.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
+use futures::future::try_join_all;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,12 +19,12 @@ use crate::{
     worker::Worker,
 };
 
-/// Consumes the queue of `config` with `job` until `shutdown`, then drains.
+/// Consumes the queues of `config` with `job` until `shutdown`, then drains.
 ///
 /// It returns when every message is settled: its effect durable and deleted, or handed back.
 ///
 /// # Errors
-/// When the worker cannot start at all: the HTTP address is taken, or the queue has no
+/// When the worker cannot start at all: the HTTP address is taken, or a queue has no
 /// dead-letter queue. Everything else is retried.
 pub async fn run<J: Job>(
     job: J,
@@ -77,33 +78,34 @@ async fn consume<J: Job>(
     shutdown: CancellationToken,
 ) -> Result<Option<Watching>, Failure> {
     let instance = Instance::find(config.instance.clone(), sdk).await?;
-    let Some(queue) = open(&config, sdk, &health, &shutdown).await? else {
+    let Some(queues) = open(&config, sdk, &health, &shutdown).await? else {
         return Ok(None);
     };
-    let worker = Worker::new(job, config, sdk, queue, health);
+    let worker = Worker::new(job, config, sdk, queues, health);
     let watching = instance.map(|instance| Watching::start(instance, &worker));
     let (presence, drain) = (worker.presence.clone(), worker.drain.clone());
     presence::telling(presence, &drain, worker.consume(shutdown)).await;
     Ok(watching)
 }
 
-/// Opens the queue, for as long as it takes: SQS may be up later than the worker.
+/// Opens the queues, for as long as it takes: SQS may be up later than the worker.
 async fn open(
     config: &WorkerConfig,
     sdk: &SdkConfig,
     health: &Health,
     shutdown: &CancellationToken,
-) -> Result<Option<Queue>, Failure> {
+) -> Result<Option<Vec<Queue>>, Failure> {
     let client = crate::aws::sqs_client(sdk);
     let mut attempt = 0;
     while !shutdown.is_cancelled() {
-        match Queue::open(client.clone(), &config.queue_url).await {
-            Ok(queue) => return Ok(Some(queue)),
+        let queues = config.queues.iter().map(|queue| Queue::open(client.clone(), &queue.url));
+        match try_join_all(queues).await {
+            Ok(queues) => return Ok(Some(queues)),
             Err(failure @ Failure::Permanent(_)) => return Err(failure),
             Err(failure) => {
                 attempt += 1;
                 health.failing(&failure, attempt);
-                tracing::warn!(%failure, attempt, "the queue cannot be opened yet");
+                tracing::warn!(%failure, attempt, "not every queue can be opened yet");
                 pause(RetryPolicy::CALL.delay(attempt), shutdown).await;
             }
         }

@@ -1,18 +1,16 @@
 //! What a message leaves behind when it is settled.
 
-use std::time::Duration;
-
 use crate::{
     acks::{Ack, Acks},
+    consumer::Consumer,
     failure::Disposition,
     job::Job,
     queue::Received,
     retry::RetryPolicy,
     tail::Tail,
-    worker::Worker,
 };
 
-impl<J: Job> Worker<J> {
+impl<J: Job> Consumer<J> {
     /// Has the queues and the ledger say what became of a message; gives what did, since a dead
     /// letter that is not taken comes back.
     pub(crate) async fn settle(
@@ -33,11 +31,11 @@ impl<J: Job> Worker<J> {
         if let Some(claim) = claim {
             let noted = match &what {
                 Disposition::Done => Ok(true),
-                Disposition::Released => self.ledger.release(&claim).await,
+                Disposition::Released { .. } => self.worker.ledger.release(&claim).await,
                 // Counted: what outlives every lease would otherwise be tried for ever.
-                Disposition::Lost => self.ledger.fail(&claim, "its lease was lost").await,
-                Disposition::Retry { reason, .. } => self.ledger.fail(&claim, reason).await,
-                Disposition::Dead { reason, .. } => self.ledger.bury(&claim, reason).await,
+                Disposition::Lost => self.worker.ledger.fail(&claim, "its lease was lost").await,
+                Disposition::Retry { reason, .. } => self.worker.ledger.fail(&claim, reason).await,
+                Disposition::Dead { reason, .. } => self.worker.ledger.bury(&claim, reason).await,
             };
             if let Err(failure) = noted {
                 // The claim then ends with its lease; the message is safe either way.
@@ -47,7 +45,7 @@ impl<J: Job> Worker<J> {
         let visible_after = match &what {
             Disposition::Done | Disposition::Dead { .. } => None,
             Disposition::Retry { delay, .. } => Some(*delay),
-            Disposition::Released => Some(Duration::ZERO),
+            Disposition::Released { after } => Some(*after),
             Disposition::Lost => return what,
         };
         let group = self.queue.order(message).map(str::to_owned);
@@ -67,8 +65,8 @@ impl<J: Job> Worker<J> {
             "reason": crate::failure::shortened(&reason),
             "kind": kind,
             "job": J::NAME,
-            "worker": self.config.worker_id,
-            "image": self.config.image,
+            "worker": self.worker.config.worker_id,
+            "image": self.worker.config.image,
             "trace_id": message.delivery.trace_id(),
             "message_id": message.delivery.message_id,
             "receive_count": message.delivery.receive_count,
@@ -76,7 +74,8 @@ impl<J: Job> Worker<J> {
             "log": self.keep_log(message, tail).await,
         });
         let sent = async {
-            let body = self.payloads.shrink(&message.body, message.attributes_size()).await?;
+            let body =
+                self.worker.payloads.shrink(&message.body, message.attributes_size()).await?;
             self.queue.bury(&body, message, &why).await
         };
         match sent.await {
@@ -100,7 +99,8 @@ impl<J: Job> Worker<J> {
         if text.is_empty() {
             return None;
         }
-        let kept = self.payloads.keep(&format!("dead-letters/{}/{id}.log", J::NAME), text).await;
+        let kept =
+            self.worker.payloads.keep(&format!("dead-letters/{}/{id}.log", J::NAME), text).await;
         kept.inspect_err(|failure| tracing::warn!(id, %failure, "the log is not kept")).ok()
     }
 }

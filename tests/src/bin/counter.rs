@@ -2,7 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use aws_sdk_dynamodb::types::{AttributeValue as Attr, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{
+    AttributeValue as Attr, TransactWriteItem, Update, builders::UpdateBuilder,
+};
 use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, process};
 
 struct Counter {
@@ -17,6 +19,9 @@ struct Count {
     /// What happens at the first attempt, or (`permanent`) at all of them.
     #[serde(default)]
     fate: String,
+    /// Where the effects of several messages are noted in their order.
+    #[serde(default)]
+    list: Option<String>,
 }
 
 impl Job for Counter {
@@ -36,16 +41,29 @@ impl Job for Counter {
             ("panic", 1) => panic!("as ordered"),
             _ => {}
         }
-        let once_more = Update::builder()
-            .table_name(&self.table)
-            .key("subid", Attr::S(count.id))
-            .key("place", Attr::S("-".to_owned()))
-            .update_expression("ADD times :one")
-            .expression_attribute_values(":one", Attr::N("1".to_owned()))
-            .build()
-            .map_err(|e| Failure::permanent("request", "a count").caused_by(e))?;
-        lease.complete(vec![TransactWriteItem::builder().update(once_more).build()]).await?;
+        let once_more = self.row(&count.id).update_expression("ADD times :one");
+        let once_more = once_more.expression_attribute_values(":one", Attr::N("1".to_owned()));
+        let noted = count.list.map(|list| {
+            let noted = self.row(&list);
+            noted
+                .update_expression("SET ids = list_append(if_not_exists(ids, :none), :id)")
+                .expression_attribute_values(":none", Attr::L(Vec::new()))
+                .expression_attribute_values(":id", Attr::L(vec![Attr::S(count.id)]))
+        });
+        let items = [once_more].into_iter().chain(noted).map(|update| {
+            let update = update.build();
+            let update = update.map_err(|e| Failure::permanent("request", "a count").caused_by(e));
+            Ok(TransactWriteItem::builder().update(update?).build())
+        });
+        lease.complete(items.collect::<Result<_, Failure>>()?).await?;
         Ok(())
+    }
+}
+
+impl Counter {
+    fn row(&self, id: &str) -> UpdateBuilder {
+        let row = Update::builder().table_name(&self.table).key("subid", Attr::S(id.to_owned()));
+        row.key("place", Attr::S("-".to_owned()))
     }
 }
 

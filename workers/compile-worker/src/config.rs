@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use flotilla_runtime::config::{Reader, WorkerConfig};
+use flotilla_runtime::{
+    Needs,
+    config::{Reader, WorkerConfig},
+};
 use flotilla_sandbox::BuildLimits;
 
 use crate::names::normalize;
@@ -38,8 +41,10 @@ pub struct CompileConfig {
 }
 
 impl CompileConfig {
-    /// Reads the settings.
-    pub fn read(settings: &mut Reader, worker: &WorkerConfig) -> Self {
+    /// Reads the settings, and has no more slots than fit into what the worker may use.
+    pub fn read(settings: &mut Reader, worker: &mut WorkerConfig) -> Self {
+        let needs = needs(settings);
+        worker.fit(settings, &needs);
         let or = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
         Self {
             artifacts_bucket: settings.required("FLOTILLA_ARTIFACTS_BUCKET"),
@@ -53,6 +58,12 @@ impl CompileConfig {
             refresh_packages: packages(settings),
         }
     }
+}
+
+/// What a build needs. Its disk is in its memory.
+fn needs(settings: &mut Reader) -> Needs {
+    let limits = limits(settings);
+    Needs { cpus: limits.cpus, memory_mib: limits.memory_bytes >> 20, ..Needs::default() }
 }
 
 fn limits(settings: &mut Reader) -> BuildLimits {

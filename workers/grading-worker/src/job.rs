@@ -142,6 +142,10 @@ impl Job for Grading {
     type Message = GradingMessage;
     type Work = Work;
 
+    fn tenant(message: &GradingMessage) -> Option<String> {
+        message.admin()
+    }
+
     async fn ready(&self) -> Result<(), Failure> {
         self.cells.get().await?.check().await.map_err(sandbox_failure)
     }

@@ -81,6 +81,15 @@ impl TryFrom<Value> for GradingMessage {
     }
 }
 
+impl GradingMessage {
+    /// Who gives the event that a submission is for, where the message names its key: the tenant of
+    /// messages that S3 sends, which have no group.
+    pub fn admin(&self) -> Option<String> {
+        let Self::Key { key, .. } = self else { return None };
+        Some(crate::names::Submission::from_key(key).ok()?.problem.admin)
+    }
+}
+
 fn from_subdata(subdata: &str) -> Result<GradingMessage, String> {
     let subdata = subdata.strip_prefix('/').unwrap_or(subdata);
     if subdata.contains('/') {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Subcommand;
+use flotilla_runtime::queue::Queue;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
@@ -66,8 +67,9 @@ enum Action {
 /// Which letters.
 #[derive(Debug, clap::Args)]
 struct Chosen {
-    /// The kind of worker: grading, compile, schedule, anomaly.
-    #[arg(long, value_name = "WORKER")]
+    /// The kind of worker: grading, compile, schedule, anomaly; or the URL of a queue, where a worker
+    /// has others than the stack's. Of a FIFO queue ten letters of a group are seen at a time.
+    #[arg(long, value_name = "WORKER|QUEUE_URL")]
     of: String,
     /// Only letters of this kind, such as `unparsable` or `attempts_exhausted`.
     #[arg(long)]
@@ -89,7 +91,12 @@ impl Chosen {
     }
 
     /// The URLs of the queue and of its dead-letter queue.
-    fn queues(&self, target: &Target) -> Result<(String, String), Error> {
+    async fn queues(&self, target: &Target) -> Result<(String, String), Error> {
+        if self.of.contains("://") {
+            let opened = Queue::open(target.clients.sqs.clone(), &self.of).await;
+            let queue = opened.map_err(|failure| Error::Fleet(failure.to_string()))?;
+            return Ok((queue.url().to_owned(), queue.dead_letter_url().to_owned()));
+        }
         let queues = target.stack.outputs().queues();
         let found = queues.iter().find(|(name, ..)| *name == self.of);
         let (_, queue, dead) = found.ok_or_else(|| {
@@ -139,7 +146,7 @@ async fn read(
 
 async fn list(chosen: &Chosen, json: bool) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
-    let (_, dead) = chosen.queues(&target)?;
+    let (_, dead) = chosen.queues(&target).await?;
     let letters = read(&target.clients, &dead, |it| chosen.takes(it), chosen.limit).await?;
     if json {
         return print_json(&letters);
@@ -168,7 +175,7 @@ fn print_list(letters: &[Letter]) {
 
 async fn show(chosen: &Chosen, id: &str, json: bool) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
-    let (_, dead) = chosen.queues(&target)?;
+    let (_, dead) = chosen.queues(&target).await?;
     let letters = read(&target.clients, &dead, |it| it.is(id), chosen.limit).await?;
     let Some(letter) = letters.first() else {
         let of = &chosen.of;
@@ -202,7 +209,7 @@ async fn show(chosen: &Chosen, id: &str, json: bool) -> Result<(), Error> {
 
 async fn redrive(chosen: &Chosen, id: Option<&str>, rate: u32, dry_run: bool) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
-    let (queue, dead) = chosen.queues(&target)?;
+    let (queue, dead) = chosen.queues(&target).await?;
     let start = SystemTime::now();
     let wanted = |it: &Letter| chosen.takes(it) && id.is_none_or(|id| it.is(id));
     if dry_run {

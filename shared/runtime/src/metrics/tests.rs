@@ -21,7 +21,8 @@ fn exposition(work: impl FnOnce()) -> String {
 fn everything() -> String {
     exposition(|| {
         let meter = Meter::new("http://sqs/1/main");
-        meter.slots(4);
+        super::slots(4);
+        super::request_price(true);
         meter.attempted(7);
         meter.waited(Duration::from_secs(1));
         meter.messages("visible", 3);
@@ -46,7 +47,10 @@ fn every_metric_has_its_help_text_and_type() {
 
 #[test]
 fn what_has_not_happened_is_zero_and_not_absent() {
-    let text = exposition(|| drop(Meter::new("http://sqs/1/main.fifo")));
+    let text = exposition(|| {
+        super::request_price(true);
+        drop(Meter::new("http://sqs/1/main.fifo"));
+    });
     for line in [
         r#"flotilla_leases_lost_total{worker="job",reason="expired"} 0"#,
         r#"flotilla_receives_total{worker="job",result="empty"} 0"#,

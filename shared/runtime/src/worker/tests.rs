@@ -1,4 +1,6 @@
 mod fifo;
+mod queues;
+mod tenants;
 
 use std::{
     collections::VecDeque,
@@ -10,11 +12,15 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use super::*;
 use crate::{
     config::Reader,
+    failure::Failure,
     fake::{FakeAws, batch},
     job::{Delivery, Effect},
     lease::Lease,
@@ -100,8 +106,13 @@ fn start(fake: &FakeAws, grace: &str) -> Running {
     let (shutdown, health) = (CancellationToken::new(), Health::new(config.wait));
     let runs = Arc::new(AtomicU32::new(0));
     let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-    let worker =
-        Worker::new(Arc::new(Sleeper(runs.clone())), config, &fake.sdk(), queue, health.clone());
+    let worker = Worker::new(
+        Arc::new(Sleeper(runs.clone())),
+        config,
+        &fake.sdk(),
+        vec![queue],
+        health.clone(),
+    );
     let ended = tokio::spawn(worker.consume(shutdown.clone()));
     Running { shutdown, ended, health, runs }
 }

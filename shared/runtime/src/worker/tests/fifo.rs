@@ -226,7 +226,7 @@ impl Consuming {
             (CancellationToken::new(), Log::default(), Health::new(config.wait));
         let job = Arc::new(Noter { log: log.clone(), tries: Mutex::default() });
         let queue = Queue::of(fake.sqs(), URL, DEAD);
-        let worker = Worker::new(job, config, &fake.sdk(), queue, health);
+        let worker = Worker::new(job, config, &fake.sdk(), vec![queue], health);
         let ended = tokio::spawn(worker.consume(shutdown.clone()));
         Self { shelf, log, shutdown, ended, start }
     }

@@ -1,0 +1,277 @@
+//! The loop over one queue: receive for free slots, run, settle.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    acks::Acks,
+    depth,
+    failure::{Disposition, Failure},
+    job::{Delivery, Job},
+    keeper::Keeper,
+    lanes::Lanes,
+    metrics::Meter,
+    pollers::{Asked, Pollers},
+    queue::{Queue, Received},
+    retry::RetryPolicy,
+    slots::Slot,
+    tail::Tail,
+    tenants::{BACK, Seat},
+    worker::Worker,
+};
+
+/// A message in hand.
+#[derive(Debug)]
+struct Hand {
+    message: Received,
+    /// Cancelled when its job must end.
+    cancel: CancellationToken,
+}
+
+/// What a message in hand is worked on with: a slot, and its tenant's right to it.
+#[derive(Debug)]
+struct Place {
+    _slot: Slot,
+    _seat: Option<Seat>,
+}
+
+/// A worker at one of its queues.
+pub(crate) struct Consumer<J> {
+    pub(crate) worker: Arc<Worker<J>>,
+    pub(crate) queue: Queue,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) meter: Meter,
+    pub(crate) depth: Arc<depth::Watch>,
+    /// Its place among the worker's queues.
+    place: usize,
+    pollers: Pollers,
+    lanes: Lanes<Hand>,
+    tasks: TaskTracker,
+}
+
+impl<J: Job> Consumer<J> {
+    pub(crate) fn new(worker: Arc<Worker<J>>, place: usize) -> Arc<Self> {
+        let (queue, config) = (worker.queues[place].clone(), &worker.config);
+        let meter = Meter::new(queue.url());
+        let (held, ledger) = (queue.clone(), worker.ledger.clone());
+        Arc::new(Self {
+            keeper: Keeper::new(held, ledger, config.visibility, meter.clone()),
+            depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
+            pollers: Pollers::new(config.slots, worker.slots.clone(), place, worker.queues.len()),
+            lanes: Lanes::default(),
+            tasks: TaskTracker::new(),
+            place,
+            worker,
+            queue,
+            meter,
+        })
+    }
+
+    /// Consumes until the drain begins, and drains.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let (acks, flushed) = Acks::start(self.queue.clone());
+        let (end, begun) = (CancellationToken::new(), self.worker.drain.begun().clone());
+        let keeping = tokio::spawn(self.keeper.clone().run(end.clone()));
+        let watching = tokio::spawn(self.depth.clone().run(begun.clone()));
+        let pollers = self.pollers.numbers().map(|number| self.poller(number, &begun, &acks));
+        join_all(pollers).await;
+        self.settle_all(acks, flushed).await;
+        end.cancel();
+        let _ = tokio::join!(keeping, watching);
+    }
+
+    /// Receives whenever it is called for, until the stop.
+    async fn poller(self: &Arc<Self>, number: usize, stop: &CancellationToken, acks: &Acks) {
+        let (mut failures, mut vain, mut attempt) = (0, 0, self.queue.attempt());
+        while self.pollers.called(number, stop).await {
+            match self.poll((number, attempt.as_deref()), stop, acks).await {
+                Ok(of_use) => {
+                    (failures, attempt) = (0, self.queue.attempt());
+                    vain = if of_use { 0 } else { vain + 1 };
+                    if vain > 0 {
+                        self.pollers.rest();
+                        self.worker.tenants.pause(vain, stop).await;
+                    }
+                }
+                Err(failure) => {
+                    failures += 1;
+                    self.worker.health.failing_at(self.place, &failure, failures);
+                    let queue = self.queue.url();
+                    tracing::warn!(queue, %failure, kind = failure.kind(), failures, "not receiving");
+                    crate::run::pause(RetryPolicy::CALL.delay(failures), stop).await;
+                }
+            }
+        }
+    }
+
+    /// One receive, for as many messages as there are free slots. False where nothing came of it
+    /// but messages of tenants that have enough.
+    async fn poll(
+        self: &Arc<Self>,
+        (number, attempt): (usize, Option<&str>),
+        stop: &CancellationToken,
+        acks: &Acks,
+    ) -> Result<bool, Failure> {
+        let Some(Asked { most, wait, mut slots }) = self.ask(number, stop).await else {
+            return Ok(true);
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(true),
+            ready = self.worker.job.ready() => ready?,
+        }
+        // Not under the select: messages of a dropped receive would be stranded.
+        let visibility = self.worker.config.visibility;
+        let received = self.queue.receive(most, wait, visibility, attempt).await;
+        self.pollers.returned(most, received.as_ref().map_or(0, Vec::len), slots.len());
+        let messages = self.counted(received)?;
+        self.worker.health.polled_at(self.place);
+        if slots.is_empty() && !messages.is_empty() {
+            slots = self.pollers.spare(stop).await;
+        }
+        let mut of_use = messages.is_empty();
+        for message in messages {
+            // Held from here on, so that a message that is here twice is worked on once, and not
+            // handed back under the hands of the job that has it.
+            let Some(cancel) = self.keeper.hold(&message, &self.worker.hand_back) else {
+                self.meter.duplicates("held", 1);
+                continue;
+            };
+            let place = self.place_for(&message, &mut slots);
+            of_use |= place.is_ok();
+            self.take(Hand { message, cancel }, place, acks);
+        }
+        Ok(of_use)
+    }
+
+    /// Waits until there is something to receive for. Nothing is while an operator has the worker
+    /// paused.
+    async fn ask(&self, number: usize, stop: &CancellationToken) -> Option<Asked> {
+        let mut paused = self.worker.paused.subscribe();
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            resumed = paused.wait_for(|paused| !paused) => drop(resumed.ok()?),
+        }
+        let turn = self.pollers.turn().await;
+        self.worker.health.busy(self.place, true);
+        let asked = turn.ask(number, self.worker.config.wait, stop).await;
+        self.worker.health.busy(self.place, false);
+        asked
+    }
+
+    /// Counts what a receive has brought.
+    fn counted(&self, received: Result<Vec<Received>, Failure>) -> Result<Vec<Received>, Failure> {
+        let result = match &received {
+            Ok(messages) if messages.is_empty() => "empty",
+            Ok(_) => "messages",
+            Err(_) => "error",
+        };
+        self.meter.receives(result, 1);
+        let messages = received?;
+        self.meter.consumed(messages.len() as u64);
+        let ages = messages.iter().map(|message| message.delivery.age());
+        self.meter.age(ages.max().unwrap_or_default());
+        let first = messages.iter().filter(|message| message.delivery.receive_count == 1);
+        first.for_each(|message| self.meter.waited(message.delivery.age()));
+        if !messages.is_empty() {
+            self.depth.stir();
+        }
+        Ok(messages)
+    }
+
+    /// A slot for a message; where there is none for it, after how long it should come again.
+    fn place_for(&self, message: &Received, slots: &mut Vec<Slot>) -> Result<Place, Duration> {
+        let seat = match self.tenant(message) {
+            Some(tenant) => {
+                let back =
+                    || BACK.delay(message.delivery.receive_count).max(Duration::from_secs(1));
+                Some(self.worker.tenants.seat(&tenant).ok_or_else(back)?)
+            }
+            None => None,
+        };
+        let slot = slots.pop().ok_or(Duration::ZERO)?;
+        Ok(Place { _slot: slot, _seat: seat })
+    }
+
+    /// The tenant whose slots are counted. On a FIFO queue a group has one at a time as it is.
+    fn tenant(&self, message: &Received) -> Option<String> {
+        if !self.worker.tenants.are_bounded() || self.queue.is_fifo() {
+            return None;
+        }
+        let named = message.delivery.group.clone();
+        // A job's own parser may panic; that is told where the message is worked on.
+        let parsed = || J::tenant(&serde_json::from_str(&message.body).ok()?);
+        named.or_else(|| catch_unwind(AssertUnwindSafe(parsed)).ok().flatten())
+    }
+
+    /// Has a message worked on: now, or after those of its group that are in hand already. Where
+    /// there is no place for it, it goes back.
+    fn take(self: &Arc<Self>, hand: Hand, place: Result<Place, Duration>, acks: &Acks) {
+        self.worker.began();
+        let group = self.queue.order(&hand.message).map(str::to_owned);
+        let first = match &group {
+            Some(group) => self.lanes.join(group, hand),
+            None => Some(hand),
+        };
+        if let Some(hand) = first {
+            self.tasks.spawn(self.clone().work(hand, group, place, acks.clone()));
+        }
+    }
+
+    /// Works on a message, and then on those that wait in its lane. Once one of them is to come
+    /// again, those behind it go back at once: SQS gives none of them before it.
+    async fn work(
+        self: Arc<Self>,
+        first: Hand,
+        group: Option<String>,
+        place: Result<Place, Duration>,
+        acks: Acks,
+    ) {
+        let (mut next, mut back) = (Some(first), place.as_ref().err().copied());
+        while let Some(hand) = next {
+            if back.is_none() && self.worker.drain.begun().is_cancelled() {
+                back = Some(Duration::ZERO);
+            }
+            let ended = self.handle(hand, back, &acks).await;
+            back = back.or((!ended).then_some(Duration::ZERO));
+            next = group.as_ref().and_then(|group| self.lanes.next(group));
+        }
+    }
+
+    /// Works on a message, or hands it back as it is, to come again after some time. False when it
+    /// is to come again.
+    async fn handle(&self, hand: Hand, back: Option<Duration>, acks: &Acks) -> bool {
+        let Hand { message, cancel } = hand;
+        let (tail, began) = (Tail::default(), Instant::now());
+        self.meter.in_flight().increment(1);
+        let disposition = match back {
+            Some(after) => Disposition::Released { after },
+            None => self.decide(&message, &cancel).instrument(tail.of(|| span(&message))).await,
+        };
+        let disposition = self.settle(&message, disposition, acks, &tail).await;
+        self.meter.disposed(&disposition, message.received_at.elapsed());
+        self.meter.in_flight().decrement(1);
+        self.worker.ended(back.is_none().then(|| began.elapsed()));
+        disposition.is_final()
+    }
+
+    /// Waits until every job has ended or is handed back, and flushes.
+    async fn settle_all(&self, acks: Acks, flushed: JoinHandle<()>) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        drop(acks);
+        let _ = flushed.await;
+    }
+}
+
+fn span(message: &Received) -> tracing::Span {
+    let Delivery { message_id: id, .. } = &message.delivery;
+    tracing::info_span!("message", id, trace_id = message.delivery.trace_id())
+}
