@@ -21,6 +21,10 @@ pub struct Decision {
     pub desired: u32,
     /// The idle instances that go, the newest first.
     pub remove: Vec<String>,
+    /// How many prepared and stopped instances the warm pool should hold; `None` for no pool, or
+    /// for one that stays as it is. With those that serve it is never more than the maximum.
+    #[serde(default)]
+    pub warm: Option<u32>,
     /// Whether this is no decision, because something could not be seen: all stays as it is.
     pub hold: bool,
     /// Why, in words.
@@ -58,6 +62,7 @@ pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) ->
     Decision {
         desired: live + capacity.draining.min(policy.max),
         remove,
+        warm: (policy.warm > 0.0).then(|| demand.warm.min(most.saturating_sub(live))),
         hold: false,
         reason,
         memory,
@@ -69,6 +74,7 @@ fn hold(seen: &Observed, policy: &Policy, memory: &Memory, missing: &str) -> Dec
     Decision {
         desired: seen.desired.unwrap_or(listed).min(policy.max),
         remove: Vec::new(),
+        warm: None,
         hold: true,
         reason: format!("held as it is: {missing} could not be seen"),
         memory: memory.clone(),

@@ -27,6 +27,7 @@ pub mod live;
 mod memory;
 mod observed;
 mod policy;
+mod prediction;
 mod record;
 pub mod simulate;
 
@@ -39,4 +40,5 @@ pub use forecast::Rises;
 pub use memory::{Memory, Standing};
 pub use observed::{Count, Instance, Millis, Observed, QueueSeen, Service, State};
 pub use policy::{Policy, QueuePolicy};
+pub use prediction::{Forecast, Prediction};
 pub use record::{Mismatch, Record, ReplayError, replay};

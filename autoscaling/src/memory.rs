@@ -6,6 +6,7 @@ use crate::{
     forecast::Rises,
     observed::{Instance, Millis, Observed, State},
     policy::Policy,
+    prediction::Prediction,
 };
 
 /// How many boots are remembered.
@@ -30,6 +31,9 @@ pub struct Memory {
     /// By how much the demand rose within a boot lately.
     #[serde(default)]
     pub rises: Rises,
+    /// What is expected to come within a boot, and how right that was lately.
+    #[serde(default)]
+    pub prediction: Prediction,
     /// Until when nothing more is asked for, after launches failed.
     pub paused_until: Millis,
     /// Whether anything was decided yet.

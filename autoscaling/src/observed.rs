@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Policy;
+use crate::policy::{Policy, QueuePolicy};
 
 /// A time (since 1970) or a span, in milliseconds.
 pub type Millis = u64;
@@ -84,6 +84,13 @@ impl QueueSeen {
             arrivals_per_s: None,
             services: Vec::new(),
         }
+    }
+
+    /// How long a job takes: the mean of all kinds, weighted by how often each was timed.
+    pub(crate) fn service_ms(&self, policy: &QueuePolicy) -> Millis {
+        let jobs: u64 = self.services.iter().map(|service| service.jobs).sum();
+        let total: Millis = self.services.iter().map(|service| service.total_ms).sum();
+        total.checked_div(jobs).unwrap_or(policy.service_ms).max(1)
     }
 }
 

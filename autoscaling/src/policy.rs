@@ -33,6 +33,14 @@ pub struct Policy {
     /// the rises in demand of late. 0 keeps nothing free, 0.9 is caught short one time in ten.
     #[serde(default)]
     pub readiness: f64,
+    /// How much is kept free of what the time of day and the trend lead to expect within a boot, as
+    /// far as they were right lately: 0 for none of it, 1 for all.
+    #[serde(default)]
+    pub prediction: f64,
+    /// What the warm pool holds: as many prepared and stopped instances as, beside those that are
+    /// kept running, were enough for this part of the rises in demand of late. 0 for no pool.
+    #[serde(default)]
+    pub warm: f64,
     /// How far slots are trusted to be free again after the mean time of a job: 1 counts on it,
     /// 0 launches one for each message that waits. Low where a few jobs take far longer than most.
     #[serde(default = "full")]
@@ -80,6 +88,8 @@ impl Policy {
             minimum_billed_ms: 60_000,
             anticipation: 0.0,
             readiness: 0.0,
+            prediction: 0.0,
+            warm: 0.0,
             reuse: full(),
             capacity_pause_ms: 60_000,
             price_per_hour: 100_000,

@@ -22,6 +22,8 @@ pub(crate) struct Demand {
     pub(crate) lag_ms: Millis,
     /// Instances to be kept free: the policy's, or as many as lately were needed within a boot.
     pub(crate) spare: u32,
+    /// Instances that the warm pool should hold.
+    pub(crate) warm: u32,
     /// Whether a money limit kept it from being more.
     pub(crate) limited: bool,
     /// Why so many, in words.
@@ -90,12 +92,23 @@ pub(crate) fn of(
     }
     let held: u64 = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value)).sum();
     let waiting: u64 = asks.iter().map(|ask| ask.waiting).sum();
-    memory.rises.note(capacity.busy_slots.saturating_add(waiting), boot, now);
-    let free = memory.rises.enough(policy.readiness).div_ceil(capacity.slots);
-    demand.spare = policy.spare.max(u32::try_from(free).unwrap_or(u32::MAX));
+    let at_once = capacity.busy_slots.saturating_add(waiting);
+    memory.rises.note(at_once, boot, now);
+    memory.prediction.note(at_once, memory.boot_ms(policy), now);
+    keep(&mut demand, policy, memory, capacity);
     demand.unseen_busy = held.saturating_sub(capacity.busy_slots);
     interrupted(seen, capacity, &mut demand);
     demand
+}
+
+/// What is kept free beside what is asked for: running, and in the warm pool.
+fn keep(demand: &mut Demand, policy: &Policy, memory: &Memory, capacity: &Capacity) {
+    let instances = |slots: u64| u32::try_from(slots.div_ceil(capacity.slots)).unwrap_or(u32::MAX);
+    let expected = memory.prediction.rise() as f64 * policy.prediction.clamp(0.0, 1.0);
+    let free = memory.rises.enough(policy.readiness).max(expected as u64);
+    demand.spare = policy.spare.max(instances(free));
+    let rises = instances(memory.rises.enough(policy.warm));
+    demand.warm = rises.saturating_sub(demand.spare);
 }
 
 impl<'a> Ask<'a> {
@@ -108,7 +121,7 @@ impl<'a> Ask<'a> {
         let booked = seen.sent.zip(seen.finished).map(|(sent, finished)| {
             sent.saturating_sub(finished).saturating_sub(held).saturating_sub(delayed)
         });
-        Self { seen, policy, waiting: booked.unwrap_or(told), service: service_ms(seen, policy) }
+        Self { seen, policy, waiting: booked.unwrap_or(told), service: seen.service_ms(policy) }
     }
 
     /// The instances that this queue needs beyond those whose capacity is `free` for it (a part
@@ -172,13 +185,6 @@ fn room(seen: &Observed, policy: &Policy, ask: &Ask<'_>, capacity: &Capacity, al
         false => capacity.starting.saturating_add(held).min(capacity.live),
     };
     most.saturating_sub(there)
-}
-
-/// The mean of all kinds, weighted by how often each was timed.
-fn service_ms(seen: &QueueSeen, policy: &QueuePolicy) -> Millis {
-    let jobs: u64 = seen.services.iter().map(|service| service.jobs).sum();
-    let total: Millis = seen.services.iter().map(|service| service.total_ms).sum();
-    total.checked_div(jobs).unwrap_or(policy.service_ms).max(1)
 }
 
 /// What was running on interrupted instances comes back to the queues, though no count shows it.

@@ -40,7 +40,8 @@ pub struct AutoscalerConfig {
     /// `FLOTILLA_WAIT_TARGET_SECONDS` (0), `FLOTILLA_DOLLARS_PER_HOUR` (for each queue; no limit),
     /// `FLOTILLA_PRICE_DOLLARS_PER_HOUR` (0.1), `FLOTILLA_BOOT_SECONDS` (120, until seen),
     /// `FLOTILLA_SERVICE_SECONDS` (10, until seen), `FLOTILLA_MINIMUM_BILLED_SECONDS` (60) and
-    /// `FLOTILLA_DELAYED_OFF_BOOTS` (1).
+    /// `FLOTILLA_DELAYED_OFF_BOOTS` (1); and, as parts from 0 to 1, `FLOTILLA_READINESS` (0),
+    /// `FLOTILLA_REUSE` (1) and `FLOTILLA_PREDICTION` (0).
     pub policy: Policy,
 }
 
@@ -104,6 +105,7 @@ fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {
         minimum_billed_ms: millis(settings, "FLOTILLA_MINIMUM_BILLED_SECONDS", 60.0),
         delayed_off_boots: settings.ranged("FLOTILLA_DELAYED_OFF_BOOTS", 1.0, 0.0..=1000.0),
         readiness: settings.ranged("FLOTILLA_READINESS", 0.0, 0.0..=1.0),
+        prediction: settings.ranged("FLOTILLA_PREDICTION", 0.0, 0.0..=1.0),
         reuse: settings.ranged("FLOTILLA_REUSE", 1.0, 0.0..=1.0),
         price_per_hour: micros(settings.ranged(
             "FLOTILLA_PRICE_DOLLARS_PER_HOUR",

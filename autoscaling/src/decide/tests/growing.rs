@@ -1,0 +1,150 @@
+//! When more instances are asked for, and how many.
+
+use super::*;
+use crate::{Policy, QueuePolicy, Rises, decide};
+
+#[test]
+fn what_the_busy_ones_begin_within_a_boot_launches_nothing() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let seen = with_queue(group((0..4).map(busy).collect()), 40, 4);
+    let policy = Policy::for_queue("q", 100);
+    // Jobs of 10 s: four slots begin 48 of them within a boot of 120 s.
+    assert_eq!(decide(&seen, &policy, &remembering_boots(120_000), NOW).desired, 4);
+    let seen = with_queue(seen, 50, 4);
+    assert_eq!(decide(&seen, &policy, &remembering_boots(120_000), NOW).desired, 6);
+}
+
+#[test]
+fn where_freed_slots_are_not_trusted_each_waiting_message_gets_its_own() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let mut all: Vec<Instance> = (0..4).map(busy).collect();
+    all.push(instance(4, State::Idle, 900_000));
+    let seen = with_queue(group(all), 40, 4);
+    for (reuse, wanted) in [(0.0, 5 + 39), (1.0, 5)] {
+        let policy = Policy { reuse, ..Policy::for_queue("q", 100) };
+        let decision = decide(&seen, &policy, &remembering_boots(120_000), NOW);
+        assert_eq!(decision.desired, wanted, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn a_wait_target_lets_jobs_wait_for_one_another() {
+    let mut policy = Policy::for_queue("q", 100);
+    let seen = with_queue(group(vec![]), 60, 0);
+    assert_eq!(decide(&seen, &policy, &Memory::default(), NOW).desired, 60);
+    policy.queues[0].wait_target_ms = 120_000 + 50_000;
+    assert_eq!(decide(&seen, &policy, &Memory::default(), NOW).desired, 10);
+}
+
+#[test]
+fn money_bounds_a_queue_but_not_its_first_instance() {
+    let mut policy = Policy::for_queue("q", 100);
+    let seen = with_queue(group(vec![]), 60, 0);
+    for (money, wanted) in [(0, 0), (1, 1), (100_000, 1), (700_000, 7)] {
+        policy.queues[0].money_per_hour = Some(money);
+        let decision = decide(&seen, &policy, &Memory::default(), NOW);
+        assert_eq!(decision.desired, wanted, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn a_queue_of_its_own_books_is_believed_before_its_lagging_count() {
+    let mut seen = with_queue(group(vec![]), 0, 0);
+    (seen.queues[0].sent, seen.queues[0].finished) = (Some(7), Some(4));
+    let policy = Policy::for_queue("q", 100);
+    assert_eq!(decide(&seen, &policy, &Memory::default(), NOW).desired, 3);
+}
+
+#[test]
+fn launches_on_their_way_are_not_asked_for_again() {
+    let mut seen = with_queue(group(vec![]), 5, 0);
+    seen.desired = Some(5);
+    let decision = decide(&seen, &Policy::for_queue("q", 100), &Memory::default(), NOW);
+    assert_eq!(decision.desired, 5, "{}", decision.reason);
+}
+
+#[test]
+fn after_a_lack_of_capacity_it_waits_before_it_asks_for_more() {
+    let busy = group(vec![instance(1, State::Busy, 900_000)]);
+    let seen = Observed { capacity_errors: 1, ..with_queue(busy, 500, 1) };
+    let policy = Policy::for_queue("q", 100);
+    let first = decide(&seen, &policy, &Memory::default(), NOW);
+    assert_eq!(first.desired, 1, "{}", first.reason);
+    let seen = Observed { capacity_errors: 0, ..seen };
+    let later = |ms| decide(&seen, &policy, &first.memory, NOW + ms).desired;
+    assert!(later(59_999) == 1 && later(60_000) > 1);
+}
+
+#[test]
+fn two_queues_share_a_group_and_the_stricter_one_comes_first() {
+    let mut policy = Policy::for_queue("q", 100);
+    let patient = QueuePolicy {
+        name: "patient".to_owned(),
+        wait_target_ms: 3_600_000,
+        ..policy.queues[0].clone()
+    };
+    policy.queues.push(patient);
+    let mut seen = with_queue(group(vec![instance(1, State::Idle, 1_000)]), 13, 0);
+    seen.queues.push(QueueSeen { visible: Some(Count::exact(300)), ..QueueSeen::empty("patient") });
+    // The idle one begins 13 within a boot, all of them strict; a new one begins 349 patient ones.
+    let decision = decide(&seen, &policy, &remembering_boots(120_000), NOW);
+    assert_eq!(decision.desired, 2, "{}", decision.reason);
+}
+
+#[test]
+fn spare_instances_stay_ready_beside_those_at_work() {
+    let policy = Policy { spare: 2, ..Policy::for_queue("q", 10) };
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let seen = with_queue(group((0..3).map(busy).collect()), 0, 3);
+    assert_eq!(decide(&seen, &policy, &Memory::default(), NOW).desired, 5);
+    let idle = |n| instance(n, State::Idle, 900_000);
+    let seen = with_queue(group((0..5).map(idle).collect()), 0, 0);
+    assert_eq!(decide(&seen, &policy, &Memory::default(), NOW).desired, 2);
+}
+
+#[test]
+fn what_came_within_a_boot_nine_times_in_ten_is_kept_ready() {
+    let rises = Rises { demand: vec![], rises: vec![0, 0, 0, 1, 1, 1, 2, 2, 4, 9] };
+    let memory = Memory { rises, ..remembering_boots(120_000) };
+    let seen = with_queue(group((0..3).map(|n| instance(n, State::Busy, 900_000)).collect()), 0, 3);
+    for (readiness, wanted) in [(0.0, 3), (0.5, 4), (0.9, 7), (1.0, 12)] {
+        let policy = Policy { readiness, ..Policy::for_queue("q", 100) };
+        let decision = decide(&seen, &policy, &memory, NOW);
+        assert_eq!(decision.desired, wanted, "{readiness}: {}", decision.reason);
+    }
+}
+
+#[test]
+fn the_warm_pool_holds_what_the_running_spare_ones_leave() {
+    let rises = Rises { demand: vec![], rises: vec![0, 0, 0, 1, 1, 1, 2, 2, 4, 9] };
+    let memory = Memory { rises, ..remembering_boots(120_000) };
+    let seen = with_queue(group(vec![instance(1, State::Busy, 900_000)]), 0, 1);
+    let warm = |readiness, warm, max| {
+        let policy = Policy { readiness, warm, ..Policy::for_queue("q", max) };
+        decide(&seen, &policy, &memory, NOW).warm
+    };
+    assert_eq!(warm(0.5, 0.0, 100), None, "no pool");
+    assert_eq!(
+        [warm(0.0, 1.0, 100), warm(0.5, 1.0, 100), warm(0.9, 0.9, 100)].map(Option::unwrap),
+        [9, 8, 0]
+    );
+    assert_eq!(warm(0.0, 1.0, 7), Some(6), "never more than the maximum with those that serve");
+}
+
+#[test]
+fn a_rise_that_the_last_ones_foretold_is_booted_for_ahead() {
+    let policy = Policy { prediction: 1.0, ..Policy::for_queue("q", 1_000) };
+    let (mut memory, mut desired) = (Memory::default(), Vec::new());
+    // One more job every ten seconds: within a boot of two minutes twelve.
+    for look in 0..240u64 {
+        let (now, load) = (NOW + look * 5_000, (look / 2 + 1) as u32);
+        let busy =
+            (0..load).map(|n| Instance { ready_at: None, ..instance(n, State::Busy, 900_000) });
+        let seen = with_queue(group(busy.collect()), 0, u64::from(load));
+        let decision = decide(&seen, &policy, &memory, now);
+        memory = decision.memory;
+        desired.push(decision.desired - load);
+    }
+    assert_eq!(desired[..10], [0; 10], "nothing is known yet");
+    assert!((8..=13).contains(&desired[239]), "{desired:?}");
+}
