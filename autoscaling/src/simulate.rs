@@ -12,6 +12,7 @@ pub mod clairvoyant;
 mod engine;
 mod figures;
 mod group;
+mod limits;
 mod named;
 mod ours;
 mod picture;
@@ -23,6 +24,7 @@ mod trace;
 
 pub use engine::{Outcome, run};
 pub use figures::{Interval, Point, dominated, front, quantile};
+pub use limits::{Limits, Rate};
 pub use named::{NAMES, named};
 pub use ours::Ours;
 pub use picture::{svg, table};
@@ -53,6 +55,8 @@ pub struct World {
     pub visibility_ms: Millis,
     /// Never more instances.
     pub max: u32,
+    /// What the services around it allow; everything, without.
+    pub limits: Option<Limits>,
     /// What all that is drawn depends on.
     pub seed: u64,
 }
@@ -69,6 +73,7 @@ impl Default for World {
             losses_per_hour: 0.0,
             visibility_ms: 30_000,
             max: 100_000,
+            limits: None,
             seed: 1,
         }
     }

@@ -5,7 +5,9 @@ use std::{
     collections::{BinaryHeap, VecDeque},
 };
 
-use super::{Job, Kill, Order, Scaler, Trace, View, World, group::Group, sight::Sight};
+use super::{
+    Job, Kill, Order, Scaler, Trace, View, World, group::Group, limits::Bucket, sight::Sight,
+};
 use crate::observed::{Millis, QueueSeen, Service};
 
 /// For how long after the last job a policy may go on to give its instances up.
@@ -31,6 +33,10 @@ pub struct Outcome {
     pub undone: u64,
     /// The most instances that there were at one time.
     pub peak: u32,
+    /// The most messages that were in flight at one time.
+    pub peak_in_flight: u64,
+    /// Launches and ends that were put off since a limit was reached, each as often as it was.
+    pub throttled: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +81,8 @@ struct Engine<'a> {
     arrivals: VecDeque<(Millis, usize)>,
     group: Group,
     sight: Sight,
+    launches: Option<Bucket>,
+    ends: Option<Bucket>,
     out: Outcome,
 }
 
@@ -94,6 +102,8 @@ impl<'a> Engine<'a> {
             arrivals: VecDeque::new(),
             group: Group::new(world),
             sight: Sight::new(world),
+            launches: world.limits.map(|limits| Bucket::new(limits.launches)),
+            ends: world.limits.map(|limits| Bucket::new(limits.ends)),
             out: Outcome { waits: vec![0; jobs.len()], ..Outcome::default() },
         }
     }
@@ -124,10 +134,15 @@ impl<'a> Engine<'a> {
 
     /// A job is there to be taken.
     fn offer(&mut self, job: u32) {
-        match self.group.any_idle() {
+        match self.group.any_idle().filter(|_| self.may_begin()) {
             Some(key) => self.begin(key, job),
             None => self.waiting.push_back(job),
         }
+    }
+
+    /// Whether the queue gives another message out.
+    fn may_begin(&self) -> bool {
+        self.world.limits.is_none_or(|limits| self.busy < limits.in_flight)
     }
 
     fn begin(&mut self, key: u32, job: u32) {
@@ -135,6 +150,7 @@ impl<'a> Engine<'a> {
         self.out.waits[job as usize] = u32::try_from(self.now - at).unwrap_or(u32::MAX);
         self.group.work(key, job, self.now);
         self.busy += 1;
+        self.out.peak_in_flight = self.out.peak_in_flight.max(self.busy);
         self.events.push(Reverse((self.now + service, Event::Finish { key, job })));
     }
 
@@ -174,6 +190,7 @@ impl<'a> Engine<'a> {
 
     fn ready(&mut self, key: u32) {
         if self.group.boot(key, self.now)
+            && self.may_begin()
             && let Some(job) = self.waiting.pop_front()
         {
             self.begin(key, job);
@@ -239,19 +256,29 @@ impl<'a> Engine<'a> {
     }
 
     fn carry_out(&mut self, order: &Order) {
-        for id in &order.remove {
+        let ends = order.remove.len() as u32;
+        for id in order.remove.iter().take(self.allowed(|it| &mut it.ends, ends) as usize) {
             if let Some(key) = self.group.idle_named(id) {
                 self.group.end(key, self.now);
             }
         }
         let desired = order.desired.min(self.world.max);
-        for _ in self.group.live()..desired {
+        let missing = desired.saturating_sub(self.group.live());
+        for _ in 0..self.allowed(|it| &mut it.launches, missing) {
             self.launch();
         }
         let over = self.group.live().saturating_sub(desired);
         if over > 0 && order.rest != Kill::None {
             self.give_up(over, order.rest);
         }
+    }
+
+    /// As many of these as a limit allows now.
+    fn allowed(&mut self, of: fn(&mut Self) -> &mut Option<Bucket>, wanted: u32) -> u32 {
+        let now = self.now;
+        let given = of(self).as_mut().map_or(wanted, |bucket| bucket.take(wanted, now));
+        self.out.throttled += u64::from(wanted - given);
+        given
     }
 
     fn launch(&mut self) {

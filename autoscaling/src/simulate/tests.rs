@@ -196,3 +196,18 @@ fn quantiles_intervals_and_the_dominated() {
     assert!(dominated(from_ref(&good), &[bad.clone(), point(0.9, 51.0)]).is_empty());
     assert_eq!(front(&[bad.clone(), good.clone()]), [&good]);
 }
+
+#[test]
+fn no_more_is_launched_or_in_flight_than_the_services_allow() {
+    let jobs = (0..500).map(|n| Job { at: n, service: 60_000 });
+    let trace = Trace::new(jobs.collect());
+    let rate = Rate { burst: 50.0, per_second: 1.0 };
+    let limits = Limits { in_flight: 40, launches: rate, ends: rate };
+    let free = run(&trace, &exact(), &mut ours());
+    let bound = run(&trace, &World { limits: Some(limits), ..exact() }, &mut ours());
+    assert_eq!((free.peak_in_flight, free.throttled), (500, 0));
+    assert_eq!((bound.peak_in_flight, bound.undone), (40, 0));
+    assert!(bound.throttled > 0 && bound.peak < free.peak, "{} instances", bound.peak);
+    // Forty at a time, a minute each: the last of five hundred waits for twelve before it.
+    assert!(quantile(&bound.waits, 1.0) >= 720_000);
+}
