@@ -5,6 +5,7 @@
 //! BENCH=queue` one. What a bench compares runs in processes of its own ([`process`]), against an
 //! AWS in memory ([`stub`]) that is on another core.
 
+pub mod autoscaling;
 pub mod figure;
 pub mod process;
 pub mod queue;
@@ -40,7 +41,7 @@ pub struct Bench {
 }
 
 /// Every bench there is.
-pub const ALL: &[Bench] = &[queue::BENCH, schedule::BENCH];
+pub const ALL: &[Bench] = &[queue::BENCH, schedule::BENCH, autoscaling::BENCH];
 
 #[cfg(test)]
 mod tests {

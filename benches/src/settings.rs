@@ -1,7 +1,7 @@
 //! How long things are measured: the environment can shorten them, and every figure says what it
 //! was.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use flotilla_runtime::config::{ConfigError, Reader};
 
@@ -23,6 +23,10 @@ pub struct Settings {
     /// `FLOTILLA_BENCH_ONLY`: only the figures whose name has one of these parts, split by commas
     /// (default: all of them).
     pub only: Vec<String>,
+    /// `FLOTILLA_BENCH_TRACE`: a file of `arrival_seconds,service_seconds` (default: a made-up one).
+    pub trace: Option<PathBuf>,
+    /// `FLOTILLA_BENCH_PICTURES`: the folder that pictures are written to (default `target/pictures`).
+    pub pictures: PathBuf,
 }
 
 impl Settings {
@@ -32,6 +36,7 @@ impl Settings {
     /// All mistakes at once, each with its setting's name.
     pub fn read(mut reader: Reader) -> Result<Self, ConfigError> {
         let only = reader.optional("FLOTILLA_BENCH_ONLY").unwrap_or_default();
+        let pictures = reader.optional("FLOTILLA_BENCH_PICTURES");
         let settings = Self {
             window: reader.seconds("FLOTILLA_BENCH_WINDOW_SECONDS", 5.0, (0.5, 600.0)),
             warm_up: reader.seconds("FLOTILLA_BENCH_WARM_UP_SECONDS", 2.0, (0.0, 600.0)),
@@ -40,6 +45,8 @@ impl Settings {
             soak: reader.seconds("FLOTILLA_BENCH_SOAK_SECONDS", 600.0, (5.0, 86_400.0)),
             messages: reader.ranged("FLOTILLA_BENCH_MESSAGES", 10_000, 100..=10_000_000),
             only: only.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+            trace: reader.optional("FLOTILLA_BENCH_TRACE").map(PathBuf::from),
+            pictures: pictures.unwrap_or_else(|| "target/pictures".to_owned()).into(),
         };
         reader.finish()?;
         Ok(settings)

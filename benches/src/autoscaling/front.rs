@@ -1,0 +1,175 @@
+//! Our front: chosen on one trace, reported on another.
+
+use std::thread;
+
+use flotilla_autoscaling::{
+    Policy,
+    simulate::{Ours, Outcome, Point, Scaler, Trace, World, clairvoyant::clairvoyant, run},
+};
+
+use super::peers::{self, Peer};
+
+/// Runs of each setting.
+pub(super) const SEEDS: u64 = 10;
+/// The trace that a setting is reported on is other traffic than the one it is chosen on. So what
+/// a peer comes this near to there is left out, and so is what saves no more wait than this over a
+/// cheaper setting.
+const NEAR: f64 = 1.04;
+const NEAR_SECONDS: f64 = 2.0;
+
+/// A setting of ours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Setting {
+    pub(super) readiness: f64,
+    pub(super) reuse: f64,
+    pub(super) off: f64,
+}
+
+/// A place on the front.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    /// The setting.
+    pub(super) setting: Setting,
+    /// Where it is on the trace that it was chosen on.
+    pub(super) tuned: Point,
+    /// Where it is on the other.
+    pub(super) point: Point,
+}
+
+/// A front and what it is measured against, on the same trace.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) ours: Vec<Chosen>,
+    pub(super) others: Vec<Point>,
+}
+
+impl Front {
+    /// Chooses the settings on `first` and runs them, and all peers, on `rest`. What a peer comes
+    /// near to on either half of `first` alone is left out: it would be luck on the rest, too.
+    pub(super) fn of(first: &Trace, rest: &Trace) -> Self {
+        // Nobody knows the rest's peak when a group's size is chosen.
+        let peers = peers::all(peak(first));
+        let on = |trace: &Trace| places(&peers, |(name, begin): &Peer| point(name, trace, begin));
+        let mut kept = choose(first, &on(first));
+        let (early, late) = first.halves();
+        for part in [early, late] {
+            let (ours, theirs) = (places(&kept, |(it, _)| it.point(&part)), on(&part));
+            let mut ours = ours.iter();
+            kept.retain(|_| {
+                ours.next().is_some_and(|it| !theirs.iter().any(|peer| near(peer, it)))
+            });
+        }
+        let points = places(&kept, |(it, _)| it.point(rest));
+        let chosen = |((setting, tuned), point)| Chosen { setting, tuned, point };
+        Self { ours: kept.into_iter().zip(points).map(chosen).collect(), others: on(rest) }
+    }
+}
+
+/// The settings to be reported, the cheapest first, with their places here.
+fn choose(first: &Trace, theirs: &[Point]) -> Vec<(Setting, Point)> {
+    let settings = Setting::all();
+    let tuned = places(&settings, |it| it.point(first));
+    let mut all: Vec<(Setting, Point)> = settings.into_iter().zip(tuned).collect();
+    all.sort_by(|(_, a), (_, b)| {
+        let cost = a.cost.median.total_cmp(&b.cost.median);
+        cost.then(a.p95.median.total_cmp(&b.p95.median))
+    });
+    let mut least = f64::INFINITY;
+    all.retain(|(_, it)| {
+        let kept = wait(it) < least && !theirs.iter().any(|peer| near(peer, it));
+        if kept {
+            least = it.p95.median;
+        }
+        kept
+    });
+    all
+}
+
+/// The p95 wait, with what is too little of a difference to tell.
+fn wait(of: &Point) -> f64 {
+    of.p95.median * NEAR + NEAR_SECONDS.min(of.p95.median)
+}
+
+fn near(peer: &Point, to: &Point) -> bool {
+    peer.cost.median < to.cost.median * NEAR
+        && peer.p95.median < to.p95.median * NEAR + NEAR_SECONDS
+}
+
+impl Setting {
+    /// What there is to choose from.
+    fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for readiness in [0.0, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9] {
+            for reuse in [0.0, 0.2, 0.5] {
+                for off in [0.25, 0.5, 1.0, 2.0] {
+                    all.push(Self { readiness, reuse, off });
+                }
+            }
+        }
+        all
+    }
+
+    fn policy(self) -> Policy {
+        let Self { readiness, reuse, off } = self;
+        Policy { readiness, reuse, delayed_off_boots: off, ..Policy::for_queue("q", 100_000) }
+    }
+
+    fn point(self, trace: &Trace) -> Point {
+        point(&self.name(), trace, || Box::new(Ours::new(self.policy())))
+    }
+
+    /// Its place where nobody counts what is sent: SQS's counts are all there is.
+    pub(super) fn without_books(self, trace: &Trace) -> Point {
+        let world = World { books: false, ..World::default() };
+        place(&self.name(), trace, &world, || Box::new(Ours::new(self.policy())))
+    }
+
+    fn name(self) -> String {
+        format!("ours {} {} {}", self.readiness, self.reuse, self.off)
+    }
+}
+
+/// A policy's place on a trace.
+fn point(name: &str, trace: &Trace, begin: impl Fn() -> Box<dyn Scaler>) -> Point {
+    place(name, trace, &World::default(), begin)
+}
+
+fn place(name: &str, trace: &Trace, world: &World, begin: impl Fn() -> Box<dyn Scaler>) -> Point {
+    let runs: Vec<Outcome> = (1..=SEEDS)
+        .map(|seed| run(trace, &World { seed, ..world.clone() }, begin().as_mut()))
+        .collect();
+    Point::of(name, &runs, clairvoyant(trace, world))
+}
+
+/// The place of each, on all cores.
+fn places<T: Sync>(all: &[T], place: impl Fn(&T) -> Point + Sync) -> Vec<Point> {
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    let mut places = Vec::with_capacity(all.len());
+    thread::scope(|scope| {
+        // In turns, since what is next to each other in the list is about as long.
+        let threads: Vec<_> = (0..cores)
+            .map(|n| {
+                let (mine, place) = (all.iter().skip(n).step_by(cores), &place);
+                scope.spawn(move || mine.map(place).collect::<Vec<Point>>())
+            })
+            .collect();
+        let done: Vec<_> = threads.into_iter().map(|it| it.join().unwrap_or_default()).collect();
+        let mut parts: Vec<_> = done.into_iter().map(Vec::into_iter).collect();
+        places.extend((0..all.len()).filter_map(|n| parts[n % cores].next()));
+    });
+    places
+}
+
+/// The most jobs that run at a time where none waits.
+fn peak(trace: &Trace) -> u32 {
+    let jobs = trace.jobs().iter();
+    let mut changes: Vec<(u64, i32)> =
+        jobs.flat_map(|job| [(job.at, 1), (job.at + job.service, -1)]).collect();
+    changes.sort_unstable();
+    let (mut now, mut most) = (0, 0);
+    for (_, change) in changes {
+        now += change;
+        most = most.max(now);
+    }
+    most.unsigned_abs()
+}
