@@ -6,9 +6,13 @@
 //! AWS in memory ([`stub`]) that is on another core.
 
 pub mod autoscaling;
+pub mod compile;
 pub mod figure;
+pub mod http;
+pub mod peers;
 pub mod process;
 pub mod queue;
+pub mod rates;
 pub mod rig;
 pub mod schedule;
 pub mod settings;
@@ -41,7 +45,8 @@ pub struct Bench {
 }
 
 /// Every bench there is.
-pub const ALL: &[Bench] = &[queue::BENCH, schedule::BENCH, autoscaling::BENCH];
+pub const ALL: &[Bench] =
+    &[queue::BENCH, compile::BENCH, schedule::BENCH, autoscaling::BENCH];
 
 #[cfg(test)]
 mod tests {

@@ -1,18 +1,13 @@
 //! The consumers of others, each in its best setting.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
-
-use tokio::process::Command;
+use std::path::Path;
 
 use super::{
     consumers::{BODY, flotilla},
     rate::{Rate, in_turns, measure},
     ratios::{ratio, sides},
 };
-use crate::{Trouble, rig::Consumer, settings::Settings};
+use crate::{Trouble, peers, rig::Consumer, settings::Settings};
 
 /// A consumer of somebody else's.
 pub(super) struct Peer {
@@ -59,7 +54,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Trouble> {
         if !settings.wants(&[peer.figure, &per_cpu(peer)]) {
             continue;
         }
-        match peer.install().await {
+        match peers::install(peer.name).await {
             Ok(place) => beside(peer, &place, settings).await?,
             Err(why) => eprintln!("left out: {}: {why}", peer.name),
         }
@@ -128,28 +123,6 @@ fn report(
         false => ratio(peer.figure, pairs, |r| r.per_second),
     };
     figure.target(peer.target).detail(detail).print();
-}
-
-impl Peer {
-    /// Installs the peer from its registry, if it is not there yet; gives its place.
-    async fn install(&self) -> Result<PathBuf, Trouble> {
-        eprintln!("   {}: installing, where it is not there yet", self.name);
-        let script = files().join("install");
-        let mut command = Command::new(&script);
-        command.arg(self.name).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let failed = |e| Trouble::new(format!("cannot run {}: {e}", script.display()));
-        let output = command.output().await.map_err(failed)?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        match (output.status.success(), text.lines().last()) {
-            (true, Some(place)) => Ok(PathBuf::from(place)),
-            _ => Err(Trouble::new("it cannot be installed here (the lines above say why)")),
-        }
-    }
-}
-
-/// Where the peers' own files are.
-fn files() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
 }
 
 /// `handleMessageBatch` with `batchSize` 10, and so many consumers in one process.

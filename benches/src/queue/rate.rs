@@ -102,10 +102,3 @@ pub(super) async fn in_turns(
     }
     Ok(pairs)
 }
-
-/// The one in the middle, by `of`.
-pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}

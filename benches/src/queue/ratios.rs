@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::{
     consumers::{SLOTS, bare_loop, flotilla},
-    rate::{Rate, in_turns, measure, median},
+    rate::{Rate, in_turns, measure},
 };
 use crate::{
     Trouble,
     figure::{Better, Figure},
     process,
+    rates::median,
     rig::LATENCY,
     settings::Settings,
 };
