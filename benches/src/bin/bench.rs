@@ -2,7 +2,7 @@
 
 use clap::{Parser, builder::PossibleValuesParser};
 use flotilla_benches::{ALL, Trouble, settings::Settings};
-use flotilla_runtime::config::Reader;
+use flotilla_runtime::{config::Reader, shutdown};
 
 /// Measures Flotilla's figures: each is one JSON object on a line of standard output.
 #[derive(Parser)]
@@ -15,12 +15,24 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {
     let args = Args::parse();
-    match measure(&args.names).await {
+    // What was started is ended with the future: a key press must leave nothing behind.
+    let measured = tokio::select! {
+        measured = measure(&args.names) => measured,
+        () = interrupted() => Err(Trouble::new("interrupted")),
+    };
+    match measured {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(trouble) => {
             eprintln!("error: {trouble}");
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+async fn interrupted() {
+    match shutdown::on_signals() {
+        Ok(stop) => stop.cancelled().await,
+        Err(_) => std::future::pending().await,
     }
 }
 
