@@ -1,10 +1,6 @@
 //! The next change of a schedule: how long it takes to find, and beside whom.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Instant,
-};
+use std::{process::Stdio, time::Instant};
 
 use jiff::Timestamp;
 use schedule_executor::schedule::Schedule;
@@ -16,6 +12,7 @@ use super::trouble;
 use crate::{
     Trouble,
     figure::{Better, Figure},
+    peers,
     settings::Settings,
 };
 
@@ -119,7 +116,7 @@ fn ours(jobs: &[Value]) -> Result<(Vec<f64>, Vec<Option<i64>>), Trouble> {
 }
 
 async fn beside(name: &str, program: &str, jobs: &[Value]) -> Result<Answer, Trouble> {
-    let place = install(name).await?;
+    let place = peers::install(name).await?;
     let mut command = Command::new(place.join(program));
     if name == "croniter" {
         command.arg(place.join("next.py"));
@@ -147,16 +144,4 @@ fn report(figure: &str, name: &str, mean: f64, ours: &[Option<i64>], peer: &Answ
             "ours": "the next change of the state, gaps and folds included",
         }))
         .print();
-}
-
-async fn install(name: &str) -> Result<PathBuf, Trouble> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/install");
-    let mut command = Command::new(&script);
-    command.arg(name).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().await.map_err(trouble)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match (output.status.success(), text.lines().last()) {
-        (true, Some(place)) => Ok(PathBuf::from(place)),
-        _ => Err(Trouble::new("it cannot be installed here (the lines above say why)")),
-    }
 }
