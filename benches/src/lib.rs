@@ -45,8 +45,7 @@ pub struct Bench {
 }
 
 /// Every bench there is.
-pub const ALL: &[Bench] =
-    &[queue::BENCH, compile::BENCH, schedule::BENCH, autoscaling::BENCH];
+pub const ALL: &[Bench] = &[queue::BENCH, compile::BENCH, schedule::BENCH, autoscaling::BENCH];
 
 #[cfg(test)]
 mod tests {
