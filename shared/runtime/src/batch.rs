@@ -1,4 +1,4 @@
-//! Jobs that are cheap each and dear one by one: up to ten messages in, an outcome for each out.
+//! Jobs that are cheap each and dear one by one: a batch of messages in, an outcome for each out.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -27,6 +27,9 @@ pub trait BatchJob: Send + Sync + 'static {
     /// The name of the job in logs and metrics.
     const NAME: &'static str;
 
+    /// The most messages of a batch.
+    const AT_ONCE: usize = BATCH;
+
     /// The message body, parsed from JSON.
     type Message: DeserializeOwned + Send + 'static;
 
@@ -38,7 +41,12 @@ pub trait BatchJob: Send + Sync + 'static {
     /// As [`Job::describe_metrics`].
     fn describe_metrics(&self) {}
 
-    /// Does the work of up to ten messages; gives an outcome for each, in their order. What is
+    /// As [`Job::end`].
+    fn end(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Does the work of up to [`AT_ONCE`](Self::AT_ONCE) messages; gives an outcome for each, in their order. What is
     /// missing of the outcomes counts as a transient failure, and so does a panic, for all.
     fn run(
         &self,
@@ -83,6 +91,10 @@ impl<B: BatchJob> Job for Batched<B> {
         self.job.describe_metrics();
     }
 
+    async fn end(&self) {
+        self.job.end().await;
+    }
+
     async fn prepare(
         &self,
         message: B::Message,
@@ -107,7 +119,7 @@ async fn collect<B: BatchJob>(
 ) {
     while let Some(first) = arriving.recv().await {
         let (mut batch, deadline) = (vec![first], Instant::now() + LINGER);
-        while batch.len() < BATCH {
+        while batch.len() < B::AT_ONCE {
             match timeout_at(deadline, arriving.recv()).await {
                 Ok(Some(next)) => batch.push(next),
                 _ => break,
@@ -185,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_batch_is_larger_than_ten_messages() {
+    async fn no_batch_is_larger_than_ten_messages_unless_the_job_says_so() {
         let (kinds, sizes) = outcomes(&["a"; 23]).await;
         assert_eq!((kinds, sizes), (vec![None; 23], vec![10, 10, 3]));
     }

@@ -1,25 +1,44 @@
-//! From readings to problems. No AWS and no clock: everything follows from the readings.
+//! From readings to problems. No AWS: everything follows from the readings, and from how far a
+//! clock has come where silence is looked for.
 //!
 //! An *edge* leads from a sensor (the *current*) to the one after it (the *following*). At every
 //! time that either has a reading, its [`Rule`] compares what both said last; where the answer is
-//! not OK an *episode* begins, which lasts until the answer changes. The episodes of an edge are
-//! a function of the set of its readings: [`Edge::review`] recomputes them from the readings since
-//! the edge's base, so that it does not matter in what order, or how often, readings came.
+//! not OK an *episode* begins, which lasts until the answer changes. A *device* has episodes of its
+//! own, by its [`DeviceRule`]. Both are a [`Machine`]: what is known at a time, and how it goes on
+//! with what is said next.
 //!
-//! The base moves on, and takes with it what can change no more: readings older than twice the
-//! allowed lateness. (Once for the reading that may still come, once more for a duplicate of it
-//! under another time, told by its number.)
+//! The episodes of a machine are a function of the set of its readings: [`State::review`]
+//! recomputes them from the readings since its *base*, so that it does not matter in what order, or
+//! how often, readings came. The base moves on, and takes with it what can change no more: readings
+//! older than twice the allowed lateness. (Once for the reading that may still come, once more for
+//! a duplicate of it under another time, told by its number.) Detectors are part of what is known
+//! at the base, so they look at every reading once, in order of time, and never ahead.
+//!
+//! [`Live`] is the shortcut for readings in order, which are nearly all: it goes on from the newest
+//! reading, and says whether anything changes. Only then is there a review. [`Net`] holds all
+//! machines of a network in memory.
 
+mod detectors;
+mod device;
 mod edge;
 mod episode;
+mod live;
+mod net;
 mod rule;
+mod state;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use self::{
-    edge::{CHANGES, Change, Edge, Limits, Review},
-    episode::{Episode, Pair, Sample, Turn},
+    device::DeviceStand,
+    edge::EdgeStand,
+    episode::{Episode, Evidence, Sample, Turn},
+    live::Live,
+    net::{Net, Taken, Unit},
     rule::{
         Confirm, DeviceRule, Drift, Kind, Outlier, Range, Rate, Rule, Seasonal, Stuck, Threshold,
     },
+    state::{CHANGES, Change, Key, Limits, Machine, Moment, Review, State},
+    window::{Arrival, Window},
 };

@@ -9,15 +9,20 @@
 pub mod engine;
 pub mod message;
 pub mod reading;
+pub mod root;
 pub mod tables;
 pub mod topology;
 
 #[cfg(feature = "worker")]
 pub mod config;
 #[cfg(feature = "worker")]
+mod crew;
+#[cfg(feature = "worker")]
 pub mod job;
 #[cfg(feature = "worker")]
 pub mod metrics;
+#[cfg(feature = "worker")]
+mod plans;
 #[cfg(feature = "worker")]
 mod turns;
 

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use anomaly_worker::{Anomaly, AnomalyConfig};
-use flotilla_runtime::process;
+use flotilla_runtime::{Batched, process};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    process::worker(AnomalyConfig::read, |config, sdk| Ok(Anomaly::new(config, sdk))).await
+    let job = |config, sdk: &_| Ok(Batched::new(Anomaly::new(config, sdk)));
+    process::worker(AnomalyConfig::read, job).await
 }

@@ -3,7 +3,7 @@
 flotilla_runtime::describe_metrics! {
     /// Readings taken, by what came of them: stored, duplicate, or late.
     counter READINGS = "flotilla_anomaly_readings_total";
-    /// Changes of problems, by what was told: opened, resolved, or retracted.
+    /// Changes of problems, by kind and by what was told: opened, resolved, settled, or retracted.
     counter PROBLEMS = "flotilla_anomaly_problems_total";
     /// Writes of an edge that another worker's came before; each was looked at again.
     counter CONFLICTS = "flotilla_anomaly_conflicts_total";

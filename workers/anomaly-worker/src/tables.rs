@@ -22,10 +22,10 @@ use flotilla_runtime::Failure;
 
 pub use self::{
     devices::Devices,
-    edges::{Edges, Name},
+    edges::{Edges, Subject},
     episodes::{Acknowledged, Acknowledgement, EpisodeKey},
     problems::{Problem, Problems, Status},
-    readings::{Readings, Said, Span, StoredReading, said_in},
+    readings::{New, Readings, Said, Span, StoredReading, said_in},
     topologies::{Index, NotStored, Stored, Topologies},
 };
 

@@ -47,6 +47,17 @@ impl Turns {
         Ok(())
     }
 
+    /// Has this caller's own work done for this name, when it is its turn.
+    pub(crate) async fn alone<E>(
+        &self,
+        name: &str,
+        work: impl AsyncFnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let turn = self.turn(name);
+        let _mine = turn.lock.lock().await;
+        work().await
+    }
+
     fn turn(&self, name: &str) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if turns.len() > NAMES {

@@ -181,6 +181,20 @@ pub struct DeviceRule {
     pub confirm: Confirm,
 }
 
+impl DeviceRule {
+    /// Whether anything is looked at of the device alone.
+    pub fn is_watched(&self) -> bool {
+        self.silence.is_some()
+            || self.threshold.is_some()
+            || self.range.is_some()
+            || self.rate.is_some()
+            || self.stuck.is_some()
+            || self.drift.is_some()
+            || self.seasonal.is_some()
+            || self.outlier.is_some()
+    }
+}
+
 /// Levels that are allowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {

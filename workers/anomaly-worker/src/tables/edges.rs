@@ -1,4 +1,8 @@
-//! The table of edges: where each stands, under a version.
+//! The table of edges: where each edge stands, and each device that is looked at alone, under a
+//! version.
+//!
+//! A row is `edge` (the key: `current/following`, or `device/`), `version`, and `state`, the JSON of
+//! a [`State`]. Beside them are the rows of [`Topologies`](super::Topologies), and the row `workers`.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -7,8 +11,13 @@ use aws_sdk_dynamodb::{
 };
 use flotilla_runtime::{Failure, failure::chain};
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::{Problems, now_ms, number, number_of, text, text_of, unavailable, unbuilt};
-use crate::engine::{Edge, Review};
+use crate::engine::{Kind, Machine, Review, State};
+
+/// The row that tells which workers there are.
+const WORKERS: &str = "workers";
 
 /// The table of edges. Clones share the client.
 #[derive(Debug, Clone)]
@@ -17,24 +26,51 @@ pub struct Edges {
     table: String,
 }
 
-/// The two sensors of an edge.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Name {
-    /// The sensor that it leads from.
-    pub current: String,
-    /// The sensor that it leads to.
-    pub following: String,
+/// What a row is about: two neighbours, or a device alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// An edge.
+    Edge {
+        /// The sensor that it leads from.
+        current: String,
+        /// The sensor that it leads to.
+        following: String,
+    },
+    /// A device, beside its neighbours.
+    Device(String),
 }
 
-impl Name {
-    /// The key of the edge. Ids have no slash.
+impl Subject {
+    /// The key of the row. Ids have no slash.
     pub fn key(&self) -> String {
-        format!("{}/{}", self.current, self.following)
+        match self {
+            Self::Edge { current, following } => format!("{current}/{following}"),
+            Self::Device(id) => format!("{id}/"),
+        }
     }
 
-    /// The id of the edge's problems, as in the original service.
-    pub fn problem_id(&self) -> String {
-        format!("{}{}", self.current, self.following)
+    /// The id of a problem of this kind: as in the original service, the ids of the two sensors
+    /// one after the other; of a device alone its id, a slash, and the kind.
+    pub fn problem_id(&self, kind: Kind) -> String {
+        match self {
+            Self::Edge { current, following } => format!("{current}{following}"),
+            Self::Device(id) => format!("{id}/{}", kind.name()),
+        }
+    }
+
+    /// The sensor that an edge leads from, or the device.
+    pub fn current(&self) -> &str {
+        match self {
+            Self::Edge { current, .. } | Self::Device(current) => current,
+        }
+    }
+
+    /// The sensor that an edge leads to.
+    pub fn following(&self) -> Option<&str> {
+        match self {
+            Self::Edge { following, .. } => Some(following),
+            Self::Device(_) => None,
+        }
     }
 }
 
@@ -44,50 +80,100 @@ impl Edges {
         Self { client, table: table.to_owned() }
     }
 
-    /// An edge and its version; version 0 where there is no row.
+    /// A state and its version, where there is a row.
     ///
     /// # Errors
     /// Transient when DynamoDB does not answer; permanent for a row that cannot be read.
-    pub async fn load(&self, edge: &Name) -> Result<(u64, Edge), Failure> {
-        let name = edge.key();
+    pub async fn load<M>(&self, subject: &Subject) -> Result<Option<(u64, State<M>)>, Failure>
+    where
+        M: Machine + DeserializeOwned,
+    {
+        let name = subject.key();
         let call = self.client.get_item().table_name(&self.table).consistent_read(true);
         let answer = call.key("edge", text(&name)).send().await;
         let answer = answer.map_err(|e| unavailable("GetItem", &name, &self.table, chain(&e)))?;
-        let Some(row) = answer.item else { return Ok((0, Edge::default())) };
+        let Some(row) = answer.item else { return Ok(None) };
         let bad = |why: &str| {
-            let what = format!("the row of edge {name} in table {}: {why}", self.table);
+            let what = format!("the row {name} in table {}: {why}", self.table);
             Failure::permanent("edge_row", what)
         };
         let state = text_of(&row, "state").ok_or_else(|| bad("it has no state"))?;
-        let edge = serde_json::from_str(&state).map_err(|e| bad(&e.to_string()))?;
-        Ok((number_of(&row, "version").ok_or_else(|| bad("it has no version"))?, edge))
+        let state = serde_json::from_str(&state).map_err(|e| bad(&e.to_string()))?;
+        let version = number_of(&row, "version").ok_or_else(|| bad("it has no version"))?;
+        Ok(Some((version, state)))
     }
 
-    /// Writes what a review led to, unless the edge was written since this version: then `false`,
-    /// and nothing is written.
+    /// Writes what a review led to, unless the row was written since this version (0 where there
+    /// was none): then `false`, and nothing is written.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not take it.
-    pub async fn write(
+    pub async fn write<M: Machine + Serialize>(
         &self,
         problems: &Problems,
-        edge: &Name,
+        subject: &Subject,
         version: u64,
-        review: &Review,
+        review: &Review<M>,
     ) -> Result<bool, Failure> {
         let now = now_ms();
-        let mut items = vec![self.item(edge, version, &review.next)?];
-        items.extend(problems.items(edge, &review.changes, now).await?);
+        let mut items = vec![self.item(subject, version, &review.next)?];
+        items.extend(problems.items(subject, &review.changes, now).await?);
         let call = self.client.transact_write_items().set_transact_items(Some(items));
         match call.send().await {
             Ok(_) => Ok(true),
             Err(e) if e.as_service_error().is_some_and(outrun) => Ok(false),
-            Err(e) => Err(unavailable("TransactWriteItems", &edge.key(), &self.table, chain(&e))),
+            Err(e) => {
+                Err(unavailable("TransactWriteItems", &subject.key(), &self.table, chain(&e)))
+            }
         }
     }
 
-    fn item(&self, name: &Name, version: u64, edge: &Edge) -> Result<TransactWriteItem, Failure> {
-        let state = serde_json::to_string(edge).map_err(|e| unbuilt("a row of edges", e))?;
+    /// What the row `workers` says, and its version.
+    ///
+    /// # Errors
+    /// Transient when DynamoDB does not answer. What cannot be read says nothing.
+    pub async fn roll<R: DeserializeOwned + Default>(&self) -> Result<(u64, R), Failure> {
+        let call = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let answer = call.key("edge", text(WORKERS)).send().await;
+        let answer = answer.map_err(|e| unavailable("GetItem", WORKERS, &self.table, chain(&e)))?;
+        let row = answer.item.unwrap_or_default();
+        let roll = text_of(&row, "state").and_then(|it| serde_json::from_str(&it).ok());
+        Ok((number_of(&row, "version").unwrap_or(0), roll.unwrap_or_default()))
+    }
+
+    /// Writes the row `workers`, unless it was written since this version: then `false`.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take it.
+    pub async fn write_roll(&self, version: u64, roll: &impl Serialize) -> Result<bool, Failure> {
+        let state = serde_json::to_string(roll).map_err(|e| unbuilt("the row of workers", e))?;
+        let call = self.client.put_item().table_name(&self.table).item("edge", text(WORKERS));
+        let call = call.item("version", number(version + 1)).item("state", text(state));
+        let call = match version {
+            0 => call.condition_expression("attribute_not_exists(edge)"),
+            version => call
+                .condition_expression("version = :version")
+                .expression_attribute_values(":version", number(version)),
+        };
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(unavailable("PutItem", WORKERS, &self.table, chain(&e))),
+        }
+    }
+
+    fn item(
+        &self,
+        name: &Subject,
+        version: u64,
+        state: &impl Serialize,
+    ) -> Result<TransactWriteItem, Failure> {
+        let state = serde_json::to_string(state).map_err(|e| unbuilt("a row of edges", e))?;
         let put = Put::builder()
             .table_name(&self.table)
             .item("edge", text(name.key()))

@@ -8,7 +8,9 @@ use aws_sdk_dynamodb::types::{AttributeValue as Attr, ReturnValue};
 use flotilla_runtime::{Failure, failure::chain};
 use serde::{Deserialize, Serialize};
 
-use super::{Problems, Row, Status, number, number_of, problems::key, text, text_of, unavailable};
+use super::{
+    Problems, Row, Status, Subject, number, number_of, problems::key, text, text_of, unavailable,
+};
 use crate::engine::{Change, Episode};
 
 /// How often an acknowledgement is tried again while the engine changes the status.
@@ -231,16 +233,17 @@ impl Problems {
     /// The rows that these changes take back, as they are now.
     pub(super) async fn withdrawn(
         &self,
-        id: &str,
+        subject: &Subject,
         changes: &[Change],
     ) -> Result<Vec<Withdrawn>, Failure> {
         let mut found = Vec::new();
         for change in changes {
-            let Change::Retract(opened) = change else { continue };
-            let of = EpisodeKey { problem_id: id.to_owned(), opened: *opened };
+            let Change::Retract(gone) = change else { continue };
+            let (problem_id, opened) = (subject.problem_id(gone.kind), gone.opened.at);
+            let of = EpisodeKey { problem_id, opened };
             let row = self.episode(&of).await?.unwrap_or_default();
             found.push(Withdrawn {
-                opened: *opened,
+                opened,
                 kind: text_of(&row, "problem"),
                 resolved: number_of(&row, "resolved"),
                 acknowledgement: Acknowledgement::of(&row),
@@ -253,15 +256,20 @@ impl Problems {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Kind, Pair, Sample, Turn};
+    use crate::engine::{Evidence, Kind, Sample, Turn};
 
     fn turn(at: i64) -> Turn {
         let sample = Sample { at, filling: 1.0 };
-        Turn { at, evidence: Pair { current: sample, following: sample } }
+        Turn { at, evidence: Evidence { current: Some(sample), following: None } }
+    }
+
+    fn episode(kind: Kind, opened: i64, resolved: Option<i64>) -> Episode {
+        let (opened, resolved) = (turn(opened), resolved.map(turn));
+        Episode { kind, opened, resolved, flaps: 0, recurrences: 0, settled: false }
     }
 
     fn tell(kind: Kind, opened: i64, resolved: Option<i64>) -> Change {
-        Change::Tell(Episode { kind, opened: turn(opened), resolved: resolved.map(turn) })
+        Change::Tell(episode(kind, opened, resolved))
     }
 
     fn withdrawn(opened: i64, resolved: Option<i64>) -> Withdrawn {
@@ -273,7 +281,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_goes_over_to_the_nearest_episode_of_its_kind_that_continues_it() {
         let changes = [
-            Change::Retract(60),
+            Change::Retract(episode(Kind::Problem, 60, None)),
             tell(Kind::Problem, 10, Some(40)),
             tell(Kind::Obstruction, 59, None),
             tell(Kind::Problem, 50, None),

@@ -1,4 +1,18 @@
-//! The table of problems: a row per episode, by edge and time of opening.
+//! The table of problems: a row per episode, by problem and time of opening.
+//!
+//! - `problem_id`, the ids of the two sensors one after the other, or `device/KIND` for what is told
+//!   of a device alone; `opened`, in Unix milliseconds of event time;
+//! - as in the original service `problem` (the kind), `problem_time` (Unix seconds),
+//!   `problem_status`;
+//! - `current` (the sensor, or the device) and `following`; `opening` and `resolution`, the readings
+//!   that decided, as JSON; `resolved`, in Unix milliseconds of event time;
+//! - `opened_processed` and `resolved_processed`, in Unix milliseconds of processing time;
+//! - `certainty`: `PROVISIONAL` while a reading may come in time that changes what the row says,
+//!   then `FINAL`;
+//! - `recurrences`, how many episodes there were before; `flaps`, how often it ended and came back
+//!   so soon that it is still this one;
+//! - `cause_id` and `cause_opened`, the problem that this one follows from, where it follows from one;
+//! - `acknowledged…`: see [`Acknowledgement`].
 
 use aws_sdk_dynamodb::{
     Client,
@@ -8,7 +22,7 @@ use flotilla_runtime::{Failure, failure::chain};
 use serde::Serialize;
 
 use super::{
-    Acknowledgement, Name, Row,
+    Acknowledgement, EpisodeKey, Row, Subject,
     episodes::{Withdrawn, heir},
     number, number_of, text, text_of, unavailable, unbuilt,
 };
@@ -130,15 +144,14 @@ impl Problems {
         Ok((latest, cut))
     }
 
-    /// The items that tell changes of an edge's problems. `now` is in Unix milliseconds.
+    /// The items that tell changes of a subject's problems. `now` is in Unix milliseconds.
     pub(super) async fn items(
         &self,
-        edge: &Name,
+        subject: &Subject,
         changes: &[Change],
         now: i64,
     ) -> Result<Vec<TransactWriteItem>, Failure> {
-        let id = edge.problem_id();
-        let withdrawn = self.withdrawn(&id, changes).await?;
+        let withdrawn = self.withdrawn(subject, changes).await?;
         let mut gone = withdrawn.iter();
         let mut items = Vec::new();
         for change in changes {
@@ -146,9 +159,12 @@ impl Problems {
             let item = match change {
                 Change::Tell(episode) => {
                     let seen = heir(changes, &withdrawn, change);
-                    item.update(self.update(edge, &id, episode, now, seen)?)
+                    item.update(self.update(subject, episode, now, seen)?)
                 }
-                Change::Retract(opened) => item.delete(self.delete(&id, *opened, gone.next())?),
+                Change::Retract(episode) => {
+                    let id = subject.problem_id(episode.kind);
+                    item.delete(self.delete(&id, episode.opened.at, gone.next())?)
+                }
             };
             items.push(item.build());
         }
@@ -175,8 +191,7 @@ impl Problems {
     /// Processing times are those of the first telling. One that lasts stays acknowledged.
     fn update(
         &self,
-        edge: &Name,
-        id: &str,
+        subject: &Subject,
         it: &Episode,
         now: i64,
         seen: Option<&Acknowledgement>,
@@ -190,11 +205,13 @@ impl Problems {
             Some(_) => ":status",
             None => "if_not_exists(acknowledged, :status)",
         };
+        let following = subject.following().map_or("", |_| "#following = :following, ");
+        let certainty = if it.settled { "FINAL" } else { "PROVISIONAL" };
         let seen_too = seen.map_or_else(String::new, |it| format!(", {}", it.assignments()));
         let common = format!(
             "SET problem = :kind, problem_time = :seconds, problem_status = {told}, \
-             #current = :current, #following = :following, opening = :opening, \
-             opened_processed = if_not_exists(opened_processed, :now){seen_too}"
+             #current = :current, {following}opening = :opening, certainty = :certainty, \
+             recurrences = :recurrences, flaps = :flaps, opened_processed = if_not_exists(opened_processed, :now){seen_too}"
         );
         let end = match it.resolved {
             Some(_) => {
@@ -205,15 +222,16 @@ impl Problems {
         };
         let mut update = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(id, it.opened.at)))
+            .set_key(Some(key(&subject.problem_id(it.kind), it.opened.at)))
             .update_expression(format!("{common}{end}"))
             .expression_attribute_names("#current", "current")
-            .expression_attribute_names("#following", "following")
             .expression_attribute_values(":kind", text(it.kind.name()))
             .expression_attribute_values(":seconds", number(it.opened.at / 1000))
             .expression_attribute_values(":status", text(status.name()))
-            .expression_attribute_values(":current", text(&edge.current))
-            .expression_attribute_values(":following", text(&edge.following))
+            .expression_attribute_values(":current", text(subject.current()))
+            .expression_attribute_values(":certainty", text(certainty))
+            .expression_attribute_values(":recurrences", number(it.recurrences))
+            .expression_attribute_values(":flaps", number(it.flaps))
             .expression_attribute_values(":opening", json(&it.opened.evidence)?)
             .expression_attribute_values(":now", number(now));
         if let Some(turn) = it.resolved {
@@ -221,10 +239,47 @@ impl Problems {
                 .expression_attribute_values(":resolved", number(turn.at))
                 .expression_attribute_values(":resolution", json(&turn.evidence)?);
         }
+        if let Some(following) = subject.following() {
+            update = update
+                .expression_attribute_names("#following", "following")
+                .expression_attribute_values(":following", text(following));
+        }
         for (name, value) in seen.map(Acknowledgement::values).into_iter().flatten() {
             update = update.expression_attribute_values(name, value);
         }
         update.build().map_err(|e| unbuilt("a row of problems", e))
+    }
+}
+
+impl Problems {
+    /// Notes which problem an episode follows from, or that it follows from none. Where there is
+    /// no such episode, or nothing to change, nothing is written.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take it.
+    pub async fn link(&self, of: &EpisodeKey, cause: Option<&EpisodeKey>) -> Result<(), Failure> {
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call.set_key(Some(key(&of.problem_id, of.opened)));
+        let call = match cause {
+            Some(cause) => call
+                .update_expression("SET cause_id = :id, cause_opened = :opened")
+                .condition_expression("attribute_exists(problem_id)")
+                .expression_attribute_values(":id", text(&cause.problem_id))
+                .expression_attribute_values(":opened", number(cause.opened)),
+            None => call
+                .update_expression("REMOVE cause_id, cause_opened")
+                .condition_expression("attribute_exists(cause_id)"),
+        };
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
+            Err(e) => Err(unavailable("UpdateItem", &of.problem_id, &self.table, chain(&e))),
+        }
     }
 }
 

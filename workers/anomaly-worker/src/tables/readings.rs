@@ -3,15 +3,35 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::{
-    Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue as Attr,
+    Client,
+    operation::query::builders::QueryFluentBuilder,
+    types::{AttributeValue as Attr, PutRequest, WriteRequest},
 };
-use flotilla_runtime::{Failure, failure::chain};
+use flotilla_runtime::{Failure, failure::chain, retry::RetryPolicy};
+use futures::future::try_join_all;
 
-use super::{Row, now_ms, number, number_of, text, text_of, unavailable};
+use super::{Row, now_ms, number, number_of, text, text_of, unavailable, unbuilt};
 use crate::{
-    engine::{Kind, Rule},
+    engine::Kind,
     reading::{Reading, distinct},
 };
+
+/// The most items of a call.
+const BATCH: usize = 25;
+/// How often what is put off is written again, and how long to wait before.
+const ATTEMPTS: u32 = 8;
+const PAUSE: RetryPolicy = RetryPolicy::new(Duration::from_millis(20), Duration::from_secs(2));
+
+/// A reading that is to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct New<'a> {
+    /// The device.
+    pub device: &'a str,
+    /// What it measured.
+    pub reading: &'a Reading,
+    /// What was said of it as it came.
+    pub said: Said,
+}
 
 /// The table of readings. Clones share the client.
 #[derive(Debug, Clone)]
@@ -33,10 +53,13 @@ pub enum Said {
 }
 
 impl Said {
-    /// What a level says beside what the following sensor said last, if there is one.
-    pub fn of(rule: &Rule, filling: f64, following: Option<&Reading>) -> Self {
-        let Some(following) = following else { return Self::LastSensor };
-        rule.compare(filling, following.filling).map_or(Self::Ok, Self::Wrong)
+    /// What was found beside the following sensors, if there is one.
+    pub fn of(found: Option<Option<Kind>>) -> Self {
+        match found {
+            None => Self::LastSensor,
+            Some(None) => Self::Ok,
+            Some(Some(kind)) => Self::Wrong(kind),
+        }
     }
 
     /// As the original service wrote it.
@@ -107,19 +130,9 @@ impl Readings {
         said: Said,
         keep: Duration,
     ) -> Result<bool, Failure> {
-        let now = now_ms();
-        let call =
-            self.client.put_item().table_name(&self.table).set_item(Some(key(device, reading)));
-        let call = call
-            .item("at", number(reading.at))
-            .item("filling", text(reading.filling.to_string()))
-            .item("said", text(said.name()))
-            .item("stored_at", number(now))
-            .item("expires_at", number(now / 1000 + keep.as_secs() as i64));
-        let call = match reading.seq {
-            Some(seq) => call.item("seq", number(seq)),
-            None => call,
-        };
+        let mut row = self.row(reading, said, keep);
+        row.extend(key(device, reading));
+        let call = self.client.put_item().table_name(&self.table).set_item(Some(row));
         match call.condition_expression("attribute_not_exists(device)").send().await {
             Ok(_) => Ok(true),
             Err(e)
@@ -130,6 +143,53 @@ impl Readings {
             }
             Err(e) => Err(unavailable("PutItem", device, &self.table, chain(&e))),
         }
+    }
+
+    /// Stores readings in calls of up to 25, over what is there under their keys: the same. No key
+    /// may be there twice.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take them all.
+    pub async fn store_all(&self, new: &[New<'_>], keep: Duration) -> Result<(), Failure> {
+        let mut requests = Vec::with_capacity(new.len());
+        for New { device, reading, said } in new {
+            let mut row = self.row(reading, *said, keep);
+            row.extend(key(device, reading));
+            let put = PutRequest::builder().set_item(Some(row)).build();
+            let put = put.map_err(|e| unbuilt("a row of readings", e))?;
+            requests.push(WriteRequest::builder().put_request(put).build());
+        }
+        let calls = requests.chunks(BATCH).map(|chunk| self.write(chunk.to_vec()));
+        try_join_all(calls).await.map(drop)
+    }
+
+    /// Writes again what DynamoDB puts off.
+    async fn write(&self, mut left: Vec<WriteRequest>) -> Result<(), Failure> {
+        for attempt in 0..ATTEMPTS {
+            let call = self.client.batch_write_item().request_items(&self.table, left);
+            let failed = |e| unavailable("BatchWriteItem", "readings", &self.table, e);
+            let answer = call.send().await.map_err(|e| failed(chain(&e)))?;
+            left = answer.unprocessed_items.into_iter().flatten().flat_map(|it| it.1).collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE.delay(attempt + 1)).await;
+        }
+        let what = format!("{} of them were put off {ATTEMPTS} times", left.len());
+        Err(unavailable("BatchWriteItem", "readings", &self.table, what))
+    }
+
+    fn row(&self, reading: &Reading, said: Said, keep: Duration) -> Row {
+        let now = now_ms();
+        let mut row = Row::from([
+            ("at".to_owned(), number(reading.at)),
+            ("filling".to_owned(), text(reading.filling.to_string())),
+            ("said".to_owned(), text(said.name())),
+            ("stored_at".to_owned(), number(now)),
+            ("expires_at".to_owned(), number(now / 1000 + keep.as_secs() as i64)),
+        ]);
+        row.extend(reading.seq.map(|seq| ("seq".to_owned(), number(seq))));
+        row
     }
 
     /// Notes that a reading came too late to be compared.

@@ -81,9 +81,22 @@ impl Plan {
         self.devices.get(id).unwrap_or(&self.device_default)
     }
 
-    /// The devices that are named in a topology.
-    pub fn named(&self) -> impl Iterator<Item = (&str, &DeviceRule)> {
-        self.devices.iter().map(|(id, rule)| (id.as_str(), &**rule))
+    /// Whether a topology names the device.
+    pub fn is_named(&self, id: &str) -> bool {
+        self.devices.contains_key(id)
+    }
+
+    /// The devices that a topology names, and that are silent after a while.
+    pub fn expected(&self) -> impl Iterator<Item = &str> {
+        let devices = self.devices.iter().filter(|(_, rule)| rule.silence.is_some());
+        devices.map(|(id, _)| id.as_str())
+    }
+
+    /// How two neighbours are compared; as by default where they are none.
+    pub fn rule(&self, current: &str, following: &str) -> Rule {
+        let edges = self.edges_of(current);
+        let found = edges.iter().find(|it| it.current == current && it.following == following);
+        found.map(|it| it.rule).unwrap_or_default()
     }
 
     /// The edges that a device is an end of.

@@ -116,7 +116,8 @@ fn a_plan_gives_every_device_its_edges_and_what_is_expected_of_it() {
     assert_eq!(plan.edges_of("A02")[0].rule.stale, [Some(180_000), Some(180_000)]);
     assert_eq!(plan.edges_of("B07")[0].rule.stale, [Some(3_600_000), Some(180_000)]);
     assert!(plan.edges_of("01").is_empty() && plan.device("01").silence.is_none());
-    assert_eq!(plan.named().count(), 4);
+    assert!(plan.expected().count() == 4 && plan.is_named("A01") && !plan.is_named("01"));
+    assert_eq!(plan.rule("B07", "A03").ratio, 0.8);
     let plain = Plan::of(&[], Rule::default()).unwrap();
     let edges = plain.edges_of("02");
     let ends: Vec<_> = edges.iter().map(|it| (&*it.current, &*it.following)).collect();

@@ -1,0 +1,192 @@
+//! What looks at the readings of one device: each remembers little, and the same however many
+//! readings there were.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeviceRule, Drift, Kind, Outlier, Sample, Seasonal, Threshold, episode::exact};
+
+/// Of a normal distribution, the standard deviation is so many mean absolute deviations: √(π/2).
+const DEVIATION: f64 = 1.253_314_137_315_500_3;
+/// The weight of the newest reading, once there were enough.
+const WEIGHT: f64 = 0.05;
+/// What is further away than so many standard deviations teaches no more than what is there.
+const CLIP: f64 = 3.0;
+
+/// What a detector is shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) now: Sample,
+    pub(super) before: Option<Sample>,
+    /// Whether the problem that it tells is open.
+    pub(super) open: bool,
+}
+
+/// A detector with what it remembers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Detector {
+    Threshold,
+    Range,
+    Rate,
+    /// Where the level was when it last moved.
+    Stuck(Option<Sample>),
+    Drift(Sums),
+    /// A level for each part of the period.
+    Seasonal(Vec<Level>),
+    Outlier(Level),
+}
+
+/// Mean and deviation of the first readings, and the sums of what came after.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Sums {
+    count: u32,
+    #[serde(with = "exact")]
+    mean: f64,
+    /// The sum of squared deviations (B. P. Welford, Technometrics 4, 1962).
+    #[serde(with = "exact")]
+    squares: f64,
+    #[serde(with = "exact")]
+    up: f64,
+    #[serde(with = "exact")]
+    down: f64,
+}
+
+/// A level and how far readings are from it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Level {
+    count: u32,
+    #[serde(with = "exact")]
+    mean: f64,
+    #[serde(with = "exact")]
+    deviation: f64,
+}
+
+impl Detector {
+    /// The detectors of a rule, in the order of their kinds.
+    pub(super) fn of(rule: &DeviceRule) -> impl Iterator<Item = Self> {
+        let seasons = |it: Seasonal| vec![Level::default(); it.buckets.into()];
+        [
+            rule.threshold.map(|_| Self::Threshold),
+            rule.range.map(|_| Self::Range),
+            rule.rate.map(|_| Self::Rate),
+            rule.stuck.map(|_| Self::Stuck(None)),
+            rule.drift.map(|_| Self::Drift(Sums::default())),
+            rule.seasonal.map(|it| Self::Seasonal(seasons(it))),
+            rule.outlier.map(|_| Self::Outlier(Level::default())),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    pub(super) fn count(rule: &DeviceRule) -> usize {
+        [
+            rule.threshold.is_some(),
+            rule.range.is_some(),
+            rule.rate.is_some(),
+            rule.stuck.is_some(),
+            rule.drift.is_some(),
+            rule.seasonal.is_some(),
+            rule.outlier.is_some(),
+        ]
+        .into_iter()
+        .map(usize::from)
+        .sum()
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Threshold => Kind::Threshold,
+            Self::Range => Kind::Range,
+            Self::Rate => Kind::Rate,
+            Self::Stuck(_) => Kind::Stuck,
+            Self::Drift(_) => Kind::Drift,
+            Self::Seasonal(_) => Kind::Seasonal,
+            Self::Outlier(_) => Kind::Outlier,
+        }
+    }
+
+    pub(super) fn is_wanted(&self, rule: &DeviceRule) -> bool {
+        Self::of(rule).any(|it| it.kind() == self.kind())
+    }
+
+    /// Looks at the next reading; whether it is wrong. What the rule does not have is never wrong.
+    pub(super) fn look(&mut self, rule: &DeviceRule, seen: Seen) -> bool {
+        let level = seen.now.filling;
+        match self {
+            Self::Threshold => rule.threshold.is_some_and(|it| is_beyond(it, level, seen.open)),
+            Self::Range => rule.range.is_some_and(|it| !(it.min..=it.max).contains(&level)),
+            Self::Rate => rule.rate.zip(seen.before).is_some_and(|(rate, before)| {
+                let passed = (seen.now.at - before.at) as f64;
+                let moved = (level - before.filling).abs();
+                passed > 0.0 && moved * rate.per as f64 > rate.most * passed
+            }),
+            Self::Stuck(anchor) => rule.stuck.is_some_and(|stuck| {
+                let moved = |it: &Sample| (level - it.filling).abs() > stuck.within;
+                let since = *anchor.get_or_insert(seen.now);
+                if moved(&since) {
+                    *anchor = Some(seen.now);
+                    return false;
+                }
+                seen.now.at - since.at >= stuck.lasting
+            }),
+            Self::Drift(sums) => rule.drift.is_some_and(|drift| sums.look(drift, level)),
+            Self::Seasonal(levels) => rule.seasonal.is_some_and(|seasonal| {
+                let buckets = levels.len() as i64;
+                let part = seen.now.at.rem_euclid(seasonal.period) * buckets / seasonal.period;
+                let found = levels.get_mut(part as usize);
+                found.is_some_and(|it| it.look(&seasonal.like(), level))
+            }),
+            Self::Outlier(known) => rule.outlier.is_some_and(|it| known.look(&it, level)),
+        }
+    }
+}
+
+fn is_beyond(threshold: Threshold, level: f64, open: bool) -> bool {
+    let slack = if open { threshold.hysteresis } else { 0.0 };
+    threshold.above.is_some_and(|above| level > above - slack)
+        || threshold.below.is_some_and(|below| level < below + slack)
+}
+
+impl Seasonal {
+    fn like(&self) -> Outlier {
+        Outlier { deviations: self.deviations, least: self.least, warm_up: self.warm_up }
+    }
+}
+
+impl Level {
+    /// Compares with what was known before, and learns.
+    fn look(&mut self, rule: &Outlier, level: f64) -> bool {
+        let (far, sigma) = (level - self.mean, self.deviation * DEVIATION);
+        let known = self.count >= rule.warm_up;
+        let wrong = known && far.abs() > rule.least && far.abs() > rule.deviations * sigma;
+        // Early on every reading counts alike.
+        let weight = (1.0 / f64::from(self.count + 1)).max(WEIGHT);
+        let most = (CLIP * sigma).max(rule.least).max(f64::EPSILON * self.mean.abs());
+        let far = if known { far.clamp(-most, most) } else { far };
+        self.mean += weight * far;
+        self.deviation += weight * (far.abs() - self.deviation);
+        self.count = self.count.saturating_add(1);
+        wrong
+    }
+}
+
+impl Sums {
+    fn look(&mut self, rule: Drift, level: f64) -> bool {
+        if self.count < rule.warm_up {
+            self.count += 1;
+            let far = level - self.mean;
+            self.mean += far / f64::from(self.count);
+            self.squares += far * (level - self.mean);
+            return false;
+        }
+        // A signal that stood still while it was learnt must not make every step a drift.
+        let least = 0.001 * self.mean.abs().max(1.0);
+        let sigma = (self.squares / f64::from(self.count)).sqrt().max(least);
+        let far = (level - self.mean) / sigma;
+        // Bounded, so that what has come back is told to have come back.
+        let most = 2.0 * rule.most;
+        self.up = (self.up + far - rule.slack).clamp(0.0, most);
+        self.down = (self.down - far - rule.slack).clamp(0.0, most);
+        self.up.max(self.down) > rule.most
+    }
+}

@@ -1,0 +1,311 @@
+//! A machine at its base, and what was told since.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Episode, Kind};
+use crate::reading::{Reading, distinct};
+
+/// The most changes of one review: a transaction of DynamoDB takes 100 items.
+pub const CHANGES: usize = 90;
+
+/// How much of the past is kept open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How late a reading may come, in milliseconds of event time behind the newest of its edge.
+    pub lateness: i64,
+    /// The base moves on once it can take so many readings.
+    pub fold: usize,
+    /// With more readings than this since the base it moves on whatever the lateness.
+    pub most: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lateness: 3_600_000, fold: 256, most: 4096 }
+    }
+}
+
+/// One sensor's new word.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// When it counts, in Unix milliseconds: event time, and for an edge's current sensor the
+    /// travel delay more.
+    pub at: i64,
+    /// Whether it is of the edge's current sensor, or of the device.
+    pub of_current: bool,
+    /// The level.
+    pub filling: f64,
+}
+
+/// What is known at a time, and how it goes on.
+pub trait Machine: Clone + Default + PartialEq {
+    /// What is expected.
+    type Rule;
+
+    /// How long after its time a word of the current sensor counts, in milliseconds.
+    fn delay(_: &Self::Rule) -> i64 {
+        0
+    }
+
+    /// Takes all that is said at one time, in order; adds the episodes that end. Whether any
+    /// opened or ended.
+    fn step(&mut self, rule: &Self::Rule, said: &[Moment], ended: &mut Vec<Episode>) -> bool;
+
+    /// Adds what lasts when the clock has come so far (Unix milliseconds), and what ended but may
+    /// come back.
+    fn lasting(&self, rule: &Self::Rule, clock: i64, found: &mut Vec<Episode>);
+
+    /// Until when (Unix milliseconds) no clock changes anything, if one ever does.
+    fn quiet_until(&self, _: &Self::Rule) -> Option<i64> {
+        None
+    }
+}
+
+/// What tells the episodes of a machine apart: what keeps them apart in the table, and the time of
+/// opening.
+pub type Key = (Option<Kind>, i64);
+
+/// A machine where it stood at its base, and the episodes since, as they were told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State<M> {
+    /// What happened until then (Unix milliseconds) is settled.
+    until: i64,
+    /// How far the clock has come, in Unix milliseconds, where silence was looked for.
+    #[serde(default)]
+    clock: i64,
+    stand: M,
+    told: Vec<Episode>,
+    /// Whether what was told is still to be linked with what was told of neighbours.
+    #[serde(default)]
+    unlinked: bool,
+}
+
+/// What is to be told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// The episode is new, or not as it was told.
+    Tell(Episode),
+    /// This episode, as it was told, never was.
+    Retract(Episode),
+}
+
+impl Change {
+    /// The episode that is told, or taken back.
+    pub fn episode(&self) -> &Episode {
+        match self {
+            Self::Tell(episode) | Self::Retract(episode) => episode,
+        }
+    }
+}
+
+/// What a look at the readings led to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Review<M> {
+    /// At most [`CHANGES`], in order of time; there may be more after them.
+    pub changes: Vec<Change>,
+    /// The state once they are told.
+    pub next: State<M>,
+    /// Whether what was told before is to be linked before the state is written.
+    pub link: bool,
+}
+
+/// Where a walk through the readings ended.
+pub(super) struct Walked<M> {
+    /// Before the last time at which something was said.
+    pub(super) before: M,
+    pub(super) end: M,
+    /// Whether an episode opened or ended at the last time.
+    pub(super) turned: bool,
+    pub(super) moments: Vec<Moment>,
+    /// What was said, but does not count yet.
+    pub(super) pending: Vec<Moment>,
+    /// The time of the newest reading.
+    pub(super) horizon: i64,
+    ended: Vec<Episode>,
+}
+
+impl<M: Machine> Default for State<M> {
+    fn default() -> Self {
+        Self::beginning(M::default())
+    }
+}
+
+impl Episode {
+    /// What tells it from the others of its machine.
+    pub fn key(&self) -> Key {
+        (Some(self.kind).filter(|kind| kind.is_of_a_device()), self.opened.at)
+    }
+}
+
+impl<M: Machine> State<M> {
+    /// A machine of which nothing is settled.
+    pub fn beginning(stand: M) -> Self {
+        Self { until: -1, clock: 0, stand, told: Vec::new(), unlinked: false }
+    }
+
+    /// A reading that counts at this time or before (Unix milliseconds) comes too late.
+    pub fn settled_until(&self) -> i64 {
+        self.until
+    }
+
+    /// The same when the clock has come so far.
+    #[must_use]
+    pub fn at_clock(mut self, clock: i64) -> Self {
+        self.clock = self.clock.max(clock);
+        self
+    }
+
+    /// The episodes that were told and may still change.
+    pub fn told(&self) -> &[Episode] {
+        &self.told
+    }
+
+    /// The readings after this time (Unix milliseconds) are what a review needs.
+    pub fn needs_after(&self, rule: &M::Rule, limits: &Limits) -> i64 {
+        let needs = self.until.saturating_sub(limits.lateness);
+        needs.saturating_sub(M::delay(rule)).max(-1)
+    }
+
+    /// From when on (Unix milliseconds) something told becomes settled.
+    pub(super) fn settles_at(&self, limits: &Limits) -> i64 {
+        let open = self.told.iter().filter(|it| !it.settled);
+        open.map(|it| it.turned().saturating_add(limits.lateness)).min().unwrap_or(i64::MAX)
+    }
+
+    /// Recomputes the episodes since the base from all readings [after](Self::needs_after) it: of
+    /// an edge's two sensors, or of a device and none.
+    pub fn review(
+        &self,
+        rule: &M::Rule,
+        limits: &Limits,
+        current: Vec<Reading>,
+        following: Vec<Reading>,
+    ) -> Review<M> {
+        let walked = self.walk(rule, current, following);
+        self.conclude(rule, limits, &walked)
+    }
+
+    pub(super) fn conclude(
+        &self,
+        rule: &M::Rule,
+        limits: &Limits,
+        walked: &Walked<M>,
+    ) -> Review<M> {
+        let mut episodes = walked.ended.clone();
+        walked.end.lasting(rule, self.clock, &mut episodes);
+        let settled = self.until.max(walked.horizon.saturating_sub(limits.lateness));
+        for episode in &mut episodes {
+            episode.settled = episode.turned() <= settled;
+        }
+        let changes = self.changes(&episodes);
+        if !changes.is_empty() {
+            let next = self.having_told(&changes);
+            return Review { changes, next, link: false };
+        }
+        let next = State { unlinked: false, ..self.moved_on(rule, limits, walked) };
+        Review { changes, next, link: self.unlinked }
+    }
+
+    /// Goes from the base to the newest reading.
+    pub(super) fn walk(
+        &self,
+        rule: &M::Rule,
+        current: Vec<Reading>,
+        following: Vec<Reading>,
+    ) -> Walked<M> {
+        let (mut moments, horizon) = self.moments(rule, current, following);
+        let pending = moments.split_off(moments.partition_point(|it| it.at <= horizon));
+        let mut ended = Vec::new();
+        self.stand.lasting(rule, 0, &mut ended);
+        ended.retain(|it| it.resolved.is_some());
+        let (mut before, mut end, mut turned) = (self.stand.clone(), self.stand.clone(), false);
+        let mut chunks = moments.chunk_by(|a, b| a.at == b.at).peekable();
+        while let Some(said) = chunks.next() {
+            if chunks.peek().is_none() {
+                before = end.clone();
+            }
+            turned = end.step(rule, said, &mut ended);
+        }
+        Walked { before, end, turned, moments, pending, horizon, ended }
+    }
+
+    /// What was said since the base, in order, and the time of the newest reading. Older readings
+    /// only tell duplicates.
+    fn moments(
+        &self,
+        rule: &M::Rule,
+        current: Vec<Reading>,
+        following: Vec<Reading>,
+    ) -> (Vec<Moment>, i64) {
+        let of = |readings, of_current, delay: i64| {
+            let readings = distinct(readings).into_iter();
+            readings.map(move |it| Moment { at: it.at + delay, of_current, filling: it.filling })
+        };
+        let delay = M::delay(rule);
+        let mut moments: Vec<_> = of(current, true, delay).chain(of(following, false, 0)).collect();
+        let raw = |it: &Moment| if it.of_current { it.at - delay } else { it.at };
+        let horizon = moments.iter().map(raw).max().unwrap_or(-1).max(self.until);
+        moments.retain(|it| it.at > self.until);
+        // Stable: the order within one time and sensor stays.
+        moments.sort_by_key(|moment| moment.at);
+        (moments, horizon)
+    }
+
+    fn changes(&self, episodes: &[Episode]) -> Vec<Change> {
+        let by_key = |episodes: &[Episode]| -> BTreeMap<Key, Episode> {
+            episodes.iter().map(|episode| (episode.key(), *episode)).collect()
+        };
+        let (told, found) = (by_key(&self.told), by_key(episodes));
+        let gone = told.iter().filter(|(key, _)| !found.contains_key(key));
+        let gone = gone.map(|(_, episode)| Change::Retract(*episode));
+        let new = found.iter().filter(|(key, episode)| told.get(key) != Some(episode));
+        let mut changes: Vec<_> =
+            gone.chain(new.map(|(_, episode)| Change::Tell(*episode))).collect();
+        changes.sort_by_key(|change| (change.episode().opened.at, change.episode().kind));
+        changes.truncate(CHANGES);
+        changes
+    }
+
+    fn having_told(&self, changes: &[Change]) -> Self {
+        let mut told: BTreeMap<Key, Episode> =
+            self.told.iter().map(|episode| (episode.key(), *episode)).collect();
+        for change in changes {
+            match change {
+                Change::Tell(episode) => told.insert(episode.key(), *episode),
+                Change::Retract(episode) => told.remove(&episode.key()),
+            };
+        }
+        Self { told: told.into_values().collect(), unlinked: true, ..self.clone() }
+    }
+
+    /// The same with a later base, where it can take enough.
+    fn moved_on(&self, rule: &M::Rule, limits: &Limits, walked: &Walked<M>) -> Self {
+        let moments = &walked.moments;
+        let Some(until) = base(limits, moments, walked.horizon) else { return self.clone() };
+        let settled = moments.partition_point(|moment| moment.at <= until);
+        let mut stand = self.stand.clone();
+        for said in moments[..settled].chunk_by(|a, b| a.at == b.at) {
+            stand.step(rule, said, &mut Vec::new());
+        }
+        let mut kept = Vec::new();
+        stand.lasting(rule, 0, &mut kept);
+        let lasts = |it: &&Episode| {
+            it.resolved.is_none_or(|turn| turn.at > until)
+                || kept.iter().any(|kept| kept.key() == it.key())
+        };
+        let told = self.told.iter().filter(lasts).copied().collect();
+        Self { until, stand, told, ..self.clone() }
+    }
+}
+
+/// Where the base can move to.
+fn base(limits: &Limits, moments: &[Moment], horizon: i64) -> Option<i64> {
+    if moments.len() > limits.most {
+        return Some(moments[moments.len() / 2].at);
+    }
+    let until = horizon.saturating_sub(limits.lateness.saturating_mul(2)).saturating_sub(1);
+    let settled = moments.partition_point(|moment| moment.at <= until);
+    (settled >= limits.fold.max(1)).then_some(until)
+}

@@ -1,0 +1,181 @@
+//! What is told of each kind, and when.
+
+use super::{Episode, Said, Table, ledger_of, outline, said};
+use crate::{engine::*, reading::Reading};
+
+const OPEN: Limits = super::OPEN;
+
+fn flows(pairs: &[(i64, f64, f64)]) -> Vec<Said> {
+    let both = |(at, current, following): &(i64, f64, f64)| {
+        [said(true, *at, *current), said(false, *at, *following)]
+    };
+    pairs.iter().flat_map(both).collect()
+}
+
+fn kinds(rule: Rule, pairs: &[(i64, f64, f64)]) -> Vec<(Kind, i64, Option<i64>)> {
+    outline(&ledger_of(rule, &flows(pairs), &OPEN))
+}
+
+/// The episodes of a device, at a clock.
+fn watched(rule: &DeviceRule, levels: &[(i64, f64)], clock: i64) -> Vec<Episode> {
+    let reading = |(at, filling): &(i64, f64)| Reading { at: *at, filling: *filling, seq: None };
+    let readings: Vec<_> = levels.iter().map(reading).collect();
+    let state = State::beginning(DeviceStand::expected(0)).at_clock(clock);
+    let review = state.review(rule, &OPEN, readings, Vec::new());
+    review.changes.iter().map(|it| *it.episode()).collect()
+}
+
+fn outlined(rule: &DeviceRule, levels: &[(i64, f64)], clock: i64) -> Vec<(Kind, i64, Option<i64>)> {
+    let all = watched(rule, levels, clock);
+    all.iter().map(|it| (it.kind, it.opened.at, it.resolved.map(|end| end.at))).collect()
+}
+
+#[test]
+fn ratio_thresholds_and_hysteresis_are_the_edges_own() {
+    let half = Rule { ratio: 0.5, tolerance: 5.0, ..Rule::default() };
+    assert_eq!(half.compare(100.0, 52.0), None);
+    assert_eq!(half.compare(100.0, 60.0), Some(Kind::Problem));
+    let relative = Rule { relative: 0.1, ..Rule::default() };
+    assert_eq!(relative.compare(100.0, 91.0), None);
+    assert_eq!(relative.compare(10.0, 8.0), Some(Kind::Obstruction));
+    let own = Rule { obstruction: Some(20.0), problem: Some(1.0), ..Rule::default() };
+    assert_eq!(own.compare(100.0, 81.0), None);
+    assert_eq!(own.compare(100.0, 102.0), Some(Kind::Problem));
+    let rule = Rule { tolerance: 10.0, hysteresis: 5.0, ..Rule::default() };
+    let found = kinds(rule, &[(1, 100.0, 80.0), (2, 100.0, 92.0), (3, 100.0, 96.0)]);
+    assert_eq!(found, [(Kind::Obstruction, 1, Some(3))]);
+}
+
+#[test]
+fn a_debounced_answer_counts_from_when_it_began_once_it_has_lasted() {
+    let confirm = Confirm { debounce: 10, ..Confirm::default() };
+    let rule = Rule { confirm, ..Rule::default() };
+    let blip = [(1, 9.0, 9.0), (5, 9.0, 0.0), (9, 9.0, 9.0), (20, 9.0, 9.0)];
+    assert!(kinds(rule, &blip).is_empty());
+    let lasting = [(5, 9.0, 0.0), (14, 9.0, 0.0), (15, 9.0, 0.0), (30, 9.0, 9.0), (40, 9.0, 9.0)];
+    assert_eq!(kinds(rule, &lasting[..2]), []);
+    assert_eq!(kinds(rule, &lasting), [(Kind::Obstruction, 5, Some(30))]);
+    let confirm = Confirm { count: 3, ..Confirm::default() };
+    let rule = Rule { confirm, ..Rule::default() };
+    // Both sensors speak at once, which is one answer.
+    assert_eq!(kinds(rule, &lasting[..2]), []);
+    assert_eq!(kinds(rule, &lasting[..3]), [(Kind::Obstruction, 5, None)]);
+}
+
+#[test]
+fn travel_delay_compares_with_what_passed_before() {
+    let rule = Rule { delay: 10, ..Rule::default() };
+    let wave = [(0, 1.0, 1.0), (5, 9.0, 1.0), (15, 9.0, 9.0), (20, 1.0, 9.0), (30, 1.0, 1.0)];
+    assert!(kinds(rule, &wave).is_empty(), "a wave that travels is no problem");
+    let blocked = [(0, 1.0, 1.0), (5, 9.0, 1.0), (15, 9.0, 1.0), (20, 9.0, 1.0)];
+    assert_eq!(kinds(rule, &blocked), [(Kind::Obstruction, 15, None)]);
+    assert_eq!(kinds(Rule::default(), &wave).len(), 2);
+}
+
+#[test]
+fn flapping_is_one_problem_with_a_count() {
+    let rule = Rule { confirm: Confirm { flap: 5, ..Confirm::default() }, ..Rule::default() };
+    let flaps: Vec<_> = (0..20).map(|at| (at, 9.0, if at % 2 == 0 { 0.0 } else { 9.0 })).collect();
+    let found: Vec<_> = ledger_of(rule, &flows(&flaps), &OPEN).into_values().collect();
+    assert_eq!((found.len(), found[0].flaps, found[0].opened.at), (1, 9, 0));
+    assert_eq!(found[0].resolved.unwrap().at, 19);
+    let again = [flaps, vec![(30, 9.0, 0.0)]].concat();
+    let found: Vec<_> = ledger_of(rule, &flows(&again), &OPEN).into_values().collect();
+    assert_eq!((found.len(), found[1].recurrences, found[1].flaps), (2, 1, 0));
+}
+
+#[test]
+fn a_problem_that_flaps_after_the_base_moved_past_its_end_is_still_the_same() {
+    let rule = Rule { confirm: Confirm { flap: 900, ..Confirm::default() }, ..Rule::default() };
+    let limits = Limits { lateness: 10, fold: 1, most: usize::MAX };
+    let mut table = Table { rule, ..Table::default() };
+    let quiet = (3..60).map(|at| (at * 10, 9.0, 9.0));
+    let story: Vec<_> = [(1, 9.0, 0.0), (2, 9.0, 9.0)].into_iter().chain(quiet).collect();
+    flows(&story).into_iter().for_each(|it| table.take(it, &limits));
+    assert_eq!(outline(&table.problems), [(Kind::Obstruction, 1, Some(2))]);
+    table.take(said(false, 700, 0.0), &limits);
+    assert_eq!(outline(&table.problems), [(Kind::Obstruction, 1, None)]);
+    // It never came back, a late reading shows: it has ended as before.
+    table.take(said(true, 700, 0.0), &limits);
+    assert_eq!(outline(&table.problems), [(Kind::Obstruction, 1, Some(2))]);
+}
+
+#[test]
+fn a_silent_sensor_is_never_no_flow() {
+    let rule = Rule { stale: [Some(10), Some(10)], ..Rule::default() };
+    let mut readings = flows(&[(0, 9.0, 9.0)]);
+    readings.extend([said(true, 8, 9.0), said(true, 20, 0.0), said(true, 30, 5.0)]);
+    assert!(ledger_of(rule, &readings, &OPEN).is_empty());
+    readings.push(said(false, 31, 9.0));
+    assert_eq!(outline(&ledger_of(rule, &readings, &OPEN)), [(Kind::Problem, 31, None)]);
+}
+
+#[test]
+fn silence_is_told_by_the_clock_or_by_the_reading_that_ends_it() {
+    let rule = DeviceRule { silence: Some(10), ..DeviceRule::default() };
+    assert_eq!(outlined(&rule, &[], 10), []);
+    assert_eq!(outlined(&rule, &[], 11), [(Kind::Silence, 10, None)], "it was never heard");
+    assert_eq!(outlined(&rule, &[(5, 1.0)], 15), []);
+    assert_eq!(outlined(&rule, &[(5, 1.0)], 16), [(Kind::Silence, 15, None)]);
+    assert_eq!(outlined(&rule, &[(5, 1.0), (30, 1.0)], 0), [(Kind::Silence, 15, Some(30))]);
+    let wanted = [(Kind::Silence, 15, Some(30)), (Kind::Silence, 40, None)];
+    assert_eq!(outlined(&rule, &[(5, 1.0), (30, 1.0)], 99), wanted);
+    let late = [(5, 1.0), (14, 1.0), (22, 1.0), (30, 1.0)];
+    assert_eq!(outlined(&rule, &late, 31), [], "what came late takes it back");
+}
+
+#[test]
+fn thresholds_ranges_rates_and_stuck_levels_are_told_of_the_device() {
+    let threshold = Threshold { above: Some(80.0), below: Some(5.0), hysteresis: 10.0 };
+    let rule = DeviceRule { threshold: Some(threshold), ..DeviceRule::default() };
+    let levels = [(1, 50.0), (2, 81.0), (3, 75.0), (4, 69.0), (5, 4.0)];
+    let wanted = [(Kind::Threshold, 2, Some(4)), (Kind::Threshold, 5, None)];
+    assert_eq!(outlined(&rule, &levels, 0), wanted);
+    let rule = DeviceRule { range: Some(Range { min: 0.0, max: 100.0 }), ..DeviceRule::default() };
+    assert_eq!(outlined(&rule, &[(1, 100.0), (2, -0.1)], 0), [(Kind::Range, 2, None)]);
+    let rule = DeviceRule { rate: Some(Rate { most: 10.0, per: 100 }), ..DeviceRule::default() };
+    let levels = [(0, 0.0), (100, 10.0), (150, 16.0), (250, 16.0)];
+    assert_eq!(outlined(&rule, &levels, 0), [(Kind::Rate, 150, Some(250))]);
+    let rule =
+        DeviceRule { stuck: Some(Stuck { lasting: 20, within: 0.5 }), ..DeviceRule::default() };
+    let levels = [(0, 1.0), (10, 1.4), (19, 1.0), (20, 1.2), (30, 2.0)];
+    assert_eq!(outlined(&rule, &levels, 0), [(Kind::Stuck, 20, Some(30))]);
+}
+
+/// A number from −1 to 1 that looks random (SplitMix64).
+fn noise(number: i64) -> f64 {
+    let mut z = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+}
+
+#[test]
+fn a_drift_is_told_and_noise_is_not() {
+    let rule = DeviceRule { drift: Some(Drift::default()), ..DeviceRule::default() };
+    let steady: Vec<_> = (0..3000).map(|at| (at, 50.0 + noise(at))).collect();
+    assert_eq!(outlined(&rule, &steady, 0), []);
+    let moving = |at: i64| 50.0 + noise(at) + (at - 500).max(0) as f64 * 0.01;
+    let drifts: Vec<_> = (0..1500).map(|at| (at, moving(at))).collect();
+    let found = outlined(&rule, &drifts, 0);
+    assert_eq!((found.len(), found[0].0), (1, Kind::Drift));
+    assert!((560..800).contains(&found[0].1), "{found:?}");
+}
+
+#[test]
+fn an_outlier_is_told_and_does_not_teach() {
+    let rule = DeviceRule { outlier: Some(Outlier::default()), ..DeviceRule::default() };
+    let level = |at: i64| if (1000..1010).contains(&at) { 80.0 } else { 50.0 + noise(at) };
+    let levels: Vec<_> = (0..2000).map(|at| (at, level(at))).collect();
+    assert_eq!(outlined(&rule, &levels, 0), [(Kind::Outlier, 1000, Some(1010))]);
+}
+
+#[test]
+fn a_level_is_compared_with_its_own_time_of_the_season() {
+    let seasonal = Seasonal { period: 240, buckets: 24, warm_up: 20, ..Seasonal::default() };
+    let rule = DeviceRule { seasonal: Some(seasonal), ..DeviceRule::default() };
+    let normal = |at: i64| if at % 240 < 120 { 20.0 } else { 80.0 } + noise(at);
+    let strange = |at: i64| if at == 2000 { 80.0 } else { normal(at) };
+    let levels: Vec<_> = (0..2400).map(|at| (at, strange(at))).collect();
+    assert_eq!(outlined(&rule, &levels, 0), [(Kind::Seasonal, 2000, Some(2001))]);
+}

@@ -1,0 +1,224 @@
+//! The network in memory against the walk through all readings, under rules of all kinds.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+
+use crate::{engine::*, reading::Reading, topology::Join};
+
+/// Sensors of a chain.
+const SENSORS: usize = 4;
+
+type Ledger = BTreeMap<(String, Key), Episode>;
+
+/// A chain in memory, and the table that its reviews are written to.
+struct Chain {
+    net: Net,
+    ledger: Ledger,
+    reviews: usize,
+}
+
+fn id(sensor: usize) -> String {
+    format!("s{sensor}")
+}
+
+impl Chain {
+    fn new(rule: Rule, device: &DeviceRule, limits: Limits) -> Self {
+        let mut net = Net::new(limits);
+        for sensor in 0..SENSORS {
+            let state = State::beginning(DeviceStand::expected(0));
+            net.add_device(&id(sensor), Arc::new(device.clone()), Vec::new(), Some((0, state)));
+        }
+        for sensor in 1..SENSORS {
+            let (current, following) = (id(sensor - 1), id(sensor));
+            let join = Arc::new(Join { current, following, rule, derived: false });
+            net.add_edge(join, 0, State::default());
+        }
+        Self { net, ledger: Ledger::new(), reviews: 0 }
+    }
+
+    fn take(&mut self, sensor: usize, reading: Reading) {
+        for unit in self.net.take(sensor, reading).stale {
+            self.review(unit, 0);
+        }
+    }
+
+    fn review(&mut self, unit: Unit, clock: i64) {
+        while self.net.is_stale(unit) || clock > 0 {
+            self.reviews += 1;
+            let changes = match unit {
+                Unit::Edge(edge) => {
+                    let (version, review) = self.net.review_edge(edge);
+                    if self.net.is_stale(unit) {
+                        self.net.written_edge(edge, version + 1, review.next);
+                    }
+                    review.changes
+                }
+                Unit::Device(device) => {
+                    let (version, review) = self.net.review_device(device, clock).unwrap();
+                    let before = self.net.is_stale(unit);
+                    if before || !review.changes.is_empty() {
+                        self.net.written_device(device, version + 1, review.next);
+                    }
+                    review.changes
+                }
+            };
+            let name = format!("{unit:?}");
+            for change in &changes {
+                let key = (name.clone(), change.episode().key());
+                match change {
+                    Change::Tell(episode) => drop(self.ledger.insert(key, *episode)),
+                    Change::Retract(_) => assert!(self.ledger.remove(&key).is_some()),
+                }
+            }
+            if changes.is_empty() && !self.net.is_stale(unit) {
+                return;
+            }
+        }
+    }
+
+    fn sweep(&mut self, clock: i64) {
+        (0..SENSORS).for_each(|sensor| self.review(Unit::Device(sensor), clock));
+    }
+}
+
+fn ledger(rule: Rule, device: &DeviceRule, limits: Limits, said: &[(usize, Reading)]) -> Chain {
+    let mut chain = Chain::new(rule, device, limits);
+    said.iter().for_each(|(sensor, reading)| chain.take(*sensor, *reading));
+    chain.sweep(100_000);
+    chain
+}
+
+/// The same with a review of everything at every reading: no shortcut is taken.
+fn slow_ledger(
+    rule: Rule,
+    device: &DeviceRule,
+    limits: Limits,
+    said: &[(usize, Reading)],
+) -> Ledger {
+    let mut chain = Chain::new(rule, device, limits);
+    for (sensor, reading) in said {
+        chain.net.take(*sensor, *reading);
+        for unit in chain.net.units(*sensor) {
+            chain.net.outdate(unit);
+            chain.review(unit, 0);
+        }
+    }
+    chain.sweep(100_000);
+    chain.ledger
+}
+
+fn rules() -> impl Strategy<Value = Rule> {
+    let numbers = (0..3_u8, 0..3_u8, prop::option::of(0..60_i64));
+    let times = (prop::sample::select(vec![0, 0, 7, 40]), 0..40_i64, 1..4_u32, 0..200_i64);
+    (numbers, times).prop_map(|((tolerance, hysteresis, stale), (delay, debounce, count, flap))| {
+        Rule {
+            tolerance: f64::from(tolerance) * 20.0,
+            hysteresis: f64::from(hysteresis) * 10.0,
+            delay,
+            stale: [stale; 2],
+            confirm: Confirm { debounce: debounce.max(20) - 20, count, flap: flap.max(100) - 100 },
+            ..Rule::default()
+        }
+    })
+}
+
+fn devices() -> impl Strategy<Value = DeviceRule> {
+    (prop::option::of(5..60_i64), any::<bool>()).prop_map(|(silence, watched)| DeviceRule {
+        silence,
+        threshold: Some(Threshold { above: Some(70.0), below: None, hysteresis: 30.0 }),
+        range: watched.then_some(Range { min: 0.0, max: 90.0 }),
+        rate: watched.then_some(Rate { most: 50.0, per: 10 }),
+        stuck: Some(Stuck { lasting: 50, within: 0.0 }),
+        drift: watched.then_some(Drift { warm_up: 5, ..Drift::default() }),
+        seasonal: watched.then_some(Seasonal {
+            period: 100,
+            buckets: 4,
+            warm_up: 3,
+            ..Seasonal::default()
+        }),
+        outlier: Some(Outlier { warm_up: 4, ..Outlier::default() }),
+        confirm: Confirm { flap: 30, ..Confirm::default() },
+        ..DeviceRule::default()
+    })
+}
+
+/// Readings with the delay that each comes with.
+fn stream() -> impl Strategy<Value = Vec<(usize, Reading, i64)>> {
+    let level = prop::sample::select(vec![0.0, 50.0, 100.0]);
+    let one = (0..SENSORS, 0..12_i64, level, any::<bool>(), 0..=100_i64, any::<bool>());
+    prop::collection::vec(one, 1..120).prop_map(|all| {
+        let (mut now, mut stream) = (1, Vec::new());
+        for (number, (sensor, gap, filling, counts, delay, twice)) in all.into_iter().enumerate() {
+            now += gap;
+            let seq = counts.then_some(number as u64);
+            stream.push((sensor, Reading { at: now, filling, seq }, 0));
+            if twice {
+                stream.push((sensor, Reading { at: now, filling, seq }, delay));
+            }
+        }
+        stream
+    })
+}
+
+fn arrived(stream: &[(usize, Reading, i64)], scale: i64) -> Vec<(usize, Reading)> {
+    let mut stream: Vec<_> = stream.iter().enumerate().collect();
+    // Some readings are late, by less than is allowed.
+    let late = |number: usize, delay: i64| delay + (number as i64 * 37 % 101) * scale / 8;
+    stream.sort_by_key(|(number, it)| it.1.at + late(*number, it.2).min(100));
+    stream.into_iter().map(|(_, it)| (it.0, it.1)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_shortcut_equals_the_walk(
+        rule in rules(), device in devices(), stream in stream(), scale in 0..=8_i64, fold in 1..20_usize,
+    ) {
+        let limits = Limits { lateness: 100, fold, most: usize::MAX };
+        let said = arrived(&stream, scale);
+        let slow = slow_ledger(rule, &device, limits, &said);
+        prop_assert_eq!(ledger(rule, &device, limits, &said).ledger, slow);
+    }
+
+    #[test]
+    fn under_every_rule_the_ledger_is_a_function_of_the_set_of_readings(
+        rule in rules(), device in devices(), stream in stream(), scale in 0..=8_i64, fold in 1..20_usize,
+    ) {
+        let limits = Limits { lateness: 100, fold, most: usize::MAX };
+        let never = Limits { fold: usize::MAX, ..limits };
+        let (in_time, late) = (arrived(&stream, 0), arrived(&stream, scale));
+        let expected = ledger(rule, &device, never, &in_time).ledger;
+        prop_assert_eq!(&ledger(rule, &device, limits, &late).ledger, &expected);
+        let mut turned = late.clone();
+        turned.reverse();
+        prop_assert_eq!(&ledger(rule, &device, never, &turned).ledger, &expected);
+    }
+
+    #[test]
+    fn a_state_is_the_same_after_it_was_stored(device in devices(), stream in stream()) {
+        let limits = Limits { lateness: 10, fold: 1, most: usize::MAX };
+        let chain = ledger(Rule::default(), &device, limits, &arrived(&stream, 0));
+        for sensor in 0..SENSORS {
+            let state = chain.net.device_state(sensor).unwrap();
+            let text = serde_json::to_string(state).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<State<DeviceStand>>(&text).unwrap(), state);
+        }
+    }
+}
+
+#[test]
+fn readings_in_order_need_a_review_only_now_and_then() {
+    let limits = Limits { lateness: 1000, ..Limits::default() };
+    let mut chain = Chain::new(Rule::default(), &DeviceRule::default(), limits);
+    for at in 1..20_000 {
+        (0..SENSORS).for_each(|sensor| {
+            chain.take(sensor, Reading { at: at * 10, filling: 50.0, seq: Some(at as u64) });
+        });
+    }
+    assert!(chain.ledger.is_empty());
+    assert!(chain.reviews < 20_000 * 7 / 50, "{} reviews", chain.reviews);
+    let (_, window) = chain.net.bytes();
+    assert!(window < SENSORS * 1000 * 16, "{window}");
+}

@@ -1,0 +1,365 @@
+//! What a worker remembers while it has the tables to itself.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use flotilla_runtime::Failure;
+use futures::future::try_join_all;
+
+use super::{Measured, Worker};
+use crate::{
+    engine::{Arrival, DeviceStand, EdgeStand, Limits, Net, Review, State, Unit},
+    plans::Known,
+    reading::Reading,
+    tables::{New, Said, Subject, now_ms},
+    topology::Join,
+};
+
+/// With more devices than this all are forgotten, and read again.
+const DEVICES: usize = 200_000;
+/// How often readings are taken again when all was forgotten meanwhile.
+const TIMES: usize = 5;
+
+/// The network, as long as this worker has the tables to itself and the topologies do not change.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// Which time of being sole, which version of the topologies, and how often all was forgotten.
+    pub(super) generation: (u64, u64, u64),
+    pub(super) net: Net,
+    /// The devices whose machines are all there.
+    whole: HashSet<usize>,
+}
+
+/// What is read of a device before it is remembered.
+struct Found {
+    id: String,
+    readings: Vec<Reading>,
+    state: Option<(u64, State<DeviceStand>)>,
+}
+
+impl Memory {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { generation: (0, 0, 0), net: Net::new(limits), whole: HashSet::new() }
+    }
+
+    /// Forgets all that is of another generation, or too much.
+    pub(super) fn begin(&mut self, epoch: u64, known: &Known, limits: Limits) {
+        let (old_epoch, version, times) = self.generation;
+        if (old_epoch, version) != (epoch, known.version) || self.net.len() > DEVICES {
+            self.generation = (epoch, known.version, times + 1);
+            (self.net, self.whole) = (Net::new(limits), HashSet::new());
+        }
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.net.device(id).is_some_and(|device| self.whole.contains(&device))
+    }
+
+    fn subject(&self, unit: Unit) -> Subject {
+        match unit {
+            Unit::Edge(edge) => {
+                let Join { current, following, .. } = &**self.net.join(edge);
+                Subject::Edge { current: current.clone(), following: following.clone() }
+            }
+            Unit::Device(device) => Subject::Device(self.net.id(device).to_string()),
+        }
+    }
+}
+
+impl Worker {
+    /// Stores readings, and compares what they change with what is remembered.
+    pub(super) async fn take_sole(
+        &self,
+        epoch: u64,
+        work: &[&Measured],
+    ) -> Result<Vec<&'static str>, Failure> {
+        let known = self.plans.get().await?;
+        let ids: Vec<&str> = work.iter().map(|it| it.device.as_str()).collect();
+        self.register(&ids).await?;
+        for _ in 0..TIMES {
+            self.remember(epoch, &known, &ids).await?;
+            let Some(told) = self.store_new(work).await? else { continue };
+            self.still(epoch)?;
+            let Some((generation, stale)) = self.push(work) else { continue };
+            let reviews = stale.into_iter().map(|unit| self.compare(generation, unit, 0));
+            try_join_all(reviews).await?;
+            return Ok(told);
+        }
+        let what = "what was remembered was forgotten again and again: are there other workers?";
+        Err(Failure::transient("forgotten", what))
+    }
+
+    /// Stores what is not known yet; says of each reading what came of it. None where the devices
+    /// are not remembered any more.
+    async fn store_new(&self, work: &[&Measured]) -> Result<Option<Vec<&'static str>>, Failure> {
+        let (mut told, mut new, mut late) = (Vec::new(), Vec::new(), Vec::new());
+        {
+            let memory = self.memory();
+            let mut newer: HashMap<usize, Reading> = HashMap::new();
+            let mut keys = HashSet::new();
+            for Measured { device, reading, .. } in work {
+                let Some(number) = memory.net.device(device) else { return Ok(None) };
+                if memory.net.knows(number, reading) || !keys.insert((device, reading.key())) {
+                    told.push("duplicate");
+                    continue;
+                }
+                let level = |it: usize| newer.get(&it).map(|it| it.filling);
+                let said = Said::of(memory.net.compare(number, reading.filling, level));
+                let is_late = memory.net.is_late(number, reading.at);
+                told.push(if is_late { "late" } else { "stored" });
+                if is_late { &mut late } else { &mut new }.push(New { device, reading, said });
+                let before = newer.entry(number).or_insert(*reading);
+                if before.order(reading).is_lt() {
+                    *before = *reading;
+                }
+            }
+        }
+        // What is settled is not remembered, so only the table can tell whether it was there.
+        let late = late.iter().map(async |New { device, reading, said }| {
+            if self.readings.store(device, reading, *said, self.config.retention).await? {
+                self.readings.mark_late(device, reading).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+        let stored = self.readings.store_all(&new, self.config.retention);
+        futures::try_join!(stored, try_join_all(late))?;
+        Ok(Some(told))
+    }
+
+    /// Takes readings that are stored; what is to be looked at again because of them, or because
+    /// it was not yet since they were stored the first time.
+    fn push(&self, work: &[&Measured]) -> Option<((u64, u64, u64), Vec<Unit>)> {
+        let mut memory = self.memory();
+        let mut devices = HashSet::new();
+        for Measured { device, reading, .. } in work {
+            let number = memory.net.device(device)?;
+            devices.insert(number);
+            // What is late for one machine may be in time for another.
+            if memory.net.take(number, *reading).arrival != Arrival::Duplicate {
+                memory.net.trim(number);
+            }
+        }
+        let units = devices.into_iter().flat_map(|it| memory.net.units(it));
+        let mut stale: Vec<_> = units.filter(|unit| memory.net.is_stale(*unit)).collect();
+        stale.sort_unstable();
+        stale.dedup();
+        Some((memory.generation, stale))
+    }
+
+    /// Reads what is not remembered of devices and their neighbours.
+    pub(super) async fn remember(
+        &self,
+        epoch: u64,
+        known: &Arc<Known>,
+        ids: &[&str],
+    ) -> Result<(), Failure> {
+        if self.remembers(epoch, known, ids) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.reading.lock().await;
+        let missing: HashSet<&str> = {
+            let mut memory = self.memory();
+            memory.begin(epoch, known, self.config.limits);
+            ids.iter().copied().filter(|id| !memory.has(id)).collect()
+        };
+        let joins = try_join_all(missing.iter().map(|id| self.joins_of(known, id))).await?;
+        let joins: Vec<Arc<Join>> = joins.into_iter().flatten().collect();
+        let ends = joins.iter().flat_map(|it| [it.current.as_str(), it.following.as_str()]);
+        let needed: HashSet<&str> = missing.iter().copied().chain(ends).collect();
+        let needed: Vec<&str> =
+            needed.into_iter().filter(|id| self.memory().net.device(id).is_none()).collect();
+        let edges = try_join_all(joins.iter().map(async |join| {
+            let (current, following) = (join.current.clone(), join.following.clone());
+            let state = self.edges.load::<EdgeStand>(&Subject::Edge { current, following }).await?;
+            Ok::<_, Failure>((join, state.unwrap_or_default()))
+        }));
+        let devices = try_join_all(needed.iter().map(|id| self.find(known, id)));
+        let (edges, devices) = futures::try_join!(edges, devices)?;
+        let mut memory = self.memory();
+        for Found { id, readings, state } in devices {
+            memory.net.add_device(&id, known.plan.device(&id).clone(), readings, state);
+        }
+        for (join, (version, state)) in edges {
+            memory.net.add_edge(join.clone(), version, state);
+        }
+        let whole: Vec<_> = missing.iter().filter_map(|id| memory.net.device(id)).collect();
+        memory.whole.extend(whole);
+        Ok(())
+    }
+
+    fn remembers(&self, epoch: u64, known: &Known, ids: &[&str]) -> bool {
+        let mut memory = self.memory();
+        memory.begin(epoch, known, self.config.limits);
+        ids.iter().all(|id| memory.has(id))
+    }
+
+    /// The edges of a device whose other end was ever heard, or is named in a topology.
+    pub(super) async fn joins_of(
+        &self,
+        known: &Known,
+        id: &str,
+    ) -> Result<Vec<Arc<Join>>, Failure> {
+        let mut joins = known.plan.edges_of(id);
+        let there = joins.iter().map(async |join| {
+            let other = if join.current == id { &join.following } else { &join.current };
+            Ok::<_, Failure>(!join.derived || self.is_registered(other).await?)
+        });
+        let mut there = try_join_all(there).await?.into_iter();
+        joins.retain(|_| there.next().unwrap_or(false));
+        Ok(joins)
+    }
+
+    /// Reads all readings of a device that any of its machines may need.
+    async fn find(&self, known: &Known, id: &str) -> Result<Found, Failure> {
+        let watched = known.plan.device(id).is_watched();
+        let limits = &self.config.limits;
+        let subjects = known.subjects(id);
+        let needs = try_join_all(subjects.iter().map(async |subject| match subject {
+            Subject::Device(_) => {
+                let state = self.edges.load::<DeviceStand>(subject).await?;
+                let (version, state) = state.unwrap_or_else(|| (0, known.beginning(id)));
+                let needs = state.needs_after(known.plan.device(id), limits);
+                Ok::<_, Failure>((needs, Some((version, state))))
+            }
+            Subject::Edge { current, following } => {
+                let (_, state) = self.edges.load::<EdgeStand>(subject).await?.unwrap_or_default();
+                let rule = known.plan.rule(current, following);
+                Ok((state.needs_after(&rule, limits), None))
+            }
+        }))
+        .await?;
+        let after = needs.iter().map(|it| it.0).min();
+        let readings = match after {
+            Some(after) => self.readings.after(id, after).await?,
+            None => self.readings.newest(id, 1).await?,
+        };
+        let state = needs.into_iter().find_map(|it| it.1).filter(|_| watched);
+        Ok(Found { id: id.to_owned(), readings, state })
+    }
+
+    /// Looks at a machine until its problems are what its readings say, at a clock that has come
+    /// so far (Unix milliseconds). What was forgotten is left to whoever remembers it next.
+    pub(super) async fn compare(
+        &self,
+        generation: (u64, u64, u64),
+        unit: Unit,
+        clock: i64,
+    ) -> Result<(), Failure> {
+        let subject = {
+            let memory = self.memory();
+            if memory.generation != generation {
+                return Err(forgotten());
+            }
+            memory.subject(unit)
+        };
+        let name = subject.key();
+        let look = async || match unit {
+            Unit::Edge(edge) => self.compare_edge(generation, edge, &subject).await,
+            Unit::Device(device) => self.compare_device(generation, device, &subject, clock).await,
+        };
+        match clock {
+            0 => self.turns.after_now(&name, look).await,
+            // A clock is looked at for itself, by this one.
+            _ => self.turns.alone(&name, look).await,
+        }
+    }
+
+    async fn compare_edge(
+        &self,
+        generation: (u64, u64, u64),
+        edge: usize,
+        subject: &Subject,
+    ) -> Result<(), Failure> {
+        for conflicts in 1..=super::CONFLICTS {
+            loop {
+                let (version, review): (u64, Review<EdgeStand>) = {
+                    let mut memory = self.memory_of(generation)?;
+                    let reviewed = memory.net.review_edge(edge);
+                    if !memory.net.is_stale(Unit::Edge(edge)) {
+                        return Ok(());
+                    }
+                    reviewed
+                };
+                if !self.write(subject, version, &review).await? {
+                    break;
+                }
+                self.memory_of(generation)?.net.written_edge(edge, version + 1, review.next);
+            }
+            self.outrun(conflicts).await;
+            let (version, state) = self.edges.load(subject).await?.unwrap_or_default();
+            self.memory_of(generation)?.net.written_edge(edge, version, state);
+        }
+        Err(super::conflict(subject))
+    }
+
+    async fn compare_device(
+        &self,
+        generation: (u64, u64, u64),
+        device: usize,
+        subject: &Subject,
+        clock: i64,
+    ) -> Result<(), Failure> {
+        for conflicts in 1..=super::CONFLICTS {
+            loop {
+                let (version, review) = {
+                    let mut memory = self.memory_of(generation)?;
+                    memory.net.outdate(Unit::Device(device));
+                    let Some(reviewed) = memory.net.review_device(device, clock) else {
+                        return Ok(());
+                    };
+                    if !memory.net.is_stale(Unit::Device(device)) {
+                        return Ok(());
+                    }
+                    reviewed
+                };
+                if !self.write(subject, version, &review).await? {
+                    break;
+                }
+                self.memory_of(generation)?.net.written_device(device, version + 1, review.next);
+            }
+            self.outrun(conflicts).await;
+            let loaded = self.edges.load(subject).await?;
+            let (version, state) = loaded.unwrap_or_default();
+            self.memory_of(generation)?.net.written_device(device, version, state);
+        }
+        Err(super::conflict(subject))
+    }
+
+    fn memory_of(
+        &self,
+        generation: (u64, u64, u64),
+    ) -> Result<std::sync::MutexGuard<'_, Memory>, Failure> {
+        let memory = self.memory();
+        if memory.generation == generation { Ok(memory) } else { Err(forgotten()) }
+    }
+
+    /// Looks for devices that are silent now, among those that are expected.
+    pub(super) async fn sweep_sole(&self, epoch: u64, clock: i64) -> Result<(), Failure> {
+        let known = self.plans.get().await?;
+        let ids: Vec<&str> = known.plan.expected().collect();
+        for some in ids.chunks(64) {
+            self.remember(epoch, &known, some).await?;
+        }
+        let (generation, overdue) = {
+            let memory = self.memory();
+            (memory.generation, memory.net.overdue(clock))
+        };
+        for device in overdue {
+            self.still(epoch)?;
+            self.compare(generation, Unit::Device(device), clock).await?;
+        }
+        Ok(())
+    }
+
+    /// How far the clock has come for those who are silent: as far as what waits on the queue may
+    /// still tell of them, not further.
+    pub(super) fn clock(&self) -> i64 {
+        now_ms().saturating_sub(self.lag())
+    }
+}
+
+fn forgotten() -> Failure {
+    Failure::transient("forgotten", "topologies or workers changed: it is compared again")
+}

@@ -1,0 +1,82 @@
+//! The topologies, as this worker knows them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flotilla_runtime::Failure;
+
+use crate::{
+    engine::{DeviceStand, Rule, State},
+    tables::{Subject, Topologies},
+    topology::{Plan, TopologyError},
+};
+
+/// What a worker goes by since a version of the topologies.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) version: u64,
+    pub(crate) plan: Plan,
+    /// Since when the devices are expected, in Unix milliseconds.
+    since: i64,
+}
+
+/// Looks for new versions.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    topologies: Topologies,
+    plain: Rule,
+    known: Mutex<Option<Arc<Known>>>,
+}
+
+impl Known {
+    /// Where a device begins of which nothing is stored.
+    pub(crate) fn beginning(&self, device: &str) -> State<DeviceStand> {
+        match self.plan.is_named(device) {
+            true => State::beginning(DeviceStand::expected(self.since)),
+            false => State::default(),
+        }
+    }
+
+    /// The edges of a device, and the device where anything is looked at of it alone.
+    pub(crate) fn subjects(&self, device: &str) -> Vec<Subject> {
+        let own = self.plan.device(device).is_watched().then(|| Subject::Device(device.to_owned()));
+        let edges = self.plan.edges_of(device).into_iter().map(|join| Subject::Edge {
+            current: join.current.clone(),
+            following: join.following.clone(),
+        });
+        own.into_iter().chain(edges).collect()
+    }
+}
+
+impl Plans {
+    pub(crate) fn new(topologies: Topologies, plain: Rule) -> Self {
+        Self { topologies, plain, known: Mutex::default() }
+    }
+
+    /// The newest version that was found; looks for it, if none was yet.
+    pub(crate) async fn get(&self) -> Result<Arc<Known>, Failure> {
+        match self.known() {
+            Some(known) => Ok(known),
+            None => self.look().await,
+        }
+    }
+
+    fn known(&self) -> Option<Arc<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks whether there is a newer version.
+    pub(crate) async fn look(&self) -> Result<Arc<Known>, Failure> {
+        let index = self.topologies.index().await?;
+        if let Some(known) = self.known().filter(|known| known.version == index.version) {
+            return Ok(known);
+        }
+        let all = self.topologies.load(&index).await?;
+        let refused = |e: TopologyError| Failure::permanent("topology", e.to_string());
+        let plan = Plan::of(&all, self.plain).map_err(refused)?;
+        let since = index.names.values().map(|it| it.at).max().unwrap_or_default();
+        let known = Arc::new(Known { version: index.version, plan, since });
+        tracing::info!(version = index.version, topologies = all.len(), "topologies");
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());
+        Ok(known)
+    }
+}
