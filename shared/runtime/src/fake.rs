@@ -8,7 +8,7 @@ use std::{
 };
 
 use aws_config::{BehaviorVersion, Region};
-use aws_sdk_sqs::config::{Credentials, http::HttpRequest};
+use aws_sdk_sqs::config::{Credentials, StalledStreamProtectionConfig, http::HttpRequest};
 use aws_smithy_runtime_api::{
     client::{
         http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
@@ -61,6 +61,8 @@ impl FakeAws {
                 Credentials::new("a", "b", None, None, "fake"),
             ))
             .timeout_config(crate::aws::timeouts())
+            // It looks at the real clock, and waits by the paused one.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build()
     }

@@ -7,9 +7,5 @@ use flotilla_runtime::process;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    process::worker(
-        |settings, worker| CompileConfig::read(settings, worker),
-        |config, sdk| Ok(Compile::new(config, sdk)?),
-    )
-    .await
+    process::worker(CompileConfig::read, |config, sdk| Ok(Compile::new(config, sdk)?)).await
 }

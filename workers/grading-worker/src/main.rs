@@ -7,9 +7,5 @@ use grading_worker::{Grading, GradingConfig};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    process::worker(
-        |settings, worker| GradingConfig::read(settings, worker),
-        |config, sdk| Ok(Grading::new(config, sdk)),
-    )
-    .await
+    process::worker(GradingConfig::read, |config, sdk| Ok(Grading::new(config, sdk))).await
 }
