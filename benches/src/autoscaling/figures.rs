@@ -96,7 +96,7 @@ fn print_dominated(name: &str, trace: &str, front: &Front, picture: &Path) {
 
 /// The setting that waits least of all that cost no more on the first half.
 fn within(front: &Front, budget: f64) -> Option<&Chosen> {
-    let fitting = front.ours.iter().filter(|it| it.tuned.cost.high <= budget);
+    let fitting = front.ours.iter().filter(|it| it.tuned.cost.median <= budget);
     fitting.min_by(|a, b| a.tuned.p95.median.total_cmp(&b.tuned.p95.median))
 }
 
