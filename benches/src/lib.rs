@@ -5,6 +5,7 @@
 //! BENCH=queue` one. What a bench compares runs in processes of its own ([`process`]), against an
 //! AWS in memory ([`stub`]) that is on another core.
 
+pub mod anomaly;
 pub mod autoscaling;
 pub mod compile;
 pub mod figure;
@@ -45,7 +46,8 @@ pub struct Bench {
 }
 
 /// Every bench there is.
-pub const ALL: &[Bench] = &[queue::BENCH, compile::BENCH, schedule::BENCH, autoscaling::BENCH];
+pub const ALL: &[Bench] =
+    &[queue::BENCH, compile::BENCH, schedule::BENCH, autoscaling::BENCH, anomaly::BENCH];
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,8 @@ pub struct Settings {
     pub soak: Duration,
     /// `FLOTILLA_BENCH_MESSAGES`: messages of a run that counts effects (default 10,000).
     pub messages: u64,
+    /// `FLOTILLA_BENCH_SEED`: where what is simulated comes from (default 1).
+    pub seed: u64,
     /// `FLOTILLA_BENCH_ONLY`: only the figures whose name has one of these parts, split by commas
     /// (default: all of them).
     pub only: Vec<String>,
@@ -44,6 +46,7 @@ impl Settings {
             idle: reader.seconds("FLOTILLA_BENCH_IDLE_SECONDS", 300.0, (1.0, 86_400.0)),
             soak: reader.seconds("FLOTILLA_BENCH_SOAK_SECONDS", 600.0, (5.0, 86_400.0)),
             messages: reader.ranged("FLOTILLA_BENCH_MESSAGES", 10_000, 100..=10_000_000),
+            seed: reader.ranged("FLOTILLA_BENCH_SEED", 1, 0..=u64::MAX),
             only: only.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
             trace: reader.optional("FLOTILLA_BENCH_TRACE").map(PathBuf::from),
             pictures: pictures.unwrap_or_else(|| "target/pictures".to_owned()).into(),

@@ -25,6 +25,7 @@ mod sensors;
 mod sensors_ack;
 mod sensors_hard;
 mod sensors_ingest;
+mod sensors_kinds;
 mod sensors_v1;
 mod stack;
 mod tenants;

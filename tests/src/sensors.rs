@@ -65,6 +65,23 @@ impl World {
         }
     }
 
+    /// Stores the first topology, written in TOML.
+    pub async fn topology(&self, name: &str, toml: &str) {
+        let table = &self.outputs().edges_table_name;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.expect("a clock after 1970").as_millis() as u64;
+        let stored = json!({ name: { "parts": 1, "format": "toml", "at": now, "stored": 1 } });
+        let rows = [
+            (format!("topologies:{name}:1:0"), "text", toml.to_owned()),
+            ("topologies".to_owned(), "names", stored.to_string()),
+        ];
+        for (key, attribute, value) in rows {
+            let call = self.aws.dynamo.put_item().table_name(table).item("edge", Attr::S(key));
+            let call = call.item("version", Attr::N("1".to_owned()));
+            call.item(attribute, Attr::S(value)).send().await.expect("PutItem");
+        }
+    }
+
     /// Waits until the queue of readings holds nothing, visible or not.
     pub async fn until_compared(&self) {
         eventually("an empty queue of readings", Duration::from_secs(240), async || {

@@ -1,0 +1,136 @@
+//! The sensors: how fast readings are compared, what a device takes in memory, and how well what is
+//! told of a simulated sewer is what was wrong with it.
+
+pub mod sewer;
+pub mod watch;
+
+use std::time::Instant;
+
+use anomaly_worker::engine::{Episode, Limits};
+use futures::FutureExt;
+use serde_json::{Value, json};
+
+use self::{
+    sewer::{Frame, INTERVAL, Sewer, Simulated},
+    watch::{Ledger, Watch, watched},
+};
+use crate::{
+    Bench, Trouble,
+    figure::{Better, Figure},
+    process,
+    settings::Settings,
+};
+
+/// The bench.
+pub const BENCH: Bench = Bench {
+    name: "anomaly",
+    about: "the sensors' engine on a simulated sewer",
+    run: |settings| async move { run(&settings) }.boxed(),
+};
+
+/// Devices and readings of each, where speed and memory are measured.
+const DEVICES: usize = 1000;
+const READINGS: i64 = 2000;
+
+fn run(settings: &Settings) -> Result<(), Trouble> {
+    if settings.wants(&["anomaly.eval_per_core", "anomaly.bytes_per_device"]) {
+        speed(settings);
+    }
+    if settings.wants(&["anomaly.precision", "anomaly.recall", "anomaly.permutation_differences"]) {
+        quality(settings);
+    }
+    Ok(())
+}
+
+/// The sewer of the settings: `FLOTILLA_BENCH_SEED` chooses another.
+fn sewer(settings: &Settings) -> Sewer {
+    Sewer { seed: settings.seed, ..Sewer::default() }
+}
+
+/// Readings in order, one sensor after the other at every time, as they mostly come.
+fn speed(settings: &Settings) {
+    let calm = Sewer { sensors: DEVICES, readings: 1, faults: [0; 3], ..sewer(settings) };
+    let simulated = calm.simulate();
+    let mut rates: Vec<f64> = Vec::new();
+    let mut bytes = [0.0; 3];
+    let mut reviews = 0;
+    for _ in 0..settings.rounds {
+        let mut watch = Watch::new(&simulated, Limits::default());
+        let began = Instant::now();
+        for number in 0..READINGS {
+            for sensor in 0..DEVICES {
+                let at = number * INTERVAL + sensor as i64;
+                let filling = 50.0 + (number % 7) as f64 * 0.1;
+                watch.take(&Frame { arrives: at, sensor, at, filling, seq: number as u64 });
+            }
+        }
+        rates.push((DEVICES as i64 * READINGS) as f64 / began.elapsed().as_secs_f64());
+        (bytes, reviews) = (watch.bytes(), watch.reviews);
+    }
+    rates.sort_by(f64::total_cmp);
+    let rate = rates[rates.len() / 2];
+    let detail = json!({
+        "devices": DEVICES, "readings_of_each": READINGS, "reviews": reviews,
+        "edges": DEVICES - 1, "rounds": rates.len(), "machine_load": process::load(),
+    });
+    let eval = Figure::new("anomaly.eval_per_core", rate, "readings/s", Better::Higher);
+    eval.target(2e6).detail(detail).print();
+    let detail = json!({
+        "lateness_window_per_device": bytes[1].round(), "bytes_per_reading": bytes[2],
+        "devices": DEVICES, "seasonal_table": "none: 24 bytes a part, where it is wanted",
+    });
+    let hot = Figure::new("anomaly.bytes_per_device", bytes[0], "bytes", Better::Lower);
+    hot.target(512.0).detail(detail).print();
+}
+
+fn quality(settings: &Settings) {
+    let sewer = sewer(settings);
+    let (simulated, watch) = watched(&sewer, Limits::default());
+    let detail = detail(&sewer, &simulated, &watch);
+    let [all, causes] = [false, true].map(|alone| watch.score(&simulated.truth, alone));
+    for (name, value) in [
+        ("anomaly.precision", all.precision),
+        ("anomaly.recall", all.recall),
+        ("anomaly.precision_of_causes", causes.precision),
+        ("anomaly.recall_of_causes", causes.recall),
+    ] {
+        let figure = Figure::new(name, value, "ratio", Better::Higher).target(0.98);
+        figure.detail(detail.clone()).print();
+    }
+    let percentile = |part: f64| {
+        let at = (all.delays.len() as f64 * part) as usize;
+        all.delays.get(at).map_or(f64::NAN, |ms| *ms as f64 / 1000.0)
+    };
+    let delay = Figure::new("anomaly.detection_delay_p50_s", percentile(0.5), "s", Better::Lower);
+    delay.detail(json!({ "p95_s": percentile(0.95), "interval_s": INTERVAL / 1000 })).print();
+    let differences = differences(&simulated, &watch.ledger);
+    let figure =
+        Figure::new("anomaly.permutation_differences", differences as f64, "rows", Better::Lower);
+    figure.target(0.0).detail(json!({ "rows": watch.ledger.len() })).print();
+}
+
+fn detail(sewer: &Sewer, simulated: &Simulated, watch: &Watch) -> Value {
+    json!({
+        "seed": sewer.seed, "sensors": sewer.sensors, "frames": simulated.frames.len(),
+        "wrong_in_truth": simulated.truth.len(), "told": watch.ledger.len(),
+        "told_and_taken_back": watch.retracted, "late_frames": sewer.late, "duplicates": sewer.twice,
+        "lost_frames": sewer.lost, "wrong_clocks": sewer.skewed, "noise": sewer.noise,
+    })
+}
+
+/// The same frames in another order within the hour: how many rows of the ledger differ.
+fn differences(simulated: &Simulated, ledger: &Ledger) -> usize {
+    let lateness = 4 * 3_600_000;
+    let mut again = Watch::new(simulated, Limits { lateness, ..Limits::default() });
+    let mut frames = simulated.frames.clone();
+    let mixed = |it: &Frame| it.seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ it.sensor as u64;
+    frames.sort_by_key(|it| (it.at / 3_600_000, mixed(it)));
+    again.watch(&frames);
+    // What is settled depends on the lateness, which is another here.
+    let plain = |ledger: &Ledger| -> Ledger {
+        ledger.iter().map(|(key, it)| (*key, Episode { settled: true, ..*it })).collect()
+    };
+    let (one, other) = (plain(ledger), plain(&again.ledger));
+    let missing = one.iter().filter(|(key, it)| other.get(*key) != Some(it)).count();
+    missing + other.keys().filter(|key| !one.contains_key(*key)).count()
+}

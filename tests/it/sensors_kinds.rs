@@ -1,0 +1,112 @@
+//! Topologies, and what is told beside neighbours, end to end: rules of an edge's own, devices that
+//! are never heard, levels that cannot be, and the cause of what fails together.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use flotilla_tests::{World, eventually, reading};
+use serde_json::json;
+
+/// A time in 2023, in Unix seconds.
+const THEN: i64 = 1_700_000_000;
+
+const TOPOLOGY: &str = r#"
+[[chains]]
+sensors = ["north", "middle", "south"]
+tolerance = 5
+debounce_count = 2
+
+[[devices]]
+id = "middle"
+range = { min = 0, max = 100 }
+
+[[devices]]
+id = "lost"
+silence = "2s"
+"#;
+
+/// The row of a problem, in parts.
+async fn problem(world: &World, id: &str) -> Option<HashMap<String, Attr>> {
+    let rows = world.table(&world.outputs().problems_table_name).await;
+    rows.into_iter().find(|row| row["problem_id"].as_s().is_ok_and(|it| it == id))
+}
+
+fn text<'r>(row: &'r HashMap<String, Attr>, name: &str) -> Option<&'r str> {
+    row.get(name)?.as_s().ok().map(String::as_str)
+}
+
+#[tokio::test]
+async fn a_topology_gives_edges_and_devices_their_own_rules() {
+    let world = World::new().await;
+    world.topology("sewer", TOPOLOGY).await;
+    let mut worker = world.anomaly_worker().env("FLOTILLA_SWEEP_SECONDS", "0.5").ready().await;
+    // It is in the topology, and never said anything.
+    let silent = eventually("a silent device", Duration::from_secs(60), async || {
+        problem(&world, "lost/SILENCE").await
+    })
+    .await;
+    assert_eq!(
+        (text(&silent, "problem"), text(&silent, "current")),
+        (Some("SILENCE"), Some("lost"))
+    );
+    assert!(!silent.contains_key("following"));
+    // Within the tolerance; then beyond it once, which is not enough; then twice.
+    let say = async |id: &str, filling: u32, after: i64| {
+        world.measure(&[reading(id, filling, THEN + after)]).await;
+        world.until_compared().await;
+    };
+    for (after, south) in [(0, 50), (60, 46), (120, 40), (180, 50), (240, 40)] {
+        for (id, level) in [("north", 50), ("middle", 50), ("south", south)] {
+            say(id, level, after).await;
+        }
+    }
+    assert!(problem(&world, "middlesouth").await.is_none());
+    say("south", 40, 300).await;
+    let row = problem(&world, "middlesouth").await.expect("an obstruction");
+    assert_eq!(text(&row, "problem"), Some("OBSTRUCTION"));
+    assert_eq!(row["problem_time"], Attr::N((THEN + 240).to_string()), "since it began");
+    assert!(problem(&world, "northmiddle").await.is_none());
+    // A level that the device cannot measure is its own fault, and the cause of what follows.
+    for after in [360, 420] {
+        say("middle", 200, after).await;
+    }
+    let fault = problem(&world, "middle/RANGE").await.expect("a fault of the device");
+    assert_eq!(fault.get("cause_id"), None);
+    for edge in ["northmiddle", "middlesouth"] {
+        let row = problem(&world, edge).await.expect("a problem of the edge");
+        assert_eq!(text(&row, "cause_id"), Some("middle/RANGE"), "{row:?}");
+    }
+    // It is heard at last.
+    world.measure(&[json!({ "id": "lost", "filling": 1 })]).await;
+    eventually("the end of the silence", Duration::from_secs(60), async || {
+        let row = problem(&world, "lost/SILENCE").await?;
+        (text(&row, "problem_status") == Some("RESOLVED")).then_some(())
+    })
+    .await;
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_worker_lets_go_of_what_it_remembers_when_another_comes() {
+    let world = World::new().await;
+    let mut first = world.anomaly_worker().ready().await;
+    world.measure(&[reading("01", 50, THEN), reading("02", 50, THEN)]).await;
+    world.until_compared().await;
+    let mut second = world.anomaly_worker().ready().await;
+    let readings: Vec<_> = (1..40)
+        .flat_map(|n| {
+            [reading("01", 50, THEN + n), reading("02", u32::from(n < 20) * 50, THEN + n)]
+        })
+        .collect();
+    world.measure(&readings).await;
+    world.until_compared().await;
+    let found = world.problems("0").await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    // And takes it up again when the other is gone.
+    assert!(first.stop().await.success());
+    world.measure(&[reading("02", 50, THEN + 60)]).await;
+    world.until_compared().await;
+    let row = problem(&world, "0102").await.expect("a problem");
+    assert_eq!(text(&row, "problem_status"), Some("RESOLVED"));
+    assert!(second.stop().await.success());
+}
