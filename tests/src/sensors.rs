@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry as Entry;
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -31,7 +31,6 @@ impl World {
     pub fn anomaly_worker(&self) -> WorkerBuilder {
         self.sensors(self.worker("anomaly-worker"))
             .env("FLOTILLA_QUEUE_URL", &self.outputs().anomaly_queue_url)
-            .env("FLOTILLA_EDGES_TABLE", &self.outputs().edges_table_name)
     }
 
     /// A gateway for sensors, not started yet.
@@ -47,6 +46,7 @@ impl World {
         program
             .env("FLOTILLA_DEVICES_TABLE", &outputs.devices_table_name)
             .env("FLOTILLA_READINGS_TABLE", &outputs.readings_table_name)
+            .env("FLOTILLA_EDGES_TABLE", &outputs.edges_table_name)
             .env("FLOTILLA_PROBLEMS_TABLE", &outputs.problems_table_name)
     }
 
@@ -172,11 +172,22 @@ pub struct Listener {
 impl Listener {
     /// Connects, if it is let in.
     pub async fn connect(gateway: &Worker) -> Result<Self, u16> {
-        match connect_async(format!("ws://{}/ws", gateway.addr())).await {
+        Self::at(gateway, "/ws").await
+    }
+
+    /// Connects to a path, if it is let in.
+    pub async fn at(gateway: &Worker, path: &str) -> Result<Self, u16> {
+        match connect_async(format!("ws://{}{path}", gateway.addr())).await {
             Ok((socket, _)) => Ok(Self { socket }),
             Err(Error::Http(answer)) => Err(answer.status().as_u16()),
             Err(error) => panic!("/ws: {error}"),
         }
+    }
+
+    /// Says something; gives the answer.
+    pub async fn ask(&mut self, what: &Value) -> Value {
+        self.socket.send(Message::text(what.to_string())).await.expect("an open socket");
+        self.next().await
     }
 
     /// The next event.

@@ -72,11 +72,8 @@ impl Kind {
                 [own, schedules(outputs)].concat()
             }
             Self::Anomaly => {
-                let own = vec![
-                    ("FLOTILLA_QUEUE_URL", outputs.anomaly_queue_url.clone()),
-                    ("FLOTILLA_EDGES_TABLE", outputs.edges_table_name.clone()),
-                ];
-                [own, sensors(outputs)].concat()
+                let queue = ("FLOTILLA_QUEUE_URL", outputs.anomaly_queue_url.clone());
+                [vec![queue], sensors(outputs)].concat()
             }
         };
         [own, common(id, address, outputs, grace)].concat()
@@ -123,6 +120,7 @@ fn sensors(outputs: &Outputs) -> Vec<(&'static str, String)> {
     vec![
         ("FLOTILLA_DEVICES_TABLE", outputs.devices_table_name.clone()),
         ("FLOTILLA_READINGS_TABLE", outputs.readings_table_name.clone()),
+        ("FLOTILLA_EDGES_TABLE", outputs.edges_table_name.clone()),
         ("FLOTILLA_PROBLEMS_TABLE", outputs.problems_table_name.clone()),
     ]
 }

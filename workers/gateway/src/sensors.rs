@@ -10,18 +10,30 @@ mod ask;
 mod buckets;
 mod config;
 mod devices;
+mod event;
+mod events;
 mod filter;
 mod hub;
 mod ingest;
+mod listener;
+mod position;
 mod problems;
+mod replay;
 mod rest;
 mod socket;
+mod stream;
+mod subscription;
 mod tail;
+mod topologies;
 mod view;
+mod zones;
 
 use std::{sync::Arc, time::Duration};
 
-use anomaly_worker::tables::{Devices, Problems, Readings};
+use anomaly_worker::{
+    tables::{Devices, Problems, Readings, Topologies},
+    topology,
+};
 use aws_config::SdkConfig;
 use axum::{
     Json, Router,
@@ -36,7 +48,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 pub use self::config::SensorsConfig;
-use self::{hub::Hub, tail::Tail};
+use self::{hub::Hub, stream::Stream, zones::Zones};
 
 /// How long a request may take, its body included.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,26 +63,33 @@ pub struct Sensors {
     devices: Devices,
     readings: Readings,
     problems: Problems,
+    topologies: Topologies,
+    zones: Arc<Zones>,
+    streams: Arc<[Stream; 2]>,
     hub: Arc<Hub>,
 }
 
 impl Sensors {
-    /// Sensors on the SDK's endpoint. Starts the task that follows the streams while somebody
-    /// listens.
+    /// Sensors on the SDK's endpoint. Starts the tasks that follow the streams, while somebody
+    /// listens, and the topologies.
     pub fn new(config: SensorsConfig, sdk: &SdkConfig) -> Self {
         let dynamo = aws::dynamo_client(sdk);
         let streams = aws_sdk_dynamodbstreams::Client::new(sdk);
-        let tails = [
-            Tail::new(&dynamo, &streams, &config.problems_table, tail::problem),
-            Tail::new(&dynamo, &streams, &config.readings_table, tail::reading),
-        ];
+        let tables = [&config.problems_table, &config.readings_table];
+        let streams = Arc::new(tables.map(|table| Stream::new(&dynamo, &streams, table)));
         let hub = Arc::new(Hub::new(config.connections));
-        tokio::spawn(tail::follow(Arc::clone(&hub), tails));
+        tokio::spawn(tail::follow(Arc::clone(&hub), Arc::clone(&streams)));
+        let topologies = Topologies::new(dynamo.clone(), &config.edges_table);
+        let zones = Arc::new(Zones::default());
+        tokio::spawn(Arc::clone(&zones).follow(topologies.clone()));
         Self {
             sqs: aws::sqs_client(sdk),
             devices: Devices::new(dynamo.clone(), &config.devices_table),
             readings: Readings::new(dynamo.clone(), &config.readings_table),
             problems: Problems::new(dynamo, &config.problems_table),
+            topologies,
+            zones,
+            streams,
             hub,
             config,
         }
@@ -86,12 +105,15 @@ impl Sensors {
             .merge(v1())
             .layer(from_fn(in_time))
             .route("/ws", any(socket::listen))
+            .route("/v1/events", get(events::listen))
             .with_state(Arc::new(self))
     }
 }
 
 fn v1() -> Router<Arc<Sensors>> {
     let readings = post(ingest::readings).layer(DefaultBodyLimit::max(ingest::BODY));
+    let topology = get(topologies::one).put(topologies::put).delete(topologies::delete);
+    let topology = topology.layer(DefaultBodyLimit::max(topology::TEXT_LIMIT));
     Router::new()
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/{id}", get(devices::one))
@@ -99,7 +121,9 @@ fn v1() -> Router<Arc<Sensors>> {
         .route("/v1/problems", get(problems::list))
         .route("/v1/problems/{id}", get(problems::one))
         .route("/v1/problems/{id}/acknowledge", post(problems::acknowledge))
+        .route("/v1/topologies", get(topologies::list))
         .layer(DefaultBodyLimit::max(BODY))
+        .route("/v1/topologies/{name}", topology)
         .route("/v1/readings", readings)
 }
 

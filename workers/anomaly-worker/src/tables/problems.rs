@@ -65,6 +65,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// All there are.
+    pub const ALL: [Self; 4] =
+        [Self::Unresolved, Self::Acknowledged, Self::Resolved, Self::Retracted];
+
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
@@ -87,7 +91,8 @@ impl Problem {
         })
     }
 
-    fn from_row(row: &Row) -> Option<Self> {
+    /// A problem from its row.
+    pub fn from_row(row: &Row) -> Option<Self> {
         let time = |row| number_of::<i64>(row, "problem_time").map(|time| time.to_string());
         Self::from_fields(|name| text_of(row, name).or_else(|| time(row)))
     }

@@ -15,8 +15,8 @@ use flotilla_runtime::Failure;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// The longest cursor, in characters.
-const CURSOR: usize = 4096;
+/// The longest cursor, in characters: a position in the streams has some dozen per shard.
+const CURSOR: usize = 64 * 1024;
 
 /// Why something is not served.
 #[derive(Debug)]

@@ -13,6 +13,8 @@ pub struct SensorsConfig {
     pub devices_table: String,
     /// `FLOTILLA_READINGS_TABLE`: a row per reading, with a stream.
     pub readings_table: String,
+    /// `FLOTILLA_EDGES_TABLE`: where the topologies are.
+    pub edges_table: String,
     /// `FLOTILLA_PROBLEMS_TABLE`: a row per problem, with a stream.
     pub problems_table: String,
     /// `FLOTILLA_FUTURE_SECONDS`: how far ahead of this clock the time of a posted reading may be
@@ -33,6 +35,7 @@ impl SensorsConfig {
             queue_url,
             devices_table: settings.required("FLOTILLA_DEVICES_TABLE"),
             readings_table: settings.required("FLOTILLA_READINGS_TABLE"),
+            edges_table: settings.required("FLOTILLA_EDGES_TABLE"),
             problems_table: settings.required("FLOTILLA_PROBLEMS_TABLE"),
             future: settings.seconds("FLOTILLA_FUTURE_SECONDS", 600.0, (0.0, 31_536_000.0)),
             ping: settings.seconds("FLOTILLA_PING_SECONDS", 20.0, (0.1, 3600.0)),

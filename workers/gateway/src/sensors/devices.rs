@@ -67,7 +67,7 @@ pub(super) async fn list(State(it): State<Arc<Sensors>>, Params(asked): Params<A
         let count = rows.len();
         for (number, row) in rows.into_iter().enumerate() {
             let Some(id) = view::id(&row).map(str::to_owned) else { continue };
-            if filter.admits_devices(std::slice::from_ref(&id)) {
+            if filter.admits_devices(std::slice::from_ref(&id), &it.zones) {
                 found.push(row);
             }
             if found.len() == limit && (number + 1 < count || last.is_some()) {
@@ -97,7 +97,7 @@ fn unheard(id: &str) -> Refused {
 
 impl Sensors {
     async fn device_with_last(&self, row: &Row) -> Result<Value, Refused> {
-        let mut shown = view::device(row);
+        let mut shown = view::device(row, &self.zones);
         let newest = match view::id(row) {
             Some(id) => self.readings.newest(id, 1).await?,
             None => Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anomaly_worker::tables::{Acknowledged, Acknowledgement, EpisodeKey, Row, now_ms};
+use anomaly_worker::tables::{Acknowledged, Acknowledgement, EpisodeKey, Row, Status, now_ms};
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::{
     Sensors,
     ask::{Params, ProblemId, Refused, cursor, limit, place, time},
-    filter::{Filter, names},
+    filter::Filter,
+    subscription::{capitals, check_names, kinds},
     view,
 };
 
@@ -49,17 +50,13 @@ pub(super) struct Asked {
 
 impl Asked {
     fn filter(&self) -> Result<Filter, Refused> {
-        let list = |what, list: &Option<String>| match list {
-            Some(list) => names(what, list).map_err(Refused::Bad),
-            None => Ok(Vec::new()),
-        };
         let at = |name, text: &Option<String>| text.as_deref().map(|it| time(name, it)).transpose();
         Ok(Filter {
             devices: self.device.clone().into_iter().collect(),
             zones: self.zone.clone().into_iter().collect(),
             prefixes: self.prefix.clone().into_iter().collect(),
-            kinds: list("kind", &self.kind)?,
-            statuses: list("status", &self.status)?,
+            kinds: names("kind", self.kind.as_deref(), &kinds())?,
+            statuses: names("status", self.status.as_deref(), &Status::ALL.map(Status::name))?,
             from: at("from", &self.from)?,
             to: at("to", &self.to)?,
         })
@@ -76,7 +73,7 @@ pub(super) async fn list(State(it): State<Arc<Sensors>>, Params(asked): Params<A
         let (rows, last) = it.problems.rows(after.as_ref(), PAGE).await?;
         read += rows.len();
         for (number, row) in rows.iter().enumerate() {
-            if admits(&filter, row) {
+            if it.admits(&filter, row) {
                 found.push(view::problem(row));
             }
             let is_last = number + 1 == rows.len() && last.is_none();
@@ -91,8 +88,18 @@ pub(super) async fn list(State(it): State<Arc<Sensors>>, Params(asked): Params<A
     }
 }
 
-fn admits(filter: &Filter, row: &Row) -> bool {
-    filter.admits(&view::about(row, &view::devices_of(row)))
+impl Sensors {
+    fn admits(&self, filter: &Filter, row: &Row) -> bool {
+        filter.admits(&view::about(row, &view::devices_of(row)), &self.zones)
+    }
+}
+
+/// A list separated by commas, of names among these.
+fn names(what: &str, list: Option<&str>, known: &[&str]) -> Result<Vec<String>, Refused> {
+    let names = list.into_iter().flat_map(|list| list.split(','));
+    let names: Vec<_> = names.map(capitals).collect();
+    check_names(what, &names, known).map_err(Refused::Bad)?;
+    Ok(names)
 }
 
 fn page(problems: Vec<Value>, next: Option<EpisodeKey>) -> Json<Value> {

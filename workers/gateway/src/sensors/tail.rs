@@ -6,20 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anomaly_worker::tables::{Problem, Status, said_in};
-use aws_sdk_dynamodbstreams::{
-    Client as Streams,
-    operation::get_records::GetRecordsError,
-    types::{
-        AttributeValue as Attr, OperationType as Operation, Record, Shard,
-        ShardIteratorType as Start,
-    },
-};
-use flotilla_runtime::{Failure, failure::chain};
+use anomaly_worker::tables::now_ms;
+use aws_sdk_dynamodbstreams::types::Record;
+use flotilla_runtime::Failure;
 use futures::future::try_join_all;
-use serde_json::{Value, json};
 
-use super::hub::Hub;
+use super::{
+    event::Event,
+    hub::{Hub, Told},
+    position::{Mark, Place, Position},
+    stream::{NotRead, Stream, is_open, number},
+};
 
 /// How long to wait between two looks, and after a look that failed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,22 +24,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often to ask for new shards.
 const SHARDS: Duration = Duration::from_secs(5);
 
-type Image = HashMap<String, Attr>;
-
-/// A table's stream.
+/// A reader of a stream, from a time on.
 #[derive(Debug)]
-pub(super) struct Tail {
-    dynamo: aws_sdk_dynamodb::Client,
-    streams: Streams,
-    table: String,
-    event: fn(&Record) -> Option<Value>,
-}
-
-/// Where a reader of a stream is.
-#[derive(Debug)]
-struct Position {
-    stream: String,
-    shards: HashMap<String, Place>,
+struct Tail<'s> {
+    stream: &'s Stream,
+    arn: String,
+    shards: HashMap<String, At>,
     /// Shards that were read to their end, as long as they are listed.
     ended: HashSet<String>,
     asked: Instant,
@@ -50,16 +37,16 @@ struct Position {
 
 /// Where it is in a shard.
 #[derive(Debug, Clone)]
-struct Place {
+struct At {
     iterator: String,
-    last: Option<String>,
+    mark: Mark,
 }
 
 /// Follows the streams whenever somebody listens, for ever.
-pub(super) async fn follow(hub: Arc<Hub>, tails: [Tail; 2]) {
+pub(super) async fn follow(hub: Arc<Hub>, streams: Arc<[Stream; 2]>) {
     loop {
         hub.until_wanted().await;
-        if let Err(failure) = follow_while_wanted(&hub, &tails).await {
+        if let Err(failure) = follow_while_wanted(&hub, &streams).await {
             tracing::warn!("the streams cannot be followed: {failure}");
             hub.tell_error("events may be missing: the tables' streams cannot be read");
             tokio::time::sleep(PAUSE).await;
@@ -68,19 +55,28 @@ pub(super) async fn follow(hub: Arc<Hub>, tails: [Tail; 2]) {
 }
 
 /// Until nobody listens. After a failure the places are taken up where they were left.
-async fn follow_while_wanted(hub: &Hub, tails: &[Tail; 2]) -> Result<(), Failure> {
-    let mut positions = try_join_all(tails.iter().map(Tail::now)).await?;
-    hub.begin();
+async fn follow_while_wanted(hub: &Hub, streams: &[Stream; 2]) -> Result<(), Failure> {
+    let since = now_ms();
+    let mut tails = try_join_all(streams.iter().map(Tail::now)).await?;
+    let mut position = Position { since, places: [tails[0].place(), tails[1].place()] };
+    hub.begin(&position);
     let mut well = true;
     while !hub.ends_unwanted() {
-        for (tail, position) in tails.iter().zip(&mut positions) {
-            match tail.look(position).await {
+        for (number, tail) in tails.iter_mut().enumerate() {
+            match tail.look().await {
                 Ok(records) => {
-                    records.iter().filter_map(tail.event).for_each(|event| hub.tell(&event));
                     well = true;
+                    for (shard, record) in records {
+                        tell(hub, &mut position, number, &shard, &record);
+                    }
+                    position.places[number] = tail.place();
+                    hub.moved(&position);
                 }
                 Err(failure) => {
-                    tracing::warn!("the stream of {} cannot be read: {failure}", tail.table);
+                    tracing::warn!(
+                        "the stream of {} cannot be read: {failure}",
+                        tail.stream.table()
+                    );
                     if std::mem::take(&mut well) {
                         hub.tell_error("events are late: a table's stream cannot be read");
                     }
@@ -93,177 +89,120 @@ async fn follow_while_wanted(hub: &Hub, tails: &[Tail; 2]) -> Result<(), Failure
     Ok(())
 }
 
-impl Tail {
-    pub(super) fn new(
-        dynamo: &aws_sdk_dynamodb::Client,
-        streams: &Streams,
-        table: &str,
-        event: fn(&Record) -> Option<Value>,
-    ) -> Self {
-        let (dynamo, streams) = (dynamo.clone(), streams.clone());
-        Self { dynamo, streams, table: table.to_owned(), event }
+fn tell(hub: &Hub, position: &mut Position, stream: usize, shard: &str, record: &Record) {
+    let Some(number) = number(record) else { return };
+    position.read(stream, shard, number);
+    if let Some(event) = Event::of(stream, record) {
+        hub.tell(Told {
+            event,
+            position: position.text(),
+            stream,
+            shard: shard.into(),
+            number: number.into(),
+        });
     }
+}
 
-    /// The end of the stream, as it is now.
-    async fn now(&self) -> Result<Position, Failure> {
-        let answer = self.dynamo.describe_table().table_name(&self.table).send().await;
-        let answer = answer.map_err(|e| self.failed("DescribeTable", chain(&e)))?;
-        let stream = answer.table.and_then(|table| table.latest_stream_arn);
-        let stream =
-            stream.ok_or_else(|| self.failed("DescribeTable", "it has no stream".into()))?;
-        let mut shards = HashMap::new();
-        let listed = self.shards(&stream).await?;
+impl<'s> Tail<'s> {
+    /// At the end of the stream, as it is now.
+    async fn now(stream: &'s Stream) -> Result<Self, Failure> {
+        let arn = stream.arn().await?;
+        let listed = stream.shards(&arn).await?;
         let (open, ended): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_open);
-        for id in open.into_iter().filter_map(|shard| shard.shard_id) {
-            let iterator = self.iterator(&stream, &id, Start::Latest, None).await?;
-            shards.insert(id, Place { iterator, last: None });
-        }
         let ended = ended.into_iter().filter_map(|shard| shard.shard_id).collect();
-        Ok(Position { stream, shards, ended, asked: Instant::now() })
+        let mut tail = Self { stream, arn, shards: HashMap::new(), ended, asked: Instant::now() };
+        for id in open.into_iter().filter_map(|shard| shard.shard_id) {
+            tail.begin(id, Mark::Then).await?;
+        }
+        Ok(tail)
     }
 
-    /// What has come since.
-    async fn look(&self, position: &mut Position) -> Result<Vec<Record>, Failure> {
-        if position.asked.elapsed() > SHARDS {
-            self.find_shards(position).await?;
+    async fn begin(&mut self, shard: String, mark: Mark) -> Result<(), Failure> {
+        let iterator = self.stream.at(&self.arn, &shard, &mark).await;
+        let iterator = iterator.map_err(|why| self.not_read(&shard, why))?;
+        self.shards.insert(shard, At { iterator, mark });
+        Ok(())
+    }
+
+    fn not_read(&self, shard: &str, why: NotRead) -> Failure {
+        match why {
+            NotRead::Failed(failure) => failure,
+            NotRead::Expired | NotRead::Trimmed => {
+                let what = format!("shard {shard} of table {} is gone", self.stream.table());
+                Failure::transient("streams", what)
+            }
         }
-        let looks =
-            position.shards.iter().map(|(id, place)| self.read(&position.stream, id, place));
-        let mut records = Vec::new();
-        for (id, place, found) in try_join_all(looks).await? {
-            records.extend(found);
-            match place {
-                Some(place) => drop(position.shards.insert(id, place)),
+    }
+
+    /// Where it is.
+    fn place(&self) -> Place {
+        let marks = self.shards.iter().map(|(id, at)| (id.clone(), at.mark.clone())).collect();
+        Place { stream: label(&self.arn).to_owned(), marks }
+    }
+
+    /// What has come since, with its shards.
+    async fn look(&mut self) -> Result<Vec<(String, Record)>, Failure> {
+        if self.asked.elapsed() > SHARDS {
+            self.find_shards().await?;
+        }
+        let looks = self.shards.iter().map(|(id, at)| self.read(id, at));
+        let mut found = Vec::new();
+        for (id, at, records) in try_join_all(looks).await? {
+            found.extend(records.into_iter().map(|record| (id.clone(), record)));
+            match at {
+                Some(at) => drop(self.shards.insert(id, at)),
                 None => {
-                    position.shards.remove(&id);
-                    position.ended.insert(id);
-                    self.find_shards(position).await?;
+                    self.shards.remove(&id);
+                    self.ended.insert(id);
+                    self.find_shards().await?;
                 }
             }
         }
-        Ok(records)
+        Ok(found)
     }
 
     /// The shards that came are read from their beginning.
-    async fn find_shards(&self, position: &mut Position) -> Result<(), Failure> {
-        let listed = self.shards(&position.stream).await?;
+    async fn find_shards(&mut self) -> Result<(), Failure> {
+        let listed = self.stream.shards(&self.arn).await?;
         let listed: HashSet<_> = listed.into_iter().filter_map(|shard| shard.shard_id).collect();
-        position.ended.retain(|id| listed.contains(id));
+        self.ended.retain(|id| listed.contains(id));
         for id in listed {
-            if !position.shards.contains_key(&id) && !position.ended.contains(&id) {
-                let start = Start::TrimHorizon;
-                let iterator = self.iterator(&position.stream, &id, start, None).await?;
-                position.shards.insert(id, Place { iterator, last: None });
+            if !self.shards.contains_key(&id) && !self.ended.contains(&id) {
+                self.begin(id, Mark::Begin).await?;
             }
         }
-        position.asked = Instant::now();
+        self.asked = Instant::now();
         Ok(())
     }
 
     /// What a shard has, and the place after it, unless that is its end.
-    async fn read(
-        &self,
-        stream: &str,
-        id: &str,
-        place: &Place,
-    ) -> Result<(String, Option<Place>, Vec<Record>), Failure> {
-        let answer = self.streams.get_records().shard_iterator(&place.iterator).send().await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(e) => match e.as_service_error().and_then(|e| again(e, place)) {
-                Some((start, number)) => {
-                    let iterator = self.iterator(stream, id, start, number).await?;
-                    let place = Place { iterator, ..place.clone() };
-                    return Ok((id.to_owned(), Some(place), Vec::new()));
-                }
-                None => return Err(self.failed("GetRecords", chain(&e))),
-            },
-        };
-        let records = answer.records.unwrap_or_default();
-        let number = |it: &Record| it.dynamodb.as_ref().and_then(|it| it.sequence_number.clone());
-        let last = records.last().and_then(number).or_else(|| place.last.clone());
-        let place = answer.next_shard_iterator.map(|iterator| Place { iterator, last });
-        Ok((id.to_owned(), place, records))
-    }
-
-    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Failure> {
-        let (mut shards, mut after) = (Vec::new(), None);
-        loop {
-            let call = self.streams.describe_stream().stream_arn(stream);
-            let answer = call.set_exclusive_start_shard_id(after.take()).send().await;
-            let answer = answer.map_err(|e| self.failed("DescribeStream", chain(&e)))?;
-            let Some(found) = answer.stream_description else { return Ok(shards) };
-            shards.extend(found.shards.unwrap_or_default());
-            after = found.last_evaluated_shard_id;
-            if after.is_none() {
-                return Ok(shards);
+    async fn read(&self, id: &str, at: &At) -> Result<(String, Option<At>, Vec<Record>), Failure> {
+        let read = match self.stream.read(&at.iterator).await {
+            Ok(read) => read,
+            Err(NotRead::Failed(failure)) => return Err(failure),
+            Err(why) => {
+                let iterator = self.again(id, at, &why).await?;
+                let at = At { iterator, mark: at.mark.clone() };
+                return Ok((id.to_owned(), Some(at), Vec::new()));
             }
-        }
+        };
+        let mark = read.records.last().and_then(number).map(|it| Mark::After(it.to_owned()));
+        let mark = mark.unwrap_or_else(|| at.mark.clone());
+        let at = read.next.map(|iterator| At { iterator, mark });
+        Ok((id.to_owned(), at, read.records))
     }
 
-    async fn iterator(
-        &self,
-        stream: &str,
-        shard: &str,
-        start: Start,
-        number: Option<String>,
-    ) -> Result<String, Failure> {
-        let call = self.streams.get_shard_iterator().stream_arn(stream).shard_id(shard);
-        let call = call.shard_iterator_type(start).set_sequence_number(number);
-        let answer = call.send().await.map_err(|e| self.failed("GetShardIterator", chain(&e)))?;
-        let none = || self.failed("GetShardIterator", "there is none".into());
-        answer.shard_iterator.ok_or_else(none)
-    }
-
-    fn failed(&self, call: &str, why: String) -> Failure {
-        Failure::transient("streams", format!("{call} of table {}: {why}", self.table))
+    /// Begins again where an iterator stood, or, if that is trimmed, at what is left, which is all
+    /// newer. (DynamoDB Local numbers the records of all its tables in one row, and takes the
+    /// first record of a shard for one after a trimmed one.)
+    async fn again(&self, id: &str, at: &At, why: &NotRead) -> Result<String, Failure> {
+        let mark = if matches!(why, NotRead::Trimmed) { &Mark::Begin } else { &at.mark };
+        let iterator = self.stream.at(&self.arn, id, mark).await;
+        iterator.map_err(|why| self.not_read(id, why))
     }
 }
 
-/// Where to begin again after an iterator that is not served any more: where it stood, or, if that
-/// is trimmed, at what is left, which is all newer. (DynamoDB Local numbers the records of all its
-/// tables in one row, and takes the first record of a shard for one after a trimmed one.)
-fn again(error: &GetRecordsError, place: &Place) -> Option<(Start, Option<String>)> {
-    match error {
-        GetRecordsError::ExpiredIteratorException(_) if place.last.is_some() => {
-            Some((Start::AfterSequenceNumber, place.last.clone()))
-        }
-        GetRecordsError::ExpiredIteratorException(_) => Some((Start::Latest, None)),
-        GetRecordsError::TrimmedDataAccessException(_) => Some((Start::TrimHorizon, None)),
-        _ => None,
-    }
-}
-
-fn is_open(shard: &Shard) -> bool {
-    shard.sequence_number_range.as_ref().is_none_or(|it| it.ending_sequence_number.is_none())
-}
-
-/// A problem that opened, changed, or is gone. What only its evidence tells is not told here.
-pub(super) fn problem(record: &Record) -> Option<Value> {
-    let change = record.dynamodb.as_ref()?;
-    let read = |image: &Option<Image>| image.as_ref().and_then(problem_in);
-    let (old, new) = (read(&change.old_image), read(&change.new_image));
-    match (old, new) {
-        (old, Some(new)) => (old.as_ref() != Some(&new)).then(|| json!(new)),
-        (Some(old), None) => {
-            let problem_status = Status::Retracted.name().to_owned();
-            Some(json!(Problem { problem_status, ..old }))
-        }
-        (None, None) => None,
-    }
-}
-
-fn problem_in(image: &Image) -> Option<Problem> {
-    Problem::from_fields(|name| match image.get(name)? {
-        Attr::S(text) | Attr::N(text) => Some(text.clone()),
-        _ => None,
-    })
-}
-
-/// A reading that is OK, or has nothing to be compared with.
-pub(super) fn reading(record: &Record) -> Option<Value> {
-    let new = record.dynamodb.as_ref()?.new_image.as_ref()?;
-    let first = record.event_name == Some(Operation::Insert);
-    let said = new.get("said").filter(|_| first)?.as_s().ok()?;
-    said_in(said).map(|said| json!({ "message": said.name() }))
+/// What tells a stream from the one that a table of the same name had before.
+pub(super) fn label(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
 }

@@ -1,13 +1,10 @@
 //! Rows as `/v1` shows them: all that is known, times in Unix milliseconds.
 
-use anomaly_worker::{
-    tables::{Acknowledgement, EpisodeKey, Row},
-    topology,
-};
+use anomaly_worker::tables::{Acknowledgement, EpisodeKey, Row};
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use serde_json::{Map, Number, Value, json};
 
-use super::filter::About;
+use super::{filter::About, zones::Zones};
 
 /// A problem with all that its row holds; the acknowledgement as one object, or null.
 pub(super) fn problem(row: &Row) -> Value {
@@ -19,9 +16,9 @@ pub(super) fn problem(row: &Row) -> Value {
 }
 
 /// A device with all that its row holds, and its zone.
-pub(super) fn device(row: &Row) -> Map<String, Value> {
+pub(super) fn device(row: &Row, zones: &Zones) -> Map<String, Value> {
     let mut shown = fields(row, |_| true);
-    let zone = id(row).and_then(topology::tube);
+    let zone = id(row).and_then(|id| zones.of(id));
     shown.insert("zone".to_owned(), json!(zone));
     shown
 }
