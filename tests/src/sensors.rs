@@ -47,6 +47,7 @@ impl World {
             .env("FLOTILLA_DEVICES_TABLE", &outputs.devices_table_name)
             .env("FLOTILLA_READINGS_TABLE", &outputs.readings_table_name)
             .env("FLOTILLA_EDGES_TABLE", &outputs.edges_table_name)
+            .env("FLOTILLA_NOTIFICATIONS_TABLE", &outputs.notifications_table_name)
             .env("FLOTILLA_PROBLEMS_TABLE", &outputs.problems_table_name)
     }
 

@@ -97,6 +97,8 @@ pub struct Outputs {
     pub edges_table_name: String,
     /// Table of problems.
     pub problems_table_name: String,
+    /// Table of notifications.
+    pub notifications_table_name: String,
 }
 
 impl Outputs {

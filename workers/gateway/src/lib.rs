@@ -21,7 +21,8 @@ pub use config::GatewayConfig;
 /// All that the gateway serves with these settings.
 ///
 /// # Errors
-/// What the part for packages needs and cannot have (see [`packages::Packages::new`]).
+/// What the parts for packages and sensors need and cannot have (see [`packages::Packages::new`] and
+/// [`sensors::Sensors::new`]).
 pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure> {
     let ok = || get(|| std::future::ready("ok\n"));
     let mut router = Router::new().route("/healthz", ok()).route("/readyz", ok());
@@ -33,7 +34,7 @@ pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure>
         router = router.merge(schedule::Schedules::new(schedule, sdk).router());
     }
     if let Some(sensors) = config.sensors {
-        router = router.merge(sensors::Sensors::new(sensors, sdk).router());
+        router = router.merge(sensors::Sensors::new(sensors, sdk)?.router());
     }
     Ok(router)
 }

@@ -16,6 +16,7 @@ mod filter;
 mod hub;
 mod ingest;
 mod listener;
+mod notify;
 mod position;
 mod problems;
 mod replay;
@@ -43,11 +44,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
-use flotilla_runtime::aws;
+use flotilla_runtime::{Failure, aws};
 use serde_json::json;
 use tokio::time::timeout;
 
-pub use self::config::SensorsConfig;
+pub use self::{config::SensorsConfig, notify::Notify};
 use self::{hub::Hub, stream::Stream, zones::Zones};
 
 /// How long a request may take, its body included.
@@ -72,7 +73,10 @@ pub struct Sensors {
 impl Sensors {
     /// Sensors on the SDK's endpoint. Starts the tasks that follow the streams, while somebody
     /// listens, and the topologies.
-    pub fn new(config: SensorsConfig, sdk: &SdkConfig) -> Self {
+    ///
+    /// # Errors
+    /// Permanent, where somebody is to be notified and this machine has no certificates to trust.
+    pub fn new(config: SensorsConfig, sdk: &SdkConfig) -> Result<Self, Failure> {
         let dynamo = aws::dynamo_client(sdk);
         let streams = aws_sdk_dynamodbstreams::Client::new(sdk);
         let tables = [&config.problems_table, &config.readings_table];
@@ -82,17 +86,21 @@ impl Sensors {
         let topologies = Topologies::new(dynamo.clone(), &config.edges_table);
         let zones = Arc::new(Zones::default());
         tokio::spawn(Arc::clone(&zones).follow(topologies.clone()));
-        Self {
+        let problems = Problems::new(dynamo.clone(), &config.problems_table);
+        if let Some(notify) = &config.notify {
+            notify::start(notify, sdk, &problems, &streams, &zones)?;
+        }
+        Ok(Self {
             sqs: aws::sqs_client(sdk),
             devices: Devices::new(dynamo.clone(), &config.devices_table),
-            readings: Readings::new(dynamo.clone(), &config.readings_table),
-            problems: Problems::new(dynamo, &config.problems_table),
+            readings: Readings::new(dynamo, &config.readings_table),
+            problems,
             topologies,
             zones,
             streams,
             hub,
             config,
-        }
+        })
     }
 
     /// All routes for sensors.

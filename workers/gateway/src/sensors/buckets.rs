@@ -16,6 +16,16 @@ const SAME_NUMBER: i64 = 3_600_000;
 /// # Errors
 /// Says what can be asked for.
 pub(super) fn period(text: &str) -> Result<i64, String> {
+    duration(text).ok().filter(|it| PERIODS.contains(it)).ok_or_else(|| {
+        format!("every is {text:.40?}: it is a whole number of s, m, h or d, from 1s to 366d")
+    })
+}
+
+/// A time such as `0s`, `5m`, `1h` or `1d`, in milliseconds.
+///
+/// # Errors
+/// Says how it is written.
+pub(super) fn duration(text: &str) -> Result<i64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "s" => Some(1000),
@@ -26,10 +36,10 @@ pub(super) fn period(text: &str) -> Result<i64, String> {
     };
     let count = Some(digits).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
     let count = count.and_then(|it| it.parse::<i64>().ok());
-    let period = unit.zip(count).and_then(|(unit, count)| count.checked_mul(unit));
-    period.filter(|it| PERIODS.contains(it)).ok_or_else(|| {
-        format!("every is {text:.40?}: it is a whole number of s, m, h or d, from 1s to 366d")
-    })
+    let time = unit.zip(count).and_then(|(unit, count)| count.checked_mul(unit));
+    let most = PERIODS.end();
+    time.filter(|it| it <= most)
+        .ok_or_else(|| format!("{text:.40?} is no time: a whole number of s, m, h or d, to 366d"))
 }
 
 /// The readings of a period.

@@ -28,6 +28,8 @@ pub(super) struct Event {
     kind: String,
     status: Option<String>,
     opened: Option<i64>,
+    /// The problem's row, where it is one.
+    pub(super) row: Option<Row>,
 }
 
 impl Event {
@@ -78,6 +80,7 @@ fn problem(record: &Record) -> Option<Event> {
         kind: problem.problem,
         status: Some(problem.problem_status),
         opened: view::key(&row).map(|key| key.opened),
+        row: Some(row),
     })
 }
 
@@ -99,6 +102,7 @@ fn reading(record: &Record) -> Option<Event> {
         kind: said.to_owned(),
         status: None,
         opened: None,
+        row: None,
     })
 }
 

@@ -200,6 +200,11 @@ impl<'s> Replay<'s> {
         marks.collect()
     }
 
+    /// For one who reads on without end: what was read until now does not count.
+    pub(super) fn forget_count(&mut self) {
+        self.read = 0;
+    }
+
     /// Where it is.
     pub(super) fn position(&self) -> &Position {
         &self.position

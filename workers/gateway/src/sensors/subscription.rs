@@ -12,7 +12,12 @@ use anomaly_worker::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{event::Event, filter::Filter, position::Position, zones::Zones};
+use super::{
+    event::Event,
+    filter::{About, Filter},
+    position::Position,
+    zones::Zones,
+};
 
 /// The longest list.
 const LIST: usize = 200;
@@ -110,6 +115,14 @@ impl Subscription {
         let events = &self.wanted.events;
         (events.is_empty() || events.iter().any(|it| it == event.what))
             && self.filter.admits(&event.about(), zones)
+    }
+}
+
+impl Subscription {
+    /// Whether a problem of these devices and of this kind is meant.
+    pub(super) fn means(&self, devices: &[String], kind: &str, zones: &Zones) -> bool {
+        let about = About { devices, kind, status: None, opened: None };
+        self.filter.admits(&about, zones)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The streams of the tables, followed as long as somebody listens.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -101,6 +101,15 @@ fn tell(hub: &Hub, position: &mut Position, stream: usize, shard: &str, record: 
             number: number.into(),
         });
     }
+}
+
+/// The end of the stream of problems, as it is now; nothing of the other.
+pub(super) async fn problems_from_now(streams: &[Stream; 2]) -> Result<Position, Failure> {
+    let since = now_ms();
+    let [problems, readings] = streams;
+    let problems = Tail::now(problems).await?.place();
+    let stream = label(&readings.arn().await?).to_owned();
+    Ok(Position { since, places: [problems, Place { stream, marks: BTreeMap::new() }] })
 }
 
 impl<'s> Tail<'s> {

@@ -1,0 +1,327 @@
+//! Who tells, turn by turn: follows the problems, and does what their notices ask for.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anomaly_worker::tables::{EpisodeKey, Problems, Row, Status, now_ms};
+use flotilla_runtime::{Failure, retry::RetryPolicy};
+use futures::{StreamExt, stream};
+use serde_json::Value;
+
+use super::{
+    notice::{Next, Notice, Standing, What},
+    send::{PATIENCE, Sender},
+    settings::Policy,
+    store::{Entry, Store},
+};
+
+use crate::sensors::{
+    position::Position,
+    replay::{Lost, Replay},
+    stream::Stream,
+    tail, view,
+    zones::Zones,
+};
+
+/// How long a lease holds, and how long before its end it is renewed.
+const LEASE: Duration = Duration::from_secs(30);
+const RENEW: Duration = Duration::from_secs(10);
+/// How often the problems are looked at, and how often a lease is asked for that another has.
+const LOOK: Duration = Duration::from_millis(250);
+const ASK: Duration = Duration::from_secs(5);
+/// Targets that are told at a time.
+const AT_A_TIME: usize = 8;
+/// The wait after a failure here.
+const PAUSE: RetryPolicy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(30));
+
+/// What tells.
+#[derive(Debug)]
+pub(super) struct Teller {
+    pub(super) me: String,
+    pub(super) policy: Policy,
+    pub(super) store: Store,
+    pub(super) sender: Sender,
+    pub(super) problems: Problems,
+    pub(super) streams: Arc<[Stream; 2]>,
+    pub(super) zones: Arc<Zones>,
+}
+
+/// The one who has the lease.
+#[derive(Debug)]
+struct Owner<'t> {
+    teller: &'t Teller,
+    /// Until when it may act, by its own clock: less long than others have to wait.
+    until: Instant,
+    renewed: Instant,
+    position: String,
+    entries: BTreeMap<(String, i64), Entry>,
+}
+
+/// Why an owner is none any more.
+#[derive(Debug)]
+enum End {
+    /// Another wrote, or has the lease.
+    Lost,
+    Failed(Failure),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Teller {
+    /// For ever: as owner while the lease is held, and asking for it else.
+    pub(super) async fn run(self) {
+        let mut failures = 0;
+        loop {
+            match self.own().await {
+                Ok(()) | Err(End::Lost) => {
+                    failures = 0;
+                    tokio::time::sleep(ASK).await;
+                }
+                Err(End::Failed(failure)) => {
+                    tracing::warn!("notifications wait: {failure}");
+                    failures += 1;
+                    tokio::time::sleep(PAUSE.delay(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Until the lease is lost; at once while another has it.
+    async fn own(&self) -> Result<(), End> {
+        let asked = Instant::now();
+        let Some(position) = self.lease(None).await? else { return Ok(()) };
+        tracing::info!("this gateway notifies");
+        let entries = self.store.unfinished().await?;
+        let entries =
+            entries.into_iter().map(|it| ((it.key.problem_id.clone(), it.key.opened), it));
+        let mut owner = Owner {
+            teller: self,
+            until: asked + LEASE.mul_f64(0.8),
+            renewed: asked,
+            position: position.unwrap_or_default(),
+            entries: entries.collect(),
+        };
+        owner.work().await
+    }
+
+    async fn lease(&self, position: Option<&str>) -> Result<Option<Option<String>>, Failure> {
+        let until = now_ms() + LEASE.as_millis() as i64;
+        self.store.lease(&self.me, until, position).await
+    }
+}
+
+impl Owner<'_> {
+    async fn work(&mut self) -> Result<(), End> {
+        loop {
+            let from = Position::from_text(&self.position).ok();
+            let replay = match from {
+                Some(from) => Replay::from(&self.teller.streams, from).await,
+                None => Err(Lost::TooOld),
+            };
+            match replay {
+                Ok(replay) => match self.follow(replay).await? {
+                    Lost::Failed(failure) => return Err(failure.into()),
+                    Lost::TooOld | Lost::TooMuch => self.begin_anew().await?,
+                },
+                Err(Lost::Failed(failure)) => return Err(failure.into()),
+                Err(Lost::TooOld | Lost::TooMuch) => self.begin_anew().await?,
+            }
+        }
+    }
+
+    /// From now on, after a look at all problems.
+    async fn begin_anew(&mut self) -> Result<(), End> {
+        let now = tail::problems_from_now(&self.teller.streams).await?.text();
+        let mut after = None;
+        loop {
+            let (rows, last) = self.teller.problems.rows(after.as_ref(), 500).await?;
+            for row in &rows {
+                self.changed(row).await?;
+            }
+            self.renew().await?;
+            after = last;
+            if after.is_none() {
+                self.position = now;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Until the stream cannot be read on.
+    async fn follow(&mut self, mut replay: Replay<'_>) -> Result<Lost, End> {
+        loop {
+            match replay.next().await {
+                Ok(missed) => {
+                    for it in missed.iter().flatten() {
+                        if let Some(row) = &it.event.row {
+                            self.changed(row).await?;
+                        }
+                    }
+                    replay.forget_count();
+                    self.position = replay.position().text();
+                }
+                Err(lost) => return Ok(lost),
+            }
+            self.tell().await?;
+            self.renew().await?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), End> {
+        if self.renewed.elapsed() < RENEW {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        match self.teller.lease(Some(&self.position)).await? {
+            Some(_) => {
+                (self.until, self.renewed) = (asked + LEASE.mul_f64(0.8), asked);
+                Ok(())
+            }
+            None => Err(End::Lost),
+        }
+    }
+
+    /// Takes in a row of a problem.
+    async fn changed(&mut self, row: &Row) -> Result<(), End> {
+        let Some(key) = view::key(row) else { return Ok(()) };
+        let name = (key.problem_id.clone(), key.opened);
+        let standing = standing(row);
+        let mut entry = match self.entries.remove(&name) {
+            Some(entry) => entry,
+            None => match self.teller.store.get(&key).await? {
+                Some(entry) => entry,
+                None if standing == Standing::Ended => return Ok(()),
+                None => self.entry(key).await?,
+            },
+        };
+        let problem = view::problem(row);
+        if entry.version == 0 || entry.notice.standing != standing || entry.problem != problem {
+            entry.notice.standing = standing;
+            entry.problem = problem;
+            self.write(&mut entry).await?;
+        }
+        self.keep(name, entry);
+        Ok(())
+    }
+
+    async fn entry(&self, key: EpisodeKey) -> Result<Entry, End> {
+        let now = now_ms();
+        let told = match self.teller.policy.dedup {
+            0 => None,
+            _ => self.teller.store.told_at(&key.problem_id).await?,
+        };
+        let noted = told.map_or(now, |at| now.max(at + self.teller.policy.dedup));
+        Ok(Entry { key, problem: Value::Null, notice: Notice::new(noted), version: 0 })
+    }
+
+    fn keep(&mut self, name: (String, i64), entry: Entry) {
+        if self.next(&entry) != Next::Nothing {
+            self.entries.insert(name, entry);
+        }
+    }
+
+    async fn write(&self, entry: &mut Entry) -> Result<(), End> {
+        let finished = self.next(entry) == Next::Nothing;
+        match self.teller.store.put(entry, finished).await? {
+            true => {
+                entry.version += 1;
+                Ok(())
+            }
+            false => Err(End::Lost),
+        }
+    }
+
+    fn next(&self, entry: &Entry) -> Next {
+        entry.notice.next(&self.teller.policy, &self.meant(entry), now_ms())
+    }
+
+    /// The targets that a problem is for. One that has its cause elsewhere is for nobody.
+    fn meant(&self, entry: &Entry) -> Vec<usize> {
+        let problem = &entry.problem;
+        if problem["cause_id"].is_string() {
+            return Vec::new();
+        }
+        let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+        let devices = ["current", "following", "device"].map(text);
+        let devices: Vec<_> = devices.into_iter().filter(|id| !id.is_empty()).collect();
+        let kind = text("problem");
+        let targets = self.teller.policy.targets.iter().enumerate();
+        let meant = targets.filter(|(_, it)| it.chosen.means(&devices, &kind, &self.teller.zones));
+        meant.map(|(number, _)| number).collect()
+    }
+
+    /// Tells what is due, as long as the lease is sure to hold.
+    async fn tell(&mut self) -> Result<(), End> {
+        loop {
+            let due: Vec<_> = self.due().take(AT_A_TIME).collect();
+            if due.is_empty() || self.until < Instant::now() + PATIENCE {
+                return Ok(());
+            }
+            let sends = due.into_iter().map(|(name, target, what)| self.send(name, target, what));
+            let sends: Vec<_> = sends.collect();
+            let done: Vec<_> = stream::iter(sends).buffer_unordered(AT_A_TIME).collect().await;
+            for (name, target, what, result) in done {
+                let Some(mut entry) = self.entries.remove(&name) else { continue };
+                let target = &self.teller.policy.targets[target].name;
+                note(target, what, &entry, &result);
+                entry.notice.tried(target, what, now_ms(), result, chance());
+                self.write(&mut entry).await?;
+                self.keep(name, entry);
+            }
+            self.renew().await?;
+        }
+    }
+
+    fn due(&self) -> impl Iterator<Item = ((String, i64), usize, What)> + '_ {
+        self.entries.iter().filter_map(move |(name, entry)| match self.next(entry) {
+            Next::Send(target, what) => Some((name.clone(), target, what)),
+            _ => None,
+        })
+    }
+
+    async fn send(
+        &self,
+        name: (String, i64),
+        target: usize,
+        what: What,
+    ) -> ((String, i64), usize, What, Result<(), String>) {
+        let result = match self.entries.get(&name) {
+            Some(it) => {
+                let to = &self.teller.policy.targets[target];
+                self.teller.sender.send(to, what, it, now_ms()).await
+            }
+            None => Ok(()),
+        };
+        (name, target, what, result)
+    }
+}
+
+fn standing(row: &Row) -> Standing {
+    match row.get("problem_status").and_then(|it| it.as_s().ok()).map(String::as_str) {
+        Some(it) if it == Status::Unresolved.name() => Standing::Lasts,
+        Some(it) if it == Status::Acknowledged.name() => Standing::Seen,
+        _ => Standing::Ended,
+    }
+}
+
+fn note(target: &str, what: What, entry: &Entry, result: &Result<(), String>) {
+    let problem = &entry.key.problem_id;
+    match result {
+        Ok(()) => tracing::info!(target_name = target, problem, what = what.name(), "told"),
+        Err(why) => tracing::warn!(target_name = target, problem, "not told: {why}"),
+    }
+}
+
+/// From 0 to 1, another one each time.
+fn chance() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(now_ms()) as f64 / u64::MAX as f64
+}
