@@ -109,7 +109,7 @@ async fn a_target_that_fails_is_tried_again_until_it_takes_it() {
 async fn a_topic_is_told_by_sns() {
     let world = World::new().await;
     let mut worker = world.anomaly_worker().ready().await;
-    let sdk = aws_config::load_from_env().await;
+    let sdk = flotilla_runtime::aws::sdk_config().await;
     let (sns, sqs) = (aws_sdk_sns::Client::new(&sdk), &world.aws.sqs);
     let name = world.stack().name().to_owned();
     let topic = sns.create_topic().name(&name).send().await.unwrap().topic_arn.unwrap();

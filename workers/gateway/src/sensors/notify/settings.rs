@@ -167,9 +167,11 @@ impl Written {
         };
         let way = match (self.webhook, self.sns) {
             (Some(url), None) => {
-                let parsed = url.parse::<hyper::Uri>().map_err(|e| format!("webhook: {e}"))?;
-                if !matches!(parsed.scheme_str(), Some("http" | "https")) {
-                    return Err("webhook must begin with http:// or https://".to_owned());
+                let parsed = url.parse::<hyper::Uri>().ok();
+                let scheme = parsed.as_ref().and_then(hyper::Uri::scheme_str);
+                if !matches!(scheme, Some("http" | "https")) {
+                    return Err("webhook must be an address that begins with http:// or https://"
+                        .to_owned());
                 }
                 Way::Webhook { url, secret }
             }
