@@ -151,7 +151,7 @@ async fn hear(
 ) -> bool {
     match read(text) {
         Ok(Asked::Subscribe(subscription, from)) => {
-            subscribe(sensors, socket, listener, subscription, from).await
+            subscribe(sensors, socket, listener, *subscription, from).await
         }
         Ok(Asked::Unsubscribe) => {
             listener.unsubscribe();

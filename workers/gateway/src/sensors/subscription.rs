@@ -28,7 +28,7 @@ const EVENTS: [&str; 2] = ["problem", "reading"];
 #[derive(Debug)]
 pub(super) enum Asked {
     /// To be told this, from there on or from now on.
-    Subscribe(Subscription, Option<Position>),
+    Subscribe(Box<Subscription>, Option<Position>),
     /// To be told nothing.
     Unsubscribe,
 }
@@ -168,10 +168,10 @@ pub(super) fn read(text: &str) -> Result<Asked, String> {
     })?;
     let from = message.from.as_deref().map(position).transpose()?;
     match (message.subscribe, message.unsubscribe) {
-        (Some(wanted), None) => Ok(Asked::Subscribe(Subscription::new(wanted)?, from)),
+        (Some(wanted), None) => Ok(Asked::Subscribe(Box::new(Subscription::new(wanted)?), from)),
         (None, Some(true)) if from.is_none() => Ok(Asked::Unsubscribe),
         (None, None) if from.is_some() => {
-            Ok(Asked::Subscribe(Subscription::new(Wanted::default())?, from))
+            Ok(Asked::Subscribe(Box::new(Subscription::new(Wanted::default())?), from))
         }
         _ => Err("say either subscribe, with or without from, or \"unsubscribe\": true".to_owned()),
     }
