@@ -48,7 +48,8 @@ impl Zones {
         let all = topologies.load(&index).await?;
         let plan = Plan::of(&all, Rule::default());
         let plan = plan.map_err(|e| Failure::permanent("topology", e.to_string()))?;
-        let zones = plan.named().filter_map(|(id, it)| Some((id.to_owned(), it.zone.clone()?)));
+        let ids = all.iter().flat_map(|(_, topology)| topology.ids());
+        let zones = ids.filter_map(|id| Some((id.to_owned(), plan.device(id).zone.clone()?)));
         let zones = (index.version, zones.collect());
         *self.named.write().unwrap_or_else(PoisonError::into_inner) = zones;
         Ok(())
