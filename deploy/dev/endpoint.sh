@@ -142,6 +142,7 @@ aws_environment() {
   export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
   export FLOTILLA_MINISTACK="$MINISTACK_VENV/bin/ministack"
   export FLOTILLA_MOTO="$MOTO_VENV/bin/moto_server"
+  export FLOTILLA_UV="$UV_VENV/bin/uv"
 }
 
 # run_command COMMAND…: exits as it does. It runs beside the shell, or a signal

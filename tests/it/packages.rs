@@ -2,24 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Index, Worker, World, containers, eventually};
+use flotilla_tests::{Farm, SETUP, Worker, containers, eventually};
 
-const SETUP: &str = "from setuptools import setup\nsetup(py_modules=['tiny'])\n";
-const EXTENSION: &str = "from setuptools import Extension, setup\n\
-    setup(ext_modules=[Extension('fast', ['fast.c'])])\n";
-const C: &str = r#"
-#include <Python.h>
-static double numbers[64];
-static PyObject *work(PyObject *self, PyObject *args) {
-    double sum = 0;
-    for (int i = 0; i < 64; i++) numbers[i] = numbers[i] * 1.5 + i;
-    for (int i = 0; i < 64; i++) sum += numbers[i];
-    return PyFloat_FromDouble(sum);
-}
-static PyMethodDef methods[] = {{"work", work, METH_NOARGS, ""}, {0}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fast", 0, -1, methods};
-PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&module); }
-"#;
 const NETWORK: &str = "import socket\n\
     socket.create_connection(('192.0.2.1', 80), timeout=5)\n";
 const FORKS: &str = "import os, signal\n\
@@ -29,68 +13,6 @@ const FORKS: &str = "import os, signal\n\
     \x20       os.fork() or os.setsid()\n\
     \x20   except OSError:\n\
     \x20       pass\n";
-
-struct Farm {
-    world: World,
-    index: Index,
-    worker: Worker,
-    gateway: Worker,
-}
-
-impl Farm {
-    async fn new() -> Self {
-        Self::with(&[]).await
-    }
-
-    async fn with(settings: &[(&str, &str)]) -> Self {
-        let (world, index) = (World::new().await, Index::new().await);
-        let worker = world.compile_worker(&index);
-        let worker = settings.iter().fold(worker, |worker, (name, value)| worker.env(name, value));
-        let (worker, gateway) = (worker.ready().await, world.package_gateway(&index).ready().await);
-        Self { world, index, worker, gateway }
-    }
-
-    fn pure(&self, name: &str, version: &str) {
-        let setup = format!("{SETUP}# {name}");
-        let setup =
-            setup.replace("setup(py", &format!("setup(name='{name}', version='{version}', py"));
-        self.index.publish(name, version, &[("setup.py", &setup), ("tiny.py", "x = 1\n")]);
-    }
-
-    fn extension(&self, name: &str, version: &str) {
-        let named = format!("setup(name='{name}', version='{version}', ext");
-        let setup = EXTENSION.replace("setup(ext", &named);
-        self.index.publish(name, version, &[("setup.py", &setup), ("fast.c", C)]);
-    }
-
-    fn broken(&self, name: &str, setup: &str) {
-        self.index.publish(name, "1.0", &[("setup.py", setup)]);
-    }
-
-    async fn pip(&self, optset: &str, requirement: &str) -> Result<(String, Vec<u8>), String> {
-        self.world.pip(&self.gateway, optset, requirement).await
-    }
-
-    /// How many builds were begun.
-    async fn begun(&self) -> u64 {
-        let rows = self.world.ledger().await;
-        rows.iter().map(|row| row["generation"].as_n().unwrap().parse::<u64>().unwrap()).sum()
-    }
-
-    async fn end(mut self) {
-        self.world.until_built().await;
-        assert!(self.gateway.stop().await.success());
-        self.until_no_container().await;
-        assert!(self.worker.stop().await.success());
-    }
-
-    async fn until_no_container(&self) {
-        eventually("no container of a build", Duration::from_secs(60), async || {
-            containers(self.worker.id()).is_empty().then_some(())
-        })
-        .await;
-    }
-}
 
 #[tokio::test]
 async fn pip_gets_what_is_not_built_and_the_next_one_gets_the_same() {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write,
+    io::{Cursor, Write as _},
     sync::{Arc, Mutex},
 };
 
@@ -16,8 +17,16 @@ use axum::{
 use compile_worker::{keys::sha256, names::normalize};
 use flate2::{Compression, write::GzEncoder};
 use tokio::{net::TcpListener, task::JoinHandle};
+use zip::write::SimpleFileOptions;
 
-type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+type Files = Arc<Mutex<Shelf>>;
+
+/// What is published, and what of it was fetched.
+#[derive(Debug, Default)]
+struct Shelf {
+    files: BTreeMap<String, Vec<u8>>,
+    fetched: Vec<String>,
+}
 
 /// An index that serves what is put into it, until it is dropped.
 #[derive(Debug)]
@@ -52,7 +61,18 @@ impl Index {
     pub fn publish(&self, name: &str, version: &str, files: &[(&str, &str)]) {
         let bytes = sdist(name, version, files);
         let filename = format!("{name}-{version}.tar.gz");
-        self.files.lock().expect("no panic before").insert(filename, bytes);
+        self.put(&filename, bytes);
+    }
+
+    /// Publishes a file as it is.
+    pub fn put(&self, filename: &str, bytes: Vec<u8>) {
+        self.files.lock().expect("no panic before").files.insert(filename.to_owned(), bytes);
+    }
+
+    /// How often a file was fetched.
+    pub fn fetched(&self, filename: &str) -> usize {
+        let shelf = self.files.lock().expect("no panic before");
+        shelf.fetched.iter().filter(|it| *it == filename).count()
     }
 }
 
@@ -62,12 +82,34 @@ impl Drop for Index {
     }
 }
 
-/// A source distribution of these files, with a PKG-INFO.
+/// A pure wheel of these files.
+pub fn wheel(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
+    let folder = format!("{name}-{version}.dist-info");
+    let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
+    let about = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+    let own =
+        [(format!("{folder}/METADATA"), metadata.as_str()), (format!("{folder}/WHEEL"), about)];
+    let all = files.iter().map(|(path, text)| ((*path).to_owned(), *text)).chain(own);
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut record = format!("{folder}/RECORD,,\n");
+    for (path, text) in all {
+        zip.start_file(&path, SimpleFileOptions::default()).expect("memory");
+        zip.write_all(text.as_bytes()).expect("memory");
+        let _ = writeln!(record, "{path},,");
+    }
+    zip.start_file(format!("{folder}/RECORD"), SimpleFileOptions::default()).expect("memory");
+    zip.write_all(record.as_bytes()).expect("memory");
+    zip.finish().expect("memory").into_inner()
+}
+
+/// A source distribution of these files, with a PKG-INFO unless there is one among them.
 pub fn sdist(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
     let info = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
     let zip = GzEncoder::new(Vec::new(), Compression::default());
     let mut tar = tar::Builder::new(zip);
-    for (path, text) in files.iter().chain(&[("PKG-INFO", info.as_str())]) {
+    let own = files.iter().any(|(path, _)| *path == "PKG-INFO");
+    let info = if own { None } else { Some(("PKG-INFO", info.as_str())) };
+    for (path, text) in files.iter().chain(&info) {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
@@ -80,9 +122,12 @@ pub fn sdist(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
 
 async fn page(State(files): State<Files>, Path(name): Path<String>, asked: HeaderMap) -> Response {
     let mut lines = String::new();
-    for (filename, bytes) in files.lock().expect("no panic before").iter() {
-        let of = filename.rsplit_once('-').and_then(|(of, _)| normalize(of).ok());
-        if of.as_deref() == Some(&name) {
+    for (filename, bytes) in files.lock().expect("no panic before").files.iter() {
+        let of = match filename.strip_suffix(".tar.gz") {
+            Some(stem) => stem.rsplit_once('-'),
+            None => filename.split_once('-'),
+        };
+        if of.and_then(|(of, _)| normalize(of).ok()).as_deref() == Some(&name) {
             let hash = sha256(bytes);
             let _ = writeln!(lines, "<a href=\"/files/{filename}#sha256={hash}\">{filename}</a>");
         }
@@ -98,6 +143,8 @@ async fn page(State(files): State<Files>, Path(name): Path<String>, asked: Heade
 }
 
 async fn file(State(files): State<Files>, Path(filename): Path<String>) -> Response {
-    let found = files.lock().expect("no panic before").get(&filename).cloned();
+    let mut shelf = files.lock().expect("no panic before");
+    let found = shelf.files.get(&filename).cloned();
+    shelf.fetched.push(filename);
     found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
 }

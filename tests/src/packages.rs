@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::{
     index::Index,
-    wait::{eventually, http_get},
+    wait::{Answer, ask, eventually, http_get},
     worker::{Worker, WorkerBuilder},
     world::World,
 };
@@ -36,6 +36,7 @@ impl World {
             .env("FLOTILLA_ARTIFACTS_BUCKET", &outputs.artifacts_bucket_name)
             .env("FLOTILLA_BUILDS_TABLE", &outputs.builds_table_name)
             .env("FLOTILLA_PACKAGES_TABLE", &outputs.packages_table_name)
+            .env("FLOTILLA_GROUPS_TOPIC", &outputs.groups_topic_arn)
             .env("FLOTILLA_PYPI_INDEX", index.url())
     }
 
@@ -64,6 +65,43 @@ impl World {
         let path = file.expect("a file").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         Ok((name, std::fs::read(path).expect("a wheel")))
+    }
+
+    /// Has uv say what it would install of a requirement from the gateway's index of an option set.
+    ///
+    /// # Errors
+    /// What uv said.
+    pub async fn uv(
+        &self,
+        gateway: &Worker,
+        optset: &str,
+        requirement: &str,
+    ) -> Result<String, String> {
+        let uv = std::env::var_os("FLOTILLA_UV");
+        let uv = uv.expect("FLOTILLA_UV is not set: run the tests with `make test`");
+        let wants = self.folder().join("requirements.in");
+        std::fs::write(&wants, requirement).expect("a file");
+        let index = format!("http://{}/o/{optset}/simple/", gateway.addr());
+        let mut uv = Command::new(uv);
+        uv.args(["pip", "compile", "--no-cache", "--no-config", "--only-binary", ":all:"]);
+        uv.args([
+            "--no-header",
+            "--no-annotate",
+            "--python-version",
+            "3.11",
+            "--index-url",
+            &index,
+        ]);
+        uv.arg("--python").arg(self.python().await).arg(wants).kill_on_drop(true);
+        let Output { status, stdout, stderr } = uv.output().await.expect("uv");
+        let said = if status.success() { stdout } else { stderr };
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if status.success() { Ok(said) } else { Err(said) }
+    }
+
+    /// The answer of any host.
+    pub async fn get_from(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        ask("GET", host, path, headers, "").await
     }
 
     /// A Python that has pip.
@@ -96,6 +134,21 @@ impl World {
 }
 
 impl Worker {
+    /// The answer to a request.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut headers = headers.to_vec();
+        if body.starts_with(['{', '[']) {
+            headers.push(("Content-Type", "application/json"));
+        }
+        ask(method, self.addr(), path, &headers, body).await
+    }
+
     /// Status and JSON of one of its pages.
     pub async fn json(&self, path: &str) -> (u16, Value) {
         let (status, body) = http_get(self.addr(), path).await.expect("an answer");

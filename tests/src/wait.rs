@@ -45,6 +45,60 @@ pub(crate) async fn http(
     Some((status, body.to_owned()))
 }
 
+/// What was answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The status line and the headers.
+    pub head: String,
+    /// The body, whatever its encoding.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON; null where it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.into_iter().find(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// A request's answer, with its headers; a chunked body is put together.
+///
+/// # Panics
+/// When nobody answers.
+pub(crate) async fn ask(
+    method: &str,
+    addr: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let answer = http_text(method, addr, path, headers, body).await.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an end of the headers");
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunked(body) } else { body.to_owned() };
+    Answer { status, head: head.to_owned(), body }
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        let Some((chunk, rest)) = rest.split_at_checked(size).filter(|_| size > 0) else { break };
+        whole.push_str(chunk);
+        body = rest.strip_prefix("\r\n").unwrap_or(rest);
+    }
+    whole
+}
+
 /// A request's whole answer, as it came.
 pub(crate) async fn http_text(
     method: &str,

@@ -59,6 +59,8 @@ pub struct Clients {
     pub s3: aws_sdk_s3::Client,
     /// DynamoDB: the tables.
     pub dynamo: aws_sdk_dynamodb::Client,
+    /// SNS: the topic of groups.
+    pub sns: aws_sdk_sns::Client,
     /// What they were made of, for those of other services.
     pub sdk: SdkConfig,
     /// What answers.
@@ -94,6 +96,7 @@ impl Clients {
             sqs: aws_sdk_sqs::Client::new(&config),
             s3: s3_client(&config),
             dynamo: aws_sdk_dynamodb::Client::new(&config),
+            sns: aws_sdk_sns::Client::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),
             sdk: config,
             endpoint,

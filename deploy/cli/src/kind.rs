@@ -104,6 +104,7 @@ fn packages(outputs: &Outputs) -> Vec<(&'static str, String)> {
         ("FLOTILLA_ARTIFACTS_BUCKET", outputs.artifacts_bucket_name.clone()),
         ("FLOTILLA_BUILDS_TABLE", outputs.builds_table_name.clone()),
         ("FLOTILLA_PACKAGES_TABLE", outputs.packages_table_name.clone()),
+        ("FLOTILLA_GROUPS_TOPIC", outputs.groups_topic_arn.clone()),
     ]
 }
 

@@ -69,6 +69,8 @@ pub struct Outputs {
     pub builds_table_name: String,
     /// Table of packages.
     pub packages_table_name: String,
+    /// Topic that is told of groups of builds.
+    pub groups_topic_arn: String,
     /// URL of the scheduler's queue.
     pub schedule_queue_url: String,
     /// URL of its dead-letter queue.

@@ -2,7 +2,8 @@
 
 Standard input: eight bytes with the length of a tar, the tar, and nothing more; it stays open for
 as long as somebody waits for the result. Standard error: the log. Standard output: eight bytes
-with the length of a JSON object, the object, and the bytes of the wheel that it describes.
+with the length of a JSON object, the object, and the bytes of the wheel that it describes; or, where
+the build backend wants more requirements than it was given, an object that names these.
 """
 
 import glob
@@ -21,7 +22,7 @@ ROOT = "/build"
 VENDORED = "/usr/share/python-wheels"
 
 # Runs in the environment of the build, in the folder of the source.
-HOOK = """
+BACKEND = """
 import importlib, json, os, sys
 plan = json.loads(sys.argv[1])
 sys.path[:0] = plan["backend_path"]
@@ -29,7 +30,18 @@ module, _, attribute = plan["backend"].partition(":")
 backend = importlib.import_module(module)
 for part in filter(None, attribute.split(".")):
     backend = getattr(backend, part)
-name = backend.build_wheel("/build/out", plan["config"] or None)
+config = plan["config"] or None
+"""
+
+# What the backend wants beside what it was given (PEP 517).
+REQUIRES = BACKEND + """
+hook = getattr(backend, "get_requires_for_build_wheel", None)
+with open("/build/requires", "w") as file:
+    json.dump([str(it) for it in hook(config)] if hook else [], file)
+"""
+
+WHEEL = BACKEND + """
+name = backend.build_wheel("/build/out", config)
 with open("/build/name", "w") as file:
     file.write(name)
 """
@@ -107,6 +119,13 @@ def environment(plan):
     return python
 
 
+def hook(python, code, plan, folder):
+    """A hook runs in a process of its own, as backends expect."""
+    status = run([python, "-c", code, json.dumps(plan)], cwd=folder)
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+
+
 def build():
     (length,) = struct.unpack(">Q", read_exactly(8))
     with open(f"{ROOT}/input.tar", "wb") as file:
@@ -122,9 +141,13 @@ def build():
     os.environ.update(HOME=f"{ROOT}/home", PYTHONHASHSEED="0", LC_ALL="C.UTF-8", **plan["env"])
     folder, python = source_folder(), environment(plan)
     os.environ["PATH"] = f"{ROOT}/env/bin:" + os.environ["PATH"]
-    status = run([python, "-c", HOOK, json.dumps(plan)], cwd=folder)
-    if status:
-        sys.exit(status if status > 0 else 128 - status)
+    hook(python, REQUIRES, plan, folder)
+    with open(f"{ROOT}/requires") as file:
+        more = [it for it in json.load(file) if it not in plan["requires"]]
+    if more:
+        answer({"requires": more})
+        return
+    hook(python, WHEEL, plan, folder)
     with open(f"{ROOT}/name") as file:
         name = os.path.basename(file.read())
     path = f"{ROOT}/out/{name}"

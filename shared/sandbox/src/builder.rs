@@ -8,6 +8,7 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -64,6 +65,8 @@ pub struct Build {
     pub input: Vec<u8>,
     /// What it may use.
     pub limits: BuildLimits,
+    /// Gets what is kept of standard error, as it comes; no more than [`BuildLimits::log_bytes`].
+    pub live: Option<UnboundedSender<Vec<u8>>>,
 }
 
 /// How a build came to its end.
@@ -163,7 +166,7 @@ impl Builder {
         let body = profile::build(&self.image_id, &self.labels, build.arguments, &limits);
         let streams = self.engine.start(name, body).await?;
         let started_after = start.elapsed();
-        let mut taken = Taken::default();
+        let mut taken = Taken { live: build.live, ..Taken::default() };
         let pumped = taken.pump(streams, build.input, &limits, self.engine.stopped(name));
         let ending = match timeout(limits.wall.saturating_sub(started_after), pumped).await {
             Err(_) => Ending::TimedOut,
@@ -184,6 +187,7 @@ impl Builder {
 struct Taken {
     result: Vec<u8>,
     log: Vec<u8>,
+    live: Option<UnboundedSender<Vec<u8>>>,
 }
 
 impl Taken {
@@ -228,13 +232,20 @@ impl Taken {
     }
 
     fn take(&mut self, piece: LogOutput, limits: &BuildLimits) -> Option<Ending> {
-        let (kept, limit, overflow) = match &piece {
-            LogOutput::StdErr { .. } => (&mut self.log, limits.log_bytes, Ending::LogOverflow),
-            _ => (&mut self.result, limits.result_bytes, Ending::ResultOverflow),
+        let (kept, limit, overflow, live) = match &piece {
+            LogOutput::StdErr { .. } => {
+                (&mut self.log, limits.log_bytes, Ending::LogOverflow, self.live.as_ref())
+            }
+            _ => (&mut self.result, limits.result_bytes, Ending::ResultOverflow, None),
         };
         let bytes = piece.into_bytes();
         let room = limit.saturating_sub(kept.len());
-        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let taken = &bytes[..bytes.len().min(room)];
+        kept.extend_from_slice(taken);
+        if let Some(live) = live {
+            // Nobody may listen any more; what is kept is whole all the same.
+            let _ = live.send(taken.to_vec());
+        }
         (bytes.len() > room).then_some(overflow)
     }
 }

@@ -1,4 +1,8 @@
-//! The table of builds: a row per request, from the first one who asks to the artifact.
+//! The table of builds: a row per request, from the first one who asks to the artifact; and a
+//! small row per key, which says whose it is.
+
+mod request;
+mod row;
 
 use std::{
     collections::HashMap,
@@ -7,108 +11,30 @@ use std::{
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{AttributeValue as Attr, TransactWriteItem, Update},
+    error::SdkError,
+    operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
+    types::{AttributeValue as Attr, Put, TransactWriteItem, Update},
 };
 use flotilla_runtime::{Failure, failure::chain};
-use serde::{Deserialize, Serialize};
 
-use crate::{
-    builder::BuilderInfo,
-    keys::{self, RequestParts},
-    message::BuildOrder,
-    options::Options,
+pub(crate) use self::row::set;
+pub use self::{
+    request::{PYPI, Request, package_key},
+    row::{Artifact, Failed, Live, Lock, Locked, Row, State, Verdict},
 };
+use crate::message::BuildOrder;
 
-/// The one ecosystem so far; also the first part of its packages' keys.
-pub const PYPI: &str = "pypi";
 /// After this many seconds without an end an order is sent again: its message may be lost, and a
 /// second one does no harm.
-const RESEND_SECONDS: u64 = 120;
+pub const RESEND_SECONDS: u64 = 120;
+/// The range key of the row that says whose a key is.
+const OF: &str = "of";
 
 /// The table of builds. Clones share the client.
 #[derive(Debug, Clone)]
 pub struct Builds {
     client: Client,
     table: String,
-}
-
-/// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// The package, normalised.
-    pub name: String,
-    /// The version, as upstream writes it.
-    pub version: String,
-    /// How it is to be compiled.
-    pub options: Options,
-    /// The request key.
-    pub key: String,
-}
-
-/// A row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The version that was asked for.
-    pub version: String,
-    /// The canonical option set.
-    pub options: String,
-    /// The request key.
-    pub request: String,
-    /// Which try it is.
-    pub epoch: u64,
-    /// When it was last sent, in Unix seconds.
-    pub ordered_at: u64,
-    /// What became of it.
-    pub state: State,
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
-    /// It waits, or is being built.
-    Ordered,
-    /// It is built.
-    Done(Artifact),
-    /// It cannot be built.
-    Failed(Failed),
-}
-
-/// An artifact in the bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Artifact {
-    /// The artifact key.
-    pub artifact: String,
-    /// The wheel's name.
-    pub filename: String,
-    /// The key of the object.
-    pub blob: String,
-    /// SHA-256 of its bytes.
-    pub sha256: String,
-    /// Its bytes.
-    pub size: u64,
-    /// The key of the log.
-    pub log: String,
-    /// SHA-256 of the source.
-    pub source: String,
-    /// SHA-256 of each build requirement by file name.
-    pub build_requires: std::collections::BTreeMap<String, String>,
-    /// Time in the container, in milliseconds.
-    pub build_ms: u64,
-}
-
-/// Why there is no artifact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failed {
-    /// In words for the one who asked.
-    pub reason: String,
-    /// Whether it was our fault and not the package's.
-    pub ours: bool,
-    /// The key of the log, if it came to one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
-    /// From when on it may be tried again, in Unix seconds.
-    pub retry_at: u64,
 }
 
 /// What an order led to.
@@ -120,34 +46,15 @@ pub enum Ordered {
     Stands(Row),
 }
 
-impl Request {
-    /// The request for a version of a package, with these options, from this builder.
-    ///
-    /// # Errors
-    /// Never for a request of this type.
-    pub fn new(
-        name: &str,
-        version: &str,
-        options: Options,
-        builder: &BuilderInfo,
-    ) -> Result<Self, Failure> {
-        let text = options.to_string();
-        let parts = RequestParts {
-            abi: &builder.abi,
-            builder: &builder.image,
-            ecosystem: PYPI,
-            name,
-            options: &text,
-            version,
-        };
-        let key = keys::key(&parts).map_err(|e| Failure::permanent("key", e.to_string()))?;
-        Ok(Self { name: name.to_owned(), version: version.to_owned(), options, key })
-    }
-}
-
-/// The table's key of a package.
-pub fn package_key(name: &str) -> String {
-    format!("{PYPI}/{name}")
+/// Why a request that has ended may be opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Only because its failure is to be forgotten by now.
+    Expired,
+    /// The blob of the artifact is gone. It is built with what it was built with.
+    Lost,
+    /// Somebody wants it, with what its requirements are now.
+    Retry,
 }
 
 /// Now, in Unix seconds.
@@ -161,73 +68,97 @@ impl Builds {
         Self { client, table: table.to_owned() }
     }
 
-    /// The row of a request, if anybody asked.
+    /// The table's name.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The row of a request for a package (`pypi/markupsafe`), if anybody asked.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn get(&self, name: &str, request: &str) -> Result<Option<Row>, Failure> {
-        let call = self.client.get_item().table_name(&self.table).consistent_read(true);
-        let call = call.set_key(Some(row_key(name, request)));
-        let answer = call.send().await.map_err(|e| self.failed("GetItem", name, chain(&e)))?;
-        Ok(answer.item.as_ref().and_then(read))
+    pub async fn get(&self, package: &str, request: &str) -> Result<Option<Row>, Failure> {
+        Ok(self.item(package, request).await?.as_ref().and_then(row::read))
+    }
+
+    /// The row of a request key or an artifact key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn by_key(&self, key: &str) -> Result<Option<Row>, Failure> {
+        let Some(pointer) = self.item(&pointer(key), OF).await? else {
+            return Ok(None);
+        };
+        let text = |name: &str| pointer.get(name).and_then(|it| it.as_s().ok());
+        match (text("of_package"), text("of_request")) {
+            (Some(package), Some(request)) => self.get(package, request).await,
+            _ => Ok(None),
+        }
     }
 
     /// All rows of a package.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn of_package(&self, name: &str) -> Result<Vec<Row>, Failure> {
+    pub async fn of_package(&self, package: &str) -> Result<Vec<Row>, Failure> {
         let call = self.client.query().table_name(&self.table);
         let call = call.key_condition_expression("package = :package");
-        let call = call.expression_attribute_values(":package", Attr::S(package_key(name)));
+        let call = call.expression_attribute_values(":package", Attr::S(package.to_owned()));
         let mut pages = call.into_paginator().items().send();
         let mut rows = Vec::new();
         while let Some(item) = pages.next().await {
-            let item = item.map_err(|e| self.failed("Query", name, chain(&e)))?;
-            rows.extend(read(&item));
+            let item = item.map_err(|e| self.failed("Query", package, chain(&e)))?;
+            rows.extend(row::read(&item));
         }
         Ok(rows)
     }
 
-    /// Asks for a build: of all who ask, one is told to send the message. `lost` says that the
-    /// blob of a finished build is gone.
+    /// Asks for a build: of all who ask, one is told to send the message.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn order(&self, request: &Request, lost: bool) -> Result<Ordered, Failure> {
+    pub async fn order(&self, request: &Request, mut again: Again) -> Result<Ordered, Failure> {
         loop {
-            let row = self.get(&request.name, &request.key).await?;
-            let (was, epoch) = match &row {
-                None => (None, 1),
-                Some(row) => match &row.state {
-                    State::Ordered if row.ordered_at + RESEND_SECONDS <= now() => {
-                        (Some(row), row.epoch)
-                    }
-                    State::Failed(failed) if failed.retry_at <= now() => (Some(row), row.epoch + 1),
-                    State::Done(_) if lost => (Some(row), row.epoch + 1),
-                    _ => return Ok(Ordered::Stands(row.clone())),
+            let row = self.get(&request.package(), &request.key).await?;
+            let (epoch, forget) = match &row {
+                None => (1, true),
+                Some(row) => match reopened(row, again) {
+                    Some(next) => next,
+                    None => return Ok(Ordered::Stands(row.clone())),
                 },
             };
-            if self.open(request, was, epoch).await? {
-                return Ok(Ordered::Send(message(request, epoch)));
+            if self.open(request, row.as_ref(), epoch, forget).await? {
+                return Ok(Ordered::Send(request.order(epoch)));
             }
-            // Somebody else was quicker: what is there now?
+            // Somebody else was quicker, and has done what we wanted. What is there now?
+            again = Again::Expired;
         }
     }
 
-    async fn open(&self, it: &Request, was: Option<&Row>, epoch: u64) -> Result<bool, Failure> {
-        let call = self.client.update_item().table_name(&self.table);
-        let call = call.set_key(Some(row_key(&it.name, &it.key))).update_expression(
-            "SET #state = :state, #version = :version, #options = :options, epoch = :epoch, \
-             ordered_at = :now REMOVE detail",
-        );
+    async fn open(
+        &self,
+        it: &Request,
+        was: Option<&Row>,
+        epoch: u64,
+        forget: bool,
+    ) -> Result<bool, Failure> {
+        if was.is_none() {
+            self.point(it).await?;
+        }
+        let lock = if forget { ", build_lock" } else { "" };
+        let call = self.update(&it.package(), &it.key).update_expression(format!(
+            "SET #state = :state, #version = :version, #options = :options, parts = :parts, \
+             epoch = :epoch, ordered_at = :now \
+             REMOVE detail, ended_at, live_generation, live_pieces, verdict{lock}"
+        ));
         let call = call
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#version", "version")
             .expression_attribute_names("#options", "options")
-            .expression_attribute_values(":state", Attr::S("ordered".into()))
-            .expression_attribute_values(":version", Attr::S(it.version.clone()))
-            .expression_attribute_values(":options", Attr::S(it.options.to_string()))
+            .expression_attribute_values(":state", text("ordered"))
+            .expression_attribute_values(":version", text(&it.version))
+            .expression_attribute_values(":options", text(&it.options.to_string()))
+            .expression_attribute_values(":parts", text(&it.parts.to_string()))
             .expression_attribute_values(":epoch", number(epoch))
             .expression_attribute_values(":now", number(now()));
         let call = match was {
@@ -236,39 +167,149 @@ impl Builds {
                 .condition_expression("epoch = :was AND ordered_at = :at AND #state = :was_state")
                 .expression_attribute_values(":was", number(was.epoch))
                 .expression_attribute_values(":at", number(was.ordered_at))
-                .expression_attribute_values(":was_state", Attr::S(was.state.name().into())),
+                .expression_attribute_values(":was_state", text(was.state.name())),
         };
-        match call.send().await {
-            Ok(_) => Ok(true),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(e) => Err(self.failed("UpdateItem", &it.name, chain(&e))),
-        }
+        self.conditional(call, &it.name).await
     }
 
-    /// The item that ends an order, to be written by the holder of its lease.
+    /// Says whose a request key is. Before the row: a key that points nowhere is no key.
+    async fn point(&self, it: &Request) -> Result<(), Failure> {
+        let call = self.client.put_item().table_name(&self.table);
+        let item = pointer_item(&it.key, &it.package(), &it.key);
+        let sent = call.set_item(Some(item)).send().await;
+        sent.map(drop).map_err(|e| self.failed("PutItem", &it.key, chain(&e)))
+    }
+
+    /// Says how many pieces of its log the running build has stored. What a later generation has
+    /// said, or the end, stands.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn live(&self, order: &BuildOrder, live: Live) -> Result<(), Failure> {
+        let call = self
+            .update(&order.package(), &order.request)
+            .update_expression("SET live_generation = :generation, live_pieces = :pieces");
+        let call = call
+            .condition_expression(
+                "epoch = :epoch AND #state = :ordered \
+                 AND (attribute_not_exists(live_generation) OR live_generation <= :generation)",
+            )
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":ordered", text("ordered"))
+            .expression_attribute_values(":epoch", number(order.epoch))
+            .expression_attribute_values(":generation", number(live.generation))
+            .expression_attribute_values(":pieces", number(live.pieces));
+        self.conditional(call, &order.name).await.map(drop)
+    }
+
+    /// The items that end an order, to be written by the holder of its lease.
     ///
     /// # Errors
     /// Never for a state of this type.
-    pub fn end(&self, order: &BuildOrder, state: &State) -> Result<TransactWriteItem, Failure> {
-        let bad = |e: String| Failure::permanent("request", format!("a row of builds: {e}"));
+    pub fn end(
+        &self,
+        order: &BuildOrder,
+        state: &State,
+    ) -> Result<Vec<TransactWriteItem>, Failure> {
         let detail = serde_json::to_string(state).map_err(|e| bad(e.to_string()))?;
-        let update = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(row_key(&order.name, &order.request)))
-            .update_expression("SET #state = :state, detail = :detail, ended_at = :now")
-            .condition_expression("epoch = :epoch")
+        let update = self.held(order, "SET #state = :state, detail = :detail, ended_at = :now");
+        let update = update
             .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":state", Attr::S(state.name().into()))
-            .expression_attribute_values(":detail", Attr::S(detail))
-            .expression_attribute_values(":now", number(now()))
-            .expression_attribute_values(":epoch", number(order.epoch));
-        let update = update.build().map_err(|e| bad(e.to_string()))?;
-        Ok(TransactWriteItem::builder().update(update).build())
+            .expression_attribute_values(":state", text(state.name()))
+            .expression_attribute_values(":detail", text(&detail))
+            .expression_attribute_values(":now", number(now()));
+        let mut items = vec![transact(update)?];
+        if let State::Done(artifact) = state {
+            let item = pointer_item(&artifact.artifact, &order.package(), &order.request);
+            let put = Put::builder().table_name(&self.table).set_item(Some(item)).build();
+            let put = put.map_err(|e| bad(e.to_string()))?;
+            items.push(TransactWriteItem::builder().put(put).build());
+        }
+        Ok(items)
+    }
+
+    /// The item that says what came of building an artifact twice, to be written by the holder of
+    /// the lease.
+    ///
+    /// # Errors
+    /// Never for a verdict of this type.
+    pub fn verdict(&self, order: &BuildOrder, it: &Verdict) -> Result<TransactWriteItem, Failure> {
+        let verdict = serde_json::to_string(it).map_err(|e| bad(e.to_string()))?;
+        let update = self.held(order, "SET verdict = :verdict");
+        transact(update.expression_attribute_values(":verdict", text(&verdict)))
+    }
+
+    /// Has a group wait for the end of a request, whose row stands.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn join(&self, request: &Request, group: &str) -> Result<(), Failure> {
+        let call = self.update(&request.package(), &request.key).update_expression("ADD #g :group");
+        let call = call
+            .expression_attribute_names("#g", "groups")
+            .expression_attribute_values(":group", Attr::Ss(vec![group.to_owned()]));
+        call.send().await.map(drop).map_err(|e| self.failed("UpdateItem", &request.name, chain(&e)))
+    }
+
+    /// A group that waits no more.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn leave(&self, row: &Row, group: &str) -> Result<(), Failure> {
+        let call = self.update(&row.package, &row.request).update_expression("DELETE #g :group");
+        let call = call
+            .expression_attribute_names("#g", "groups")
+            .expression_attribute_values(":group", Attr::Ss(vec![group.to_owned()]));
+        call.send().await.map(drop).map_err(|e| self.failed("UpdateItem", &row.package, chain(&e)))
+    }
+
+    /// The item that says what an order is built with, to be written by the holder of its lease.
+    ///
+    /// # Errors
+    /// Never for a lock of this type.
+    pub fn lock(&self, order: &BuildOrder, lock: &Lock) -> Result<TransactWriteItem, Failure> {
+        let lock = serde_json::to_string(lock).map_err(|e| bad(e.to_string()))?;
+        let update = self.held(order, "SET build_lock = :lock");
+        transact(update.expression_attribute_values(":lock", text(&lock)))
+    }
+
+    /// An update of an order's row, as long as the row is of this try.
+    fn held(
+        &self,
+        order: &BuildOrder,
+        what: &str,
+    ) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+        Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(row_key(&order.package(), &order.request)))
+            .update_expression(what)
+            .condition_expression("epoch = :epoch")
+            .expression_attribute_values(":epoch", number(order.epoch))
+    }
+
+    fn update(&self, package: &str, request: &str) -> UpdateItemFluentBuilder {
+        let call = self.client.update_item().table_name(&self.table);
+        call.set_key(Some(row_key(package, request)))
+    }
+
+    /// Sends an update; false where its condition is not met.
+    async fn conditional(&self, call: UpdateItemFluentBuilder, of: &str) -> Result<bool, Failure> {
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(e) if refused(&e) => Ok(false),
+            Err(e) => Err(self.failed("UpdateItem", of, chain(&e))),
+        }
+    }
+
+    async fn item(
+        &self,
+        package: &str,
+        request: &str,
+    ) -> Result<Option<HashMap<String, Attr>>, Failure> {
+        let call = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let call = call.set_key(Some(row_key(package, request)));
+        let answer = call.send().await.map_err(|e| self.failed("GetItem", package, chain(&e)))?;
+        Ok(answer.item)
     }
 
     fn failed(&self, what: &str, name: &str, why: String) -> Failure {
@@ -277,49 +318,51 @@ impl Builds {
     }
 }
 
-impl State {
-    /// Its name in the table.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Ordered => "ordered",
-            Self::Done(_) => "done",
-            Self::Failed(_) => "failed",
-        }
+/// The epoch in which a row is opened again, and whether what it was built with is forgotten.
+fn reopened(row: &Row, again: Again) -> Option<(u64, bool)> {
+    match (&row.state, again) {
+        (State::Ordered, _) if row.ordered_at + RESEND_SECONDS <= now() => Some((row.epoch, false)),
+        (State::Ordered, _) => None,
+        (_, Again::Retry) => Some((row.epoch + 1, true)),
+        (State::Failed(failed), _) => (failed.retry_at <= now()).then_some((row.epoch + 1, true)),
+        (State::Done(_), Again::Lost) => Some((row.epoch + 1, false)),
+        (State::Done(_), Again::Expired) => None,
     }
 }
 
-fn message(request: &Request, epoch: u64) -> BuildOrder {
-    BuildOrder {
-        name: request.name.clone(),
-        version: request.version.clone(),
-        options: request.options.to_string(),
-        request: request.key.clone(),
-        epoch,
-    }
+fn transact(
+    update: aws_sdk_dynamodb::types::builders::UpdateBuilder,
+) -> Result<TransactWriteItem, Failure> {
+    let update = update.build().map_err(|e| bad(e.to_string()))?;
+    Ok(TransactWriteItem::builder().update(update).build())
 }
 
-fn row_key(name: &str, request: &str) -> HashMap<String, Attr> {
-    HashMap::from([
-        ("package".to_owned(), Attr::S(package_key(name))),
-        ("request".to_owned(), Attr::S(request.to_owned())),
-    ])
+fn bad(why: String) -> Failure {
+    Failure::permanent("request", format!("a row of builds: {why}"))
 }
 
-fn read(item: &HashMap<String, Attr>) -> Option<Row> {
-    let text = |name: &str| item.get(name)?.as_s().ok().cloned();
-    let count = |name: &str| item.get(name)?.as_n().ok()?.parse().ok();
-    let state = match text("detail") {
-        Some(detail) => serde_json::from_str(&detail).ok()?,
-        None => State::Ordered,
-    };
-    Some(Row {
-        version: text("version")?,
-        options: text("options")?,
-        request: text("request")?,
-        epoch: count("epoch")?,
-        ordered_at: count("ordered_at")?,
-        state,
-    })
+fn refused<R>(error: &SdkError<UpdateItemError, R>) -> bool {
+    error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception)
+}
+
+fn row_key(package: &str, request: &str) -> HashMap<String, Attr> {
+    HashMap::from([("package".to_owned(), text(package)), ("request".to_owned(), text(request))])
+}
+
+/// The first part of the key of the row that says whose a key is; no package has it.
+fn pointer(key: &str) -> String {
+    format!("key:{key}")
+}
+
+fn pointer_item(key: &str, package: &str, request: &str) -> HashMap<String, Attr> {
+    let mut item = row_key(&pointer(key), OF);
+    item.insert("of_package".to_owned(), text(package));
+    item.insert("of_request".to_owned(), text(request));
+    item
+}
+
+fn text(value: &str) -> Attr {
+    Attr::S(value.to_owned())
 }
 
 fn number(value: u64) -> Attr {

@@ -12,6 +12,7 @@ use zip::{ZipArchive, read::ZipFile};
 
 use crate::{
     builder::BuilderInfo,
+    metadata,
     names::{WheelName, normalize},
 };
 
@@ -24,7 +25,8 @@ const SMALL: u64 = 1 << 20;
 /// A file's hash, as RECORD writes it, and its size.
 type Seen = BTreeMap<String, (String, u64)>;
 
-/// Refuses what is not a true wheel of this package and version for this builder.
+/// Refuses what is not a true wheel of this package and version for this builder; gives its
+/// METADATA.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -34,7 +36,7 @@ pub fn check(
     filename: &str,
     bytes: &[u8],
     builder: &BuilderInfo,
-) -> Result<(), String> {
+) -> Result<String, String> {
     let wheel = WheelName::parse(filename).ok_or(format!("{filename:?} is no name of a wheel"))?;
     let mine = normalize(&wheel.name).is_ok_and(|it| it == name);
     if !mine || !same_version(&wheel.version, version) {
@@ -45,8 +47,10 @@ pub fn check(
         return Err(format!("the tags of {filename} are not of what built it"));
     }
     let contents = Contents::read(bytes)?;
-    check_metadata(contents.text(&contents.metadata, "METADATA")?, name, version)?;
-    check_record(&contents.seen, contents.text(&contents.record, "RECORD")?)
+    let metadata = contents.text(&contents.metadata, "METADATA")?;
+    check_metadata(metadata, name, version)?;
+    check_record(&contents.seen, contents.text(&contents.record, "RECORD")?)?;
+    Ok(metadata.to_owned())
 }
 
 fn same_version(left: &str, right: &str) -> bool {
@@ -138,15 +142,10 @@ fn unpacked<R: Read>(
 }
 
 fn check_metadata(text: &str, name: &str, version: &str) -> Result<(), String> {
-    let head = text.split("\n\n").next().unwrap_or_default();
-    let field = |key: &str| {
-        let lines = head.lines().filter_map(|line| line.split_once(':'));
-        let mut found = lines.filter(|(it, _)| it.eq_ignore_ascii_case(key));
-        found.next().map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
-    let (said_name, said_version) = (field("Name"), field("Version"));
-    let mine = normalize(&said_name).is_ok_and(|it| it == name);
-    match mine && same_version(&said_version, version) {
+    let (said_name, said_version) =
+        (metadata::value(text, "Name"), metadata::value(text, "Version"));
+    let mine = normalize(said_name).is_ok_and(|it| it == name);
+    match mine && same_version(said_version, version) {
         true => Ok(()),
         false => Err(format!("the wheel's METADATA is of {said_name} {said_version}")),
     }
@@ -212,7 +211,7 @@ mod tests {
     }
 
     fn verdict(bytes: &[u8]) -> Result<(), String> {
-        check("a", "1.0", NAME, bytes, &builder())
+        check("a", "1.0", NAME, bytes, &builder()).map(drop)
     }
 
     #[test]

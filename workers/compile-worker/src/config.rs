@@ -8,7 +8,7 @@ use flotilla_runtime::{
 };
 use flotilla_sandbox::BuildLimits;
 
-use crate::names::normalize;
+use crate::{builds::PYPI, names::normalize, steps::Step, wish::Categories};
 
 /// The simple index of PyPI.
 pub const PYPI_INDEX: &str = "https://pypi.org/simple/";
@@ -38,6 +38,14 @@ pub struct CompileConfig {
     /// `FLOTILLA_REFRESH_PACKAGES`: packages to look for new versions of, separated by commas,
     /// beside those that somebody downloaded.
     pub refresh_packages: BTreeSet<String>,
+    /// `FLOTILLA_CATEGORIES`: which categories of the original's messages stand for which
+    /// ecosystem (default `dev-python=pypi`).
+    pub categories: Categories,
+    /// `FLOTILLA_GROUPS_TOPIC`: the ARN of the topic that is told when a group is complete.
+    pub groups_topic: Option<String>,
+    /// `FLOTILLA_PAUSE_AT`: the step of a build at which this worker goes no further, so that it
+    /// can be killed there. For tests of crashes.
+    pub pause_at: Option<Step>,
 }
 
 impl CompileConfig {
@@ -56,6 +64,9 @@ impl CompileConfig {
             limits: limits(settings),
             failure_seconds: settings.ranged("FLOTILLA_FAILURE_SECONDS", 3600, 0..=2_592_000),
             refresh_packages: packages(settings),
+            categories: categories(settings),
+            groups_topic: settings.optional("FLOTILLA_GROUPS_TOPIC"),
+            pause_at: pause_at(settings),
         }
     }
 }
@@ -77,6 +88,27 @@ fn limits(settings: &mut Reader) -> BuildLimits {
         log_bytes: settings.ranged("FLOTILLA_BUILD_LOG_MIB", 8_usize, 1..=1024) << 20,
         ..default
     }
+}
+
+/// Reads `FLOTILLA_CATEGORIES`.
+pub fn categories(settings: &mut Reader) -> Categories {
+    let list = settings.optional("FLOTILLA_CATEGORIES");
+    let list = list.unwrap_or_else(|| format!("dev-python={PYPI}"));
+    let mut categories = Categories::new();
+    for pair in list.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').filter(|(_, ecosystem)| ecosystem.trim() == PYPI) {
+            Some((name, it)) => drop(categories.insert(name.trim().into(), it.trim().into())),
+            None => settings.mistake(format!(
+                "FLOTILLA_CATEGORIES: {pair:?} is not CATEGORY=ECOSYSTEM; there is {PYPI}"
+            )),
+        }
+    }
+    categories
+}
+
+fn pause_at(settings: &mut Reader) -> Option<Step> {
+    let step = settings.optional("FLOTILLA_PAUSE_AT")?.parse();
+    step.map_err(|why| settings.mistake(format!("FLOTILLA_PAUSE_AT: {why}"))).ok()
 }
 
 fn packages(settings: &mut Reader) -> BTreeSet<String> {

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, future::Future};
 
 use flotilla_runtime::Failure;
+use serde_json::Value;
 
-use crate::{error::Stopped, message::BuildOrder};
+use crate::{error::Stopped, message::BuildOrder, progress::Progress};
 
 /// Everything between an order and its artifact that depends on the package manager.
 pub trait Ecosystem: Send + Sync + 'static {
@@ -13,7 +14,11 @@ pub trait Ecosystem: Send + Sync + 'static {
     /// # Errors
     /// [`Stopped::Ours`] where another attempt may help; what the package itself does wrong is in
     /// [`Made::artifact`], with the log.
-    fn make(&self, order: &BuildOrder) -> impl Future<Output = Result<Made, Stopped>> + Send;
+    fn make(
+        &self,
+        order: &BuildOrder,
+        progress: &Progress<'_>,
+    ) -> impl Future<Output = Result<Made, Stopped>> + Send;
 
     /// The versions of a package, unless its page still has this ETag.
     ///
@@ -40,14 +45,16 @@ pub struct Made {
 pub struct Product {
     /// The artifact key.
     pub key: String,
+    /// What the key is the hash of.
+    pub parts: BTreeMap<String, Value>,
     /// The name of the file.
     pub filename: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// SHA-256 of the source.
-    pub source: String,
-    /// SHA-256 of each build requirement by file name.
-    pub build_requires: BTreeMap<String, String>,
+    /// Its metadata, where the ecosystem serves that apart.
+    pub metadata: Option<String>,
+    /// The build requirements as they were said.
+    pub requires: Vec<String>,
 }
 
 /// The versions of a package with a source.

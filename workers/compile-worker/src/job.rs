@@ -6,21 +6,27 @@ use aws_config::SdkConfig;
 use flotilla_runtime::{
     Completion, Delivery, Effect, Failure, Job, Lease, aws, failure::shortened,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::{
     builder::Workshop,
-    builds::{Artifact, Builds, Failed, Ordered, Request, State, now},
+    builds::{Again, Artifact, Builds, Failed, Lock, Ordered, Request, State, Verdict, now},
     config::CompileConfig,
     ecosystem::{Ecosystem, Made},
     error::{Stopped, sandbox_failure},
-    message::{BuildOrder, CompileMessage, RefreshOrder},
+    groups::Groups,
+    keys::sha256,
+    live,
+    message::{BuildOrder, CompileMessage, RefreshOrder, TwiceOrder, Wish},
     metrics,
     options::Options,
     packages::Packages,
+    progress::Progress,
     publish::Artifacts,
     pypi::Pypi,
+    steps::Step,
     upstream::Upstream,
+    wish::Categories,
 };
 
 /// How long a failure of ours is shown before it may be tried again.
@@ -35,7 +41,10 @@ pub struct Compile<E = Pypi> {
     packages: Packages,
     artifacts: Artifacts,
     refreshed: BTreeSet<String>,
+    categories: Categories,
+    groups: Groups,
     failure_seconds: u64,
+    pause_at: Option<Step>,
     announced: Arc<OnceCell<()>>,
 }
 
@@ -46,17 +55,25 @@ impl Compile {
     /// When the machine has no certificates to trust.
     pub fn new(config: CompileConfig, sdk: &SdkConfig) -> Result<Self, Failure> {
         metrics::describe();
-        let dynamo = aws_sdk_dynamodb::Client::new(sdk);
+        let dynamo = aws::dynamo_client(sdk);
         let workshop = Workshop::new(&config.image, &config.worker_id);
         let upstream = Upstream::new(&config.index)?;
         Ok(Self {
             ecosystem: Pypi { upstream, workshop: workshop.clone(), limits: config.limits },
             workshop,
             builds: Builds::new(dynamo.clone(), &config.builds_table),
+            groups: Groups::new(
+                Builds::new(dynamo.clone(), &config.builds_table),
+                dynamo.clone(),
+                aws_sdk_sns::Client::new(sdk),
+                config.groups_topic,
+            ),
             packages: Packages::new(dynamo, &config.packages_table),
             artifacts: Artifacts::new(aws::s3_client(sdk), &config.artifacts_bucket),
             refreshed: config.refresh_packages,
+            categories: config.categories,
             failure_seconds: config.failure_seconds,
+            pause_at: config.pause_at,
             announced: Arc::default(),
         })
     }
@@ -65,35 +82,54 @@ impl Compile {
 impl<E: Ecosystem> Compile<E> {
     async fn build(&self, order: &BuildOrder, lease: &Lease) -> Result<(), Failure> {
         let start = Instant::now();
-        let state = match self.attempt(order).await {
+        Step::Claimed.reached(self.pause_at).await;
+        let row = self.builds.get(&order.package(), &order.request).await?;
+        if row.as_ref().is_none_or(|row| row.epoch != order.epoch) {
+            // Asked for anew meanwhile, or no more: another message is for that.
+            return lease.complete(Vec::new()).await.map(drop);
+        }
+        let state = match self.attempt(order, lease, row.and_then(|row| row.lock)).await {
             Ok(made) => self.store(order, lease, made, start).await?,
             Err(Stopped::Theirs(why)) => self.failed(why, false, None),
             Err(Stopped::Superseded(why)) => self.failed(why, true, None),
-            Err(Stopped::Ours(failure)) if lease.is_last_attempt() => {
-                return self.give_up(order, lease, failure).await;
-            }
             Err(Stopped::Ours(failure)) => return Err(failure),
         };
         let (name, version, options) = (&order.name, &order.version, &order.options);
-        if lease.complete(vec![self.builds.end(order, &state)?]).await? == Completion::Refused {
+        if lease.complete(self.builds.end(order, &state)?).await? == Completion::Refused {
             // Another try of the same request began meanwhile; its row is the one that counts.
             lease.complete(Vec::new()).await?;
         }
+        Step::Committed.reached(self.pause_at).await;
         tracing::info!(name, version, options, outcome = state.name(), "built");
         ::metrics::counter!(metrics::BUILDS, "outcome" => state.name()).increment(1);
         ::metrics::histogram!(metrics::BUILD_SECONDS).record(start.elapsed());
-        Ok(())
+        self.tell_groups(order).await
     }
 
     /// Makes the artifact, if the builder that it was ordered of is the one that is here: under
     /// the key of another image it would be a lie.
-    async fn attempt(&self, order: &BuildOrder) -> Result<Made, Stopped> {
+    async fn attempt(
+        &self,
+        order: &BuildOrder,
+        lease: &Lease,
+        lock: Option<Lock>,
+    ) -> Result<Made, Stopped> {
         let (_, info) = self.workshop.get().await?;
         let options = order.options.parse().unwrap_or_default();
         let own = Request::new(&order.name, &order.version, options, info)?;
-        match own.key == order.request {
-            true => self.ecosystem.make(order).await,
-            false => Err(Stopped::Superseded("the builder has changed; ask again".to_owned())),
+        if own.key != order.request {
+            return Err(Stopped::Superseded("the builder has changed; ask again".to_owned()));
+        }
+        let (live, said) = mpsc::unbounded_channel();
+        let (builds, pause_at) = (&self.builds, self.pause_at);
+        let progress = Progress { lock, live, lease, builds, order, pause_at };
+        let making = self.ecosystem.make(order, &progress);
+        let live = live::publish(said, (builds, &self.artifacts), order, lease.generation());
+        tokio::pin!(making, live);
+        tokio::select! {
+            biased;
+            made = &mut making => made,
+            () = &mut live => making.await,
         }
     }
 
@@ -106,21 +142,28 @@ impl<E: Ecosystem> Compile<E> {
         start: Instant,
     ) -> Result<State, Failure> {
         let log = self.artifacts.store_log(order, lease.generation(), made.log).await?;
+        Step::Logged.reached(self.pause_at).await;
         let product = match made.artifact {
             Ok(product) => product,
             Err(why) => return Ok(self.failed(why, false, Some(log))),
         };
         let size = product.bytes.len() as u64;
         let (blob, sha256) = self.artifacts.store(&product.filename, product.bytes).await?;
+        let metadata = match &product.metadata {
+            Some(text) => Some(self.artifacts.store_metadata(&blob, text).await?),
+            None => None,
+        };
+        Step::Stored.reached(self.pause_at).await;
         Ok(State::Done(Artifact {
             artifact: product.key,
+            parts: product.parts,
             filename: product.filename,
             blob,
             sha256,
             size,
             log,
-            source: product.source,
-            build_requires: product.build_requires,
+            metadata,
+            requires: product.requires,
             build_ms: start.elapsed().as_millis() as u64,
         }))
     }
@@ -131,17 +174,51 @@ impl<E: Ecosystem> Compile<E> {
         State::Failed(Failed { reason, ours, log, retry_at: now() + seconds })
     }
 
-    /// After the last attempt those who wait are told; the message goes to the dead-letter queue.
-    async fn give_up(
-        &self,
-        order: &BuildOrder,
-        lease: &Lease,
-        why: Failure,
-    ) -> Result<(), Failure> {
-        let reason = format!("not built, tried {} times: {why}", lease.attempt());
-        let state = self.failed(reason.clone(), true, None);
-        lease.record(vec![self.builds.end(order, &state)?]).await?;
-        Err(Failure::permanent(why.kind(), reason))
+    /// Builds an artifact a second time, with what it was built with, and records whether it is
+    /// the same.
+    async fn twice(&self, order: &BuildOrder, lease: &Lease) -> Result<(), Failure> {
+        let row = self.builds.get(&order.package(), &order.request).await?;
+        let row = row.filter(|row| row.epoch == order.epoch);
+        let Some((State::Done(artifact), lock)) = row.map(|row| (row.state, row.lock)) else {
+            return lease.complete(Vec::new()).await.map(drop);
+        };
+        let made = match self.attempt(order, lease, lock).await {
+            Ok(made) => made.artifact,
+            Err(Stopped::Theirs(why) | Stopped::Superseded(why)) => Err(why),
+            Err(Stopped::Ours(failure)) => return Err(failure),
+        };
+        let sha256 = made.as_ref().ok().map(|product| sha256(&product.bytes));
+        let reproducible = sha256.as_ref() == Some(&artifact.sha256);
+        let verdict = Verdict { reproducible, sha256, reason: made.err(), at: now() };
+        let (name, version) = (&order.name, &order.version);
+        tracing::info!(name, version, reproducible, "built twice");
+        if lease.complete(vec![self.builds.verdict(order, &verdict)?]).await? == Completion::Refused
+        {
+            lease.complete(Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the groups that wait for a build which has ended.
+    async fn tell_groups(&self, order: &BuildOrder) -> Result<(), Failure> {
+        let Some(row) = self.builds.get(&order.package(), &order.request).await? else {
+            return Ok(());
+        };
+        for group in &row.groups {
+            self.groups.ended(group, &row).await?;
+        }
+        Ok(())
+    }
+
+    /// Turns what somebody wants into an order, as the gateway does.
+    async fn wish(&self, wish: &Wish, lease: &Lease) -> Result<(), Failure> {
+        let (_, info) = self.workshop.get().await?;
+        let request = wish.request(&self.categories, info);
+        let request = request.map_err(|why| Failure::permanent("wish", why))?;
+        match self.builds.order(&request, Again::Expired).await? {
+            Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,
+            Ordered::Stands(_) => Ok(()),
+        }
     }
 
     async fn refresh(&self, order: RefreshOrder, lease: &Lease) -> Result<(), Failure> {
@@ -185,7 +262,7 @@ impl<E: Ecosystem> Compile<E> {
             .parse()
             .map_err(|e| Failure::permanent("options", format!("{name} {options}: {e}")))?;
         let request = Request::new(name, version, options, info)?;
-        match self.builds.order(&request, false).await? {
+        match self.builds.order(&request, Again::Expired).await? {
             Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,
             Ordered::Stands(_) => Ok(()),
         }
@@ -218,7 +295,10 @@ impl<E: Ecosystem> Job for Compile<E> {
             CompileMessage::Build(order) => {
                 Effect::Once(format!("{}/{}/{}", order.name, order.request, order.epoch))
             }
-            CompileMessage::Refresh(_) => Effect::Idempotent,
+            CompileMessage::Twice(TwiceOrder { order, asked_at }) => {
+                Effect::Once(format!("{}/{}/twice-{asked_at}", order.name, order.request))
+            }
+            CompileMessage::Refresh(_) | CompileMessage::Wish(_) => Effect::Idempotent,
         };
         Ok((effect, message))
     }
@@ -227,6 +307,29 @@ impl<E: Ecosystem> Job for Compile<E> {
         match message {
             CompileMessage::Build(order) => self.build(&order, lease).await,
             CompileMessage::Refresh(order) => self.refresh(order, lease).await,
+            CompileMessage::Wish(wish) => self.wish(&wish, lease).await,
+            CompileMessage::Twice(twice) => self.twice(&twice.order, lease).await,
         }
+    }
+
+    /// The row says how the build ended; the groups may not have heard.
+    async fn repair(&self, message: CompileMessage) -> Result<(), Failure> {
+        match message {
+            CompileMessage::Build(order) => self.tell_groups(&order).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Those who wait are told; the message goes to the dead-letter queue, and may be redriven.
+    async fn give_up(
+        &self,
+        message: CompileMessage,
+        lease: &Lease,
+        reason: &str,
+    ) -> Result<(), Failure> {
+        let CompileMessage::Build(order) = message else { return Ok(()) };
+        let state = self.failed(format!("not built: {reason}"), true, None);
+        lease.record(self.builds.end(&order, &state)?).await?;
+        self.tell_groups(&order).await
     }
 }

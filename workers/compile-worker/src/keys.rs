@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// Raised when the steps of a build change what comes out.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 2;
 
 /// What is asked for, before anything was looked up: equal requests are one build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -4,7 +4,13 @@
 //! switch is also written as a USE flag: `+lto` or `lto`, `-lto`. What is the default is not part
 //! of the canonical form, so that saying it makes no second build.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
+
+use crate::names::normalize;
 
 /// The text of the empty set.
 pub const DEFAULT: &str = "default";
@@ -104,6 +110,11 @@ impl Options {
         self.prefixed("config.").collect()
     }
 
+    /// The extras of the package whose requirements are there while it is built.
+    pub fn extras(&self) -> impl Iterator<Item = &str> {
+        self.0.get("extras").into_iter().flat_map(|names| names.split('+'))
+    }
+
     fn flags(&self) -> String {
         let march = self.0.get("march").map(|march| format!("-march={march}"));
         let level = self.0.get("opt").map(|level| format!("-O{level}"));
@@ -157,11 +168,12 @@ fn canonical(name: &str, value: &str) -> Result<(String, String), BadOptions> {
             one_of(&name, level, &["0", "1", "2", "3", "s", "fast"])?
         }
         "debug" | "lto" => switch(&name, &value)?,
+        "extras" => extras(&value)?,
         "python" => {
             one_of(&name, value.trim_start_matches("cp").trim_start_matches("py"), &[PYTHON])?
         }
         _ => {
-            let known = "march, opt, debug, lto, python, env.NAME, config.NAME";
+            let known = "march, opt, debug, lto, extras, python, env.NAME, config.NAME";
             return Err(BadOptions(format!("there is no option {name:?}; there are: {known}")));
         }
     };
@@ -194,6 +206,14 @@ fn one_of(name: &str, value: &str, allowed: &[&str]) -> Result<String, BadOption
     }
 }
 
+/// Names of extras, joined with `+` (or `:`), in one order.
+fn extras(value: &str) -> Result<String, BadOptions> {
+    let names = value.split(['+', ':']).map(str::trim).filter(|name| !name.is_empty());
+    let names: Result<BTreeSet<_>, _> = names.map(normalize).collect();
+    let names = names.map_err(|_| BadOptions(format!("extras cannot be {value:?}; say a+b")))?;
+    Ok(names.into_iter().collect::<Vec<_>>().join("+"))
+}
+
 fn switch(name: &str, value: &str) -> Result<String, BadOptions> {
     match value {
         "yes" | "on" | "true" | "1" => Ok("yes".to_owned()),
@@ -207,6 +227,7 @@ fn default(name: &str) -> Option<&'static str> {
         "march" => Some("x86-64"),
         "opt" => Some("2"),
         "debug" | "lto" => Some("no"),
+        "extras" => Some(""),
         "python" => Some(PYTHON),
         _ => None,
     }
@@ -235,6 +256,12 @@ mod tests {
             assert_eq!(parse(text), "lto=yes,opt=3", "{text}");
         }
         assert_eq!(parse("march=x86_64_v3"), "march=x86-64-v3");
+        for text in
+            ["extras=speed-ups+b", "extras=B:Speed_Ups", "extras=b+b+speed.ups,extras=b:speed-ups"]
+        {
+            assert_eq!(parse(text), "extras=b+speed-ups", "{text}");
+        }
+        assert_eq!(parse("extras="), DEFAULT);
     }
 
     #[test]
@@ -243,6 +270,7 @@ mod tests {
             ("static-libs", "static-libs"),
             ("march=native", "native"),
             ("opt=7", "opt"),
+            ("extras=a/b", "extras"),
             ("+lto,-lto", "say it once"),
             ("env.LD_PRELOAD=x", "LD_PRELOAD"),
             ("env.CFLAGS=a$b", "CFLAGS"),

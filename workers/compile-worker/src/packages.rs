@@ -43,7 +43,7 @@ impl Packages {
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn known(&self, name: &str) -> Result<Known, Failure> {
-        let item = self.item(&package_key(name)).await?.unwrap_or_default();
+        let item = self.item(&package_key(PYPI, name)).await?.unwrap_or_default();
         let set = |attribute: &str| {
             let set = item.get(attribute).and_then(|it| it.as_ss().ok());
             set.into_iter().flatten().cloned().collect()
@@ -64,7 +64,7 @@ impl Packages {
         versions: BTreeSet<String>,
     ) -> Result<(), Failure> {
         let call = self.client.update_item().table_name(&self.table);
-        let call = call.key("package", Attr::S(package_key(name)));
+        let call = call.key("package", Attr::S(package_key(PYPI, name)));
         let call = call.update_expression(
             "SET versions = if_not_exists(versions, :versions), downloaded_at = :now \
              ADD wanted :wanted",
@@ -88,7 +88,7 @@ impl Packages {
         etag: Option<String>,
     ) -> Result<(), Failure> {
         let call = self.client.update_item().table_name(&self.table);
-        let call = call.key("package", Attr::S(package_key(name)));
+        let call = call.key("package", Attr::S(package_key(PYPI, name)));
         let call = match etag {
             Some(etag) => call
                 .update_expression("SET versions = :versions, checked_at = :now, etag = :etag")

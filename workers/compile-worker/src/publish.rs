@@ -52,6 +52,32 @@ impl Artifacts {
         }
     }
 
+    /// Stores the metadata of an artifact beside it; gives its key.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take it.
+    pub async fn store_metadata(&self, blob: &str, text: &str) -> Result<String, Failure> {
+        let key = format!("{blob}.metadata");
+        let (bytes, kind) = (text.as_bytes().to_vec(), "text/plain; charset=utf-8");
+        store::put(&self.client, &self.bucket, &key, bytes, kind).await?;
+        Ok(key)
+    }
+
+    /// Stores a piece of the log of a running build.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take it.
+    pub async fn store_piece(
+        &self,
+        order: &BuildOrder,
+        generation: u64,
+        piece: u64,
+        said: Vec<u8>,
+    ) -> Result<(), Failure> {
+        let key = piece_key(&order.request, order.epoch, generation, piece);
+        store::put(&self.client, &self.bucket, &key, said, "text/plain; charset=utf-8").await
+    }
+
     /// Stores the log of a build; gives its key.
     ///
     /// # Errors
@@ -62,8 +88,11 @@ impl Artifacts {
         generation: u64,
         log: Vec<u8>,
     ) -> Result<String, Failure> {
-        let BuildOrder { name, request, epoch, .. } = order;
-        let key = format!("logs/{name}/{request}/{epoch}-{generation}.txt");
+        let key = format!(
+            "logs/{}/{}",
+            order.package(),
+            log_name(&order.request, order.epoch, generation)
+        );
         store::put(&self.client, &self.bucket, &key, log, "text/plain; charset=utf-8").await?;
         Ok(key)
     }
@@ -71,4 +100,14 @@ impl Artifacts {
     fn failed(&self, what: &str, key: &str, why: String) -> Failure {
         Failure::transient("s3", format!("{what} {}/{key}: {why}", self.bucket))
     }
+}
+
+/// The key of a piece of a live log; the bucket forgets them after a day.
+pub fn piece_key(request: &str, epoch: u64, generation: u64, piece: u64) -> String {
+    format!("live/{request}/{epoch}-{generation}/{piece:06}")
+}
+
+/// The end of the key of the log that a worker of this generation stored.
+pub fn log_name(request: &str, epoch: u64, generation: u64) -> String {
+    format!("{request}/{epoch}-{generation}.txt")
 }

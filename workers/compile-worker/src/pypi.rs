@@ -1,10 +1,14 @@
 //! PyPI: source distributions to wheels.
 
+use std::collections::BTreeMap;
+
 use flotilla_runtime::Failure;
 use flotilla_sandbox::BuildLimits;
+use serde_json::Value;
 
 use crate::{
     builder::{BuilderInfo, Workshop},
+    builds::Lock,
     check::check,
     ecosystem::{Ecosystem, Made, Product, Versions},
     error::Stopped,
@@ -12,14 +16,18 @@ use crate::{
     message::BuildOrder,
     names::sdist_version,
     options::Options,
-    recipe,
-    resolve::{Resolved, resolve},
+    progress::Progress,
+    recipe::{self, Compiled, Job, Wheel},
+    resolve::{self, Resolved},
     sdist::Source,
+    steps::Step,
     upstream::{Answer, File, Upstream},
 };
 
 /// A source distribution has at most this many bytes.
 const SDIST_LIMIT: usize = 256 << 20;
+/// How often a build backend may want more than it was given.
+const ROUNDS: usize = 4;
 
 /// The ecosystem of PyPI.
 #[derive(Debug, Clone)]
@@ -48,37 +56,86 @@ impl Pypi {
         })
     }
 
-    async fn build(&self, order: &BuildOrder, log: &mut Vec<u8>) -> Result<Product, Stopped> {
-        let (builder, info) = self.workshop.get().await?;
+    async fn build(
+        &self,
+        order: &BuildOrder,
+        progress: &Progress<'_>,
+        log: &mut Vec<u8>,
+    ) -> Result<Product, Stopped> {
+        let (_, info) = self.workshop.get().await?;
         let options: Options =
             order.options.parse().map_err(|why| Stopped::theirs(format!("options: {why}")))?;
         let file = self.source_file(order).await?;
         let archive = self.upstream.file(&file, SDIST_LIMIT).await?;
         let source = Source::read(&archive)?;
-        let resolved = resolve(&self.upstream, info, &source.requires).await?;
-        let built =
-            recipe::compile(builder, &self.limits, &archive, &source, &resolved, &options).await?;
-        let (said, compiled) = built;
-        *log = said;
-        let compiled = compiled.map_err(Stopped::Theirs)?;
-        check(&order.name, &order.version, &compiled.filename, &compiled.bytes, info)
+        progress.reached(Step::Fetched).await;
+        let job = Job { archive: &archive, source: &source, options: &options };
+        let (wheel, lock) = self.compile(job, progress, log).await?;
+        progress.reached(Step::Built).await;
+        let metadata = check(&order.name, &order.version, &wheel.filename, &wheel.bytes, info)
             .map_err(Stopped::Theirs)?;
-        let source = file.sha256.unwrap_or_default();
-        let key = artifact_key(order, info, &resolved, &source)?;
+        progress.reached(Step::Checked).await;
+        let (key, parts) = artifact_key(order, info, &lock, file.sha256.as_deref())?;
         Ok(Product {
             key,
-            filename: compiled.filename,
-            bytes: compiled.bytes,
-            source,
-            build_requires: resolved.lock,
+            parts,
+            filename: wheel.filename,
+            bytes: wheel.bytes,
+            metadata: Some(metadata),
+            requires: lock.requires,
         })
+    }
+
+    /// Builds with what the source says that it needs, and again with what its backend says that
+    /// it needs beside that.
+    async fn compile(
+        &self,
+        job: Job<'_>,
+        progress: &Progress<'_>,
+        log: &mut Vec<u8>,
+    ) -> Result<(Wheel, Lock), Stopped> {
+        let (builder, info) = self.workshop.get().await?;
+        let mut resolved = self.first_choice(job, progress, info).await?;
+        for _ in 0..ROUNDS {
+            progress.reached(Step::Resolved).await;
+            if progress.lock.as_ref() != Some(&resolved.lock) {
+                progress.locked(&resolved.lock).await?;
+            }
+            progress.reached(Step::Locked).await;
+            let live = progress.live.clone();
+            let built = recipe::compile(builder, &self.limits, job, &resolved, live).await?;
+            log.extend_from_slice(&built.0);
+            let more = match built.1.map_err(Stopped::Theirs)? {
+                Compiled::Wheel(wheel) => return Ok((wheel, resolved.lock)),
+                Compiled::Requires(more) => more,
+            };
+            let mut requires = resolved.lock.requires;
+            requires.extend(more);
+            resolved = resolve::resolve(&self.upstream, info, &requires).await?;
+        }
+        Err(Stopped::theirs(format!("the build backend wanted more requirements {ROUNDS} times")))
+    }
+
+    async fn first_choice(
+        &self,
+        job: Job<'_>,
+        progress: &Progress<'_>,
+        info: &BuilderInfo,
+    ) -> Result<Resolved, Stopped> {
+        if let Some(lock) = &progress.lock {
+            return resolve::fetch(&self.upstream, lock).await;
+        }
+        let mut requires = job.source.requires.clone();
+        let pkg_info = job.source.pkg_info.as_deref().unwrap_or_default();
+        requires.extend(resolve::of_extras(info, pkg_info, job.options.extras())?);
+        resolve::resolve(&self.upstream, info, &requires).await
     }
 }
 
 impl Ecosystem for Pypi {
-    async fn make(&self, order: &BuildOrder) -> Result<Made, Stopped> {
+    async fn make(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Made, Stopped> {
         let mut log = Vec::new();
-        match self.build(order, &mut log).await {
+        match self.build(order, progress, &mut log).await {
             Ok(product) => Ok(Made { log, artifact: Ok(product) }),
             Err(Stopped::Theirs(why)) => Ok(Made { log, artifact: Err(why) }),
             Err(ours) => Err(ours),
@@ -106,18 +163,20 @@ pub fn versions(name: &str, files: &[File]) -> std::collections::BTreeSet<String
 fn artifact_key(
     order: &BuildOrder,
     info: &BuilderInfo,
-    resolved: &Resolved,
-    source: &str,
-) -> Result<String, Failure> {
+    lock: &Lock,
+    source: Option<&str>,
+) -> Result<(String, BTreeMap<String, Value>), Failure> {
     let parts = ArtifactParts {
         abi: &info.abi,
-        build_requires: &resolved.lock,
+        build_requires: &lock.hashes(),
         builder: &info.image,
         glibc: &info.glibc,
         options: &order.options,
         recipe: RECIPE,
-        source,
+        source: source.unwrap_or_default(),
         version: &order.version,
     };
-    keys::key(&parts).map_err(|e| Failure::permanent("key", e.to_string()))
+    let bad = |e: serde_json::Error| Failure::permanent("key", e.to_string());
+    let named = serde_json::to_value(&parts).and_then(serde_json::from_value).map_err(bad)?;
+    Ok((keys::key(&parts).map_err(bad)?, named))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use flotilla_sandbox::{Build, BuildLimits, Builder, Built, Ending};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     error::{Stopped, sandbox_failure},
@@ -14,7 +15,7 @@ use crate::{
 
 /// A wheel as it came out, unchecked.
 #[derive(Debug, Clone)]
-pub struct Compiled {
+pub struct Wheel {
     /// Its name.
     pub filename: String,
     /// Its bytes.
@@ -28,12 +29,34 @@ struct Plan<'a> {
     config: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
     vendored: &'a [String],
+    requires: &'a [String],
 }
 
 #[derive(Deserialize)]
-struct Outcome {
-    filename: String,
-    size: usize,
+#[serde(untagged)]
+enum Outcome {
+    Wheel { filename: String, size: usize },
+    Requires { requires: Vec<String> },
+}
+
+/// What a container came to.
+#[derive(Debug, Clone)]
+pub enum Compiled {
+    /// A wheel.
+    Wheel(Wheel),
+    /// Nothing yet: the build backend wants these requirements beside those that it was given.
+    Requires(Vec<String>),
+}
+
+/// A source, and how it is to be compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The archive.
+    pub archive: &'a [u8],
+    /// What it says of itself.
+    pub source: &'a Source,
+    /// The options.
+    pub options: &'a Options,
 }
 
 /// Builds a source in a container of its own; gives the log, and the wheel or why there is none.
@@ -43,27 +66,22 @@ struct Outcome {
 pub async fn compile(
     builder: &Builder,
     limits: &BuildLimits,
-    archive: &[u8],
-    source: &Source,
+    job: Job<'_>,
     resolved: &Resolved,
-    options: &Options,
+    live: UnboundedSender<Vec<u8>>,
 ) -> Result<(Vec<u8>, Result<Compiled, String>), Stopped> {
-    let input = input(archive, source, resolved, options)
+    let input = input(job, resolved)
         .map_err(|e| Stopped::theirs(format!("the source cannot be handed in: {e}")))?;
-    let build = Build { arguments: Vec::new(), input, limits: limits.clone() };
+    let build = Build { arguments: Vec::new(), input, limits: limits.clone(), live: Some(live) };
     let built = builder.run(build).await.map_err(|e| Stopped::Ours(sandbox_failure(e)))?;
-    let wall_ms = built.wall.as_millis();
-    tracing::info!(ending = ?built.ending, wall_ms, "a build ended");
+    let (wall_ms, started_ms) = (built.wall.as_millis(), built.started_after.as_millis());
+    tracing::info!(ending = ?built.ending, wall_ms, started_ms, "a build ended");
     let outcome = outcome(&built, limits);
     Ok((built.log, outcome))
 }
 
-fn input(
-    archive: &[u8],
-    source: &Source,
-    resolved: &Resolved,
-    options: &Options,
-) -> std::io::Result<Vec<u8>> {
+fn input(job: Job<'_>, resolved: &Resolved) -> std::io::Result<Vec<u8>> {
+    let Job { archive, source, options } = job;
     let mut env = options.environment();
     env.insert("SOURCE_DATE_EPOCH".to_owned(), source.newest.to_string());
     let plan = Plan {
@@ -72,6 +90,7 @@ fn input(
         config: options.config_settings(),
         env,
         vendored: &resolved.vendored,
+        requires: &resolved.lock.requires,
     };
     // The length of the tar goes first, and is known last.
     let mut tar = tar::Builder::new(vec![0; 8]);
@@ -98,9 +117,14 @@ fn outcome(built: &Built, limits: &BuildLimits) -> Result<Compiled, String> {
     match built.ending {
         Ending::Exited(0) => {
             let (outcome, bytes): (Outcome, _) = answer(&built.result)?;
-            match bytes.len() == outcome.size {
-                true => Ok(Compiled { filename: outcome.filename, bytes: bytes.to_vec() }),
-                false => Err("the build did not hand out the whole wheel".to_owned()),
+            match outcome {
+                Outcome::Requires { requires } => Ok(Compiled::Requires(requires)),
+                Outcome::Wheel { filename, size } if bytes.len() == size => {
+                    Ok(Compiled::Wheel(Wheel { filename, bytes: bytes.to_vec() }))
+                }
+                Outcome::Wheel { .. } => {
+                    Err("the build did not hand out the whole wheel".to_owned())
+                }
             }
         }
         Ending::Exited(status) => Err(reason(&built.log, status)),

@@ -4,18 +4,22 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Cursor, Read},
     str::FromStr,
+    sync::Arc,
 };
 
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{
-    ExtraName, MarkerEnvironment, MarkerEnvironmentBuilder, Requirement, VerbatimUrl, VersionOrUrl,
+    ExtraName, MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree, Requirement, VerbatimUrl,
+    VersionOrUrl,
 };
 
 use crate::{
     builder::BuilderInfo,
+    builds::{Lock, Locked},
     error::Stopped,
-    names::WheelName,
-    upstream::{Answer, File, Project, Upstream},
+    metadata,
+    names::{WheelName, normalize},
+    upstream::{File, Project, Upstream},
 };
 
 /// Rounds until the choice must stand still.
@@ -30,9 +34,9 @@ pub struct Resolved {
     /// Wheels of the builder image, by file name.
     pub vendored: Vec<String>,
     /// Wheels of upstream, with their bytes.
-    pub wheels: Vec<(File, Vec<u8>)>,
-    /// SHA-256 of each by file name.
-    pub lock: BTreeMap<String, String>,
+    pub wheels: Vec<(File, Arc<[u8]>)>,
+    /// The choice, to be made again without choosing.
+    pub lock: Lock,
 }
 
 /// All that is wanted of one package.
@@ -50,7 +54,7 @@ struct Pick {
     filename: String,
     sha256: String,
     /// Nothing for a wheel of the builder image.
-    fetched: Option<(File, Vec<u8>)>,
+    fetched: Option<(File, Arc<[u8]>)>,
     requires: Vec<Requirement>,
 }
 
@@ -74,12 +78,68 @@ pub async fn resolve(
             picks.get(*name).is_none_or(|pick| !wanted.takes(&pick.version))
         });
         let Some((name, wanted)) = stale else {
-            return Ok(resolved(picks));
+            return Ok(resolved(requires, picks));
         };
         let pick = pick(upstream, builder, name, wanted).await?;
         picks.insert(name.clone(), pick);
     }
     Err(Stopped::theirs(format!("the build requirements {requires:?} contradict each other")))
+}
+
+/// What was chosen before, fetched again.
+///
+/// # Errors
+/// Ours when upstream does not answer, or has something else now.
+pub async fn fetch(upstream: &Upstream, lock: &Lock) -> Result<Resolved, Stopped> {
+    let mut resolved = Resolved { lock: lock.clone(), ..Resolved::default() };
+    for wheel in &lock.wheels {
+        let Some(url) = &wheel.url else {
+            resolved.vendored.push(wheel.filename.clone());
+            continue;
+        };
+        let file = File {
+            filename: wheel.filename.clone(),
+            url: url.clone(),
+            sha256: Some(wheel.sha256.clone()),
+            ..File::default()
+        };
+        let bytes = upstream.wheel(&file, WHEEL_LIMIT).await?;
+        resolved.wheels.push((file, bytes));
+    }
+    Ok(resolved)
+}
+
+/// What the metadata of a source requires for some of its extras, beside what it requires anyway.
+///
+/// # Errors
+/// Theirs, for an extra that the source does not have.
+pub fn of_extras<'e>(
+    builder: &BuilderInfo,
+    pkg_info: &str,
+    extras: impl Iterator<Item = &'e str>,
+) -> Result<Vec<String>, Stopped> {
+    let environment = environment(builder)?;
+    let known: BTreeSet<String> =
+        metadata::values(pkg_info, "Provides-Extra").filter_map(|it| normalize(it).ok()).collect();
+    let mut wanted = Vec::new();
+    for extra in extras {
+        let bad = || {
+            let has: Vec<_> = known.iter().map(String::as_str).collect();
+            let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
+            Stopped::theirs(format!("the source has no extra {extra:?}; it says that it has {has}"))
+        };
+        let named = ExtraName::from_str(extra).ok().filter(|_| known.contains(extra));
+        let named = [named.ok_or_else(bad)?];
+        let lines = metadata::values(pkg_info, "Requires-Dist");
+        for mut it in lines.filter_map(|it| Requirement::<VerbatimUrl>::from_str(it).ok()) {
+            if it.evaluate_markers(&environment, &named) && !it.evaluate_markers(&environment, &[])
+            {
+                it.marker = MarkerTree::TRUE;
+                wanted.push(it.to_string());
+            }
+        }
+    }
+    Ok(wanted)
 }
 
 impl Wanted {
@@ -164,14 +224,11 @@ async fn pick(
     name: &str,
     wanted: &Wanted,
 ) -> Result<Pick, Stopped> {
-    let project = match upstream.project(name, None).await? {
-        Answer::Project(project) => project,
-        Answer::Absent | Answer::Unchanged => Project::default(),
-    };
+    let project = upstream.recent(name).await?;
     let Some((version, file)) = newest(&project, builder, wanted) else {
         return vendored(builder, name, wanted);
     };
-    let bytes = upstream.file(file, WHEEL_LIMIT).await?;
+    let bytes = upstream.wheel(file, WHEEL_LIMIT).await?;
     let requires = requirements(&bytes).map_err(|why| {
         Stopped::theirs(format!("the build requirement {}: {why}", file.filename))
     })?;
@@ -232,15 +289,19 @@ fn requirements(wheel: &[u8]) -> Result<Vec<Requirement>, String> {
     let file = zip.by_name(&name).map_err(|e| e.to_string())?;
     let mut text = String::new();
     file.take(METADATA_LIMIT).read_to_string(&mut text).map_err(|e| e.to_string())?;
-    let head = text.split("\n\n").next().unwrap_or_default();
-    let lines = head.lines().filter_map(|line| line.strip_prefix("Requires-Dist:"));
-    Ok(lines.filter_map(|line| Requirement::<VerbatimUrl>::from_str(line.trim()).ok()).collect())
+    let lines = metadata::values(&text, "Requires-Dist");
+    Ok(lines.filter_map(|line| Requirement::<VerbatimUrl>::from_str(line).ok()).collect())
 }
 
-fn resolved(picks: BTreeMap<String, Pick>) -> Resolved {
+fn resolved(requires: &[String], picks: BTreeMap<String, Pick>) -> Resolved {
     let mut resolved = Resolved::default();
+    resolved.lock.requires = requires.to_vec();
     for pick in picks.into_values() {
-        resolved.lock.insert(pick.filename.clone(), pick.sha256);
+        resolved.lock.wheels.push(Locked {
+            filename: pick.filename.clone(),
+            sha256: pick.sha256,
+            url: pick.fetched.as_ref().map(|(file, _)| file.url.clone()),
+        });
         match pick.fetched {
             Some(fetched) => resolved.wheels.push(fetched),
             None => resolved.vendored.push(pick.filename),
@@ -316,5 +377,17 @@ mod tests {
         let wants = wants(&roots, &BTreeMap::new(), &environment(&builder()).unwrap()).unwrap();
         assert_eq!(wants.keys().collect::<Vec<_>>(), ["b"]);
         assert!(matches!(parse("a b c"), Err(Stopped::Theirs(_))));
+    }
+
+    #[test]
+    fn an_extra_adds_its_own_requirements_and_no_others() {
+        let info = "Provides-Extra: speed\nProvides-Extra: docs\nRequires-Dist: always\n\
+            Requires-Dist: cython>=3; extra == \"speed\"\n\
+            Requires-Dist: nothere; sys_platform == \"win32\" and extra == \"speed\"\n\
+            Requires-Dist: sphinx; extra == 'docs'\n\nRequires-Dist: body; extra == 'speed'";
+        let of = |extra: &str| of_extras(&builder(), info, extra.split('+'));
+        assert_eq!(of("speed").unwrap(), ["cython>=3"]);
+        assert_eq!(of("docs+speed").unwrap(), ["sphinx", "cython>=3"]);
+        assert!(matches!(of("fast"), Err(Stopped::Theirs(why)) if why.contains("docs, speed")));
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Stopped;
 /// Unpacked, a source has at most this many bytes and files.
 const SIZE_LIMIT: u64 = 768 << 20;
 const FILES_LIMIT: usize = 100_000;
-const PYPROJECT_LIMIT: u64 = 1 << 20;
+const TEXT_LIMIT: u64 = 1 << 20;
 /// The first of January 1980, before which a zip has no dates.
 const ZIP_EPOCH: u64 = 315_532_800;
 
@@ -25,6 +25,8 @@ pub struct Source {
     pub backend_path: Vec<String>,
     /// When its newest file was written, in Unix seconds.
     pub newest: u64,
+    /// Its PKG-INFO, where it has one.
+    pub pkg_info: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -50,7 +52,8 @@ impl Source {
     pub fn read(archive: &[u8]) -> Result<Self, Stopped> {
         let broken = |e: std::io::Error| Stopped::theirs(format!("the source is broken: {e}"));
         let mut tar = tar::Archive::new(GzDecoder::new(archive).take(SIZE_LIMIT));
-        let (mut pyproject, mut newest, mut size) = (None, ZIP_EPOCH, 0_u64);
+        let (mut pyproject, mut pkg_info) = (None, None);
+        let (mut newest, mut size) = (ZIP_EPOCH, 0_u64);
         for (count, entry) in tar.entries().map_err(broken)?.enumerate() {
             let mut entry = entry.map_err(broken)?;
             size = size.saturating_add(entry.size());
@@ -58,13 +61,15 @@ impl Source {
                 return Err(Stopped::theirs("the source is too large when it is unpacked"));
             }
             newest = newest.max(entry.header().mtime().unwrap_or(0));
-            if is_pyproject(&entry.path_bytes()) {
-                let mut text = String::new();
-                entry.by_ref().take(PYPROJECT_LIMIT).read_to_string(&mut text).map_err(broken)?;
-                pyproject = Some(text);
+            if is_at_top(&entry.path_bytes(), b"pyproject.toml") {
+                pyproject = Some(text(&mut entry).map_err(broken)?);
+            } else if is_at_top(&entry.path_bytes(), b"PKG-INFO") {
+                // Some are older than UTF-8.
+                pkg_info = Some(lossy(&mut entry).map_err(broken)?);
             }
         }
-        Self::from_pyproject(pyproject.as_deref().unwrap_or_default(), newest)
+        let source = Self::from_pyproject(pyproject.as_deref().unwrap_or_default(), newest)?;
+        Ok(Self { pkg_info, ..source })
     }
 
     fn from_pyproject(text: &str, newest: u64) -> Result<Self, Stopped> {
@@ -77,12 +82,14 @@ impl Source {
                 backend: system.build_backend.unwrap_or_else(legacy),
                 backend_path: system.backend_path,
                 newest,
+                pkg_info: None,
             },
             None => Self {
                 requires: vec!["setuptools>=40.8.0".to_owned()],
                 backend: legacy(),
                 backend_path: Vec::new(),
                 newest,
+                pkg_info: None,
             },
         };
         // What setuptools asks for only when it runs, unless it is a recent one.
@@ -93,12 +100,39 @@ impl Source {
     }
 }
 
-/// The pyproject.toml of the one folder at the top.
-fn is_pyproject(path: &[u8]) -> bool {
+/// The PKG-INFO of a `.tar.gz`, of which no more is unpacked than leads to it.
+///
+/// # Errors
+/// When it is none.
+pub fn pkg_info(archive: &[u8]) -> std::io::Result<Option<String>> {
+    let mut tar = tar::Archive::new(GzDecoder::new(archive).take(SIZE_LIMIT));
+    for entry in tar.entries()?.take(FILES_LIMIT) {
+        let mut entry = entry?;
+        if is_at_top(&entry.path_bytes(), b"PKG-INFO") {
+            return lossy(&mut entry).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn text(entry: &mut impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    entry.take(TEXT_LIMIT).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn lossy(entry: &mut impl Read) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    entry.take(TEXT_LIMIT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether a path is this file of the one folder at the top.
+fn is_at_top(path: &[u8], file: &[u8]) -> bool {
     let path = path.strip_prefix(b"./").unwrap_or(path);
     let mut parts = path.split(|b| *b == b'/');
     parts.next().is_some_and(|top| !top.is_empty())
-        && parts.next() == Some(b"pyproject.toml")
+        && parts.next() == Some(file)
         && parts.next().is_none()
 }
 
@@ -135,7 +169,7 @@ mod tests {
             ("pyproject.toml", false),
             ("a-1.0/b/pyproject.toml", false),
         ] {
-            assert_eq!(is_pyproject(path.as_bytes()), is, "{path}");
+            assert_eq!(is_at_top(path.as_bytes(), b"pyproject.toml"), is, "{path}");
         }
     }
 

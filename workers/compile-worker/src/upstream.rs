@@ -1,18 +1,26 @@
 //! Another index, as a client sees it: projects, their files, and the bytes of these.
 
+mod bounded;
 mod http;
 mod page;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use flotilla_runtime::Failure;
 
-use self::http::Http;
 pub use self::page::{File, Project};
+use self::{bounded::Bounded, http::Http};
 use crate::keys::sha256;
 
 /// A project's page has at most this many bytes.
 const PAGE_LIMIT: usize = 32 << 20;
+/// A file's metadata has at most this many bytes.
+const METADATA_LIMIT: usize = 4 << 20;
+/// How old the page of a build requirement may be.
+const RECENT: Duration = Duration::from_secs(60);
+/// What is kept in memory: pages, and bytes of wheels.
+const PAGES_KEPT: usize = 64;
+const WHEELS_KEPT: usize = 96 << 20;
 /// How long a page may take.
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a file may take.
@@ -34,6 +42,8 @@ pub enum Answer {
 pub struct Upstream {
     base: String,
     http: Http,
+    pages: Arc<Bounded<Arc<Project>>>,
+    wheels: Arc<Bounded<Arc<[u8]>>>,
 }
 
 impl Upstream {
@@ -43,7 +53,9 @@ impl Upstream {
     /// When the machine has no certificates to trust.
     pub fn new(base: &str) -> Result<Self, Failure> {
         let base = format!("{}/", base.trim_end_matches('/'));
-        Ok(Self { base, http: Http::new()? })
+        let (pages, wheels) =
+            (Arc::new(Bounded::new(PAGES_KEPT)), Arc::new(Bounded::new(WHEELS_KEPT)));
+        Ok(Self { base, http: Http::new()?, pages, wheels })
     }
 
     /// The files of a project (normalised name), unless its page still has this ETag.
@@ -64,6 +76,59 @@ impl Upstream {
         let digest = sha256(&page.body);
         let files = page::files(&page).map_err(|why| Failure::transient("upstream", why))?;
         Ok(Answer::Project(Project { etag: page.etag, digest, files }))
+    }
+
+    /// The files of a project, as they were a minute ago at most; none where there is no project.
+    ///
+    /// # Errors
+    /// As [`project`](Self::project).
+    pub async fn recent(&self, name: &str) -> Result<Arc<Project>, Failure> {
+        let kept = self.pages.get(name);
+        if let Some((age, page)) = &kept
+            && *age < RECENT
+        {
+            return Ok(Arc::clone(page));
+        }
+        let etag = kept.as_ref().and_then(|(_, page)| page.etag.clone());
+        let page = match (self.project(name, etag.as_deref()).await?, kept) {
+            (Answer::Project(project), _) => Arc::new(project),
+            (Answer::Unchanged, Some((_, page))) => page,
+            (Answer::Unchanged | Answer::Absent, _) => Arc::default(),
+        };
+        self.pages.keep(name, 1, Arc::clone(&page));
+        Ok(page)
+    }
+
+    /// The metadata of a file, where the index serves it apart.
+    ///
+    /// # Errors
+    /// Transient when it cannot be fetched or is not what was published.
+    pub async fn metadata(&self, file: &File) -> Result<Option<String>, Failure> {
+        let Some(hash) = &file.core_metadata else {
+            return Ok(None);
+        };
+        let url = format!("{}.metadata", file.url);
+        let page = self.http.get(&url, &[], METADATA_LIMIT, PAGE_PATIENCE).await?;
+        page.expect_ok()?;
+        if !hash.is_empty() && *hash != sha256(&page.body) {
+            let what = format!("{url}: its SHA-256 is not what the index says");
+            return Err(Failure::transient("upstream_hash", what));
+        }
+        Ok(Some(String::from_utf8_lossy(&page.body).into_owned()))
+    }
+
+    /// The bytes of a wheel, as [`file`](Self::file); those in use stay in memory.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file).
+    pub async fn wheel(&self, file: &File, limit: usize) -> Result<Arc<[u8]>, Failure> {
+        let hash = file.sha256.clone().unwrap_or_default();
+        if let Some((_, bytes)) = self.wheels.get(&hash) {
+            return Ok(bytes);
+        }
+        let bytes: Arc<[u8]> = self.file(file, limit).await?.into();
+        self.wheels.keep(&hash, bytes.len(), Arc::clone(&bytes));
+        Ok(bytes)
     }
 
     /// The bytes of a file, checked against its published hash.

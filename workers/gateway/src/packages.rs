@@ -5,11 +5,18 @@
 //! not built starts its build and is held by redirects to itself until it is there. `GET /package`
 //! has the shape of the original service; `POST /v1/builds` is for programs.
 
+mod accept;
 mod answer;
+mod builds;
 mod config;
 mod fresh;
+mod groups;
 mod index;
+mod live;
+mod metadata;
 mod programs;
+mod provenance;
+mod signing;
 mod state;
 mod wheel;
 
@@ -31,8 +38,17 @@ pub fn router(packages: Packages) -> Router {
         .route("/o/{optset}/wheels/{name}/{version}/{filename}", get(wheel::wheel))
         .route("/package", get(programs::package))
         .route("/refresh", get(programs::refresh))
-        .route("/v1/builds", post(programs::order))
-        .route("/v1/builds/pypi/{name}/{request}", get(programs::build))
-        .route("/v1/builds/pypi/{name}/{request}/log", get(programs::log))
+        .route("/v1/builds", post(builds::order))
+        .route("/v1/builds/{key}", get(builds::build))
+        .route("/v1/builds/{key}/retry", post(builds::retry))
+        .route("/v1/builds/{key}/explain", get(builds::explain))
+        .route("/v1/builds/{key}/log", get(builds::log))
+        .route("/v1/builds/{key}/build-twice", post(builds::twice))
+        .route("/v1/builds/{key}/provenance", get(provenance::provenance))
+        .route("/v1/builds/{key}/sbom", get(provenance::sbom))
+        .route("/v1/builds/{key}/sbom/signed", get(provenance::signed_sbom))
+        .route("/v1/signing-key", get(provenance::signing_key))
+        .route("/v1/groups", post(groups::open))
+        .route("/v1/groups/{group}", get(groups::group))
         .with_state(Arc::new(packages))
 }

@@ -13,12 +13,14 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Worker {
     Anomaly,
+    Compile,
     Grading,
 }
 
 pub(crate) fn run(args: Args) {
     let schema = match args.worker {
         Worker::Anomaly => anomaly_worker::message::schema(),
+        Worker::Compile => compile_worker::message::schema(),
         Worker::Grading => grading_worker::message::schema(),
     };
     out(format!("{schema:#}"));

@@ -4,6 +4,7 @@
 mod clock;
 mod dynamodb;
 mod s3;
+mod sns;
 mod sqs;
 
 use serde_json::{Map, Value};
@@ -34,6 +35,7 @@ pub(crate) async fn describe(clients: &Clients, kind: &str, wanted: &Found) -> R
         "AWS::DynamoDB::Table" => dynamodb::table(clients, &name(wanted, "TableName")?).await?,
         "AWS::Scheduler::Schedule" => clock::schedule(clients, &name(wanted, "Name")?).await?,
         "AWS::IAM::Role" => clock::role(clients, &name(wanted, "RoleName")?).await?,
+        "AWS::SNS::Topic" => sns::topic(clients, &name(wanted, "TopicName")?).await?,
         _ => return Ok(Seen::Uncompared),
     };
     Ok(found.map_or(Seen::Missing, Seen::There))

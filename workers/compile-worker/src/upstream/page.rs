@@ -28,6 +28,9 @@ pub struct File {
     pub sha256: Option<String>,
     /// Which Python it wants, as a version specifier.
     pub requires_python: Option<String>,
+    /// The SHA-256 of its metadata, where the index serves that apart (PEP 658); empty where the
+    /// index does not say it.
+    pub core_metadata: Option<String>,
     /// Why it was withdrawn (empty where nobody says), if it was.
     pub yanked: Option<String>,
 }
@@ -47,6 +50,10 @@ struct SimpleFile {
     requires_python: Option<String>,
     #[serde(default)]
     yanked: Value,
+    #[serde(default)]
+    core_metadata: Value,
+    #[serde(default)]
+    dist_info_metadata: Value,
 }
 
 /// The files of a page.
@@ -67,6 +74,7 @@ fn from_json(text: &str, base: &Url) -> Result<Vec<File>, String> {
             url: base.join(&it.url).ok()?.into(),
             sha256: it.hashes.remove("sha256"),
             requires_python: it.requires_python,
+            core_metadata: told(&it.core_metadata).or_else(|| told(&it.dist_info_metadata)),
             yanked: match it.yanked {
                 Value::Bool(true) => Some(String::new()),
                 Value::String(why) => Some(why),
@@ -75,6 +83,17 @@ fn from_json(text: &str, base: &Url) -> Result<Vec<File>, String> {
         })
     };
     Ok(simple.files.into_iter().filter_map(file).collect())
+}
+
+/// `true`, or the hashes of the metadata.
+fn told(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(true) => Some(String::new()),
+        Value::Object(hashes) => {
+            Some(hashes.get("sha256").and_then(Value::as_str).unwrap_or_default().to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn from_html(text: &str, base: &Url) -> Vec<File> {
@@ -93,6 +112,11 @@ fn anchor(attributes: &Attributes, base: &Url) -> Option<File> {
         url: url.into(),
         sha256,
         requires_python: attributes.get("data-requires-python").map(str::to_owned),
+        core_metadata: attributes
+            .get("data-core-metadata")
+            .or(attributes.get("data-dist-info-metadata"))
+            .filter(|it| *it != "false")
+            .map(|it| it.strip_prefix("sha256=").unwrap_or_default().to_owned()),
         yanked: attributes.get("data-yanked").map(str::to_owned),
     })
 }
@@ -140,19 +164,20 @@ mod tests {
         let html = page(
             "<!DOCTYPE html><html><body><h1>Links</h1>\n\
              <a href=\"../../f/a-1.0.tar.gz#sha256=00ff\" data-requires-python=\"&gt;=3.8\" \
-             data-yanked=\"bad &amp; old\">a-1.0.tar.gz</a><br/>\
+             data-yanked=\"bad &amp; old\" data-core-metadata=\"sha256=11ee\">a-1.0.tar.gz</a><br/>\
              <a href='a%2B-1.whl'>x</a></body></html>",
         );
         let json = page(
             r#"{"meta":{"api-version":"1.1"},"name":"a","versions":["1.0"],"files":[
             {"filename":"a-1.0.tar.gz","url":"../../f/a-1.0.tar.gz","hashes":{"sha256":"00ff"},
-             "requires-python":">=3.8","yanked":"bad & old","size":7},
+             "requires-python":">=3.8","yanked":"bad & old","size":7,"core-metadata":{"sha256":"11ee"}},
             {"filename":"a+-1.whl","url":"a%2B-1.whl","hashes":{},"yanked":false}]}"#,
         );
         assert_eq!(html, json);
         assert_eq!(html[0].url, "http://index.test/f/a-1.0.tar.gz");
         assert_eq!(html[0].yanked.as_deref(), Some("bad & old"));
-        assert_eq!(html[1].sha256, None);
+        assert_eq!(html[0].core_metadata.as_deref(), Some("11ee"));
+        assert_eq!((&html[1].sha256, &html[1].core_metadata), (&None, &None));
     }
 
     #[test]

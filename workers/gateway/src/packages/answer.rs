@@ -20,6 +20,8 @@ pub(super) enum Refusal {
     Bad(String),
     /// There is no such thing.
     Absent(String),
+    /// Not in a form that the client takes.
+    Unacceptable(String),
     /// It cannot be made, whoever asks again.
     Impossible(String),
     /// Not now.
@@ -50,7 +52,11 @@ impl Refusal {
     /// The reason.
     pub(super) fn why(&self) -> &str {
         match self {
-            Self::Bad(why) | Self::Absent(why) | Self::Impossible(why) | Self::Later(why, _) => why,
+            Self::Bad(why)
+            | Self::Absent(why)
+            | Self::Unacceptable(why)
+            | Self::Impossible(why)
+            | Self::Later(why, _) => why,
         }
     }
 
@@ -58,6 +64,7 @@ impl Refusal {
         match self {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::Absent(_) => StatusCode::NOT_FOUND,
+            Self::Unacceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Impossible(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Later(..) => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -1,8 +1,11 @@
 //! The settings of packages.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use compile_worker::config::PYPI_INDEX;
+use compile_worker::{
+    config::{PYPI_INDEX, categories},
+    wish::Categories,
+};
 use flotilla_runtime::config::Reader;
 
 /// What the gateway needs to know of packages.
@@ -18,6 +21,13 @@ pub struct PackagesConfig {
     pub packages_table: String,
     /// `FLOTILLA_PYPI_INDEX`: where the versions come from (default `https://pypi.org/simple/`).
     pub index: String,
+    /// `FLOTILLA_CATEGORIES`: which categories of the original stand for which ecosystem (default
+    /// `dev-python=pypi`).
+    pub categories: Categories,
+    /// `FLOTILLA_SIGNING_KEY`: a PEM file with the ed25519 key that statements are signed with.
+    pub signing_key: Option<PathBuf>,
+    /// `FLOTILLA_GROUPS_TOPIC`: the ARN of the topic that is told when a group is complete.
+    pub groups_topic: Option<String>,
     /// `FLOTILLA_INDEX_SECONDS`: how old a page of upstream may be (default 30 s).
     pub index_age: Duration,
 }
@@ -33,6 +43,9 @@ impl PackagesConfig {
             builds_table: settings.required("FLOTILLA_BUILDS_TABLE"),
             packages_table: settings.required("FLOTILLA_PACKAGES_TABLE"),
             index: index.unwrap_or_else(|| PYPI_INDEX.to_owned()),
+            signing_key: settings.optional("FLOTILLA_SIGNING_KEY").map(PathBuf::from),
+            groups_topic: settings.optional("FLOTILLA_GROUPS_TOPIC"),
+            categories: categories(settings),
             index_age: settings.seconds("FLOTILLA_INDEX_SECONDS", 30.0, (0.0, 86_400.0)),
         })
     }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Mutex as AsyncMutex;
 
-/// With more keys than this, all that nobody holds are forgotten.
+/// With more keys than this, all that nobody holds are forgotten, unless told otherwise.
 const KEYS: usize = 10_000;
 
 type Slot<T> = Arc<AsyncMutex<Option<(Instant, T)>>>;
@@ -17,12 +17,18 @@ type Slot<T> = Arc<AsyncMutex<Option<(Instant, T)>>>;
 #[derive(Debug)]
 pub(super) struct Fresh<T> {
     age: Duration,
+    keys: usize,
     slots: Mutex<HashMap<String, Slot<T>>>,
 }
 
 impl<T: Clone> Fresh<T> {
     pub(super) fn new(age: Duration) -> Self {
-        Self { age, slots: Mutex::default() }
+        Self::bounded(age, KEYS)
+    }
+
+    /// The same for values that take much memory.
+    pub(super) fn bounded(age: Duration, keys: usize) -> Self {
+        Self { age, keys, slots: Mutex::default() }
     }
 
     /// The value of a key, if need be from `look_up`, which is given the old one.
@@ -31,10 +37,20 @@ impl<T: Clone> Fresh<T> {
         key: &str,
         look_up: impl AsyncFnOnce(Option<T>) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.get_aged(key, |_| self.age, look_up).await
+    }
+
+    /// The same, where it depends on the value how old it may be.
+    pub(super) async fn get_aged<E>(
+        &self,
+        key: &str,
+        age: impl Fn(&T) -> Duration,
+        look_up: impl AsyncFnOnce(Option<T>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let slot = self.slot(key);
         let mut held = slot.lock().await;
         if let Some((at, value)) = &*held
-            && at.elapsed() < self.age
+            && at.elapsed() < age(value)
         {
             return Ok(value.clone());
         }
@@ -51,7 +67,7 @@ impl<T: Clone> Fresh<T> {
 
     fn slot(&self, key: &str) -> Slot<T> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() > KEYS {
+        if slots.len() > self.keys {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         slots.entry(key.to_owned()).or_default().clone()

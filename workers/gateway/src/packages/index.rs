@@ -1,19 +1,20 @@
 //! The pages of the index (PEP 503 and PEP 691): a wheel for every version with a source.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write,
     sync::Arc,
 };
 
 use axum::{
+    body::Bytes,
     extract::{Path, State as Shared},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
 use compile_worker::{
     builder::BuilderInfo,
-    builds::{Request, State},
+    builds::{Row, State},
     keys::sha256,
     names::{WheelName, normalize, sdist_version},
     options::Options,
@@ -22,13 +23,19 @@ use compile_worker::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Packages, answer::Refusal};
+use super::{Packages, accept::Form, answer::Refusal, builds::log_path};
 
-const JSON: &str = "application/vnd.pypi.simple.v1+json";
-const HTML: &str = "text/html; charset=utf-8";
 /// What stays as it is in one part of a path.
 const IN_PART: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'=').remove(b',');
+
+/// A page, as it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    form: Form,
+    etag: String,
+    body: Bytes,
+}
 
 /// A line of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +45,15 @@ struct Link {
     sha256: Option<String>,
     requires_python: Option<String>,
     yanked: Option<String>,
+    failed: Option<Trouble>,
+}
+
+/// Why a version was not built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trouble {
+    reason: String,
+    retry_at: u64,
+    log: Option<String>,
 }
 
 /// One part of a path, encoded.
@@ -52,14 +68,16 @@ pub(super) async fn root(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     optset.parse::<Options>()?;
+    let form = Form::wanted(&headers)?;
     let names = packages.names().await?;
-    if wants_json(&headers) {
+    let body = if form == Form::Json {
         let projects: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
-        let page = json!({ "meta": { "api-version": "1.0" }, "projects": projects });
-        return Ok(page_of(&headers, JSON, page.to_string()));
-    }
-    let lines = names.iter().map(|name| format!("<a href=\"{name}/\">{name}</a><br>\n"));
-    Ok(page_of(&headers, HTML, document("Packages", &lines.collect::<String>())))
+        json!({ "meta": { "api-version": "1.0" }, "projects": projects }).to_string()
+    } else {
+        let lines = names.iter().map(|name| format!("<a href=\"{name}/\">{name}</a><br>\n"));
+        document("Packages", &lines.collect::<String>())
+    };
+    Ok(Page::new(form, body).answer(&headers))
 }
 
 /// `GET /o/{optset}/simple/{name}`: there is one spelling of a page's address.
@@ -73,32 +91,49 @@ pub(super) async fn project(
     Path((optset, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    let form = Form::wanted(&headers)?;
+    let page = packages.page(&optset, &name, form).await?;
+    Ok(page.answer(&headers))
+}
+
+/// Makes the page of a project.
+pub(super) async fn page(
+    packages: &Packages,
+    optset: &str,
+    name: &str,
+    form: Form,
+) -> Result<Arc<Page>, Refusal> {
     let options: Options = optset.parse()?;
-    let name = normalize(&name).map_err(Refusal::Absent)?;
+    let name = normalize(name).map_err(Refusal::Absent)?;
     let (builder, project) = (packages.builder().await?, packages.project(&name).await?);
     let rows = packages.rows(&name).await?;
-    let built: BTreeMap<&str, &str> = rows
-        .iter()
-        .filter_map(|row| match &row.state {
-            State::Done(artifact) => Some((row.request.as_str(), artifact.sha256.as_str())),
-            _ => None,
-        })
-        .collect();
-    let links = links(&name, &options, &builder, &project, &built)?;
-    if wants_json(&headers) {
-        return Ok(page_of(&headers, JSON, json_page(&name, &links)));
-    }
-    let lines: String = links.iter().map(Link::html).collect();
-    Ok(page_of(&headers, HTML, document(&format!("Links for {name}"), &lines)))
+    let links = links(&name, &builder, &project, &of_version(&rows, &options, &builder));
+    let body = if form == Form::Json {
+        json_page(&name, &links)
+    } else {
+        let lines: String = links.iter().map(Link::html).collect();
+        document(&format!("Links for {name}"), &lines)
+    };
+    Ok(Arc::new(Page::new(form, body)))
+}
+
+/// The rows of an option set and this builder, by version.
+fn of_version<'r>(
+    rows: &'r [Row],
+    options: &Options,
+    builder: &BuilderInfo,
+) -> HashMap<&'r str, &'r Row> {
+    let options = options.to_string();
+    let mine = |row: &&Row| row.options == options && row.parts["builder"] == builder.image;
+    rows.iter().filter(mine).map(|row| (row.version.as_str(), row)).collect()
 }
 
 fn links(
     name: &str,
-    options: &Options,
     builder: &BuilderInfo,
     project: &Project,
-    built: &BTreeMap<&str, &str>,
-) -> Result<Vec<Link>, Refusal> {
+    rows: &HashMap<&str, &Row>,
+) -> Vec<Link> {
     let wheels = project.files.iter().filter_map(|file| WheelName::parse(&file.filename));
     let pure: BTreeMap<String, WheelName> =
         wheels.filter(WheelName::is_pure).map(|wheel| (wheel.version.clone(), wheel)).collect();
@@ -109,17 +144,42 @@ fn links(
             continue;
         };
         let filename = builder.predict(name, version, pure.get(version)).to_string();
-        let request = Request::new(name, version, options.clone(), builder)?;
         let url = format!("../../wheels/{name}/{}/{}", part(version), part(&filename));
+        let row = rows.get(version);
         links.push(Link {
             filename,
             url,
-            sha256: built.get(request.key.as_str()).map(|hash| (*hash).to_owned()),
+            sha256: row.and_then(|row| match &row.state {
+                State::Done(artifact) => Some(artifact.sha256.clone()),
+                _ => None,
+            }),
             requires_python: file.requires_python.clone(),
             yanked: file.yanked.clone(),
+            failed: row.and_then(|row| Trouble::of(row)),
         });
     }
-    Ok(links)
+    links
+}
+
+impl Trouble {
+    fn of(row: &Row) -> Option<Self> {
+        let State::Failed(failed) = &row.state else { return None };
+        let log = failed.log.is_some().then(|| log_path(&row.request));
+        Some(Self { reason: failed.reason.clone(), retry_at: failed.retry_at, log })
+    }
+
+    /// For people who look at the page; no link that an installer could take for a file.
+    fn html(&self) -> String {
+        let log = self.log.as_ref().map(|log| format!("; log: {log}")).unwrap_or_default();
+        let text = format!("not built: {}; may be tried again {}{log}", self.reason, self.when());
+        format!("<small>{}</small>", escaped(&text))
+    }
+
+    fn when(&self) -> String {
+        let at =
+            i64::try_from(self.retry_at).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+        at.map_or_else(|| "never".to_owned(), |at| at.to_string())
+    }
 }
 
 impl Link {
@@ -132,19 +192,31 @@ impl Link {
         };
         add("data-requires-python", &self.requires_python);
         add("data-yanked", &self.yanked);
+        // Each version has metadata, built or not; installers of different age look for one of these.
+        add("data-core-metadata", &Some("true".to_owned()));
+        add("data-dist-info-metadata", &Some("true".to_owned()));
         let hash = self.sha256.as_ref().map(|hash| format!("#sha256={hash}")).unwrap_or_default();
         let (url, name) = (escaped(&self.url), escaped(&self.filename));
-        format!("<a href=\"{url}{hash}\"{attributes}>{name}</a><br>\n")
+        let failed = self.failed.as_ref().map(Trouble::html).unwrap_or_default();
+        format!("<a href=\"{url}{hash}\"{attributes}>{name}</a> {failed}<br>\n")
     }
 
     fn json(&self) -> Value {
         let hashes: BTreeMap<_, _> = self.sha256.iter().map(|hash| ("sha256", hash)).collect();
-        let mut file = json!({ "filename": self.filename, "url": self.url, "hashes": hashes });
+        let mut file = json!({
+            "filename": self.filename, "url": self.url, "hashes": hashes, "core-metadata": true,
+            "dist-info-metadata": true,
+        });
         if let Some(python) = &self.requires_python {
             file["requires-python"] = json!(python);
         }
         if let Some(why) = &self.yanked {
             file["yanked"] = if why.is_empty() { json!(true) } else { json!(why) };
+        }
+        if let Some(failed) = &self.failed {
+            file["_failed"] = json!({
+                "reason": failed.reason, "retry-at": failed.when(), "log": failed.log,
+            });
         }
         file
     }
@@ -167,24 +239,31 @@ fn escaped(text: &str) -> String {
     text.replace('"', "&quot;")
 }
 
-fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    accept.contains("application/vnd.pypi.simple.v1+json")
+impl Page {
+    fn new(form: Form, body: String) -> Self {
+        let etag = format!("\"{}\"", &sha256(body.as_bytes())[..32]);
+        Self { form, etag, body: body.into() }
+    }
+
+    /// The page, or word that the reader has it already.
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let about = [
+            (header::ETAG, self.etag.clone()),
+            (header::CACHE_CONTROL, "max-age=0".to_owned()),
+            (header::VARY, "Accept".to_owned()),
+        ];
+        if is_known(headers, &self.etag) {
+            return (StatusCode::NOT_MODIFIED, about).into_response();
+        }
+        (about, [(header::CONTENT_TYPE, self.form.kind())], self.body.clone()).into_response()
+    }
 }
 
-/// A page, or word that the reader has it already.
-fn page_of(headers: &HeaderMap, kind: &'static str, body: String) -> Response {
-    let etag = format!("\"{}\"", &sha256(body.as_bytes())[..32]);
+/// Whether the reader has what has this ETag.
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     let has = headers.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok());
-    let about = [
-        (header::ETAG, etag.clone()),
-        (header::CACHE_CONTROL, "max-age=0".to_owned()),
-        (header::VARY, "Accept".to_owned()),
-    ];
-    if has.is_some_and(|has| has == "*" || has.split(',').any(|it| it.trim() == etag)) {
-        return (StatusCode::NOT_MODIFIED, about).into_response();
-    }
-    (about, [(header::CONTENT_TYPE, kind)], body).into_response()
+    let strong = |it: &str| it.trim().trim_start_matches("W/") == etag;
+    has.is_some_and(|has| has.trim() == "*" || has.split(',').any(strong))
 }
 
 #[cfg(test)]
@@ -224,13 +303,13 @@ mod tests {
             file("a_b-3.0-py3-none-any.whl"),
         ];
         let project = Project { files, ..Project::default() };
-        let links =
-            links("a-b", &Options::default(), &builder(), &project, &BTreeMap::new()).unwrap();
+        let links = links("a-b", &builder(), &project, &HashMap::new());
         let names: Vec<_> = links.iter().map(|link| link.filename.as_str()).collect();
         assert_eq!(names, ["a_b-1.0-py3-none-any.whl", "a_b-2.0-cp311-cp311-linux_x86_64.whl"]);
         let html = links[1].html();
         assert!(html.contains("data-requires-python=\"&gt;=3.8\""), "{html}");
         assert!(html.contains("data-yanked=\"a &quot;bad&quot; one\""), "{html}");
+        assert!(html.contains("data-core-metadata=\"true\""), "{html}");
         assert_eq!(links[1].json()["yanked"], "a \"bad\" one");
     }
 }

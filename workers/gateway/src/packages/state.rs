@@ -3,28 +3,45 @@
 use std::{
     collections::BTreeSet,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::presigning::PresigningConfig;
 use compile_worker::{
     builder::BuilderInfo,
-    builds::{Artifact, Builds, Ordered, Request, Row, State},
-    message::CompileMessage,
+    builds::{Again, Artifact, Builds, Ordered, PYPI, Request, Row, State, package_key},
+    groups::Groups,
+    message::{CompileMessage, TwiceOrder, Wish},
     names::normalize,
     options::Options,
     packages::Packages as Table,
     pypi::versions,
     upstream::{Answer, Project, Upstream},
 };
-use flotilla_runtime::{Failure, aws, failure::chain};
+use flotilla_runtime::{
+    Failure, aws,
+    failure::chain,
+    store::{self, Missing},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{PackagesConfig, answer::Refusal, fresh::Fresh};
+use super::{
+    PackagesConfig,
+    accept::Form,
+    answer::Refusal,
+    fresh::Fresh,
+    index::{self, Page},
+    signing::Signer,
+};
 
 /// How old a row, the builder, or the knowledge that a blob is there may be.
 const GLANCE: Duration = Duration::from_millis(200);
 const MOMENT: Duration = Duration::from_secs(1);
+/// How many pages, and pieces of metadata, are kept in memory.
+const PAGES: usize = 500;
+/// How many sources are held in memory at once, to look into them.
+const UNPACKING: usize = 4;
 /// How often a download of the same is noted.
 const NOTED: Duration = Duration::from_secs(600);
 /// How long a URL of the bucket is good for.
@@ -40,32 +57,49 @@ pub struct Packages {
     s3: aws_sdk_s3::Client,
     sqs: aws_sdk_sqs::Client,
     projects: Fresh<Option<Arc<Project>>>,
+    pages: Fresh<Arc<Page>>,
     rows: Fresh<Option<Row>>,
-    built: Fresh<Arc<Vec<Row>>>,
-    builders: Fresh<BuilderInfo>,
+    builders: Fresh<Arc<BuilderInfo>>,
     blobs: Fresh<bool>,
+    urls: Fresh<String>,
+    metadata: Fresh<Option<Arc<str>>>,
     noted: Fresh<()>,
+    unpacking: Semaphore,
+    groups: Groups,
+    signer: Option<Signer>,
 }
 
 impl Packages {
     /// On the SDK's endpoint.
     ///
     /// # Errors
-    /// When the machine has no certificates to trust.
+    /// When the machine has no certificates to trust, or the signing key cannot be read.
     pub fn new(config: PackagesConfig, sdk: &SdkConfig) -> Result<Self, Failure> {
         let dynamo = aws_sdk_dynamodb::Client::new(sdk);
+        let signer = config.signing_key.as_deref().map(Signer::read).transpose()?;
+        let groups = Groups::new(
+            Builds::new(dynamo.clone(), &config.builds_table),
+            dynamo.clone(),
+            aws_sdk_sns::Client::new(sdk),
+            config.groups_topic.clone(),
+        );
         Ok(Self {
+            groups,
+            signer,
             builds: Builds::new(dynamo.clone(), &config.builds_table),
             table: Table::new(dynamo, &config.packages_table),
             upstream: Upstream::new(&config.index)?,
             s3: aws::s3_client(sdk),
             sqs: aws_sdk_sqs::Client::new(sdk),
             projects: Fresh::new(config.index_age),
+            pages: Fresh::bounded(MOMENT, PAGES),
             rows: Fresh::new(GLANCE),
-            built: Fresh::new(MOMENT),
             builders: Fresh::new(MOMENT),
             blobs: Fresh::new(MOMENT),
+            urls: Fresh::new(MOMENT),
+            metadata: Fresh::bounded(NOTED, PAGES),
             noted: Fresh::new(NOTED),
+            unpacking: Semaphore::new(UNPACKING),
             config,
         })
     }
@@ -91,22 +125,41 @@ impl Packages {
     }
 
     /// What builds are made in.
-    pub(super) async fn builder(&self) -> Result<BuilderInfo, Refusal> {
+    pub(super) async fn builder(&self) -> Result<Arc<BuilderInfo>, Refusal> {
         let none = || Refusal::Later("no compile worker has started yet".to_owned(), 5);
-        let look_up = async |_| self.table.builder().await?.ok_or_else(none);
+        let look_up = async |_| Ok(Arc::new(self.table.builder().await?.ok_or_else(none)?));
         self.builders.get("", look_up).await
     }
 
-    /// All rows of a package.
-    pub(super) async fn rows(&self, name: &str) -> Result<Arc<Vec<Row>>, Refusal> {
-        let look_up = async |_| Ok::<_, Failure>(Arc::new(self.builds.of_package(name).await?));
-        Ok(self.built.get(name, look_up).await?)
+    /// The page of a project, a second old at most.
+    pub(super) async fn page(
+        &self,
+        optset: &str,
+        name: &str,
+        form: Form,
+    ) -> Result<Arc<Page>, Refusal> {
+        let key = format!("{}\n{optset}\n{name}", form.kind());
+        self.pages.get(&key, async |_| index::page(self, optset, name, form).await).await
     }
 
-    /// The row of a request.
-    pub(super) async fn row(&self, name: &str, request: &str) -> Result<Option<Row>, Refusal> {
-        let look_up = async |_| self.builds.get(name, request).await;
-        Ok(self.rows.get(&format!("{name}/{request}"), look_up).await?)
+    /// All rows of a package.
+    pub(super) async fn rows(&self, name: &str) -> Result<Vec<Row>, Refusal> {
+        Ok(self.builds.of_package(&package_key(PYPI, name)).await?)
+    }
+
+    /// The row of a request for a package (`pypi/markupsafe`).
+    pub(super) async fn row(&self, package: &str, request: &str) -> Result<Option<Row>, Refusal> {
+        let age = |row: &Option<Row>| match row {
+            Some(Row { state: State::Done(_), .. }) => MOMENT,
+            _ => GLANCE,
+        };
+        let look_up = async |_| self.builds.get(package, request).await;
+        Ok(self.rows.get_aged(request, age, look_up).await?)
+    }
+
+    /// The row of a request key or an artifact key.
+    pub(super) async fn by_key(&self, key: &str) -> Result<Option<Row>, Refusal> {
+        Ok(self.builds.by_key(key).await?)
     }
 
     /// The request for a package by the words of its user.
@@ -117,29 +170,69 @@ impl Packages {
         options: Options,
     ) -> Result<Request, Refusal> {
         let name = normalize(name).map_err(Refusal::Absent)?;
-        Ok(Request::new(&name, version, options, &self.builder().await?)?)
+        Ok(Request::new(&name, version, options, &*self.builder().await?)?)
+    }
+
+    /// The request for what somebody wants.
+    pub(super) async fn wished(&self, wish: &Wish) -> Result<Request, Refusal> {
+        let builder = self.builder().await?;
+        wish.request(&self.config.categories, &builder).map_err(Refusal::Impossible)
     }
 
     /// The row of a request, whose build is started if need be.
     pub(super) async fn ordered(&self, request: &Request) -> Result<Row, Refusal> {
-        let lost = match self.row(&request.name, &request.key).await? {
-            Some(Row { state: State::Done(artifact), .. }) => !self.is_there(&artifact).await?,
-            Some(_) => false,
+        let again = match self.row(&request.package(), &request.key).await? {
+            Some(row) => match &row.state {
+                State::Done(artifact) if self.is_there(artifact).await? => return Ok(row),
+                State::Done(_) => Again::Lost,
+                _ => Again::Expired,
+            },
             None => {
                 self.check_version(request).await?;
-                false
+                Again::Expired
             }
         };
-        loop {
-            match self.builds.order(request, lost).await? {
-                Ordered::Stands(row) => return Ok(row),
-                Ordered::Send(order) => self.send(&CompileMessage::Build(order)).await?,
-            }
-            self.rows.forget(&format!("{}/{}", request.name, request.key));
-            if let Some(row) = self.row(&request.name, &request.key).await? {
-                return Ok(row);
-            }
+        self.open(request, again).await
+    }
+
+    /// The row of a request that is built again although it has ended.
+    pub(super) async fn retried(&self, request: &Request) -> Result<Row, Refusal> {
+        self.open(request, Again::Retry).await
+    }
+
+    async fn open(&self, request: &Request, again: Again) -> Result<Row, Refusal> {
+        let (package, key) = (request.package(), &request.key);
+        match self.builds.order(request, again).await? {
+            Ordered::Stands(row) => return Ok(row),
+            Ordered::Send(order) => self.send(&CompileMessage::Build(order)).await?,
         }
+        self.rows.forget(key);
+        let row = self.row(&package, key).await?;
+        row.ok_or_else(|| Refusal::Later(format!("the row of {package} is gone; ask again"), 1))
+    }
+
+    /// Has a worker build an artifact a second time.
+    pub(super) async fn twice(&self, request: &Request, epoch: u64) -> Result<(), Refusal> {
+        let asked_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let asked_at = u64::try_from(asked_at.as_millis()).unwrap_or_default();
+        let twice = TwiceOrder { order: request.order(epoch), asked_at };
+        self.send(&CompileMessage::Twice(twice)).await
+    }
+
+    /// The key that statements are signed with.
+    pub(super) fn signer(&self) -> Result<&Signer, Refusal> {
+        let none = "this gateway signs nothing: FLOTILLA_SIGNING_KEY is not set";
+        self.signer.as_ref().ok_or_else(|| Refusal::Absent(none.to_owned()))
+    }
+
+    /// The groups.
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// The table of builds.
+    pub(super) fn builds(&self) -> &Builds {
+        &self.builds
     }
 
     async fn check_version(&self, request: &Request) -> Result<(), Refusal> {
@@ -155,7 +248,7 @@ impl Packages {
         let mut row = self.ordered(request).await?;
         while row.state == State::Ordered && Instant::now() < until {
             tokio::time::sleep(GLANCE / 2).await;
-            if let Some(now) = self.row(&request.name, &request.key).await? {
+            if let Some(now) = self.row(&request.package(), &request.key).await? {
                 row = now;
             }
         }
@@ -198,8 +291,42 @@ impl Packages {
         Ok(there)
     }
 
+    /// An object of the bucket.
+    pub(super) async fn object(&self, key: &str, limit: u64) -> Result<Vec<u8>, Refusal> {
+        let fetched = store::fetch(&self.s3, &self.config.artifacts_bucket, key, None, limit).await;
+        fetched.map(|object| object.bytes).map_err(|missing| match missing {
+            Missing::Absent => Refusal::Absent(format!("{key} is not stored any more")),
+            Missing::TooLarge(size) => Refusal::Impossible(format!("{key} has {size} bytes")),
+            Missing::Unavailable(failure) => failure.into(),
+        })
+    }
+
+    /// What is known of the metadata of a version that is not built.
+    pub(super) async fn told(
+        &self,
+        name: &str,
+        version: &str,
+        look_up: impl AsyncFnOnce() -> Result<Option<Arc<str>>, Refusal>,
+    ) -> Result<Option<Arc<str>>, Refusal> {
+        self.metadata.get(&format!("{name} {version}"), async |_| look_up().await).await
+    }
+
+    /// Where packages come from.
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Leave to hold a source in memory.
+    pub(super) async fn unpacking(&self) -> Option<SemaphorePermit<'_>> {
+        self.unpacking.acquire().await.ok()
+    }
+
     /// A URL under which an object of the bucket can be fetched for an hour.
     pub(super) async fn url(&self, key: &str) -> Result<String, Refusal> {
+        Ok(self.urls.get(key, async |_| self.signed(key).await).await?)
+    }
+
+    async fn signed(&self, key: &str) -> Result<String, Failure> {
         let call = self.s3.get_object().bucket(&self.config.artifacts_bucket).key(key);
         let failed = |why: String| Failure::permanent("presign", format!("{key}: {why}"));
         let life = PresigningConfig::expires_in(URL_LIFE).map_err(|e| failed(e.to_string()))?;

@@ -13,12 +13,13 @@ use axum::{
 };
 use compile_worker::{
     builds::{Artifact, Request, State},
+    keys::sha256,
     names::WheelName,
     options::Options,
 };
 use serde::Deserialize;
 
-use super::{Packages, answer::Refusal, programs::log_url};
+use super::{Packages, answer::Refusal, builds::log_url, index::is_known, metadata};
 
 /// How long one answer is held back: clients give up after 15 s.
 const HOLD: Duration = Duration::from_secs(12);
@@ -33,7 +34,7 @@ pub(super) struct Hop {
     hop: u32,
 }
 
-/// `GET` and `HEAD /o/{optset}/wheels/{name}/{version}/{filename}`.
+/// `GET` and `HEAD /o/{optset}/wheels/{name}/{version}/{filename}`, and the same with `.metadata`.
 pub(super) async fn wheel(
     Shared(packages): Shared<Arc<Packages>>,
     Path((optset, name, version, filename)): Path<(String, String, String, String)>,
@@ -42,16 +43,24 @@ pub(super) async fn wheel(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    if WheelName::parse(&filename).is_none() {
+    let (wheel, of_metadata) = match filename.strip_suffix(".metadata") {
+        Some(wheel) => (wheel, true),
+        None => (filename.as_str(), false),
+    };
+    if WheelName::parse(wheel).is_none() {
         return Err(Refusal::Absent(format!("{filename} is no wheel")));
     }
     let options: Options = optset.parse()?;
     let request = packages.request(&name, &version, options).await?;
+    if of_metadata && let Some(text) = metadata::of(&packages, &request).await? {
+        return Ok(metadata_answer(&headers, &text));
+    }
     let row = packages.ended(&request, Instant::now() + HOLD).await?;
     match row.state {
+        State::Done(_) if of_metadata => Ok(again(&uri, hop)),
         State::Done(artifact) => serve(&packages, &request, &artifact, &method).await,
         State::Failed(failed) => {
-            let log = failed.log.is_some().then(|| log_url(&headers, &request));
+            let log = failed.log.is_some().then(|| log_url(&headers, &request.key));
             Err(Refusal::failed(&failed, log))
         }
         State::Ordered if hop < HOPS => Ok(again(&uri, hop + 1)),
@@ -84,6 +93,19 @@ async fn serve(
     packages.note_download(request).await?;
     let url = packages.url(&artifact.blob).await?;
     Ok((StatusCode::FOUND, about, [(header::LOCATION, url)]).into_response())
+}
+
+fn metadata_answer(headers: &HeaderMap, text: &str) -> Response {
+    let etag = format!("\"{}\"", &sha256(text.as_bytes())[..32]);
+    let about = [
+        (header::ETAG, etag.clone()),
+        (header::CACHE_CONTROL, "max-age=0".to_owned()),
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+    ];
+    match is_known(headers, &etag) {
+        true => (StatusCode::NOT_MODIFIED, about).into_response(),
+        false => (about, text.to_owned()).into_response(),
+    }
 }
 
 fn again(uri: &Uri, hop: u32) -> Response {

@@ -1,0 +1,167 @@
+//! Groups of builds, and what is said of where an artifact comes from.
+
+use std::{process::Stdio, time::Duration};
+
+use flotilla_tests::{Farm, eventually};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+fn lines(body: &str) -> Vec<Value> {
+    body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Has a queue hear what the topic of groups is told.
+async fn listen(farm: &Farm) -> String {
+    let aws = &farm.world.aws;
+    let name = format!("{}-heard", farm.world.stack().name());
+    let made = aws.sqs.create_queue().queue_name(&name).send().await.unwrap();
+    let url = made.queue_url.unwrap();
+    let topic = &farm.world.outputs().groups_topic_arn;
+    let arn = topic.replace(":sns:", ":sqs:");
+    let arn = format!("{}:{name}", arn.rsplit_once(':').unwrap().0);
+    let call = aws.sns.subscribe().topic_arn(topic).protocol("sqs").endpoint(arn);
+    call.send().await.unwrap();
+    url
+}
+
+async fn heard(farm: &Farm, url: &str) -> Value {
+    eventually("an event", Duration::from_secs(30), async || {
+        let call = farm.world.aws.sqs.receive_message().queue_url(url).wait_time_seconds(2);
+        let messages = call.send().await.unwrap().messages.unwrap_or_default();
+        let body = messages.first()?.body()?.to_owned();
+        let envelope: Value = serde_json::from_str(&body).unwrap();
+        serde_json::from_str(envelope["Message"].as_str()?).ok()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_group_is_told_as_each_ends_and_durably_when_all_have() {
+    let farm = Farm::new().await;
+    let queue = listen(&farm).await;
+    farm.pure("one", "1.0");
+    farm.pure("one", "2.0");
+    farm.extension("two", "1.0");
+    farm.broken("bad", "raise SystemExit('error: no such thing')\n");
+    let asked = json!({
+        "requirements": ["one<2", "Two", "bad==1.0", "nobody>=1", "one @ https://x.test/one.whl"],
+        "options": "opt=3",
+    });
+    let answer = farm.gateway.ask("POST", "/v1/groups", &[], &asked.to_string()).await;
+    assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+    let lines = lines(&answer.body);
+    assert_eq!(lines.len(), 7, "{lines:?}");
+    let group = lines[0]["group"].as_str().unwrap();
+    let of = |text: &str| lines.iter().find(|line| line["requirement"] == text).unwrap();
+    assert_eq!((&of("one<2")["state"], &of("one<2")["version"]), (&json!("done"), &json!("1.0")));
+    assert!(of("Two")["url"].as_str().unwrap().contains("/blobs/sha256/"));
+    assert!(of("bad==1.0")["reason"].as_str().unwrap().contains("no such thing"));
+    assert_eq!(
+        (&of("bad==1.0")["state"], &of("nobody>=1")["state"]),
+        (&json!("failed"), &json!("refused"))
+    );
+    assert!(of("one @ https://x.test/one.whl")["reason"].as_str().unwrap().contains("URL"));
+    let event = heard(&farm, &queue).await;
+    assert_eq!((&event["group"], &event["state"]), (&json!(group), &json!("complete")));
+    assert_eq!(event["counts"], json!({"done": 2, "failed": 1}));
+    let (status, told) = farm.gateway.json(&format!("/v1/groups/{group}")).await;
+    assert_eq!((status, &told["pending"]), (200, &json!(0)));
+    // Built already, all of it: complete at once.
+    let again = farm
+        .gateway
+        .ask("POST", "/v1/groups", &[("Content-Type", "text/plain")], "one==1.0 # x\n")
+        .await;
+    assert!(
+        again.body.contains("\"state\":\"complete\"") || again.body.contains("done"),
+        "{again:?}"
+    );
+    for bad in ["{}", "{\"requirements\":[]}"] {
+        assert_eq!(farm.gateway.ask("POST", "/v1/groups", &[], bad).await.status, 400, "{bad}");
+    }
+    assert_eq!(farm.gateway.json("/v1/groups/none").await.0, 404);
+    farm.world.aws.sqs.delete_queue().queue_url(queue).send().await.unwrap();
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_group_completes_though_nobody_listens_and_its_worker_is_killed() {
+    let mut farm = Farm::with(&[("FLOTILLA_PAUSE_AT", "committed")]).await;
+    let queue = listen(&farm).await;
+    farm.pure("one", "1.0");
+    let path = format!("http://{}/v1/groups", farm.gateway.addr());
+    let mut curl = Command::new("curl")
+        .args(["-sN", "-H", "content-type: text/plain", "--data", "one", &path])
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    eventually("a commit", Duration::from_secs(60), async || {
+        farm.worker.log().contains("paused").then_some(())
+    })
+    .await;
+    curl.kill().await.unwrap();
+    assert!(!farm.worker.kill().await.success());
+    farm.worker = farm.world.compile_worker(&farm.index).ready().await;
+    assert_eq!(heard(&farm, &queue).await["counts"], json!({"done": 1}));
+    farm.world.aws.sqs.delete_queue().queue_url(queue).send().await.unwrap();
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn an_artifact_has_a_signed_provenance_an_sbom_and_a_verdict() {
+    let mut farm = Farm::new().await;
+    let key = farm.world.folder().join("key.pem");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key);
+    assert!(openssl.status().await.unwrap().success(), "openssl");
+    assert!(farm.gateway.stop().await.success());
+    farm.gateway =
+        farm.world.package_gateway(&farm.index).env("FLOTILLA_SIGNING_KEY", &key).ready().await;
+    farm.extension("fast", "1.0");
+    let built = farm.built("fast", "opt=3").await;
+    let id = built["key"].as_str().unwrap();
+    let twice = farm.gateway.ask("POST", &format!("/v1/builds/{id}/build-twice"), &[], "").await;
+    assert_eq!(twice.status, 202, "{twice:?}");
+    let verdict = eventually("a verdict", Duration::from_secs(60), async || {
+        let (_, told) = farm.gateway.json(&format!("/v1/builds/{id}")).await;
+        told["verdict"].is_object().then(|| told["verdict"].clone())
+    })
+    .await;
+    assert_eq!(
+        (&verdict["reproducible"], &verdict["sha256"]),
+        (&json!(true), &built["build"]["sha256"])
+    );
+    for (page, kind) in [
+        ("provenance", "https://slsa.dev/provenance/v1"),
+        ("sbom/signed", "https://cyclonedx.org/bom"),
+    ] {
+        let envelope = farm.gateway.json(&format!("/v1/builds/{id}/{page}")).await.1;
+        let statement = verified(&farm, &envelope).await;
+        assert_eq!(statement["predicateType"], kind);
+        assert_eq!(statement["subject"][0]["digest"]["sha256"], built["build"]["sha256"]);
+    }
+    let (_, bom) = farm.gateway.json(&format!("/v1/builds/{id}/sbom")).await;
+    assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&json!("CycloneDX"), &json!("1.6")));
+    assert_eq!(bom["metadata"]["component"]["purl"], "pkg:pypi/fast@1.0");
+    assert!(bom["components"].to_string().contains("setuptools-"), "{bom}");
+    farm.end().await;
+}
+
+/// The statement in an envelope, whose signature openssl verifies with the gateway's public key.
+async fn verified(farm: &Farm, envelope: &Value) -> Value {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let text = |value: &Value| BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap();
+    let payload = String::from_utf8(text(&envelope["payload"])).unwrap();
+    let kind = envelope["payloadType"].as_str().unwrap();
+    let signed = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
+    let folder = farm.world.folder();
+    std::fs::write(folder.join("signed"), signed).unwrap();
+    std::fs::write(folder.join("sig"), text(&envelope["signatures"][0]["sig"])).unwrap();
+    let public = farm.gateway.page("/v1/signing-key").await.unwrap().1;
+    std::fs::write(folder.join("pub.pem"), public).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkeyutl", "-verify", "-pubin", "-inkey", "pub.pem", "-rawin"]);
+    openssl.args(["-in", "signed", "-sigfile", "sig"]).current_dir(folder);
+    assert!(openssl.status().await.unwrap().success(), "the signature is not true");
+    serde_json::from_str(&payload).unwrap()
+}

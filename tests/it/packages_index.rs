@@ -1,0 +1,119 @@
+//! The pages of the package index, as installers read them.
+
+use flotilla_tests::{Farm, SETUP};
+
+const JSON: &str = "application/vnd.pypi.simple.v1+json";
+
+fn setup(name: &str) -> String {
+    SETUP.replace("setup(py", &format!("setup(name='{name}', version='1.0', py"))
+}
+
+/// Publishes a package whose source says for sure that it requires `requires`.
+fn says(farm: &Farm, name: &str, requires: &str) {
+    let info = format!(
+        "Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\nRequires-Python: >=3.8\n{requires}"
+    );
+    let setup = setup(name);
+    farm.index.publish(name, "1.0", &[("setup.py", &setup), ("tiny.py", ""), ("PKG-INFO", &info)]);
+}
+
+#[tokio::test]
+async fn resolving_builds_nothing_where_the_source_says_what_it_requires() {
+    let farm = Farm::new().await;
+    says(&farm, "app", "Requires-Dist: base>=1\n");
+    says(&farm, "base", "");
+    let resolved = farm.world.uv(&farm.gateway, "default", "app").await.unwrap();
+    assert_eq!(resolved.split_whitespace().collect::<Vec<_>>(), ["app==1.0", "base==1.0"]);
+    let path = "/o/default/wheels/app/1.0/app-1.0-cp311-cp311-linux_x86_64.whl.metadata";
+    let told = farm.gateway.ask("GET", path, &[], "").await;
+    assert!(told.status == 200 && told.body.contains("Requires-Dist: base>=1"), "{told:?}");
+    let known = [("If-None-Match", told.header("etag").unwrap())];
+    assert_eq!(farm.gateway.ask("GET", path, &known, "").await.status, 304);
+    assert_eq!((farm.begun().await, farm.index.fetched("app-1.0.tar.gz")), (0, 1));
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn where_only_a_build_can_tell_its_metadata_is_the_wheels_own() {
+    let farm = Farm::new().await;
+    let setup = setup("teller").replace("py_modules", "install_requires=['base>2'], py_modules");
+    farm.index.publish("teller", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    let path = "/o/default/wheels/teller/1.0/teller-1.0-cp311-cp311-linux_x86_64.whl.metadata";
+    let held = farm.gateway.ask("GET", path, &[], "").await;
+    assert!(held.status == 302 && held.header("location").unwrap().starts_with(path), "{held:?}");
+    let told = farm.gateway.ask("GET", path, &[], "").await;
+    assert!(told.status == 200 && told.body.contains("Requires-Dist: base>2"), "{told:?}");
+    assert_eq!(farm.begun().await, 1);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn both_forms_of_a_page_say_the_same_to_whoever_asks_for_them() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    farm.pip("default", "tiny").await.unwrap();
+    farm.pure("tiny", "1.1");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let page = "/o/default/simple/tiny/";
+    let html = farm.gateway.ask("GET", page, &[], "").await;
+    assert!(html.header("content-type").unwrap().starts_with("text/html"), "{html:?}");
+    let json = farm.gateway.ask("GET", page, &[("Accept", JSON)], "").await;
+    assert_eq!(json.header("content-type"), Some(JSON));
+    let files = json.json()["files"].as_array().unwrap().clone();
+    assert_eq!(files.len(), 2);
+    for file in &files {
+        let (url, name) = (file["url"].as_str().unwrap(), file["filename"].as_str().unwrap());
+        let hash = file["hashes"]["sha256"].as_str();
+        let hash = hash.map(|hash| format!("#sha256={hash}")).unwrap_or_default();
+        assert!(html.body.contains(&format!("<a href=\"{url}{hash}\"")), "{url}: {}", html.body);
+        assert!(html.body.contains(&format!(">{name}</a>")), "{name}: {}", html.body);
+        assert_eq!(file["core-metadata"], true);
+    }
+    assert!(files.iter().any(|file| file["hashes"]["sha256"].is_string()), "one is built");
+    for (accept, answer) in [(JSON, &json), ("text/html", &html)] {
+        let has = [("Accept", accept), ("If-None-Match", answer.header("etag").unwrap())];
+        assert_eq!(farm.gateway.ask("GET", page, &has, "").await.status, 304, "{accept}");
+    }
+    let other = farm.gateway.ask("GET", page, &[("Accept", "image/png")], "").await;
+    assert!(other.status == 406 && other.body.contains(JSON), "{other:?}");
+    assert_eq!(farm.gateway.ask("HEAD", page, &[], "").await.status, 200);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_failed_build_is_shown_in_the_page_with_reason_log_and_time() {
+    let farm = Farm::new().await;
+    farm.broken("bad", "raise SystemExit('error: <no> such thing')\n");
+    let told = farm.built("bad", "").await;
+    let key = told["key"].as_str().unwrap();
+    let page = "/o/default/simple/bad/";
+    let html = farm.gateway.ask("GET", page, &[], "").await.body;
+    assert!(html.contains("&lt;no&gt; such thing"), "{html}");
+    assert!(html.contains(&format!("log: /v1/builds/{key}/log")), "{html}");
+    assert!(html.contains("may be tried again 20"), "{html}");
+    let json = farm.gateway.ask("GET", page, &[("Accept", JSON)], "").await.json();
+    let failed = &json["files"][0]["_failed"];
+    assert!(failed["reason"].as_str().unwrap().contains("such thing"), "{json}");
+    assert_eq!(failed["log"], format!("/v1/builds/{key}/log"));
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_wheel_answers_head_and_ranges() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    let (name, bytes) = farm.pip("default", "tiny").await.unwrap();
+    let path = format!("/o/default/wheels/tiny/1.0/{name}");
+    let head = farm.gateway.ask("HEAD", &path, &[], "").await;
+    let length = head.header("content-length").and_then(|it| it.parse().ok());
+    assert_eq!(
+        (head.status, length, head.header("accept-ranges")),
+        (200, Some(bytes.len()), Some("bytes"))
+    );
+    let there = farm.gateway.ask("GET", &path, &[], "").await;
+    let url = there.header("location").unwrap().strip_prefix("http://").unwrap();
+    let (host, object) = url.split_once('/').unwrap();
+    let part = farm.world.get_from(host, &format!("/{object}"), &[("Range", "bytes=0-1")]).await;
+    assert_eq!((part.status, part.body.as_str()), (206, "PK"));
+    farm.end().await;
+}

@@ -1,0 +1,87 @@
+//! What is asked for, and the orders that it becomes.
+
+use flotilla_runtime::Failure;
+use serde_json::Value;
+
+use crate::{
+    builder::BuilderInfo,
+    keys::{self, RequestParts},
+    message::BuildOrder,
+    options::Options,
+};
+
+/// The first ecosystem; also the first part of its packages' keys.
+pub const PYPI: &str = "pypi";
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The package manager's world.
+    pub ecosystem: String,
+    /// The package, normalised.
+    pub name: String,
+    /// The version, as upstream writes it.
+    pub version: String,
+    /// How it is to be compiled.
+    pub options: Options,
+    /// The request key.
+    pub key: String,
+    /// What the key is the hash of.
+    pub parts: Value,
+}
+
+impl Request {
+    /// The request for a version of a package of PyPI, with these options, from this builder.
+    ///
+    /// # Errors
+    /// Never for a request of this type.
+    pub fn new(
+        name: &str,
+        version: &str,
+        options: Options,
+        builder: &BuilderInfo,
+    ) -> Result<Self, Failure> {
+        let text = options.to_string();
+        let parts = RequestParts {
+            abi: &builder.abi,
+            builder: &builder.image,
+            ecosystem: PYPI,
+            name,
+            options: &text,
+            version,
+        };
+        let bad = |e: serde_json::Error| Failure::permanent("key", e.to_string());
+        let (key, parts) = (keys::key(&parts).map_err(bad)?, serde_json::to_value(&parts));
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Ok(Self {
+            ecosystem: PYPI.to_owned(),
+            name,
+            version,
+            options,
+            key,
+            parts: parts.map_err(bad)?,
+        })
+    }
+
+    /// The table's key of its package.
+    pub fn package(&self) -> String {
+        package_key(&self.ecosystem, &self.name)
+    }
+
+    /// The order of this try.
+    pub fn order(&self, epoch: u64) -> BuildOrder {
+        BuildOrder {
+            ecosystem: self.ecosystem.clone(),
+            name: self.name.clone(),
+            version: self.version.clone(),
+            options: self.options.to_string(),
+            request: self.key.clone(),
+            epoch,
+        }
+    }
+}
+
+/// The table's key of a package.
+pub fn package_key(ecosystem: &str, name: &str) -> String {
+    format!("{ecosystem}/{name}")
+}

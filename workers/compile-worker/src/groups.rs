@@ -1,0 +1,185 @@
+//! Groups: builds that somebody asked for together, and wants to hear of when all have ended.
+//!
+//! A group's row is in the table of builds, under a key of its own, with the request keys that are
+//! still open. Whoever ends a build takes it off the groups in its row (the gateway too, for a
+//! build that had ended when the group came to it); who takes the last one off tells the topic,
+//! and notes that. Cut off anywhere, the redelivered message does the rest again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue as Attr, ReturnValue},
+};
+use flotilla_runtime::{Failure, failure::chain};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::builds::{Builds, Row, now, set};
+
+/// The range key of a group's row.
+const GROUP: &str = "group";
+
+/// The groups in the table of builds. Clones share the clients.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    builds: Builds,
+    client: Client,
+    sns: aws_sdk_sns::Client,
+    topic: Option<String>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// What was asked for, as it was written.
+    pub requirement: String,
+    /// The table's key of the package.
+    pub package: String,
+    /// The version that was chosen.
+    pub version: String,
+    /// The request key.
+    pub key: String,
+}
+
+impl Groups {
+    /// Groups in the table of `builds`, whose ends a topic is told, if there is one.
+    pub fn new(
+        builds: Builds,
+        client: Client,
+        sns: aws_sdk_sns::Client,
+        topic: Option<String>,
+    ) -> Self {
+        Self { builds, client, sns, topic }
+    }
+
+    /// Writes a group that waits for its members.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn open(
+        &self,
+        group: &str,
+        members: &[Member],
+        refused: &Value,
+    ) -> Result<(), Failure> {
+        let bad = |e: serde_json::Error| Failure::permanent("group", e.to_string());
+        let mut item = key(group);
+        item.insert("members".into(), Attr::S(serde_json::to_string(members).map_err(bad)?));
+        item.insert("refused".into(), Attr::S(refused.to_string()));
+        item.insert("created_at".into(), Attr::N(now().to_string()));
+        let pending: std::collections::BTreeSet<String> =
+            members.iter().map(|member| member.key.clone()).collect();
+        if !pending.is_empty() {
+            item.insert("pending".into(), Attr::Ss(pending.into_iter().collect()));
+        }
+        let call = self.client.put_item().table_name(self.builds.table()).set_item(Some(item));
+        call.send().await.map(drop).map_err(|e| failed("PutItem", group, chain(&e)))
+    }
+
+    /// A build of a group has ended.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB or SNS does not answer.
+    pub async fn ended(&self, group: &str, row: &Row) -> Result<(), Failure> {
+        let call = self.client.update_item().table_name(self.builds.table());
+        let call = call.set_key(Some(key(group))).update_expression("DELETE pending :key");
+        let call = call
+            .condition_expression("attribute_exists(members)")
+            .expression_attribute_values(":key", Attr::Ss(vec![row.request.clone()]))
+            .return_values(ReturnValue::AllNew);
+        match call.send().await {
+            Ok(answer) => self.look(group, &answer.attributes.unwrap_or_default()).await?,
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) => {}
+            Err(e) => return Err(failed("UpdateItem", group, chain(&e))),
+        }
+        self.builds.leave(row, group).await
+    }
+
+    /// Tells of a group that has nothing to wait for.
+    ///
+    /// # Errors
+    /// As [`ended`](Self::ended).
+    pub async fn look_at(&self, group: &str) -> Result<(), Failure> {
+        match self.item(group).await? {
+            Some(item) => self.look(group, &item).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What is known of a group.
+    ///
+    /// # Errors
+    /// As [`ended`](Self::ended).
+    pub async fn get(&self, group: &str) -> Result<Option<Value>, Failure> {
+        match self.item(group).await? {
+            Some(item) => self.describe(group, &item).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn look(&self, group: &str, item: &HashMap<String, Attr>) -> Result<(), Failure> {
+        if !set(item, "pending").is_empty() || item.contains_key("completed_at") {
+            return Ok(());
+        }
+        let event = self.describe(group, item).await?;
+        self.publish(group, &event).await?;
+        let call = self.client.update_item().table_name(self.builds.table());
+        let call = call
+            .set_key(Some(key(group)))
+            .update_expression("SET completed_at = if_not_exists(completed_at, :now)")
+            .expression_attribute_values(":now", Attr::N(now().to_string()));
+        call.send().await.map(drop).map_err(|e| failed("UpdateItem", group, chain(&e)))
+    }
+
+    /// Before the row says so: told twice is better than never.
+    async fn publish(&self, group: &str, event: &Value) -> Result<(), Failure> {
+        let Some(topic) = &self.topic else { return Ok(()) };
+        let call = self.sns.publish().topic_arn(topic).message(event.to_string());
+        let sent = call.send().await;
+        sent.map(drop).map_err(|e| {
+            Failure::transient("sns", format!("Publish of group {group} to {topic}: {}", chain(&e)))
+        })
+    }
+
+    async fn describe(&self, group: &str, item: &HashMap<String, Attr>) -> Result<Value, Failure> {
+        let text = |name: &str| item.get(name).and_then(|it| it.as_s().ok());
+        let members: Vec<Member> =
+            text("members").and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
+        let refused: Value =
+            text("refused").and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
+        let (mut counts, mut told) = (BTreeMap::<&str, usize>::new(), Vec::new());
+        for member in &members {
+            let row = self.builds.get(&member.package, &member.key).await?;
+            let state = row.as_ref().map_or("gone", |row| row.state.name());
+            *counts.entry(state).or_default() += 1;
+            let mut member = json!(member);
+            member["state"] = json!(state);
+            told.push(member);
+        }
+        let pending = set(item, "pending").len();
+        Ok(json!({
+            "group": group, "state": if pending == 0 { "complete" } else { "open" },
+            "pending": pending, "counts": counts, "members": told, "refused": refused,
+        }))
+    }
+
+    async fn item(&self, group: &str) -> Result<Option<HashMap<String, Attr>>, Failure> {
+        let call = self.client.get_item().table_name(self.builds.table()).consistent_read(true);
+        let answer = call.set_key(Some(key(group))).send().await;
+        Ok(answer.map_err(|e| failed("GetItem", group, chain(&e)))?.item)
+    }
+}
+
+fn key(group: &str) -> HashMap<String, Attr> {
+    HashMap::from([
+        ("package".to_owned(), Attr::S(format!("group:{group}"))),
+        ("request".to_owned(), Attr::S(GROUP.to_owned())),
+    ])
+}
+
+fn failed(what: &str, group: &str, why: String) -> Failure {
+    Failure::transient("dynamodb", format!("{what} of group {group}: {why}"))
+}

@@ -1,0 +1,86 @@
+//! Metadata of a wheel (PEP 658), where possible without building it.
+
+use std::sync::Arc;
+
+use compile_worker::{
+    builds::{Request, State},
+    metadata::is_static,
+    names::{WheelName, sdist_version},
+    sdist::pkg_info,
+    upstream::{File, Project},
+};
+use flotilla_runtime::Failure;
+
+use super::{Packages, answer::Refusal};
+
+/// Metadata has at most this many bytes.
+const LIMIT: u64 = 4 << 20;
+/// A source that is fetched for its metadata has at most this many bytes.
+const SOURCE_LIMIT: usize = 64 << 20;
+
+/// The metadata of what is asked for: of the wheel itself once it is built, else of its source,
+/// where that says for sure what every wheel requires, else of upstream's own wheel for the same
+/// Python and platform. Nothing where only a build can tell.
+pub(super) async fn of(
+    packages: &Packages,
+    request: &Request,
+) -> Result<Option<Arc<str>>, Refusal> {
+    let row = packages.row(&request.package(), &request.key).await?;
+    if let Some(State::Done(artifact)) = row.map(|row| row.state)
+        && let Some(key) = &artifact.metadata
+    {
+        let text = packages.object(key, LIMIT).await?;
+        return Ok(Some(String::from_utf8_lossy(&text).into()));
+    }
+    let (name, version) = (&request.name, &request.version);
+    packages.told(name, version, async || unbuilt(packages, name, version).await).await
+}
+
+async fn unbuilt(
+    packages: &Packages,
+    name: &str,
+    version: &str,
+) -> Result<Option<Arc<str>>, Refusal> {
+    let project = packages.project(name).await?;
+    let source = project
+        .files
+        .iter()
+        .find(|file| file.sha256.is_some() && sdist_version(name, &file.filename) == Some(version));
+    let what = || format!("upstream has no source of {name} {version}");
+    let source = source.ok_or_else(|| Refusal::Absent(what()))?;
+    if let Some(text) = of_source(packages, source).await?
+        && is_static(&text)
+    {
+        return Ok(Some(text.into()));
+    }
+    match fitting(packages, &project, version).await? {
+        Some(wheel) => Ok(packages.upstream().metadata(wheel).await?.map(Into::into)),
+        None => Ok(None),
+    }
+}
+
+async fn of_source(packages: &Packages, source: &File) -> Result<Option<String>, Failure> {
+    let upstream = packages.upstream();
+    if let Some(text) = upstream.metadata(source).await? {
+        return Ok(Some(text));
+    }
+    let _one_of_few = packages.unpacking().await;
+    let archive = upstream.file(source, SOURCE_LIMIT).await?;
+    // A source that is broken will say so when it is built.
+    Ok(pkg_info(&archive).ok().flatten())
+}
+
+/// Upstream's wheel of this version for the Python that builds here, if its metadata is served.
+async fn fitting<'p>(
+    packages: &Packages,
+    project: &'p Project,
+    version: &str,
+) -> Result<Option<&'p File>, Refusal> {
+    let builder = packages.builder().await?;
+    Ok(project.files.iter().find(|file| {
+        let fits = |wheel: WheelName| {
+            wheel.version == version && wheel.fits(&builder.abi, &builder.platform)
+        };
+        file.core_metadata.is_some() && WheelName::parse(&file.filename).is_some_and(fits)
+    }))
+}

@@ -1,0 +1,185 @@
+//! Where an artifact comes from: an SBOM (CycloneDX) and a provenance statement (in-toto, SLSA),
+//! made from its row and signed here.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State as Shared},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use compile_worker::{
+    builds::{Artifact, Row, State},
+    metadata,
+};
+use serde_json::{Value, json};
+
+use super::{Packages, answer::Refusal, builds::row};
+
+const IN_TOTO: &str = "https://in-toto.io/Statement/v1";
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+const CYCLONE_DX: &str = "https://cyclonedx.org/bom";
+/// Metadata has at most this many bytes.
+const METADATA_LIMIT: u64 = 4 << 20;
+
+/// `GET /v1/builds/{key}/provenance`: the signed statement.
+pub(super) async fn provenance(
+    Shared(packages): Shared<Arc<Packages>>,
+    Path(key): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    let row = row(&packages, &key).await?;
+    let artifact = built(&row)?;
+    let predicate = slsa(&row, artifact);
+    Ok(Json(packages.signer()?.sign(&statement(artifact, SLSA, &predicate))))
+}
+
+/// `GET /v1/builds/{key}/sbom`: what is in the artifact, what it was built with, and what it needs.
+pub(super) async fn sbom(
+    Shared(packages): Shared<Arc<Packages>>,
+    Path(key): Path<String>,
+) -> Result<Response, Refusal> {
+    let row = row(&packages, &key).await?;
+    let bom = bom(&row, built(&row)?, &requires(&packages, &row).await?);
+    let kind = [(header::CONTENT_TYPE, "application/vnd.cyclonedx+json; version=1.6")];
+    Ok((kind, bom.to_string()).into_response())
+}
+
+/// `GET /v1/builds/{key}/sbom/signed`: the same as a signed statement.
+pub(super) async fn signed_sbom(
+    Shared(packages): Shared<Arc<Packages>>,
+    Path(key): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    let row = row(&packages, &key).await?;
+    let artifact = built(&row)?;
+    let bom = bom(&row, artifact, &requires(&packages, &row).await?);
+    Ok(Json(packages.signer()?.sign(&statement(artifact, CYCLONE_DX, &bom))))
+}
+
+/// `GET /v1/signing-key`: what signatures are verified with.
+pub(super) async fn signing_key(
+    Shared(packages): Shared<Arc<Packages>>,
+) -> Result<Response, Refusal> {
+    let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
+    Ok((kind, packages.signer()?.public()).into_response())
+}
+
+fn built(row: &Row) -> Result<&Artifact, Refusal> {
+    match &row.state {
+        State::Done(artifact) => Ok(artifact),
+        state => {
+            let (package, version, state) = (&row.package, &row.version, state.name());
+            Err(Refusal::Absent(format!("{package} {version} has no artifact: it is {state}")))
+        }
+    }
+}
+
+/// The artifact's own requirements, as its metadata says them.
+async fn requires(packages: &Packages, row: &Row) -> Result<Vec<String>, Refusal> {
+    let State::Done(Artifact { metadata: Some(key), .. }) = &row.state else {
+        return Ok(Vec::new());
+    };
+    let text = packages.object(key, METADATA_LIMIT).await?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(metadata::values(&text, "Requires-Dist").map(str::to_owned).collect())
+}
+
+fn statement(artifact: &Artifact, kind: &str, predicate: &Value) -> Value {
+    json!({
+        "_type": IN_TOTO,
+        "subject": [{ "name": artifact.filename, "digest": { "sha256": artifact.sha256 } }],
+        "predicateType": kind,
+        "predicate": predicate,
+    })
+}
+
+fn slsa(row: &Row, artifact: &Artifact) -> Value {
+    let (ecosystem, name) = row.named();
+    let part = |name: &str| part(artifact, name);
+    let image = part("builder").as_str().unwrap_or_default();
+    let mut dependencies = vec![
+        json!({ "uri": purl(row), "digest": { "sha256": part("source") }, "name": "source" }),
+        json!({
+            "uri": format!("docker-image:{image}"), "name": "builder",
+            "digest": { "sha256": image.trim_start_matches("sha256:") },
+        }),
+    ];
+    let wheels = part("build_requires").as_object().into_iter().flatten();
+    dependencies
+        .extend(wheels.map(|(name, hash)| json!({ "name": name, "digest": { "sha256": hash } })));
+    json!({
+        "buildDefinition": {
+            "buildType": format!("urn:flotilla:build:{ecosystem}:{}", part("recipe")),
+            "externalParameters": {
+                "ecosystem": ecosystem, "package": name, "version": row.version,
+                "options": row.options,
+            },
+            "internalParameters": {
+                "abi": part("abi"), "glibc": part("glibc"), "buildRequires": artifact.requires,
+            },
+            "resolvedDependencies": dependencies,
+        },
+        "runDetails": {
+            "builder": { "id": format!("urn:flotilla:builder:{image}") },
+            "metadata": {
+                "invocationId": format!("{}-{}", row.request, row.epoch),
+                "finishedOn": row.ended_at.and_then(time),
+                "reproducible": row.verdict.as_ref().map(|verdict| verdict.reproducible),
+            },
+            "byproducts": [{ "name": "log", "uri": artifact.log }],
+        },
+    })
+}
+
+fn bom(row: &Row, artifact: &Artifact, requires: &[String]) -> Value {
+    let (_, name) = row.named();
+    let sha256 = |hash: &Value| json!([{ "alg": "SHA-256", "content": hash }]);
+    let wheels = part(artifact, "build_requires").as_object().into_iter().flatten();
+    let built_with = wheels.map(|(name, hash)| {
+        json!({
+            "type": "library", "bom-ref": name, "name": name, "scope": "excluded",
+            "hashes": sha256(hash), "properties": [{ "name": "flotilla:use", "value": "build" }],
+        })
+    });
+    let needed = requires.iter().map(|text| {
+        json!({
+            "type": "library", "bom-ref": format!("requires {text}"), "name": text,
+            "scope": "required",
+            "properties": [{ "name": "flotilla:use", "value": "requirement at run time, not inside" }],
+        })
+    });
+    let components: Vec<Value> = built_with.chain(needed).collect();
+    let refs: Vec<&Value> = components.iter().map(|it| &it["bom-ref"]).collect();
+    json!({
+        "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+        "metadata": {
+            "timestamp": row.ended_at.and_then(time),
+            "component": {
+                "type": "library", "bom-ref": purl(row), "purl": purl(row), "name": name,
+                "version": row.version, "hashes": sha256(&json!(artifact.sha256)),
+                "properties": [
+                    { "name": "flotilla:filename", "value": artifact.filename },
+                    { "name": "flotilla:options", "value": row.options },
+                    { "name": "flotilla:source-sha256", "value": part(artifact, "source") },
+                ],
+            },
+        },
+        "components": components,
+        "dependencies": [{ "ref": purl(row), "dependsOn": refs }],
+    })
+}
+
+/// A component of the artifact key; null where there is none.
+fn part<'a>(artifact: &'a Artifact, name: &str) -> &'a Value {
+    artifact.parts.get(name).unwrap_or(&Value::Null)
+}
+
+fn purl(row: &Row) -> String {
+    let (ecosystem, name) = row.named();
+    format!("pkg:{ecosystem}/{name}@{}", row.version.replace('+', "%2B"))
+}
+
+fn time(seconds: u64) -> Option<String> {
+    let at = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
+    Some(at.to_string())
+}
