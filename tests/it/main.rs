@@ -20,6 +20,7 @@ mod packages_api;
 mod packages_groups;
 mod packages_hostile;
 mod packages_index;
+mod packages_refresh;
 mod priorities;
 mod promises;
 mod schedule;

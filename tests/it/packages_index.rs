@@ -1,6 +1,8 @@
 //! The pages of the package index, as installers read them.
 
-use flotilla_tests::{Farm, SETUP};
+use std::time::Duration;
+
+use flotilla_tests::{Farm, SETUP, eventually};
 
 const JSON: &str = "application/vnd.pypi.simple.v1+json";
 
@@ -41,7 +43,11 @@ async fn where_only_a_build_can_tell_its_metadata_is_the_wheels_own() {
     let path = "/o/default/wheels/teller/1.0/teller-1.0-cp311-cp311-linux_x86_64.whl.metadata";
     let held = farm.gateway.ask("GET", path, &[], "").await;
     assert!(held.status == 302 && held.header("location").unwrap().starts_with(path), "{held:?}");
-    let told = farm.gateway.ask("GET", path, &[], "").await;
+    let told = eventually("metadata", Duration::from_secs(180), async || {
+        let told = farm.gateway.ask("GET", path, &[], "").await;
+        (told.status != 302).then_some(told)
+    })
+    .await;
     assert!(told.status == 200 && told.body.contains("Requires-Dist: base>2"), "{told:?}");
     assert_eq!(farm.begun().await, 1);
     farm.end().await;
@@ -53,7 +59,7 @@ async fn both_forms_of_a_page_say_the_same_to_whoever_asks_for_them() {
     farm.pure("tiny", "1.0");
     farm.pip("default", "tiny").await.unwrap();
     farm.pure("tiny", "1.1");
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let page = "/o/default/simple/tiny/";
     let html = farm.gateway.ask("GET", page, &[], "").await;
     assert!(html.header("content-type").unwrap().starts_with("text/html"), "{html:?}");

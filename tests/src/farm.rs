@@ -24,14 +24,14 @@ PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&module); }
 /// An index, a worker that builds from it, and a gateway.
 #[derive(Debug)]
 pub struct Farm {
-    /// The stack.
-    pub world: World,
-    /// Upstream.
-    pub index: Index,
     /// The worker; a test may put another in its place.
     pub worker: Worker,
     /// The gateway.
     pub gateway: Worker,
+    /// Upstream.
+    pub index: Index,
+    /// The stack; the last to go, with the processes' logs.
+    pub world: World,
 }
 
 impl Farm {
@@ -45,6 +45,14 @@ impl Farm {
         let (world, index) = (World::new().await, Index::new().await);
         let worker = world.compile_worker(&index);
         let worker = settings.iter().fold(worker, |worker, (name, value)| worker.env(name, value));
+        let (worker, gateway) = (worker.ready().await, world.package_gateway(&index).ready().await);
+        Self { world, index, worker, gateway }
+    }
+
+    /// Whose worker follows the index's changelog.
+    pub async fn following() -> Self {
+        let (world, index) = (World::new().await, Index::new().await);
+        let worker = world.compile_worker(&index).env("FLOTILLA_PYPI_CHANGELOG", index.changelog());
         let (worker, gateway) = (worker.ready().await, world.package_gateway(&index).ready().await);
         Self { world, index, worker, gateway }
     }
@@ -112,7 +120,7 @@ impl Farm {
 
     /// What the gateway says of a build, once it has ended.
     pub async fn ended(&self, key: &str) -> serde_json::Value {
-        eventually("the end of a build", Duration::from_secs(90), async || {
+        eventually("the end of a build", Duration::from_secs(180), async || {
             let (status, told) = self.gateway.json(&format!("/v1/builds/{key}")).await;
             assert_eq!(status, 200, "{told}");
             (told["build"]["state"] != "ordered").then_some(told)

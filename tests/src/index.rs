@@ -12,7 +12,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use compile_worker::{keys::sha256, names::normalize};
 use flate2::{Compression, write::GzEncoder};
@@ -26,6 +26,8 @@ type Files = Arc<Mutex<Shelf>>;
 struct Shelf {
     files: BTreeMap<String, Vec<u8>>,
     fetched: Vec<String>,
+    /// The name of the package that changed, by serial from 1.
+    changes: Vec<String>,
 }
 
 /// An index that serves what is put into it, until it is dropped.
@@ -43,6 +45,7 @@ impl Index {
         let routes = Router::new()
             .route("/simple/{name}/", get(page))
             .route("/files/{filename}", get(file))
+            .route("/pypi", post(changelog))
             .with_state(Arc::clone(&files));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/simple/", listener.local_addr().expect("an address"));
@@ -66,7 +69,14 @@ impl Index {
 
     /// Publishes a file as it is.
     pub fn put(&self, filename: &str, bytes: Vec<u8>) {
-        self.files.lock().expect("no panic before").files.insert(filename.to_owned(), bytes);
+        let mut shelf = self.files.lock().expect("no panic before");
+        shelf.files.insert(filename.to_owned(), bytes);
+        shelf.changes.push(package_of(filename).unwrap_or_default());
+    }
+
+    /// Where its changelog is asked for.
+    pub fn changelog(&self) -> String {
+        self.url.replace("/simple/", "/pypi")
     }
 
     /// How often a file was fetched.
@@ -120,14 +130,48 @@ pub fn sdist(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
     tar.into_inner().and_then(GzEncoder::finish).expect("memory")
 }
 
+fn package_of(filename: &str) -> Option<String> {
+    let of = match filename.strip_suffix(".tar.gz") {
+        Some(stem) => stem.rsplit_once('-'),
+        None => filename.split_once('-'),
+    };
+    normalize(of?.0).ok()
+}
+
+/// XML-RPC: the last serial, or the events since the one in the call.
+async fn changelog(State(files): State<Files>, call: String) -> String {
+    let shelf = files.lock().expect("no panic before");
+    let last = shelf.changes.len();
+    let since = call.split("<int>").nth(1).and_then(|it| it.split('<').next());
+    let answer = match since.and_then(|it| it.parse::<usize>().ok()) {
+        None => format!("<int>{last}</int>"),
+        Some(since) => {
+            let changes = shelf.changes.iter().enumerate().skip(since);
+            let events: String = changes
+                .map(|(before, name)| {
+                    let serial = before + 1;
+                    format!(
+                        "<value><array><data><value><string>{name}</string></value>\
+                         <value><nil/></value><value><int>0</int></value>\
+                         <value><string>new release</string></value>\
+                         <value><int>{serial}</int></value></data></array></value>"
+                    )
+                })
+                .collect();
+            format!("<array><data>{events}</data></array>")
+        }
+    };
+    format!(
+        "<methodResponse><params><param><value>{answer}</value></param></params></methodResponse>"
+    )
+}
+
 async fn page(State(files): State<Files>, Path(name): Path<String>, asked: HeaderMap) -> Response {
     let mut lines = String::new();
-    for (filename, bytes) in files.lock().expect("no panic before").files.iter() {
-        let of = match filename.strip_suffix(".tar.gz") {
-            Some(stem) => stem.rsplit_once('-'),
-            None => filename.split_once('-'),
-        };
-        if of.and_then(|(of, _)| normalize(of).ok()).as_deref() == Some(&name) {
+    let mut shelf = files.lock().expect("no panic before");
+    shelf.fetched.push(format!("simple/{name}"));
+    for (filename, bytes) in &shelf.files {
+        if package_of(filename).as_deref() == Some(&name) {
             let hash = sha256(bytes);
             let _ = writeln!(lines, "<a href=\"/files/{filename}#sha256={hash}\">{filename}</a>");
         }
@@ -139,7 +183,13 @@ async fn page(State(files): State<Files>, Path(name): Path<String>, asked: Heade
     if asked.get(header::IF_NONE_MATCH).is_some_and(|has| has == etag.as_str()) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
-    ([(header::ETAG, etag), (header::CONTENT_TYPE, "text/html".to_owned())], lines).into_response()
+    let last = shelf.changes.iter().rposition(|it| *it == name).map_or(0, |at| at + 1);
+    let about = [
+        (header::ETAG, etag),
+        (header::CONTENT_TYPE, "text/html".to_owned()),
+        (header::HeaderName::from_static("x-pypi-last-serial"), last.to_string()),
+    ];
+    (about, lines).into_response()
 }
 
 async fn file(State(files): State<Files>, Path(filename): Path<String>) -> Response {

@@ -38,6 +38,7 @@ impl World {
             .env("FLOTILLA_PACKAGES_TABLE", &outputs.packages_table_name)
             .env("FLOTILLA_GROUPS_TOPIC", &outputs.groups_topic_arn)
             .env("FLOTILLA_PYPI_INDEX", index.url())
+            .env("FLOTILLA_REFRESH_JITTER_SECONDS", "0")
     }
 
     /// Has pip fetch a requirement from the gateway's index of an option set, into a folder of

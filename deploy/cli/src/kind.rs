@@ -61,8 +61,12 @@ impl Kind {
                 ("FLOTILLA_SUBMISSIONS_TABLE", outputs.submissions_table_name.clone()),
             ],
             Self::Compile => {
-                let queue = ("FLOTILLA_QUEUE_URL", outputs.compile_queue_url.clone());
-                [vec![queue], packages(outputs)].concat()
+                let mut own = vec![("FLOTILLA_QUEUE_URL", outputs.compile_queue_url.clone())];
+                // A fleet on a desk does not follow all of a registry, unless it is told to.
+                if std::env::var_os("FLOTILLA_REFRESH").is_none() {
+                    own.push(("FLOTILLA_REFRESH", "list".to_owned()));
+                }
+                [own, packages(outputs)].concat()
             }
             Self::Schedule => {
                 let own = vec![

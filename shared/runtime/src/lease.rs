@@ -100,6 +100,14 @@ impl Lease {
         self.queue.send(body, &self.delivery).await
     }
 
+    /// The same, to be received only after a while, of 15 minutes at most.
+    ///
+    /// # Errors
+    /// Transient, when SQS does not take it.
+    pub async fn send_after(&self, body: &str, delay: Duration) -> Result<(), Failure> {
+        self.queue.send_after(body, &self.delivery, delay).await
+    }
+
     fn held(&self) -> Result<&Claim, Failure> {
         self.claim.as_ref().ok_or_else(|| {
             let id = &self.delivery.message_id;

@@ -282,6 +282,27 @@ impl Queue {
         sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
     }
 
+    /// The same, to be received only after a while (whole seconds, 900 at most); at once on a FIFO
+    /// queue, which has no delay for a message.
+    ///
+    /// # Errors
+    /// Transient, when SQS does not take it.
+    pub async fn send_after(
+        &self,
+        body: &str,
+        cause: &Delivery,
+        delay: Duration,
+    ) -> Result<(), Failure> {
+        if self.is_fifo() || delay < Duration::from_secs(1) {
+            return self.send(body, cause).await;
+        }
+        let seconds = i32::try_from(delay.as_secs().min(900)).unwrap_or(900);
+        let call = self.client.send_message().queue_url(&self.url).message_body(body);
+        let call = call.delay_seconds(seconds).set_message_group_id(cause.group.clone());
+        let sent = call.send().await;
+        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
+    }
+
     /// Puts a message on the dead-letter queue with `why` in the attribute `flotilla`.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
-    types::{AttributeValue as Attr, Put, TransactWriteItem, Update},
+    types::{AttributeValue as Attr, Put, ReturnValue, TransactWriteItem, Update},
 };
 use flotilla_runtime::{Failure, failure::chain};
 
@@ -29,6 +29,8 @@ use crate::message::BuildOrder;
 pub const RESEND_SECONDS: u64 = 120;
 /// The range key of the row that says whose a key is.
 const OF: &str = "of";
+/// The attribute of it that says up to which epoch its rows were forgotten.
+const FORGOTTEN: &str = "forgotten";
 
 /// The table of builds. Clones share the client.
 #[derive(Debug, Clone)]
@@ -43,7 +45,7 @@ pub enum Ordered {
     /// This message is to be sent now, by nobody else.
     Send(BuildOrder),
     /// It is under way, built, or failed.
-    Stands(Row),
+    Stands(Box<Row>),
 }
 
 /// Why a request that has ended may be opened again.
@@ -121,10 +123,10 @@ impl Builds {
         loop {
             let row = self.get(&request.package(), &request.key).await?;
             let (epoch, forget) = match &row {
-                None => (1, true),
+                None => (self.point(request).await?, true),
                 Some(row) => match reopened(row, again) {
                     Some(next) => next,
-                    None => return Ok(Ordered::Stands(row.clone())),
+                    None => return Ok(Ordered::Stands(Box::new(row.clone()))),
                 },
             };
             if self.open(request, row.as_ref(), epoch, forget).await? {
@@ -142,14 +144,11 @@ impl Builds {
         epoch: u64,
         forget: bool,
     ) -> Result<bool, Failure> {
-        if was.is_none() {
-            self.point(it).await?;
-        }
         let lock = if forget { ", build_lock" } else { "" };
         let call = self.update(&it.package(), &it.key).update_expression(format!(
             "SET #state = :state, #version = :version, #options = :options, parts = :parts, \
              epoch = :epoch, ordered_at = :now \
-             REMOVE detail, ended_at, live_generation, live_pieces, verdict{lock}"
+             REMOVE detail, ended_at, live_generation, live_pieces, verdict, marked_at{lock}"
         ));
         let call = call
             .expression_attribute_names("#state", "state")
@@ -172,12 +171,20 @@ impl Builds {
         self.conditional(call, &it.name).await
     }
 
-    /// Says whose a request key is. Before the row: a key that points nowhere is no key.
-    async fn point(&self, it: &Request) -> Result<(), Failure> {
-        let call = self.client.put_item().table_name(&self.table);
-        let item = pointer_item(&it.key, &it.package(), &it.key);
-        let sent = call.set_item(Some(item)).send().await;
-        sent.map(drop).map_err(|e| self.failed("PutItem", &it.key, chain(&e)))
+    /// Says whose a request key is, before there is a row: a key that points nowhere is no key.
+    /// Gives the first epoch of the row: no earlier row of this request had it.
+    async fn point(&self, it: &Request) -> Result<u64, Failure> {
+        let call = self.update(&pointer(&it.key), OF);
+        let call = call
+            .update_expression("SET of_package = :package, of_request = :request")
+            .expression_attribute_values(":package", text(&it.package()))
+            .expression_attribute_values(":request", text(&it.key))
+            .return_values(ReturnValue::AllNew);
+        let answer =
+            call.send().await.map_err(|e| self.failed("UpdateItem", &it.key, chain(&e)))?;
+        let item = answer.attributes.unwrap_or_default();
+        let forgotten = item.get(FORGOTTEN).and_then(|it| it.as_n().ok()?.parse::<u64>().ok());
+        Ok(forgotten.unwrap_or(0) + 1)
     }
 
     /// Says how many pieces of its log the running build has stored. What a later generation has
@@ -226,6 +233,90 @@ impl Builds {
             items.push(TransactWriteItem::builder().put(put).build());
         }
         Ok(items)
+    }
+
+    /// Notes that somebody got what a request is built to.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn downloaded(&self, request: &Request) -> Result<(), Failure> {
+        let call = self.update(&request.package(), &request.key);
+        let call = call
+            .update_expression("SET downloaded_at = :now REMOVE marked_at")
+            .condition_expression("attribute_exists(epoch)")
+            .expression_attribute_values(":now", number(now()));
+        self.conditional(call, &request.name).await.map(drop)
+    }
+
+    /// Marks a row that nobody downloaded since `row` was read.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn mark(&self, row: &Row) -> Result<bool, Failure> {
+        let call =
+            self.update(&row.package, &row.request).update_expression("SET marked_at = :now");
+        let call = call.expression_attribute_values(":now", number(now()));
+        let same = "epoch = :epoch AND attribute_not_exists(marked_at)";
+        let call = call.expression_attribute_values(":epoch", number(row.epoch));
+        let call = match row.downloaded_at {
+            None => {
+                call.condition_expression(format!("{same} AND attribute_not_exists(downloaded_at)"))
+            }
+            Some(at) => call
+                .condition_expression(format!("{same} AND downloaded_at = :at"))
+                .expression_attribute_values(":at", number(at)),
+        };
+        self.conditional(call, &row.package).await
+    }
+
+    /// Deletes a row that is marked since then, and what says whose its keys are; false where
+    /// somebody downloaded it, or asked for it anew, meanwhile.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn forget(&self, row: &Row) -> Result<bool, Failure> {
+        // Builds happen once per epoch: a later row must begin behind this one.
+        let call = self.update(&pointer(&row.request), OF);
+        let call = call
+            .update_expression(format!("SET {FORGOTTEN} = :epoch"))
+            .expression_attribute_values(":epoch", number(row.epoch));
+        call.send().await.map_err(|e| self.failed("UpdateItem", &row.package, chain(&e)))?;
+        let call = self.client.delete_item().table_name(&self.table);
+        let call = call
+            .set_key(Some(row_key(&row.package, &row.request)))
+            .condition_expression("marked_at = :at")
+            .expression_attribute_values(":at", number(row.marked_at.unwrap_or_default()));
+        match call.send().await {
+            Ok(_) => {}
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                return Ok(false);
+            }
+            Err(e) => return Err(self.failed("DeleteItem", &row.package, chain(&e))),
+        }
+        if let State::Done(artifact) = &row.state {
+            let call = self.client.delete_item().table_name(&self.table);
+            let call = call.set_key(Some(row_key(&pointer(&artifact.artifact), OF)));
+            call.send().await.map_err(|e| self.failed("DeleteItem", &row.package, chain(&e)))?;
+        }
+        Ok(true)
+    }
+
+    /// All rows of requests. It reads the whole table.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn all(&self) -> Result<Vec<Row>, Failure> {
+        let call = self.client.scan().table_name(&self.table).consistent_read(true);
+        let mut pages = call.into_paginator().items().send();
+        let mut rows = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|e| self.failed("Scan", PYPI, chain(&e)))?;
+            rows.extend(row::read(&item));
+        }
+        Ok(rows)
     }
 
     /// The item that says what came of building an artifact twice, to be written by the holder of

@@ -10,8 +10,21 @@ use flotilla_sandbox::BuildLimits;
 
 use crate::{builds::PYPI, names::normalize, steps::Step, wish::Categories};
 
+/// A day, in seconds.
+const DAY: u64 = 86_400;
+/// Where PyPI tells what has changed.
+const PYPI_CHANGELOG: &str = "https://pypi.org/pypi";
 /// The simple index of PyPI.
 pub const PYPI_INDEX: &str = "https://pypi.org/simple/";
+
+/// How long what is built is kept, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// What nobody downloaded for so long is marked; 0 for never.
+    pub unused: u64,
+    /// What is marked for so long is deleted.
+    pub grace: u64,
+}
 
 /// What the compile worker needs to know beside what every worker does.
 #[derive(Debug, Clone)]
@@ -38,6 +51,19 @@ pub struct CompileConfig {
     /// `FLOTILLA_REFRESH_PACKAGES`: packages to look for new versions of, separated by commas,
     /// beside those that somebody downloaded.
     pub refresh_packages: BTreeSet<String>,
+    /// Where the changelog of upstream is asked for. `FLOTILLA_REFRESH` is `changelog` (the default
+    /// where there is one: all packages that changed since the last look) or `list` (those that
+    /// somebody downloaded, and `FLOTILLA_REFRESH_PACKAGES`); `FLOTILLA_PYPI_CHANGELOG` is the
+    /// address (default, for PyPI itself, `https://pypi.org/pypi`).
+    pub changelog: Option<String>,
+    /// `FLOTILLA_REFRESH_JITTER_SECONDS`: the looks of a refresh are spread over this (default 20).
+    pub jitter: Duration,
+    /// `FLOTILLA_RECONCILE_SECONDS`: how often all rows are looked through (default 3600).
+    pub reconcile: Duration,
+    /// `FLOTILLA_RETENTION_SECONDS`: what nobody downloaded for so long is marked (default 180
+    /// days; 0 keeps everything), and `FLOTILLA_RETENTION_GRACE_SECONDS` later (default 7 days)
+    /// deleted, if nobody downloaded it meanwhile.
+    pub retention: Retention,
     /// `FLOTILLA_CATEGORIES`: which categories of the original's messages stand for which
     /// ecosystem (default `dev-python=pypi`).
     pub categories: Categories,
@@ -64,6 +90,13 @@ impl CompileConfig {
             limits: limits(settings),
             failure_seconds: settings.ranged("FLOTILLA_FAILURE_SECONDS", 3600, 0..=2_592_000),
             refresh_packages: packages(settings),
+            changelog: changelog(settings),
+            jitter: settings.seconds("FLOTILLA_REFRESH_JITTER_SECONDS", 20.0, (0.0, 900.0)),
+            reconcile: settings.seconds("FLOTILLA_RECONCILE_SECONDS", 3600.0, (0.0, 1e8)),
+            retention: Retention {
+                unused: settings.ranged("FLOTILLA_RETENTION_SECONDS", 180 * DAY, 0..=36_500 * DAY),
+                grace: settings.ranged("FLOTILLA_RETENTION_GRACE_SECONDS", 7 * DAY, 0..=3650 * DAY),
+            },
             categories: categories(settings),
             groups_topic: settings.optional("FLOTILLA_GROUPS_TOPIC"),
             pause_at: pause_at(settings),
@@ -104,6 +137,29 @@ pub fn categories(settings: &mut Reader) -> Categories {
         }
     }
     categories
+}
+
+fn changelog(settings: &mut Reader) -> Option<String> {
+    let index = settings.optional("FLOTILLA_PYPI_INDEX");
+    let own =
+        index.is_none_or(|index| index.trim_end_matches('/') == PYPI_INDEX.trim_end_matches('/'));
+    let url =
+        settings.optional("FLOTILLA_PYPI_CHANGELOG").or(own.then(|| PYPI_CHANGELOG.to_owned()));
+    match settings.optional("FLOTILLA_REFRESH").as_deref() {
+        None => url,
+        Some("list") => None,
+        Some("changelog") if url.is_some() => url,
+        Some("changelog") => {
+            settings.mistake(
+                "FLOTILLA_REFRESH is changelog, so FLOTILLA_PYPI_CHANGELOG must say where",
+            );
+            None
+        }
+        Some(other) => {
+            settings.mistake(format!("FLOTILLA_REFRESH is {other:?}; it can be changelog or list"));
+            None
+        }
+    }
 }
 
 fn pause_at(settings: &mut Reader) -> Option<Step> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future};
 use flotilla_runtime::Failure;
 use serde_json::Value;
 
-use crate::{error::Stopped, message::BuildOrder, progress::Progress};
+use crate::{error::Stopped, message::BuildOrder, progress::Progress, upstream::Changes};
 
 /// Everything between an order and its artifact that depends on the package manager.
 pub trait Ecosystem: Send + Sync + 'static {
@@ -19,6 +19,22 @@ pub trait Ecosystem: Send + Sync + 'static {
         order: &BuildOrder,
         progress: &Progress<'_>,
     ) -> impl Future<Output = Result<Made, Stopped>> + Send;
+
+    /// The serial of upstream's latest change, asked at `url`.
+    ///
+    /// # Errors
+    /// Transient, when upstream does not answer.
+    fn last_serial(&self, url: &str) -> impl Future<Output = Result<u64, Failure>> + Send;
+
+    /// What has changed upstream since a serial.
+    ///
+    /// # Errors
+    /// Transient, when upstream does not answer.
+    fn changes(
+        &self,
+        url: &str,
+        since: u64,
+    ) -> impl Future<Output = Result<Changes, Failure>> + Send;
 
     /// The versions of a package, unless its page still has this ETag.
     ///
@@ -64,4 +80,8 @@ pub struct Versions {
     pub all: std::collections::BTreeSet<String>,
     /// The ETag of the page that they are from.
     pub etag: Option<String>,
+    /// Its serial.
+    pub serial: Option<u64>,
+    /// Its SHA-256.
+    pub digest: String,
 }

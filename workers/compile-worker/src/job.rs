@@ -1,6 +1,10 @@
 //! The compile job: builds what was ordered, and looks for new versions.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_config::SdkConfig;
 use flotilla_runtime::{
@@ -11,19 +15,20 @@ use tokio::sync::{OnceCell, mpsc};
 use crate::{
     builder::Workshop,
     builds::{Again, Artifact, Builds, Failed, Lock, Ordered, Request, State, Verdict, now},
-    config::CompileConfig,
+    config::{CompileConfig, Retention},
     ecosystem::{Ecosystem, Made},
     error::{Stopped, sandbox_failure},
     groups::Groups,
     keys::sha256,
     live,
-    message::{BuildOrder, CompileMessage, RefreshOrder, TwiceOrder, Wish},
+    message::{BuildOrder, CompileMessage, Reconcile, RefreshOrder, TwiceOrder, Wish},
     metrics,
     options::Options,
     packages::Packages,
     progress::Progress,
     publish::Artifacts,
     pypi::Pypi,
+    retention,
     steps::Step,
     upstream::Upstream,
     wish::Categories,
@@ -43,6 +48,10 @@ pub struct Compile<E = Pypi> {
     refreshed: BTreeSet<String>,
     categories: Categories,
     groups: Groups,
+    changelog: Option<String>,
+    jitter: Duration,
+    reconcile: Duration,
+    retention: Retention,
     failure_seconds: u64,
     pause_at: Option<Step>,
     announced: Arc<OnceCell<()>>,
@@ -71,6 +80,10 @@ impl Compile {
             packages: Packages::new(dynamo, &config.packages_table),
             artifacts: Artifacts::new(aws::s3_client(sdk), &config.artifacts_bucket),
             refreshed: config.refresh_packages,
+            changelog: config.changelog,
+            jitter: config.jitter,
+            reconcile: config.reconcile,
+            retention: config.retention,
             categories: config.categories,
             failure_seconds: config.failure_seconds,
             pause_at: config.pause_at,
@@ -222,24 +235,80 @@ impl<E: Ecosystem> Compile<E> {
     }
 
     async fn refresh(&self, order: RefreshOrder, lease: &Lease) -> Result<(), Failure> {
-        let Some(name) = order.name else {
-            let names = self.packages.names().await?;
-            for name in names.union(&self.refreshed) {
-                let order = RefreshOrder { name: Some(name.clone()) };
-                send(lease, &CompileMessage::Refresh(order)).await?;
-            }
-            return Ok(());
+        if let Some(name) = &order.name {
+            return self.refresh_one(name, &order, lease).await;
+        }
+        match &self.changelog {
+            Some(url) => self.follow(url, lease).await?,
+            None => self.look_at_all(false, lease).await?,
+        }
+        let (_, reconciled) = self.packages.cursor().await?;
+        let due = now().saturating_sub(reconciled) >= self.reconcile.as_secs();
+        match due && self.packages.reconciling(reconciled).await? {
+            true => send(lease, &CompileMessage::Reconcile(Reconcile::default())).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Has a look at each package of upstream that changed since the last time, spread over a while.
+    async fn follow(&self, url: &str, lease: &Lease) -> Result<(), Failure> {
+        let (Some(since), _) = self.packages.cursor().await? else {
+            // What changed before is not news; what is in use is looked at.
+            let serial = self.ecosystem.last_serial(url).await?;
+            self.look_at_all(false, lease).await?;
+            return self.packages.move_cursor(serial).await;
         };
-        self.refresh_one(&name, lease).await
+        let changes = self.ecosystem.changes(url, since).await?;
+        tracing::info!(
+            since,
+            serial = changes.serial,
+            packages = changes.packages.len(),
+            "changes"
+        );
+        for (name, serial) in changes.packages {
+            let (name, serial) = (Some(name), Some(serial));
+            self.look(RefreshOrder { name, serial, whole: false }, lease).await?;
+        }
+        // Only now: cut off before, the same is looked at again, which changes nothing.
+        self.packages.move_cursor(changes.serial).await
+    }
+
+    async fn look_at_all(&self, whole: bool, lease: &Lease) -> Result<(), Failure> {
+        let names = self.packages.wanted().await?;
+        for name in names.union(&self.refreshed) {
+            let order = RefreshOrder { name: Some(name.clone()), serial: None, whole };
+            self.look(order, lease).await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, order: RefreshOrder, lease: &Lease) -> Result<(), Failure> {
+        let jitter = self.jitter.mul_f64(rand::random::<f64>());
+        let body = CompileMessage::Refresh(order).body();
+        let body = body.map_err(|e| Failure::permanent("message", e.to_string()))?;
+        lease.send_after(&body, jitter).await
     }
 
     /// Orders the new versions of a package for the option sets in use, and then moves on: cut
     /// off in between, the same is ordered again, which changes nothing.
-    async fn refresh_one(&self, name: &str, lease: &Lease) -> Result<(), Failure> {
+    async fn refresh_one(
+        &self,
+        name: &str,
+        order: &RefreshOrder,
+        lease: &Lease,
+    ) -> Result<(), Failure> {
         let known = self.packages.known(name).await?;
-        let Some(found) = self.ecosystem.versions(name, known.etag.as_deref()).await? else {
+        let etag = known.etag.as_deref().filter(|_| !order.whole);
+        let Some(found) = self.ecosystem.versions(name, etag).await? else {
             return Ok(());
         };
+        if found.serial.is_some_and(|serial| Some(serial) < order.serial.max(known.serial)) {
+            let what = format!("the page of {name} is older than what was seen of it");
+            return Err(Failure::transient("stale_page", what));
+        }
+        if known.digest.as_ref() == Some(&found.digest) && !order.whole {
+            return Ok(());
+        }
         let first = known.versions.is_empty();
         for version in found.all.difference(&known.versions).filter(|_| !first) {
             tracing::info!(name, version, wanted = known.wanted.len(), "a new version");
@@ -247,7 +316,22 @@ impl<E: Ecosystem> Compile<E> {
                 self.order(name, version, options, lease).await?;
             }
         }
-        self.packages.seen(name, found.all, found.etag).await
+        self.packages.seen(name, found).await
+    }
+
+    /// Looks at everything in use, sends again what was ordered and has not ended, and forgets what
+    /// nobody wants any more.
+    async fn reconcile(&self, lease: &Lease) -> Result<(), Failure> {
+        self.look_at_all(true, lease).await?;
+        let rows = self.builds.all().await?;
+        for row in rows.iter().filter(|row| row.state == State::Ordered) {
+            let Some(request) = row.request() else { continue };
+            if let Ordered::Send(order) = self.builds.order(&request, Again::Expired).await? {
+                tracing::info!(row.package, row.version, "ordered again");
+                send(lease, &CompileMessage::Build(order)).await?;
+            }
+        }
+        retention::sweep(self.retention, &self.builds, &self.artifacts, &rows).await
     }
 
     async fn order(
@@ -298,7 +382,9 @@ impl<E: Ecosystem> Job for Compile<E> {
             CompileMessage::Twice(TwiceOrder { order, asked_at }) => {
                 Effect::Once(format!("{}/{}/twice-{asked_at}", order.name, order.request))
             }
-            CompileMessage::Refresh(_) | CompileMessage::Wish(_) => Effect::Idempotent,
+            CompileMessage::Refresh(_) | CompileMessage::Reconcile(_) | CompileMessage::Wish(_) => {
+                Effect::Idempotent
+            }
         };
         Ok((effect, message))
     }
@@ -307,6 +393,7 @@ impl<E: Ecosystem> Job for Compile<E> {
         match message {
             CompileMessage::Build(order) => self.build(&order, lease).await,
             CompileMessage::Refresh(order) => self.refresh(order, lease).await,
+            CompileMessage::Reconcile(_) => self.reconcile(lease).await,
             CompileMessage::Wish(wish) => self.wish(&wish, lease).await,
             CompileMessage::Twice(twice) => self.twice(&twice.order, lease).await,
         }

@@ -28,6 +28,7 @@ pub mod publish;
 pub mod pypi;
 pub mod recipe;
 pub mod resolve;
+mod retention;
 pub mod sdist;
 pub mod steps;
 pub mod upstream;

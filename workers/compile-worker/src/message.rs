@@ -17,6 +17,8 @@ pub enum CompileMessage {
     Build(BuildOrder),
     /// Look for new versions.
     Refresh(RefreshOrder),
+    /// Mend what was missed, and forget what nobody wants any more.
+    Reconcile(Reconcile),
     /// Build an artifact a second time, and compare.
     Twice(TwiceOrder),
     /// Somebody wants a package, for whom no row stands yet.
@@ -42,6 +44,10 @@ pub struct BuildOrder {
     pub epoch: u64,
 }
 
+/// The slow look at all rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reconcile {}
+
 /// A second build of what is built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TwiceOrder {
@@ -52,11 +58,17 @@ pub struct TwiceOrder {
 }
 
 /// Which packages to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RefreshOrder {
-    /// This one; without a name, all of the list.
+    /// This one; without a name, all that changed, or all of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The serial of its change, which its page must not be older than.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<u64>,
+    /// Whether it is looked at although its page seems to be the one that is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// A package that somebody wants, in his own words.
@@ -134,6 +146,9 @@ impl TryFrom<Value> for CompileMessage {
         if has("refresh") {
             return part(&message["refresh"], "refresh").map(Self::Refresh);
         }
+        if has("reconcile") {
+            return part(&message["reconcile"], "reconcile").map(Self::Reconcile);
+        }
         if has("twice") {
             return part(&message["twice"], "twice").map(Self::Twice);
         }
@@ -151,7 +166,7 @@ fn part<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, String> {
 impl CompileMessage {
     /// The message that looks at all packages of the list.
     pub fn refresh_all() -> Self {
-        Self::Refresh(RefreshOrder { name: None })
+        Self::Refresh(RefreshOrder::default())
     }
 
     /// The body to send.

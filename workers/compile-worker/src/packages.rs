@@ -3,16 +3,21 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use aws_sdk_dynamodb::{Client, types::AttributeValue as Attr};
+use aws_sdk_dynamodb::{
+    Client, error::SdkError, operation::update_item::UpdateItemError, types::AttributeValue as Attr,
+};
 use flotilla_runtime::{Failure, failure::chain};
 
 use crate::{
     builder::BuilderInfo,
     builds::{PYPI, now, package_key},
+    ecosystem::Versions,
 };
 
 /// The row of the builder; no package has this key.
 const BUILDER: &str = "builder/pypi";
+/// The row of the cursor of the changelog.
+const CURSOR: &str = "cursor/pypi";
 
 /// The table of packages. Clones share the client.
 #[derive(Debug, Clone)]
@@ -30,6 +35,10 @@ pub struct Known {
     pub wanted: BTreeSet<String>,
     /// The ETag of the page that the versions are from.
     pub etag: Option<String>,
+    /// Its serial.
+    pub serial: Option<u64>,
+    /// Its SHA-256.
+    pub digest: Option<String>,
 }
 
 impl Packages {
@@ -48,8 +57,14 @@ impl Packages {
             let set = item.get(attribute).and_then(|it| it.as_ss().ok());
             set.into_iter().flatten().cloned().collect()
         };
-        let etag = item.get("etag").and_then(|it| it.as_s().ok().cloned());
-        Ok(Known { versions: set("versions"), wanted: set("wanted"), etag })
+        let text = |attribute: &str| item.get(attribute).and_then(|it| it.as_s().ok().cloned());
+        Ok(Known {
+            versions: set("versions"),
+            wanted: set("wanted"),
+            etag: text("etag"),
+            serial: count(&item, "page_serial"),
+            digest: text("page_digest"),
+        })
     }
 
     /// Notes that somebody got a package with these options, and the versions that upstream has,
@@ -81,27 +96,105 @@ impl Packages {
     ///
     /// # Errors
     /// As [`known`](Self::known).
-    pub async fn seen(
-        &self,
-        name: &str,
-        versions: BTreeSet<String>,
-        etag: Option<String>,
-    ) -> Result<(), Failure> {
+    pub async fn seen(&self, name: &str, found: Versions) -> Result<(), Failure> {
+        let mut set = "versions = :versions, checked_at = :now, page_digest = :digest".to_owned();
+        let mut remove = "";
         let call = self.client.update_item().table_name(&self.table);
-        let call = call.key("package", Attr::S(package_key(PYPI, name)));
-        let call = match etag {
-            Some(etag) => call
-                .update_expression("SET versions = :versions, checked_at = :now, etag = :etag")
-                .expression_attribute_values(":etag", Attr::S(etag)),
-            None => {
-                call.update_expression("SET versions = :versions, checked_at = :now REMOVE etag")
-            }
-        };
-        let call = call
-            .expression_attribute_values(":versions", strings(versions))
+        let mut call = call
+            .key("package", Attr::S(package_key(PYPI, name)))
+            .expression_attribute_values(":versions", strings(found.all))
+            .expression_attribute_values(":digest", Attr::S(found.digest))
             .expression_attribute_values(":now", Attr::N(now().to_string()));
-        let sent = call.send().await;
+        match found.etag {
+            Some(etag) => {
+                set.push_str(", etag = :etag");
+                call = call.expression_attribute_values(":etag", Attr::S(etag));
+            }
+            None => remove = " REMOVE etag",
+        }
+        if let Some(serial) = found.serial {
+            set.push_str(", page_serial = :serial");
+            call = call.expression_attribute_values(":serial", Attr::N(serial.to_string()));
+        }
+        let sent = call.update_expression(format!("SET {set}{remove}")).send().await;
         sent.map(drop).map_err(|e| self.failed("UpdateItem", name, chain(&e)))
+    }
+
+    /// The serial up to which the changelog was followed, and when the reconciler ran last, in Unix
+    /// seconds.
+    ///
+    /// # Errors
+    /// As [`known`](Self::known).
+    pub async fn cursor(&self) -> Result<(Option<u64>, u64), Failure> {
+        let item = self.item(CURSOR).await?.unwrap_or_default();
+        Ok((count(&item, "changes_serial"), count(&item, "reconciled_at").unwrap_or(0)))
+    }
+
+    /// Moves the cursor of the changelog: what changed up to there is on the queue. It never moves
+    /// back.
+    ///
+    /// # Errors
+    /// As [`known`](Self::known).
+    pub async fn move_cursor(&self, serial: u64) -> Result<(), Failure> {
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call
+            .key("package", Attr::S(CURSOR.into()))
+            .update_expression("SET changes_serial = :serial")
+            .condition_expression(
+                "attribute_not_exists(changes_serial) OR changes_serial < :serial",
+            )
+            .expression_attribute_values(":serial", Attr::N(serial.to_string()));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(e) if refused(&e) => Ok(()),
+            Err(e) => Err(self.failed("UpdateItem", CURSOR, chain(&e))),
+        }
+    }
+
+    /// Notes that the reconciler runs now; false where another has noted it since `before`.
+    ///
+    /// # Errors
+    /// As [`known`](Self::known).
+    pub async fn reconciling(&self, before: u64) -> Result<bool, Failure> {
+        let condition = match before {
+            0 => "attribute_not_exists(reconciled_at)",
+            _ => "reconciled_at = :before",
+        };
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call.key("package", Attr::S(CURSOR.into()));
+        let mut call = call
+            .update_expression("SET reconciled_at = :now")
+            .condition_expression(condition)
+            .expression_attribute_values(":now", Attr::N(now().max(before + 1).to_string()));
+        if before > 0 {
+            call = call.expression_attribute_values(":before", Attr::N(before.to_string()));
+        }
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(e) if refused(&e) => Ok(false),
+            Err(e) => Err(self.failed("UpdateItem", CURSOR, chain(&e))),
+        }
+    }
+
+    /// The packages with this text in their names, each with what is known of it; at most so many.
+    ///
+    /// # Errors
+    /// As [`known`](Self::known).
+    pub async fn search(&self, text: &str, most: usize) -> Result<Vec<(String, Known)>, Failure> {
+        let mut found = Vec::new();
+        for name in self.names().await?.into_iter().filter(|name| name.contains(text)).take(most) {
+            let known = self.known(&name).await?;
+            found.push((name, known));
+        }
+        Ok(found)
+    }
+
+    /// The names of the packages that somebody downloaded.
+    ///
+    /// # Errors
+    /// As [`known`](Self::known).
+    pub async fn wanted(&self) -> Result<BTreeSet<String>, Failure> {
+        self.scan(Some("attribute_exists(wanted)")).await
     }
 
     /// The names of all packages in the table.
@@ -109,7 +202,12 @@ impl Packages {
     /// # Errors
     /// As [`known`](Self::known).
     pub async fn names(&self) -> Result<BTreeSet<String>, Failure> {
+        self.scan(None).await
+    }
+
+    async fn scan(&self, filter: Option<&str>) -> Result<BTreeSet<String>, Failure> {
         let call = self.client.scan().table_name(&self.table).projection_expression("package");
+        let call = call.set_filter_expression(filter.map(str::to_owned));
         let mut items = call.into_paginator().items().send();
         let mut names = BTreeSet::new();
         while let Some(item) = items.next().await {
@@ -163,4 +261,12 @@ fn strings(set: BTreeSet<String>) -> Attr {
         strings.push(String::new());
     }
     Attr::Ss(strings)
+}
+
+fn count(item: &HashMap<String, Attr>, name: &str) -> Option<u64> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn refused<R>(error: &SdkError<UpdateItemError, R>) -> bool {
+    error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception)
 }

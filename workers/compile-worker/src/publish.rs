@@ -78,6 +78,16 @@ impl Artifacts {
         store::put(&self.client, &self.bucket, &key, said, "text/plain; charset=utf-8").await
     }
 
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not answer.
+    pub async fn delete(&self, key: &str) -> Result<(), Failure> {
+        let call = self.client.delete_object().bucket(&self.bucket).key(key);
+        let sent = call.send().await;
+        sent.map(drop).map_err(|e| self.failed("DeleteObject", key, chain(&e)))
+    }
+
     /// Stores the log of a build; gives its key.
     ///
     /// # Errors

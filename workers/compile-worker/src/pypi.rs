@@ -21,7 +21,7 @@ use crate::{
     resolve::{self, Resolved},
     sdist::Source,
     steps::Step,
-    upstream::{Answer, File, Upstream},
+    upstream::{Answer, Changes, File, Project, Upstream},
 };
 
 /// A source distribution has at most this many bytes.
@@ -142,12 +142,21 @@ impl Ecosystem for Pypi {
         }
     }
 
+    async fn last_serial(&self, url: &str) -> Result<u64, Failure> {
+        self.upstream.last_serial(url).await
+    }
+
+    async fn changes(&self, url: &str, since: u64) -> Result<Changes, Failure> {
+        self.upstream.changes(url, since).await
+    }
+
     async fn versions(&self, name: &str, etag: Option<&str>) -> Result<Option<Versions>, Failure> {
         match self.upstream.project(name, etag).await? {
             Answer::Unchanged | Answer::Absent => Ok(None),
             Answer::Project(project) => {
                 let all = versions(name, &project.files);
-                Ok(Some(Versions { all, etag: project.etag }))
+                let Project { etag, serial, digest, .. } = project;
+                Ok(Some(Versions { all, etag, serial, digest }))
             }
         }
     }

@@ -224,7 +224,7 @@ async fn pick(
     name: &str,
     wanted: &Wanted,
 ) -> Result<Pick, Stopped> {
-    let project = upstream.recent(name).await?;
+    let project = upstream.kept(name).await?;
     let Some((version, file)) = newest(&project, builder, wanted) else {
         return vendored(builder, name, wanted);
     };

@@ -1,6 +1,7 @@
 //! Another index, as a client sees it: projects, their files, and the bytes of these.
 
 mod bounded;
+mod changelog;
 mod http;
 mod page;
 
@@ -8,16 +9,17 @@ use std::{sync::Arc, time::Duration};
 
 use flotilla_runtime::Failure;
 
-pub use self::page::{File, Project};
 use self::{bounded::Bounded, http::Http};
+pub use self::{
+    changelog::Changes,
+    page::{File, Project},
+};
 use crate::keys::sha256;
 
 /// A project's page has at most this many bytes.
 const PAGE_LIMIT: usize = 32 << 20;
 /// A file's metadata has at most this many bytes.
 const METADATA_LIMIT: usize = 4 << 20;
-/// How old the page of a build requirement may be.
-const RECENT: Duration = Duration::from_secs(60);
 /// What is kept in memory: pages, and bytes of wheels.
 const PAGES_KEPT: usize = 64;
 const WHEELS_KEPT: usize = 96 << 20;
@@ -75,24 +77,21 @@ impl Upstream {
         }
         let digest = sha256(&page.body);
         let files = page::files(&page).map_err(|why| Failure::transient("upstream", why))?;
-        Ok(Answer::Project(Project { etag: page.etag, digest, files }))
+        let (etag, serial) = (page.etag, page.serial);
+        Ok(Answer::Project(Project { etag, serial, digest, files }))
     }
 
-    /// The files of a project, as they were a minute ago at most; none where there is no project.
+    /// The files of a project; none where there is no project. Its page stays in memory, and is
+    /// fetched again only where its ETag has changed.
     ///
     /// # Errors
     /// As [`project`](Self::project).
-    pub async fn recent(&self, name: &str) -> Result<Arc<Project>, Failure> {
+    pub async fn kept(&self, name: &str) -> Result<Arc<Project>, Failure> {
         let kept = self.pages.get(name);
-        if let Some((age, page)) = &kept
-            && *age < RECENT
-        {
-            return Ok(Arc::clone(page));
-        }
-        let etag = kept.as_ref().and_then(|(_, page)| page.etag.clone());
+        let etag = kept.as_ref().and_then(|page| page.etag.clone());
         let page = match (self.project(name, etag.as_deref()).await?, kept) {
             (Answer::Project(project), _) => Arc::new(project),
-            (Answer::Unchanged, Some((_, page))) => page,
+            (Answer::Unchanged, Some(page)) => page,
             (Answer::Unchanged | Answer::Absent, _) => Arc::default(),
         };
         self.pages.keep(name, 1, Arc::clone(&page));
@@ -123,7 +122,7 @@ impl Upstream {
     /// As [`file`](Self::file).
     pub async fn wheel(&self, file: &File, limit: usize) -> Result<Arc<[u8]>, Failure> {
         let hash = file.sha256.clone().unwrap_or_default();
-        if let Some((_, bytes)) = self.wheels.get(&hash) {
+        if let Some(bytes) = self.wheels.get(&hash) {
             return Ok(bytes);
         }
         let bytes: Arc<[u8]> = self.file(file, limit).await?.into();

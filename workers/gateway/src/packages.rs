@@ -16,6 +16,7 @@ mod live;
 mod metadata;
 mod programs;
 mod provenance;
+mod search;
 mod signing;
 mod state;
 mod wheel;
@@ -48,6 +49,8 @@ pub fn router(packages: Packages) -> Router {
         .route("/v1/builds/{key}/sbom", get(provenance::sbom))
         .route("/v1/builds/{key}/sbom/signed", get(provenance::signed_sbom))
         .route("/v1/signing-key", get(provenance::signing_key))
+        .route("/v1/packages", get(search::search))
+        .route("/v1/packages/{name}", get(search::package))
         .route("/v1/groups", post(groups::open))
         .route("/v1/groups/{group}", get(groups::group))
         .with_state(Arc::new(packages))

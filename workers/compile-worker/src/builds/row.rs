@@ -27,6 +27,10 @@ pub struct Row {
     pub ordered_at: u64,
     /// When it ended, in Unix seconds.
     pub ended_at: Option<u64>,
+    /// When somebody last got it, in Unix seconds.
+    pub downloaded_at: Option<u64>,
+    /// Since when it is to be deleted, in Unix seconds.
+    pub marked_at: Option<u64>,
     /// What became of it.
     pub state: State,
     /// What it is built with, once that is chosen.
@@ -193,6 +197,8 @@ pub(super) fn read(item: &HashMap<String, Attr>) -> Option<Row> {
         epoch: count("epoch")?,
         ordered_at: count("ordered_at")?,
         ended_at: count("ended_at"),
+        downloaded_at: count("downloaded_at"),
+        marked_at: count("marked_at"),
         state,
         lock: text("build_lock").and_then(|it| serde_json::from_str(&it).ok()),
         verdict: text("verdict").and_then(|it| serde_json::from_str(&it).ok()),

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// Values by name, of a total size.
@@ -15,7 +15,6 @@ pub(super) struct Bounded<T> {
 
 #[derive(Debug)]
 struct Kept<T> {
-    since: Instant,
     used: Instant,
     size: usize,
     value: T,
@@ -26,12 +25,12 @@ impl<T: Clone> Bounded<T> {
         Self { limit, kept: Mutex::default() }
     }
 
-    /// A value, and how long ago it was kept.
-    pub(super) fn get(&self, name: &str) -> Option<(Duration, T)> {
+    /// A value.
+    pub(super) fn get(&self, name: &str) -> Option<T> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let it = kept.get_mut(name)?;
         it.used = Instant::now();
-        Some((it.since.elapsed(), it.value.clone()))
+        Some(it.value.clone())
     }
 
     /// Keeps a value of this size, in place of what was not used for longest.
@@ -46,8 +45,7 @@ impl<T: Clone> Bounded<T> {
             };
             total -= gone.size;
         }
-        let now = Instant::now();
-        kept.insert(name.to_owned(), Kept { since: now, used: now, size, value });
+        kept.insert(name.to_owned(), Kept { used: Instant::now(), size, value });
     }
 }
 

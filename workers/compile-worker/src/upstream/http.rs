@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla_runtime::{Failure, failure::chain};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
@@ -17,10 +17,11 @@ use hyper_util::{
 use url::Url;
 
 const REDIRECTS: usize = 5;
+const SERIAL: &str = "x-pypi-last-serial";
 
 #[derive(Debug, Clone)]
 pub(super) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// What was answered.
@@ -30,6 +31,8 @@ pub(super) struct Page {
     pub(super) url: Url,
     pub(super) status: u16,
     pub(super) etag: Option<String>,
+    /// The serial that PyPI gives a page.
+    pub(super) serial: Option<u64>,
     pub(super) body: Vec<u8>,
 }
 
@@ -69,6 +72,31 @@ impl Http {
             .map_err(failed)
     }
 
+    /// Posts a body of XML; redirects are not followed.
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        body: String,
+        limit: usize,
+        patience: Duration,
+    ) -> Result<Page, Failure> {
+        let failed = |why: String| Failure::transient("upstream", format!("POST {url}: {why}"));
+        let parsed = Url::parse(url).map_err(|e| failed(e.to_string()))?;
+        let posted = async {
+            let request = Request::post(parsed.as_str())
+                .header("user-agent", "flotilla")
+                .header("content-type", "text/xml")
+                .body(Full::from(body))
+                .map_err(|e| e.to_string())?;
+            let answer = self.client.request(request).await.map_err(|e| chain(&e))?;
+            page(parsed.clone(), answer, limit).await
+        };
+        let posted = tokio::time::timeout(patience, posted).await;
+        posted
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs())))
+            .map_err(failed)
+    }
+
     async fn follow(
         &self,
         mut url: Url,
@@ -84,10 +112,7 @@ impl Http {
                 url = url.join(&next).map_err(|e| format!("redirected to {next:?}: {e}"))?;
                 continue;
             }
-            let etag = header(ETAG);
-            let body = Limited::new(answer.into_body(), limit).collect().await;
-            let body = body.map_err(|e| format!("its body ({limit} bytes at most): {e}"))?;
-            return Ok(Page { url, status, etag, body: body.to_bytes().to_vec() });
+            return page(url, answer, limit).await;
         }
         Err(format!("more than {REDIRECTS} redirects"))
     }
@@ -101,7 +126,17 @@ impl Http {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Empty::new()).map_err(|e| e.to_string())?;
+        let request = request.body(Full::default()).map_err(|e| e.to_string())?;
         self.client.request(request).await.map_err(|e| chain(&e))
     }
+}
+
+/// Reads an answer, of at most this many bytes.
+async fn page(url: Url, answer: Response<Incoming>, limit: usize) -> Result<Page, String> {
+    let status = answer.status().as_u16();
+    let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+    let (etag, serial) = (header(ETAG.as_str()), header(SERIAL).and_then(|it| it.parse().ok()));
+    let body = Limited::new(answer.into_body(), limit).collect().await;
+    let body = body.map_err(|e| format!("its body ({limit} bytes at most): {e}"))?;
+    Ok(Page { url, status, etag, serial, body: body.to_bytes().to_vec() })
 }

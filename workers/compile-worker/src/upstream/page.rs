@@ -11,6 +11,8 @@ use super::http::Page;
 pub struct Project {
     /// The page's ETag.
     pub etag: Option<String>,
+    /// The page's serial, where the index gives one: larger at every change.
+    pub serial: Option<u64>,
     /// SHA-256 of the page.
     pub digest: String,
     /// Its files, in the page's order.
@@ -156,7 +158,7 @@ mod tests {
     fn page(body: &str) -> Vec<File> {
         let url = Url::parse("http://index.test/simple/a/").unwrap();
         let body = body.as_bytes().to_vec();
-        files(&Page { url, status: 200, etag: None, body }).unwrap()
+        files(&Page { url, status: 200, etag: None, serial: None, body }).unwrap()
     }
 
     #[test]
@@ -183,8 +185,13 @@ mod tests {
     #[test]
     fn a_broken_page_is_no_page() {
         let url = Url::parse("http://index.test/").unwrap();
-        let broken =
-            |body: &[u8]| Page { url: url.clone(), status: 200, etag: None, body: body.to_vec() };
+        let broken = |body: &[u8]| Page {
+            url: url.clone(),
+            status: 200,
+            etag: None,
+            serial: None,
+            body: body.to_vec(),
+        };
         assert!(files(&broken(b"{\"files\":")).is_err());
         assert!(files(&broken(&[0xff, 0xfe])).is_err());
         assert!(files(&broken(b"<a href=")).unwrap().is_empty());

@@ -169,7 +169,7 @@ fn member(requirement: String, request: &Request) -> Member {
 
 /// Orders all, and has the group wait for each; what has ended by then is told by us.
 async fn start(packages: &Packages, group: &str, requests: &[Request]) -> Result<(), Refusal> {
-    let started = stream::iter(requests.to_vec().into_iter().map(|request| async move {
+    let started = stream::iter(requests.iter().cloned().map(|request| async move {
         packages.ordered(&request).await?;
         packages.builds().join(&request, group).await?;
         let row = packages.builds().get(&request.package(), &request.key).await?;

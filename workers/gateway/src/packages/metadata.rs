@@ -29,8 +29,13 @@ pub(super) async fn of(
     if let Some(State::Done(artifact)) = row.map(|row| row.state)
         && let Some(key) = &artifact.metadata
     {
-        let text = packages.object(key, LIMIT).await?;
-        return Ok(Some(String::from_utf8_lossy(&text).into()));
+        match packages.object(key, LIMIT).await {
+            Ok(text) => return Ok(Some(String::from_utf8_lossy(&text).into())),
+            // Gone with its wheel, which is built again; else the source or upstream may tell.
+            Err(Refusal::Absent(_)) if !packages.is_there(&artifact).await? => return Ok(None),
+            Err(Refusal::Absent(_)) => {}
+            Err(why) => return Err(why),
+        }
     }
     let (name, version) = (&request.name, &request.version);
     packages.told(name, version, async || unbuilt(packages, name, version).await).await

@@ -15,7 +15,7 @@ use compile_worker::{
     message::{CompileMessage, TwiceOrder, Wish},
     names::normalize,
     options::Options,
-    packages::Packages as Table,
+    packages::{Known, Packages as Table},
     pypi::versions,
     upstream::{Answer, Project, Upstream},
 };
@@ -38,6 +38,8 @@ use super::{
 /// How old a row, the builder, or the knowledge that a blob is there may be.
 const GLANCE: Duration = Duration::from_millis(200);
 const MOMENT: Duration = Duration::from_secs(1);
+/// A search finds at most so many packages.
+const FOUND: usize = 100;
 /// How many pages, and pieces of metadata, are kept in memory.
 const PAGES: usize = 500;
 /// How many sources are held in memory at once, to look into them.
@@ -107,6 +109,16 @@ impl Packages {
     /// The names of all packages that are known here.
     pub(super) async fn names(&self) -> Result<BTreeSet<String>, Refusal> {
         Ok(self.table.names().await?)
+    }
+
+    /// The packages with this text in their names.
+    pub(super) async fn search(&self, text: &str) -> Result<Vec<(String, Known)>, Refusal> {
+        Ok(self.table.search(text, FOUND).await?)
+    }
+
+    /// What is known of a package.
+    pub(super) async fn known(&self, name: &str) -> Result<Known, Refusal> {
+        Ok(self.table.known(name).await?)
     }
 
     /// A project of upstream.
@@ -203,7 +215,7 @@ impl Packages {
     async fn open(&self, request: &Request, again: Again) -> Result<Row, Refusal> {
         let (package, key) = (request.package(), &request.key);
         match self.builds.order(request, again).await? {
-            Ordered::Stands(row) => return Ok(row),
+            Ordered::Stands(row) => return Ok(*row),
             Ordered::Send(order) => self.send(&CompileMessage::Build(order)).await?,
         }
         self.rows.forget(key);
@@ -269,12 +281,14 @@ impl Packages {
         let (name, options) = (&request.name, request.options.to_string());
         let note = async |_| {
             let seen = versions(name, &self.project(name).await?.files);
+            self.builds.downloaded(request).await?;
             Ok::<_, Refusal>(self.table.downloaded(name, &options, seen).await?)
         };
-        self.noted.get(&format!("{name}/{options}"), note).await
+        self.noted.get(&request.key, note).await
     }
 
-    async fn is_there(&self, artifact: &Artifact) -> Result<bool, Refusal> {
+    /// Whether the blob of an artifact is in the bucket.
+    pub(super) async fn is_there(&self, artifact: &Artifact) -> Result<bool, Refusal> {
         let look_up = async |_| {
             let head = self.s3.head_object().bucket(&self.config.artifacts_bucket);
             match head.key(&artifact.blob).send().await {

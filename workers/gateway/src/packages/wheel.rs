@@ -57,7 +57,10 @@ pub(super) async fn wheel(
     }
     let row = packages.ended(&request, Instant::now() + HOLD).await?;
     match row.state {
-        State::Done(_) if of_metadata => Ok(again(&uri, hop)),
+        State::Done(_) if of_metadata && hop < HOPS => Ok(again(&uri, hop + 1)),
+        State::Done(_) if of_metadata => {
+            Err(Refusal::Absent(format!("the metadata of {wheel} is not stored any more")))
+        }
         State::Done(artifact) => serve(&packages, &request, &artifact, &method).await,
         State::Failed(failed) => {
             let log = failed.log.is_some().then(|| log_url(&headers, &request.key));

@@ -1,0 +1,102 @@
+//! New versions are noticed, what was missed is mended, and what nobody wants is forgotten.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use flotilla_tests::{Farm, eventually};
+use serde_json::json;
+
+async fn refresh(farm: &Farm) {
+    let (status, _) = farm.gateway.json("/refresh").await;
+    assert_eq!(status, 202);
+    farm.world.until_built().await;
+}
+
+/// The cursor of the changelog.
+async fn cursor(farm: &Farm) -> Option<String> {
+    let call =
+        farm.world.aws.dynamo.get_item().table_name(&farm.world.outputs().packages_table_name);
+    let call = call.key("package", Attr::S("cursor/pypi".into())).consistent_read(true);
+    let item = call.send().await.unwrap().item?;
+    item.get("changes_serial")?.as_n().ok().cloned()
+}
+
+#[tokio::test]
+async fn all_packages_that_changed_since_the_last_look_are_noticed_and_no_others() {
+    let farm = Farm::following().await;
+    farm.pure("tiny", "1.0");
+    farm.pure("idle", "1.0");
+    farm.pip("opt=3", "tiny").await.unwrap();
+    refresh(&farm).await;
+    assert_eq!(cursor(&farm).await.as_deref(), Some("2"));
+    let looked_at = farm.index.fetched("simple/idle");
+    farm.pure("tiny", "1.1");
+    farm.pure("Brand.New", "0.1");
+    refresh(&farm).await;
+    let rows = farm.world.builds("tiny").await;
+    let built: Vec<_> = rows.iter().filter(|row| row["version"].as_s().unwrap() == "1.1").collect();
+    assert_eq!(built.len(), 1, "{rows:?}");
+    assert_eq!(built[0]["options"].as_s().unwrap(), "opt=3");
+    assert_eq!(cursor(&farm).await.as_deref(), Some("4"));
+    assert_eq!(farm.index.fetched("simple/idle"), looked_at, "it did not change");
+    let (_, found) = farm.gateway.json("/v1/packages?q=brand_").await;
+    assert_eq!(
+        found["packages"],
+        json!([{"name": "brand-new", "versions": ["0.1"], "wanted": []}])
+    );
+    let (status, known) = farm.gateway.json("/v1/packages/Tiny").await;
+    assert_eq!((status, &known["wanted"]), (200, &json!(["opt=3"])));
+    assert_eq!(known["versions"], json!(["1.0", "1.1"]));
+    assert_eq!(farm.gateway.json("/v1/packages/nobody").await.0, 404);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn what_nobody_downloads_is_marked_and_then_forgotten_and_built_again_when_asked_for() {
+    let settings = [
+        ("FLOTILLA_RECONCILE_SECONDS", "0"),
+        ("FLOTILLA_RETENTION_SECONDS", "2"),
+        ("FLOTILLA_RETENTION_GRACE_SECONDS", "2"),
+    ];
+    let farm = Farm::with(&settings).await;
+    farm.pure("tiny", "1.0");
+    let (name, first) = farm.pip("default", "tiny").await.unwrap();
+    eventually("no row", Duration::from_secs(60), async || {
+        refresh(&farm).await;
+        farm.world.builds("tiny").await.is_empty().then_some(())
+    })
+    .await;
+    let (bucket, s3) = (&farm.world.outputs().artifacts_bucket_name, &farm.world.aws.s3);
+    let listed = s3.list_objects_v2().bucket(bucket).prefix("blobs/").send().await.unwrap();
+    assert!(listed.contents().iter().all(|it| !it.key().unwrap().contains(&name)), "{listed:?}");
+    let (_, again) = eventually("the same again", Duration::from_secs(60), async || {
+        farm.pip("default", "tiny").await.ok()
+    })
+    .await;
+    assert!(first == again && farm.begun().await == 2);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn an_order_whose_message_was_lost_is_sent_again_by_the_reconciler() {
+    let mut farm = Farm::with(&[("FLOTILLA_RECONCILE_SECONDS", "0")]).await;
+    farm.pure("tiny", "1.0");
+    assert!(farm.worker.stop().await.success());
+    let told = farm.order(json!({"package": "tiny", "version": "1.0"})).await;
+    let (world, key) = (&farm.world, told["key"].as_str().unwrap());
+    let queue = &world.outputs().compile_queue_url;
+    world.aws.sqs.purge_queue().queue_url(queue).send().await.unwrap();
+    let call = world.aws.dynamo.update_item().table_name(&world.outputs().builds_table_name);
+    call.key("package", Attr::S("pypi/tiny".into()))
+        .key("request", Attr::S(key.to_owned()))
+        .update_expression("SET ordered_at = :long_ago")
+        .expression_attribute_values(":long_ago", Attr::N("1".into()))
+        .send()
+        .await
+        .unwrap();
+    let worker = world.compile_worker(&farm.index).env("FLOTILLA_RECONCILE_SECONDS", "0");
+    farm.worker = worker.ready().await;
+    refresh(&farm).await;
+    assert_eq!(farm.ended(key).await["build"]["state"], "done");
+    farm.end().await;
+}
