@@ -49,7 +49,8 @@ pub(super) async fn run(farm: &Farm, package: &Package) -> Result<(), Trouble> {
             return Ok(());
         }
     };
-    (bare.build(package).await?, build(farm, package, 0).await?);
+    bare.build(package).await?;
+    build(farm, package, 0).await?;
     let (mut on_host, mut ours, mut to_container) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         on_host.push(bare.build(package).await?);

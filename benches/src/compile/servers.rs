@@ -42,13 +42,16 @@ pub(super) struct Server {
     _folder: tempfile::TempDir,
 }
 
+/// The command that starts a server, and the paths that it then serves.
+type Started = (Command, [String; 2]);
+
 /// A server of somebody else's.
 pub(super) struct Peer {
     pub(super) figure: &'static str,
     pub(super) target: f64,
     /// The folder of its files below `benches/peers`.
     pub(super) installed_by: &'static str,
-    start: fn(&Path, &Path, &Content, &str) -> Result<(Command, [String; 2]), Trouble>,
+    start: fn(&Path, &Path, &Content, &str) -> Result<Started, Trouble>,
 }
 
 /// Those that are compared.
@@ -90,7 +93,7 @@ fn nginx(
     folder: &Path,
     content: &Content,
     address: &str,
-) -> Result<(Command, [String; 2]), Trouble> {
+) -> Result<Started, Trouble> {
     let (page, wheel) =
         (format!("/simple/{}/", content.name), format!("/wheels/{}", content.wheel));
     let elsewhere = format!("http://127.0.0.1:1/{}?{}", content.wheel, "s".repeat(400));
@@ -120,7 +123,7 @@ fn pypiserver(
     folder: &Path,
     content: &Content,
     address: &str,
-) -> Result<(Command, [String; 2]), Trouble> {
+) -> Result<Started, Trouble> {
     let files = files(folder, content)?;
     let (host, port) = address.split_once(':').unwrap_or((address, "0"));
     let mut command = Command::new(place.join("venv/bin/pypi-server"));
@@ -138,7 +141,7 @@ fn devpi(
     folder: &Path,
     content: &Content,
     address: &str,
-) -> Result<(Command, [String; 2]), Trouble> {
+) -> Result<Started, Trouble> {
     let files = files(folder, content)?;
     let mut command = Command::new(place.join("venv/bin/python"));
     command.arg(place.join("devpi.py")).arg(folder.join("devpi")).arg(files).arg(address);
