@@ -48,6 +48,8 @@ pub(crate) struct Pollers {
     /// Whether the last receive brought nothing.
     idle: AtomicBool,
     most: usize,
+    /// Whether there are more slots than a batch takes; with fewer there is no batch to wait for.
+    batches: bool,
     /// How many are to poll now.
     wanted: watch::Sender<usize>,
     turn: Mutex<()>,
@@ -80,8 +82,8 @@ impl Pollers {
         // its turn would go to them.
         let few = if shared { count.min(BATCH) } else { 1 };
         let most = count.div_ceil(BATCH).max(few);
-        let (idle, turn) = (AtomicBool::new(false), Mutex::default());
-        Self { slots, queue, shared, idle, most, wanted, turn }
+        let (idle, turn, batches) = (AtomicBool::new(false), Mutex::default(), count > BATCH);
+        Self { slots, queue, shared, idle, most, batches, wanted, turn }
     }
 
     /// The numbers of all pollers that there can be.
@@ -149,8 +151,7 @@ impl Turn<'_> {
             return Some(Asked { most: 1, wait, slots: Vec::new() });
         }
         let mut free = slots.take(*queue, BATCH, stop).await?;
-        // There are more slots than a batch takes, or the queue would never count as deep.
-        let deep = *self.pollers.wanted.borrow() > 1;
+        let deep = self.pollers.batches && *self.pollers.wanted.borrow() > 1;
         if deep && free.len() < BATCH {
             let _ = timeout(LINGER, slots.until_free(BATCH - free.len())).await;
             free.extend(slots.try_take(*queue, BATCH - free.len()));
