@@ -262,7 +262,9 @@ mod tests {
         let mut again =
             Watch::new(&sewer, Limits { lateness: 10 * 3_600_000, ..Limits::default() });
         let mut frames = sewer.frames.clone();
-        frames.sort_by_key(|it| (it.at / 3_600_000, it.seq.wrapping_mul(0x9E37_79B9), it.sensor));
+        frames.sort_by_key(|it| {
+            (it.at / 3_600_000, (it.seq as u32).wrapping_mul(0x9E37_79B9), it.sensor)
+        });
         again.watch(&frames);
         let plain = |watch: &Watch| {
             let all = watch.ledger.iter().map(|(key, it)| (*key, Episode { settled: true, ..*it }));

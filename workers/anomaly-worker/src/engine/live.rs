@@ -134,13 +134,13 @@ impl<M: Machine> Live<M> {
             review.next = self.state.clone();
         }
         if review.next == self.state {
-            self.settle(limits, walked);
+            self.settle(rule, limits, walked);
         }
         review
     }
 
     /// After a review that led to nothing.
-    fn settle(&mut self, limits: &Limits, walked: Walked<M>) {
+    fn settle(&mut self, rule: &M::Rule, limits: &Limits, walked: Walked<M>) {
         let last = walked.moments.last().map_or(-1, |it| it.at);
         (self.said, self.said_at) = ([None; 2], last);
         let mut twice = walked.turned;
@@ -148,10 +148,14 @@ impl<M: Machine> Live<M> {
             let slot = &mut self.said[usize::from(!moment.of_current)];
             twice |= slot.replace(moment.filling).is_some();
         }
+        // What the clock alone brought about, the next reading may take back.
+        let quiet = walked.end.quiet_until(rule);
+        let by_clock = quiet.is_some_and(|until| until < self.state.clock());
         (self.before, self.end) = (walked.before, walked.end);
         self.horizon = walked.horizon;
         self.pending = walked.pending.iter().copied().collect();
-        self.credit = limits.fold.max(walked.moments.len() / 2) as u32;
+        let credit = limits.fold.max(walked.moments.len() / 2) as u32;
+        self.credit = if by_clock { 0 } else { credit };
         self.settles_at = self.state.settles_at(limits);
         // What turned at the last time may turn back at the same time: no shortcut for that time.
         if twice {

@@ -157,6 +157,11 @@ impl<M: Machine> State<M> {
         self
     }
 
+    /// How far the clock has come, in Unix milliseconds.
+    pub(super) fn clock(&self) -> i64 {
+        self.clock
+    }
+
     /// The episodes that were told and may still change.
     pub fn told(&self) -> &[Episode] {
         &self.told

@@ -169,6 +169,24 @@ fn arrived(stream: &[(usize, Reading, i64)], scale: i64) -> Vec<(usize, Reading)
     stream.into_iter().map(|(_, it)| (it.0, it.1)).collect()
 }
 
+#[test]
+fn a_reading_from_before_a_silence_that_the_clock_told_takes_it_back() {
+    let device = DeviceRule { silence: Some(30), ..DeviceRule::default() };
+    let limits = Limits { lateness: 100, fold: 20, most: usize::MAX };
+    let mut chain = Chain::new(Rule::default(), &device, limits);
+    let opened = |chain: &Chain| -> Vec<i64> {
+        let own = chain.ledger.iter().filter(|((unit, _), _)| unit == "Device(0)");
+        own.map(|(_, it)| it.opened.at).collect()
+    };
+    chain.take(0, Reading { at: 10, filling: 1.0, seq: None });
+    chain.sweep(100);
+    assert_eq!(opened(&chain), [40]);
+    chain.take(0, Reading { at: 30, filling: 1.0, seq: None });
+    assert_eq!(opened(&chain), [60], "it was heard meanwhile");
+    chain.take(0, Reading { at: 75, filling: 1.0, seq: None });
+    assert_eq!(opened(&chain), [60], "from 60 to 75 nothing came");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
