@@ -226,7 +226,8 @@ impl<J: Job> Consumer<J> {
     }
 
     /// Works on a message, and then on those that wait in its lane. Once one of them is to come
-    /// again, those behind it go back at once: SQS gives none of them before it.
+    /// again, those behind it go back to come after as long: SQS gives none of them before it, but
+    /// some that speak its language would if they came sooner.
     async fn work(
         self: Arc<Self>,
         first: Hand,
@@ -239,15 +240,15 @@ impl<J: Job> Consumer<J> {
             if back.is_none() && self.worker.drain.begun().is_cancelled() {
                 back = Some(Duration::ZERO);
             }
-            let ended = self.handle(hand, back, &acks).await;
-            back = back.or((!ended).then_some(Duration::ZERO));
+            let again = self.handle(hand, back, &acks).await;
+            back = back.or(again);
             next = group.as_ref().and_then(|group| self.lanes.next(group));
         }
     }
 
-    /// Works on a message, or hands it back as it is, to come again after some time. False when it
-    /// is to come again.
-    async fn handle(&self, hand: Hand, back: Option<Duration>, acks: &Acks) -> bool {
+    /// Works on a message, or hands it back as it is, to come again after some time. After how long
+    /// it comes again, if it does.
+    async fn handle(&self, hand: Hand, back: Option<Duration>, acks: &Acks) -> Option<Duration> {
         let Hand { message, cancel } = hand;
         let (tail, began) = (Tail::default(), Instant::now());
         self.meter.in_flight().increment(1);
@@ -259,7 +260,7 @@ impl<J: Job> Consumer<J> {
         self.meter.disposed(&disposition, message.received_at.elapsed());
         self.meter.in_flight().decrement(1);
         self.worker.ended(back.is_none().then(|| began.elapsed()));
-        disposition.is_final()
+        disposition.comes_after()
     }
 
     /// Waits until every job has ended or is handed back, and flushes.

@@ -141,9 +141,15 @@ pub enum Disposition {
 }
 
 impl Disposition {
-    /// Whether the message does not come again.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Done | Self::Dead { .. })
+    /// After how long the message comes again from our hands, if it does: no time at all where its
+    /// new holder decides.
+    pub fn comes_after(&self) -> Option<Duration> {
+        match self {
+            Self::Done | Self::Dead { .. } => None,
+            Self::Retry { delay, .. } => Some(*delay),
+            Self::Released { after } => Some(*after),
+            Self::Lost => Some(Duration::ZERO),
+        }
     }
 
     /// The metric label.
