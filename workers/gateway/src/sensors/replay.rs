@@ -151,9 +151,8 @@ impl<'s> Replay<'s> {
     }
 
     fn missed(&mut self, (stream, shard): &(usize, String), record: &Record) -> Option<Missed> {
-        // A time of a record has no more than whole seconds.
         let fresh = self.position.places[*stream].marks.get(shard) == Some(&Mark::Then);
-        let is_before = seconds(record) < self.position.since.div_euclid(1000);
+        let is_before = made_by(record) < self.position.since.div_euclid(1000);
         if fresh && is_before {
             return None;
         }
@@ -208,6 +207,15 @@ impl<'s> Replay<'s> {
     /// Where it is.
     pub(super) fn position(&self) -> &Position {
         &self.position
+    }
+}
+
+/// When a record was made at the latest, in Unix seconds. Its time has no more than whole seconds,
+/// with DynamoDB Local whole minutes: better told twice than not.
+fn made_by(record: &Record) -> i64 {
+    match seconds(record) {
+        minute if minute % 60 == 0 => minute + 59,
+        second => second,
     }
 }
 
