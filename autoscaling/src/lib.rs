@@ -29,6 +29,7 @@ mod observed;
 mod policy;
 mod prediction;
 mod record;
+mod shadow;
 pub mod simulate;
 
 /// The row of a group in the fleet table that freezes its autoscaler: it goes on to decide and to
@@ -41,4 +42,5 @@ pub use memory::{Memory, Standing};
 pub use observed::{Count, Instance, Millis, Observed, QueueSeen, Service, State};
 pub use policy::{Policy, QueuePolicy};
 pub use prediction::{Forecast, Prediction};
-pub use record::{Mismatch, Record, ReplayError, replay};
+pub use record::{Mismatch, Record, ReplayError, records, replay};
+pub use shadow::{Shadow, ShadowReport, Spent};

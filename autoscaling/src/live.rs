@@ -7,6 +7,7 @@
 //! nothing.
 
 mod act;
+mod books;
 mod config;
 mod fleet;
 mod group;

@@ -159,6 +159,12 @@ impl Observed {
         }
     }
 
+    /// What an instance of a type costs an hour, in millionths of a dollar.
+    pub(crate) fn price(&self, kind: &str, policy: &Policy) -> u64 {
+        let known = self.prices.iter().filter(|(name, _)| name == kind).map(|(_, price)| *price);
+        known.max().unwrap_or(policy.price_per_hour)
+    }
+
     /// What is missing to decide from, if anything.
     pub(crate) fn missing(&self, policy: &Policy) -> Option<String> {
         let answered =

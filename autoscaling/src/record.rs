@@ -75,13 +75,8 @@ pub enum ReplayError {
 /// [`ReplayError`], with the line that cannot be read.
 pub fn replay(log: impl BufRead) -> Result<(usize, Vec<Mismatch>), ReplayError> {
     let (mut count, mut mismatches) = (0, Vec::new());
-    for (line, text) in (1..).zip(log.lines()) {
-        let text = text.map_err(|source| ReplayError::Read { line, source })?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let record: Record =
-            serde_json::from_str(&text).map_err(|source| ReplayError::Line { line, source })?;
+    for read in records(log) {
+        let (line, record) = read?;
         count += 1;
         let is = record.again();
         if is != record.decision {
@@ -89,4 +84,17 @@ pub fn replay(log: impl BufRead) -> Result<(usize, Vec<Mismatch>), ReplayError> 
         }
     }
     Ok((count, mismatches))
+}
+
+/// The records of a log, each with its line from 1; empty lines are left out.
+pub fn records(log: impl BufRead) -> impl Iterator<Item = Result<(usize, Record), ReplayError>> {
+    (1..).zip(log.lines()).filter_map(|(line, text)| {
+        let text = match text {
+            Ok(text) if text.trim().is_empty() => return None,
+            Ok(text) => text,
+            Err(source) => return Some(Err(ReplayError::Read { line, source })),
+        };
+        let record = serde_json::from_str(&text);
+        Some(record.map(|it| (line, it)).map_err(|source| ReplayError::Line { line, source }))
+    })
 }

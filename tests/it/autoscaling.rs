@@ -49,6 +49,133 @@ async fn a_burst_grows_a_group_from_zero_and_the_empty_queue_takes_it_back_witho
 }
 
 #[tokio::test]
+async fn jobs_on_instances_lost_at_random_run_again_with_one_effect() {
+    let world = World::new().await;
+    let spot = [("ScaledBy", "autoscaler"), ("Capacity", "spot")];
+    let group = ScaledGroup::create(&spot).await;
+    let (mut scaler, mut machines) = (world.autoscale(&group), Machines::default());
+    for number in 0..12 {
+        world.nap(&format!("nap-{number}"), 4000).await;
+    }
+    for lost in 0..2 {
+        machines.until(3, &world, &group).await;
+        eventually("work in hand", Duration::from_secs(30), async || {
+            machines.follow(&world, &group).await;
+            let busy = |line: &Value| {
+                let instances = line["observed"]["instances"].as_array();
+                instances
+                    .is_some_and(|all| all.iter().filter(|it| it["state"] == "busy").count() == 3)
+            };
+            (scaler.decisions().last().is_some_and(busy) || world.done().await.len() > 9)
+                .then_some(())
+        })
+        .await;
+        assert!(world.done().await.len() <= 9, "there is work left to be lost, {lost} are");
+        machines.lose_any(&group).await;
+    }
+    eventually("every job's effect", Duration::from_secs(90), async || {
+        machines.follow(&world, &group).await;
+        (world.done().await.len() == 12).then_some(())
+    })
+    .await;
+    machines.until(0, &world, &group).await;
+    world.until_queue_is_empty().await;
+    let again = world.done().await.len() - world.done_at_once().await;
+    assert!((1..=2).contains(&again), "{again} ran again, and twelve effects are there");
+    assert!(machines.most <= 3, "{} instances where 3 are the maximum", machines.most);
+    let taken = |line: &&Value| line["observed"]["spot_interruptions"].as_u64() > Some(0);
+    assert!(scaler.decisions().iter().any(|line| taken(&line)), "the loss was seen");
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_group_or_a_table_that_cannot_be_seen_is_left_as_it_is() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    group.set_desired(2).await;
+    let mut machines = Machines::default();
+    machines.until(2, &world, &group).await;
+    let nowhere = [("FLOTILLA_GROUP", "no-such-group"), ("FLOTILLA_FLEET_TABLE", "no-such-table")];
+    for (setting, value) in nowhere {
+        let (builder, log) = world.autoscaler(&group);
+        let process = builder.env(setting, value).start();
+        let mut blind = Autoscaler { process, log };
+        eventually("turns", Duration::from_secs(60), async || {
+            let failed = blind.process.log().matches("nothing was decided").count();
+            (blind.decisions().len() + failed > 10).then_some(())
+        })
+        .await;
+        assert!(blind.decisions().iter().all(|line| line["decision"]["hold"] == true));
+        machines.follow(&world, &group).await;
+        assert_eq!(group.instances().await.len(), 2, "{setting}");
+        blind.process.stop().await;
+    }
+    let mut scaler = world.autoscale(&group);
+    machines.until(0, &world, &group).await;
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_shadow_watches_a_group_that_another_sizes_and_says_what_it_would_have_cost() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    group.set_desired(3).await;
+    let mut machines = Machines::default();
+    machines.until(3, &world, &group).await;
+    let (builder, log) = world.autoscaler(&group);
+    let process = builder.env("FLOTILLA_SHADOW", "true").start();
+    let mut shadow = Autoscaler { process, log };
+    world.nap("one", 500).await;
+    eventually("a while of idling", Duration::from_secs(60), async || {
+        machines.follow(&world, &group).await;
+        (shadow.decisions().len() > 40).then_some(())
+    })
+    .await;
+    assert_eq!(group.instances().await.len(), 3, "it only watches");
+    let page = shadow.process.page("/metrics").await.unwrap().1;
+    assert!(page.contains("flotilla_autoscaler_shadow_dollars"), "{page}");
+    assert!(shadow.process.stop().await.success());
+    let said = |more: &[&str]| {
+        let mut command = Command::new(binary("flotilla"));
+        let output = command.args(["autoscale", "shadow"]).arg(&shadow.log).args(more).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let report: Value = serde_json::from_str(&said(&["--json"])).unwrap();
+    let hours = |whose: &str| report[whose]["instance_hours"].as_f64().unwrap();
+    assert!(hours("ours") < hours("present"), "{report}");
+    assert!(report["saved_dollars"].as_f64() > Some(0.0), "{report}");
+    assert!(said(&[]).contains("would have saved"), "{}", said(&[]));
+    let mut scaler = world.autoscale(&group);
+    machines.until(0, &world, &group).await;
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn the_decisions_hold_what_the_fleet_itself_counts_and_the_prices() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let (builder, log) = world.autoscaler(&group);
+    let builder = builder.env("FLOTILLA_PRICES", "t3.micro=0.0104").env("FLOTILLA_WARM", "1");
+    let (mut scaler, mut machines) =
+        (Autoscaler { process: builder.start(), log }, Machines::default());
+    until_owner(&scaler).await;
+    for number in 0..5 {
+        world.nap(&format!("nap-{number}"), 300).await;
+    }
+    machines.until(3, &world, &group).await;
+    machines.until(0, &world, &group).await;
+    let decisions = scaler.decisions();
+    let last = &decisions.last().unwrap()["observed"];
+    assert_eq!(last["queues"][0]["finished"], 5, "{last}");
+    assert_eq!(last["prices"][0][0], "t3.micro");
+    let rate = |line: &Value| line["observed"]["queues"][0]["arrivals_per_s"].as_f64();
+    assert!(decisions.iter().filter_map(rate).any(|rate| rate > 0.0), "the burst was seen to come");
+    let pool = group.describe().await.warm_pool_configuration;
+    assert!(pool.is_some_and(|pool| pool.min_size().is_some()), "the policy has a warm pool");
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
 async fn one_message_is_enough_to_leave_zero() {
     let world = World::new().await;
     let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;

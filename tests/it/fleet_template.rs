@@ -101,8 +101,15 @@ async fn gaps(group: &ScaledGroup, described: &AutoScalingGroup) -> Vec<&'static
 
 #[tokio::test]
 async fn the_group_on_moto_is_what_the_template_says() {
-    for (capacity, share) in [("on-demand", 100), ("spot", 0)] {
-        let parameters = [("Capacity", capacity), ("MaxSize", "7"), ("MinSize", "1")];
+    let forms = [
+        ("target-tracking", "on-demand", 100),
+        ("target-tracking", "spot", 0),
+        ("autoscaler", "on-demand", 100),
+        ("autoscaler", "spot", 0),
+    ];
+    for (scaled_by, capacity, share) in forms {
+        let own = [("ScaledBy", scaled_by), ("Capacity", capacity)];
+        let parameters = [own[0], own[1], ("MaxSize", "7"), ("MinSize", "1")];
         let group = ScaledGroup::create(&parameters).await;
         let found = group.describe().await;
         assert_eq!((found.min_size(), found.max_size()), (Some(1), Some(7)));

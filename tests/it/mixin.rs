@@ -2,17 +2,29 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use flotilla_tests::{Prometheus, World, eventually, mixin};
+use flotilla_tests::{Prometheus, ScaledGroup, World, eventually, mixin};
 use serde_json::Value;
 
 const SUM: &str = "import sys\nprint(sum(map(int, sys.argv[1:])))\n";
 
+/// The dashboard's row that no worker fills.
+const SCALER: &str = "Autoscaler";
+
 /// Title and expression of every query of the dashboard, for one kind of worker.
 fn queries(worker: &str) -> Vec<(String, String)> {
+    let panels = panels();
+    let end = panels.iter().position(|panel| panel["title"] == SCALER).unwrap();
+    queries_of(&panels[..end], worker)
+}
+
+fn panels() -> Vec<Value> {
     let text = fs::read_to_string(mixin("fleet.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap().iter();
-    let targets = panels.flat_map(|panel| {
+    dashboard["panels"].as_array().unwrap().clone()
+}
+
+fn queries_of(panels: &[Value], worker: &str) -> Vec<(String, String)> {
+    let targets = panels.iter().flat_map(|panel| {
         let title = panel["title"].as_str().unwrap();
         let targets = panel["targets"].as_array().into_iter().flatten();
         targets.map(move |target| (title, target["expr"].as_str().unwrap()))
@@ -75,6 +87,23 @@ async fn every_query_and_every_alert_finds_the_series_of_a_real_fleet() {
     assert_eq!(world.dead_letters(1).await[0].why["kind"], "unparsable");
     world.until_queue_is_empty().await;
     assert!(first.stop().await.success() && second.stop().await.success());
+}
+
+#[tokio::test]
+async fn every_query_of_the_autoscalers_row_finds_the_series_of_a_real_one() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let mut scaler = world.autoscale(&group);
+    scaler.process.until_ready().await;
+    let prometheus = Prometheus::start(&[scaler.process.addr()]).await;
+    let panels = panels();
+    let start = panels.iter().position(|panel| panel["title"] == SCALER).unwrap();
+    let queries = queries_of(&panels[start..], "");
+    assert!(queries.len() > 4, "{queries:?}");
+    for (title, query) in queries {
+        until_yields(&prometheus, &title, &query).await;
+    }
+    assert!(scaler.process.stop().await.success());
 }
 
 #[test]

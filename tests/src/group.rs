@@ -139,6 +139,20 @@ impl Machines {
         }
     }
 
+    /// Takes an instance away with its worker at work, as EC2 takes a spot instance back whose
+    /// notice was not heeded. The group replaces it, for as long as its capacity says so.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn lose_any(&mut self, group: &ScaledGroup) {
+        let place = uuid::Uuid::new_v4().as_u128() as usize % self.running.len();
+        let id = self.running.keys().nth(place).expect("a running instance").clone();
+        let mut worker = self.running.remove(&id).expect("it runs");
+        worker.kill().await;
+        let call = group.calls.terminate_instance_in_auto_scaling_group().instance_id(&id);
+        call.should_decrement_desired_capacity(false).send().await.expect("the end of an instance");
+    }
+
     /// Follows the group until it has `count` instances.
     pub async fn until(&mut self, count: usize, world: &World, group: &ScaledGroup) {
         let what = format!("{count} instances");
@@ -196,10 +210,15 @@ impl World {
 
     /// How many effects the ledger has as done, each at its first attempt.
     pub async fn done_at_once(&self) -> usize {
+        let first = Attr::N("1".to_owned());
+        self.done().await.iter().filter(|row| row.get("generation") == Some(&first)).count()
+    }
+
+    /// The effects that the ledger has as done: a row each, however often it was attempted.
+    pub async fn done(&self) -> Vec<HashMap<String, Attr>> {
         let call = self.aws.dynamo.scan().table_name(&self.outputs().ledger_table_name);
         let rows = call.send().await.expect("Scan").items.unwrap_or_default();
-        let is = |row: &HashMap<String, Attr>, name, value: Attr| row.get(name) == Some(&value);
-        let done = rows.iter().filter(|row| is(row, "state", Attr::S("done".to_owned())));
-        done.filter(|row| is(row, "generation", Attr::N("1".to_owned()))).count()
+        let done = Attr::S("done".to_owned());
+        rows.into_iter().filter(|row| row.get("state") == Some(&done)).collect()
     }
 }

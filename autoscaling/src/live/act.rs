@@ -6,7 +6,7 @@ use flotilla_runtime::failure::Failure;
 
 use super::{
     fleet::{Fleet, Row, Rows},
-    group::{Described, Group},
+    group::{Described, Group, WarmPool},
     look, now_ms,
     owner::Owner,
 };
@@ -43,6 +43,7 @@ impl Hands<'_> {
             let what = format!("desired capacity {desired}");
             note(&mut done, what, self.group.set_desired(desired).await);
         }
+        self.warm(decision, desired, seen, &mut done).await;
         for instance in &decision.remove {
             if self.owner.may_act() {
                 self.order(instance, &mut done).await;
@@ -50,6 +51,23 @@ impl Hands<'_> {
         }
         self.keep_rows(seen, rows).await;
         done
+    }
+
+    /// Sizes the warm pool, where the policy has one.
+    async fn warm(
+        &self,
+        decision: &Decision,
+        desired: u32,
+        seen: &Described,
+        done: &mut Vec<String>,
+    ) {
+        let Some(least) = decision.warm else { return };
+        let pool = WarmPool { least, prepared: desired.saturating_add(least) };
+        // An empty pool is none, so none is made for it.
+        let differs = seen.warm != Some(pool) && (least > 0 || seen.warm.is_some());
+        if differs && self.owner.may_act() {
+            note(done, format!("warm pool of {least}"), self.group.set_warm(pool).await);
+        }
     }
 
     async fn order(&self, instance: &str, done: &mut Vec<String>) {

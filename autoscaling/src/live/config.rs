@@ -16,6 +16,9 @@ pub struct AutoscalerConfig {
     pub group: String,
     /// `FLOTILLA_QUEUE_URLS`: the queues that it serves, with commas between.
     pub queue_urls: Vec<String>,
+    /// `FLOTILLA_PRICES`: what an instance costs an hour in dollars, by type, such as
+    /// `c7g.large=0.0725,m7g.large=0.0816`; in millionths of a dollar here.
+    pub prices: Vec<(String, u64)>,
     /// `FLOTILLA_FLEET_TABLE`: where the workers tell of themselves.
     pub fleet_table: String,
     /// `FLOTILLA_WORKER_ID`: unique among autoscalers; default `host-pid`.
@@ -33,6 +36,9 @@ pub struct AutoscalerConfig {
     /// `FLOTILLA_DECISION_LOG`: the file that every decision is appended to, a JSON line each; the
     /// standard output unless told.
     pub log: Option<PathBuf>,
+    /// `FLOTILLA_SHADOW`: whether it only watches a group that another policy sizes, and counts what
+    /// it would have cost (default false).
+    pub shadow: bool,
     /// `FLOTILLA_HTTP_ADDR`: where `/metrics`, `/healthz` and `/readyz` listen.
     pub http_addr: String,
     /// What is wanted: `FLOTILLA_POLICY`, a JSON file of a [`Policy`] as in the log; or
@@ -41,7 +47,8 @@ pub struct AutoscalerConfig {
     /// `FLOTILLA_PRICE_DOLLARS_PER_HOUR` (0.1), `FLOTILLA_BOOT_SECONDS` (120, until seen),
     /// `FLOTILLA_SERVICE_SECONDS` (10, until seen), `FLOTILLA_MINIMUM_BILLED_SECONDS` (60) and
     /// `FLOTILLA_DELAYED_OFF_BOOTS` (1); and, as parts from 0 to 1, `FLOTILLA_READINESS` (0),
-    /// `FLOTILLA_REUSE` (1) and `FLOTILLA_PREDICTION` (0).
+    /// `FLOTILLA_REUSE` (1), `FLOTILLA_PREDICTION` (0) and `FLOTILLA_WARM` (0: no warm pool is
+    /// touched).
     pub policy: Policy,
 }
 
@@ -68,6 +75,8 @@ impl AutoscalerConfig {
             count_lag: settings.seconds("FLOTILLA_COUNT_LAG_SECONDS", 60.0, (0.0, 3600.0)),
             log: settings.optional("FLOTILLA_DECISION_LOG").map(PathBuf::from),
             http_addr: addr.unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
+            shadow: settings.parsed("FLOTILLA_SHADOW", false),
+            prices: prices(settings),
             policy: policy(settings, &queue_urls),
             queue_urls,
         }
@@ -106,6 +115,7 @@ fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {
         delayed_off_boots: settings.ranged("FLOTILLA_DELAYED_OFF_BOOTS", 1.0, 0.0..=1000.0),
         readiness: settings.ranged("FLOTILLA_READINESS", 0.0, 0.0..=1.0),
         prediction: settings.ranged("FLOTILLA_PREDICTION", 0.0, 0.0..=1.0),
+        warm: settings.ranged("FLOTILLA_WARM", 0.0, 0.0..=1.0),
         reuse: settings.ranged("FLOTILLA_REUSE", 1.0, 0.0..=1.0),
         price_per_hour: micros(settings.ranged(
             "FLOTILLA_PRICE_DOLLARS_PER_HOUR",
@@ -114,6 +124,26 @@ fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {
         )),
         ..base
     }
+}
+
+fn prices(settings: &mut Reader) -> Vec<(String, u64)> {
+    let text = settings.optional("FLOTILLA_PRICES").unwrap_or_default();
+    let mut prices = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let price = part.split_once('=').and_then(|(kind, price)| {
+            let dollars: f64 = price.trim().parse().ok()?;
+            (0.000_001..=10_000.0)
+                .contains(&dollars)
+                .then(|| (kind.trim().to_owned(), micros(dollars)))
+        });
+        match price {
+            Some(price) => prices.push(price),
+            None => settings.mistake(format!(
+                "FLOTILLA_PRICES: {part:?} is no TYPE=DOLLARS from 0.000001 to 10000"
+            )),
+        }
+    }
+    prices
 }
 
 fn queue_policy(settings: &mut Reader) -> QueuePolicy {
@@ -142,7 +172,11 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_with_its_name() {
-        let pairs = [("FLOTILLA_DECIDE_SECONDS", "20"), ("FLOTILLA_MIN_INSTANCES", "few")];
+        let pairs = [
+            ("FLOTILLA_DECIDE_SECONDS", "20"),
+            ("FLOTILLA_MIN_INSTANCES", "few"),
+            ("FLOTILLA_PRICES", "c7g.large"),
+        ];
         let mut settings = Reader::from_pairs(pairs);
         AutoscalerConfig::read(&mut settings);
         let report = settings.finish().unwrap_err().to_string();
@@ -153,6 +187,7 @@ mod tests {
             "LEASE_SECONDS",
             "MAX_INSTANCES",
             "MIN_INSTANCES",
+            "PRICES",
         ];
         for name in names {
             assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
@@ -167,12 +202,15 @@ mod tests {
             ("FLOTILLA_FLEET_TABLE", "t"),
             ("FLOTILLA_MAX_INSTANCES", "7"),
             ("FLOTILLA_DOLLARS_PER_HOUR", "1.5"),
+            ("FLOTILLA_PRICES", "c7g.large=0.0725, m7g.large = 0.0816"),
         ];
         let mut settings = Reader::from_pairs(pairs);
         let config = AutoscalerConfig::read(&mut settings);
         settings.finish().unwrap();
         let names: Vec<&str> = config.policy.queues.iter().map(|it| it.name.as_str()).collect();
         assert_eq!((names, config.policy.max), (vec!["a", "b"], 7));
+        let price = |kind: &str, price| (kind.to_owned(), price);
+        assert_eq!(config.prices, [price("c7g.large", 72_500), price("m7g.large", 81_600)]);
         assert_eq!(config.policy.queues[1].money_per_hour, Some(1_500_000));
     }
 }

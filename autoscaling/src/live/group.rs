@@ -1,7 +1,10 @@
 //! The Auto Scaling group.
 
 use aws_config::SdkConfig;
-use aws_sdk_autoscaling::{Client, types::LifecycleState};
+use aws_sdk_autoscaling::{
+    Client,
+    types::{Activity, LifecycleState, ScalingActivityStatusCode as Status, WarmPoolConfiguration},
+};
 use flotilla_runtime::failure::{Failure, chain};
 
 /// A group and the calls to it.
@@ -17,7 +20,32 @@ pub(super) struct Described {
     pub(super) desired: u32,
     pub(super) max: u32,
     pub(super) members: Vec<Member>,
+    /// The warm pool, where there is one.
+    pub(super) warm: Option<WarmPool>,
 }
+
+/// What a warm pool is told to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WarmPool {
+    /// Instances in the pool, at least.
+    pub(super) least: u32,
+    /// Instances in the pool and in service, at most.
+    pub(super) prepared: u32,
+}
+
+/// What the message of an activity says that failed for want of capacity or of allowance
+/// (EC2's error codes, and Auto Scaling's own words for them).
+const NO_CAPACITY: [&str; 9] = [
+    "InsufficientInstanceCapacity",
+    "InsufficientHostCapacity",
+    "InsufficientReservedInstanceCapacity",
+    "InsufficientCapacity",
+    "do not have sufficient",
+    "UnfulfillableCapacity",
+    "MaxSpotInstanceCountExceeded",
+    "InstanceLimitExceeded",
+    "VcpuLimitExceeded",
+];
 
 /// An instance of a group.
 #[derive(Debug, Clone)]
@@ -50,7 +78,26 @@ impl Group {
         });
         let size = |n: Option<i32>| u32::try_from(n.unwrap_or_default()).unwrap_or_default();
         let (desired, max) = (size(group.desired_capacity), size(group.max_size));
-        Ok(Described { desired, max, members: members.collect() })
+        let warm = group.warm_pool_configuration.as_ref().map(warm_pool);
+        Ok(Described { desired, max, members: members.collect(), warm })
+    }
+
+    /// How many launches failed for want of capacity since `since` (seconds since 1970), and the
+    /// latest start of any activity.
+    pub(super) async fn capacity_errors(&self, since: i64) -> Result<(u32, i64), Failure> {
+        let call = self.client.describe_scaling_activities();
+        let call = call.auto_scaling_group_name(&self.name).max_records(RECORDS);
+        let answer = call.send().await.map_err(|e| self.failed("the activities of", &e))?;
+        Ok(failures(answer.activities(), since))
+    }
+
+    /// Has the warm pool hold so many.
+    pub(super) async fn set_warm(&self, pool: WarmPool) -> Result<(), Failure> {
+        let size = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let call = self.client.put_warm_pool().auto_scaling_group_name(&self.name);
+        let call = call.min_size(size(pool.least));
+        let answer = call.max_group_prepared_capacity(size(pool.prepared)).send().await;
+        answer.map(drop).map_err(|e| self.failed("sizing the warm pool of", &e))
     }
 
     pub(super) async fn set_desired(&self, desired: u32) -> Result<(), Failure> {
@@ -70,5 +117,53 @@ impl Group {
 
     fn failed<E: std::error::Error + 'static>(&self, what: &str, error: &E) -> Failure {
         Failure::transient("group", format!("{what} group {}: {}", self.name, chain(error)))
+    }
+}
+
+/// Activities that are looked at: the latest.
+const RECORDS: i32 = 50;
+
+fn warm_pool(told: &WarmPoolConfiguration) -> WarmPool {
+    let size = |n: Option<i32>| u32::try_from(n.unwrap_or_default()).unwrap_or_default();
+    WarmPool { least: size(told.min_size), prepared: size(told.max_group_prepared_capacity) }
+}
+
+fn failures(activities: &[Activity], since: i64) -> (u32, i64) {
+    let started = |it: &Activity| it.start_time.as_ref().map_or(0, |at| at.secs());
+    let latest = activities.iter().map(started).fold(since, i64::max);
+    let lacked = |it: &&Activity| {
+        let message = it.status_message.as_deref().unwrap_or_default();
+        let failed = matches!(it.status_code, Some(Status::Failed | Status::Cancelled));
+        failed && started(it) > since && NO_CAPACITY.iter().any(|code| message.contains(code))
+    };
+    (activities.iter().filter(lacked).count() as u32, latest)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_autoscaling::primitives::DateTime;
+
+    use super::*;
+
+    fn activity(at: i64, status: Status, message: &str) -> Activity {
+        let base = Activity::builder().activity_id("a").auto_scaling_group_name("g").cause("c");
+        let base = base.start_time(DateTime::from_secs(at)).status_code(status);
+        base.status_message(message).build()
+    }
+
+    #[test]
+    fn launches_that_failed_for_want_of_capacity_count_once() {
+        let lack = "We currently do not have sufficient c7g.large capacity in the zone you \
+                    requested. Launching EC2 instance failed.";
+        let all = [
+            activity(100, Status::Failed, lack),
+            activity(130, Status::Failed, "Could not launch: MaxSpotInstanceCountExceeded"),
+            activity(140, Status::Failed, "The image id 'ami-1' does not exist"),
+            activity(150, Status::Successful, ""),
+        ];
+        assert_eq!(failures(&all, 0), (2, 150));
+        assert_eq!(failures(&all, 100), (1, 150));
+        assert_eq!(failures(&all, 150), (0, 150));
+        assert_eq!(failures(&[], 150), (0, 150));
     }
 }

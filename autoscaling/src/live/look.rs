@@ -138,7 +138,7 @@ mod tests {
         let mut rows = Rows::default();
         rows.instances.insert("i-1".to_owned(), Row { held: 1, ..idle() });
         rows.instances.insert("i-2".to_owned(), idle());
-        let group = Described { desired: 0, max: 9, members: Vec::new() };
+        let group = Described { desired: 0, max: 9, members: Vec::new(), warm: None };
         assert_eq!(lost(Some(&group), Some(&rows)), ["i-1"]);
         assert_eq!(lost(None, Some(&rows)), [""; 0]);
     }

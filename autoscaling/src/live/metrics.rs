@@ -3,6 +3,7 @@
 use crate::{
     observed::{Observed, State},
     record::Record,
+    shadow::ShadowReport,
 };
 
 flotilla_runtime::describe_metrics! {
@@ -16,6 +17,13 @@ flotilla_runtime::describe_metrics! {
     gauge INSTANCES = "flotilla_autoscaler_instances";
     /// How long a boot takes, as learned.
     gauge BOOT = "flotilla_autoscaler_boot_seconds";
+    /// Hours of one instance while this one only watched: those of the policy in charge (present),
+    /// and those that it would have had itself (ours).
+    gauge SHADOW_HOURS = "flotilla_autoscaler_shadow_instance_hours";
+    /// Dollars, likewise.
+    gauge SHADOW_DOLLARS = "flotilla_autoscaler_shadow_dollars";
+    /// The mean wait of a message in seconds, likewise.
+    gauge SHADOW_WAIT = "flotilla_autoscaler_shadow_wait_seconds";
     /// Decisions by what they say (hold, grow, shrink, keep).
     counter DECISIONS = "flotilla_autoscaler_decisions_total";
     /// Turns that could not be made, since the fleet table did not answer.
@@ -62,6 +70,14 @@ pub(super) fn decided(record: &Record, frozen: bool) {
     metrics::gauge!(FROZEN).set(f64::from(u8::from(frozen)));
     metrics::gauge!(BOOT).set(decision.memory.boot_ms(policy) as f64 / 1000.0);
     STATES.iter().for_each(|(state, name)| instances(observed, *state, name));
+}
+
+pub(super) fn shadow(report: &ShadowReport) {
+    for (whose, spent) in [("present", report.present), ("ours", report.ours)] {
+        metrics::gauge!(SHADOW_HOURS, "whose" => whose).set(spent.instance_hours);
+        metrics::gauge!(SHADOW_DOLLARS, "whose" => whose).set(spent.dollars);
+        metrics::gauge!(SHADOW_WAIT, "whose" => whose).set(report.mean_wait_s(&spent));
+    }
 }
 
 fn instances(seen: &Observed, state: State, name: &'static str) {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     act::Hands,
+    books::Books,
     config::AutoscalerConfig,
     fleet::{Fleet, Rows},
     group::{Described, Group},
@@ -23,7 +24,10 @@ use super::{
     owner::Owner,
     queues::Queues,
 };
-use crate::{decide::decide, memory::Memory, policy::Policy, record::Record};
+use crate::{
+    decide::decide, memory::Memory, observed::Observed, policy::Policy, record::Record,
+    shadow::Shadow,
+};
 
 /// Sizes the group of `config` until `shutdown`.
 ///
@@ -68,6 +72,10 @@ struct Autoscaler {
     queues: Queues,
     owner: Owner,
     memory: Memory,
+    books: Books,
+    shadow: Shadow,
+    /// Until when activities of the group were looked at, in seconds since 1970.
+    activities_until: i64,
     log: Box<dyn Write + Send>,
 }
 
@@ -80,34 +88,61 @@ impl Autoscaler {
             owner: Owner::new(fleet.clone(), &config.id, config.lease),
             log: open(config.log.as_deref())?,
             memory: Memory::default(),
+            books: Books::default(),
+            shadow: Shadow::default(),
+            activities_until: (now_ms() / 1000).cast_signed(),
             fleet,
             config,
         })
     }
 
     async fn turn(&mut self) -> Result<(), Failure> {
-        let owned = self.owner.hold(&self.memory).await;
-        metrics::owner(self.owner.may_act());
-        let Some(memory) = owned? else {
+        // One that only watches owns nothing, and stands by for nobody.
+        if !self.config.shadow && !self.owns().await? {
             tracing::debug!("another autoscaler owns the group: standing by");
             return Ok(());
-        };
-        self.memory = memory;
+        }
         let group = seen(self.group.describe().await);
         let rows = seen(self.fleet.rows().await);
         let mut record = self.decide(group.as_ref(), rows.as_ref()).await;
         let frozen = rows.as_ref().and_then(|rows| rows.frozen.clone());
         record.done = self.act(&record, group.as_ref(), rows.as_ref(), frozen.as_deref()).await;
+        if self.config.shadow {
+            self.shadow.note(&record.observed, &record.policy, record.now);
+            metrics::shadow(&self.shadow.report());
+        }
         metrics::decided(&record, frozen.is_some());
         self.write(&record);
         self.memory = record.decision.memory;
         Ok(())
     }
 
-    async fn decide(&self, group: Option<&Described>, rows: Option<&Rows>) -> Record {
-        let queues = self.queues.look().await;
+    /// Takes or renews the lease, with the memory that is in it.
+    async fn owns(&mut self) -> Result<bool, Failure> {
+        let owned = self.owner.hold(&self.memory).await;
+        metrics::owner(self.owner.may_act());
+        let Some(memory) = owned? else { return Ok(false) };
+        self.memory = memory;
+        Ok(true)
+    }
+
+    /// Launches that failed for want of capacity. Where that cannot be seen there are none: it would
+    /// only have kept the group from growing.
+    async fn capacity_errors(&mut self) -> u32 {
+        let answer = seen(self.group.capacity_errors(self.activities_until).await);
+        let Some((count, until)) = answer else { return 0 };
+        self.activities_until = until;
+        count
+    }
+
+    async fn decide(&mut self, group: Option<&Described>, rows: Option<&Rows>) -> Record {
+        let (mut queues, capacity_errors) =
+            (self.queues.look().await, self.capacity_errors().await);
         let now = now_ms();
+        self.books.enter(rows, &mut queues, now);
         let observed = look::observed(group, rows, queues, now, self.config.silent);
+        let prices = self.config.prices.clone();
+        let observed = Observed { capacity_errors, prices, ..observed };
         let limit = group.map_or(u32::MAX, |group| group.max);
         let policy =
             Policy { max: self.config.policy.max.min(limit), ..self.config.policy.clone() };
@@ -124,6 +159,9 @@ impl Autoscaler {
         rows: Option<&Rows>,
         frozen: Option<&str>,
     ) -> Vec<String> {
+        if self.config.shadow {
+            return vec!["nothing: it only watches (FLOTILLA_SHADOW)".to_owned()];
+        }
         if let Some(why) = frozen {
             return vec![format!("nothing: frozen ({why})")];
         }
@@ -142,7 +180,7 @@ impl Autoscaler {
             tracing::error!(%error, "a decision was not logged");
         }
         let reason = &record.decision.reason;
-        if !record.done.is_empty() {
+        if !record.done.is_empty() && !self.config.shadow {
             tracing::info!(reason, done = record.done.join(", "), "decided");
         }
     }

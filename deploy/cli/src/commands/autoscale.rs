@@ -6,7 +6,7 @@ use std::{fs::File, io::BufReader, path::PathBuf};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use clap::Subcommand;
-use flotilla_autoscaling::{FREEZE_ROW, Mismatch, replay};
+use flotilla_autoscaling::{FREEZE_ROW, Mismatch, Shadow, records, replay};
 
 use crate::{
     console::out,
@@ -26,6 +26,15 @@ enum Action {
     Replay {
         /// A file that FLOTILLA_DECISION_LOG of an autoscaler named.
         log: PathBuf,
+    },
+    /// Says what the autoscaler would have cost beside the policy in charge, by its log.
+    Shadow {
+        /// A file that FLOTILLA_DECISION_LOG of an autoscaler named (FLOTILLA_SHADOW=true for one
+        /// that only watches).
+        log: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Runs policies on a trace, and says what they cost and how long jobs wait.
     Simulate(simulate::Args),
@@ -55,6 +64,7 @@ struct Group {
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     match args.action {
         Action::Replay { log } => replay_log(&log),
+        Action::Shadow { log, json } => shadow(&log, json),
         Action::Simulate(args) => simulate::run(&args),
         Action::Freeze { of, why } => freeze(&of, &why).await,
         Action::Thaw { of } => thaw(&of).await,
@@ -75,6 +85,22 @@ fn replay_log(path: &std::path::Path) -> Result<(), Error> {
             "{different} of {count} decisions come out differently (made by another version?)"
         ))),
     }
+}
+
+fn shadow(path: &std::path::Path, json: bool) -> Result<(), Error> {
+    let log = File::open(path).doing(|| format!("reading {}", path.display()))?;
+    let mut shadow = Shadow::default();
+    for read in records(BufReader::new(log)) {
+        let (_, record) =
+            read.map_err(|e| Error::Usage(format!("{}: {}", path.display(), crate::chain(&e))))?;
+        shadow.note(&record.observed, &record.policy, record.now);
+    }
+    let report = shadow.report();
+    match json {
+        true => out(serde_json::to_string(&report).unwrap_or_default()),
+        false => out(report.words()),
+    }
+    Ok(())
 }
 
 fn tell(mismatch: &Mismatch) {

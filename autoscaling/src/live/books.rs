@@ -1,0 +1,170 @@
+//! The fleet's own books: what its workers finished, and from that what arrived.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{
+    config::queue_name,
+    fleet::{Row, Rows},
+};
+use crate::observed::{Millis, QueueSeen};
+
+/// The rate of arrivals is that of this time.
+const WINDOW: Millis = 60_000;
+/// A rate over less says little.
+const SOONEST: Millis = 10_000;
+/// Looks within the window that are kept: the others are between two of them.
+const LOOKS: Millis = 60;
+
+/// What the workers of a group finished since the books were begun, by queue.
+///
+/// Each worker counts its jobs from its start; these are the sums of all steps of all counters, so
+/// that a worker that starts again, or is gone, takes nothing back. A job that comes back for
+/// another attempt counts as finished and as arrived again: it is work again. Of a worker on several
+/// queues nobody knows whose jobs it counts, so that nothing is told of these.
+///
+/// What arrived is what more is on the queue than before and what was finished meanwhile. Nobody
+/// counts what is sent in time: CloudWatch's `NumberOfMessagesSent` is minutes late, and whoever
+/// believed it would not see a burst before it is over.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// Of each instance: since when its worker counts, and what it counted.
+    counted: HashMap<String, (Option<Millis>, u64)>,
+    queues: HashMap<String, Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// Whether workers serve it that serve others, too.
+    shared: bool,
+    finished: u64,
+    /// When, what was on the queue, and what was finished by then.
+    past: VecDeque<(Millis, u64, u64)>,
+}
+
+impl Books {
+    /// Enters what the rows tell, and fills in what is known of each queue.
+    pub(super) fn enter(&mut self, rows: Option<&Rows>, queues: &mut [QueueSeen], now: Millis) {
+        let Some(rows) = rows else { return };
+        for (id, row) in &rows.instances {
+            let jobs = step(&mut self.counted, id, row);
+            let shared = row.queue.contains(',');
+            for url in row.queue.split(',') {
+                let book = self.queues.entry(queue_name(url).to_owned()).or_default();
+                book.shared |= shared;
+                book.finished += jobs;
+            }
+        }
+        self.counted.retain(|id, _| rows.instances.contains_key(id));
+        let known: Vec<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
+        self.queues.retain(|name, _| known.contains(&name.as_str()));
+        for queue in queues {
+            let book = self.queues.entry(queue.name.clone()).or_default();
+            if book.shared {
+                continue;
+            }
+            queue.finished = Some(book.finished);
+            queue.arrivals_per_s = book.rate(queue, now);
+        }
+    }
+}
+
+/// By how much the counter of an instance's worker went up.
+fn step(counted: &mut HashMap<String, (Option<Millis>, u64)>, id: &str, row: &Row) -> u64 {
+    match counted.insert(id.to_owned(), (row.started_at, row.jobs)) {
+        Some((start, jobs)) if start == row.started_at => row.jobs.saturating_sub(jobs),
+        _ => row.jobs,
+    }
+}
+
+impl Book {
+    /// New messages a second; `None` before a while is over, and while the queue cannot be seen.
+    fn rate(&mut self, queue: &QueueSeen, now: Millis) -> Option<f64> {
+        let counts = [queue.visible?, queue.delayed?, queue.in_flight?];
+        let there = counts.iter().fold(0u64, |sum, count| sum.saturating_add(count.value));
+        let last = self.past.back().map(|(at, ..)| *at);
+        if last.is_none_or(|at| now.saturating_sub(at) >= WINDOW / LOOKS) {
+            self.past.push_back((now, there, self.finished));
+        }
+        // One look at the window's beginning is kept, or no time would be between the first and now.
+        while self.past.get(1).is_some_and(|(at, ..)| now.saturating_sub(*at) >= WINDOW) {
+            self.past.pop_front();
+        }
+        let (at, was, finished) = self.past.front().copied()?;
+        let span = now.saturating_sub(at);
+        let now_known = there.saturating_add(self.finished);
+        let more = now_known.saturating_sub(was.saturating_add(finished));
+        (span >= SOONEST).then(|| more as f64 * 1000.0 / span as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::Count;
+
+    fn row(started_at: Millis, jobs: u64) -> Row {
+        let queue = "http://q/1/a".to_owned();
+        Row { started_at: Some(started_at), jobs, queue, ..Row::default() }
+    }
+
+    fn rows(all: &[(&str, Row)]) -> Rows {
+        let instances = all.iter().map(|(id, row)| ((*id).to_owned(), row.clone())).collect();
+        Rows { instances, ..Rows::default() }
+    }
+
+    fn look(books: &mut Books, rows: &Rows, visible: u64, now: Millis) -> QueueSeen {
+        let visible = Some(Count::exact(visible));
+        let mut queues = [QueueSeen { visible, ..QueueSeen::empty("a") }];
+        books.enter(Some(rows), &mut queues, now);
+        queues[0].clone()
+    }
+
+    #[test]
+    fn what_was_finished_is_never_taken_back_though_workers_start_again_and_go() {
+        let mut books = Books::default();
+        let mut finished = |all: &[(&str, Row)]| look(&mut books, &rows(all), 0, 0).finished;
+        assert_eq!(finished(&[("i-1", row(1, 3)), ("i-2", row(1, 4))]), Some(7));
+        assert_eq!(finished(&[("i-1", row(1, 5)), ("i-2", row(1, 4))]), Some(9));
+        // One starts again and has done two since, the other is gone.
+        assert_eq!(finished(&[("i-1", row(2, 2))]), Some(11));
+        assert_eq!(finished(&[]), Some(11));
+    }
+
+    #[test]
+    fn what_arrived_is_what_more_is_there_and_what_was_finished_meanwhile() {
+        let mut books = Books::default();
+        let first = look(&mut books, &rows(&[("i-1", row(1, 0))]), 10, 0);
+        assert_eq!(first.arrivals_per_s, None, "nothing to compare with yet");
+        // Five more wait and fifteen are done: twenty came within twenty seconds.
+        let then = look(&mut books, &rows(&[("i-1", row(1, 15))]), 15, 20_000);
+        assert_eq!(then.arrivals_per_s, Some(1.0));
+        let later = look(&mut books, &rows(&[("i-1", row(1, 30))]), 0, 100_000);
+        assert_eq!(later.arrivals_per_s, Some(0.0), "the first minute is over");
+    }
+
+    #[test]
+    fn without_counts_or_rows_nothing_is_known_of_arrivals() {
+        let mut books = Books::default();
+        let mut unseen = [QueueSeen { visible: None, ..QueueSeen::empty("a") }];
+        books.enter(Some(&rows(&[])), &mut unseen, 50_000);
+        assert_eq!(unseen[0].arrivals_per_s, None);
+        let mut alone = [QueueSeen::empty("a")];
+        books.enter(None, &mut alone, 60_000);
+        assert_eq!((alone[0].finished, alone[0].arrivals_per_s), (None, None));
+    }
+
+    #[test]
+    fn of_a_queue_that_shares_its_workers_with_another_nothing_is_told() {
+        let both = Row { queue: "http://q/1/a,http://q/1/b".to_owned(), ..row(1, 9) };
+        let mut books = Books::default();
+        let seen = look(&mut books, &rows(&[("i-1", both)]), 3, 0);
+        assert_eq!((seen.finished, seen.arrivals_per_s), (None, None));
+    }
+
+    #[test]
+    fn however_often_it_looks_a_minute_of_looks_is_kept() {
+        let mut books = Books::default();
+        (0..5_000).for_each(|n| drop(look(&mut books, &rows(&[]), n, n * 100)));
+        assert!(books.queues["a"].past.len() <= LOOKS as usize + 1);
+    }
+}
