@@ -17,6 +17,8 @@ pub(crate) struct Capacity {
     pub(crate) idle: u32,
     pub(crate) busy: u32,
     pub(crate) draining: u32,
+    /// Of these, those that the group's desired capacity still counts.
+    pub(crate) counted: u32,
     pub(crate) warm: u32,
     pub(crate) idle_slots: u64,
     pub(crate) busy_slots: u64,
@@ -34,7 +36,9 @@ impl Capacity {
         let boot = memory.boot_ms(policy);
         let mut this = Self { slots: typical_slots(instances, policy), ..Self::default() };
         instances.iter().for_each(|instance| this.count(instance, boot, now));
-        let known = this.live + this.draining;
+        this.counted = this.draining.saturating_sub(seen.leaving);
+        this.warm += seen.pooled;
+        let known = this.live + this.counted;
         this.unlaunched = seen.desired.unwrap_or_default().saturating_sub(known);
         this.live += this.unlaunched;
         this.starting += this.unlaunched;

@@ -15,7 +15,8 @@ use crate::{
 /// What is to be done, why, and what to remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// How many instances the group should be told to have, those that still drain included.
+    /// How many instances the group should be told to have: those that still drain included, as
+    /// long as the group counts them.
     /// Never above the policy's maximum. What is above the present number is to be launched; what
     /// is below goes by the names in [`remove`](Self::remove) alone.
     pub desired: u32,
@@ -60,7 +61,7 @@ pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) ->
     let live = (capacity.live + more).saturating_sub(remove.len() as u32).min(most);
     let reason = words(&capacity, &demand, more, limit, remove.len());
     Decision {
-        desired: live + capacity.draining.min(policy.max),
+        desired: live + capacity.counted.min(policy.max),
         remove,
         warm: (policy.warm > 0.0).then(|| demand.warm.min(most.saturating_sub(live))),
         hold: false,

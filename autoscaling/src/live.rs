@@ -16,6 +16,7 @@ mod metrics;
 mod owner;
 mod queues;
 mod turn;
+mod watch;
 
 pub use config::AutoscalerConfig;
 pub use turn::run;

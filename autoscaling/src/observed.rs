@@ -19,6 +19,13 @@ pub struct Observed {
     /// How many instances the group has been told to have; those that are not among
     /// [`instances`](Self::instances) are on their way.
     pub desired: Option<u32>,
+    /// How many of those that drain the group does not count any more, since it is ending them
+    /// (`Terminating:Wait`, while a hook has their workers finish).
+    #[serde(default)]
+    pub leaving: u32,
+    /// Instances of the warm pool that are not among [`instances`](Self::instances).
+    #[serde(default)]
+    pub pooled: u32,
     /// Spot instances taken back since the last look. Their jobs come back to the queue later.
     pub spot_interruptions: u32,
     /// Launches that failed for want of capacity since the last look.
@@ -67,6 +74,10 @@ pub struct QueueSeen {
     pub finished: Option<u64>,
     /// New messages a second, where somebody measures it.
     pub arrivals_per_s: Option<f64>,
+    /// How long ago the oldest message was sent that is not done with, whether it waits or is at
+    /// work, where somebody knows; minutes late.
+    #[serde(default)]
+    pub oldest_ms: Option<Millis>,
     /// How long jobs take, by kind.
     pub services: Vec<Service>,
 }
@@ -82,6 +93,7 @@ impl QueueSeen {
             sent: None,
             finished: None,
             arrivals_per_s: None,
+            oldest_ms: None,
             services: Vec::new(),
         }
     }
@@ -153,6 +165,8 @@ impl Observed {
             queues: Vec::new(),
             instances: Some(Vec::new()),
             desired: Some(0),
+            leaving: 0,
+            pooled: 0,
             spot_interruptions: 0,
             capacity_errors: 0,
             prices: Vec::new(),

@@ -2,8 +2,11 @@
 
 use std::{process::Command, time::Duration};
 
-use flotilla_tests::{Autoscaler, Machines, ScaledGroup, World, binary, eventually};
-use serde_json::Value;
+use flotilla_runtime::signed::Call;
+use flotilla_tests::{
+    Autoscaler, HOOKED, HookedGroup, Machines, ScaledGroup, World, binary, eventually,
+};
+use serde_json::{Value, json};
 
 /// Has the log replayed, and says what came of it.
 fn replayed(scaler: &Autoscaler) -> (bool, String) {
@@ -158,7 +161,11 @@ async fn the_decisions_hold_what_the_fleet_itself_counts_and_the_prices() {
     let builder = builder.env("FLOTILLA_PRICES", "t3.micro=0.0104").env("FLOTILLA_WARM", "1");
     let (mut scaler, mut machines) =
         (Autoscaler { process: builder.start(), log }, Machines::default());
-    until_owner(&scaler).await;
+    // What is there at the first look did not arrive since.
+    eventually("a first look", Duration::from_secs(30), async || {
+        (!scaler.decisions().is_empty()).then_some(())
+    })
+    .await;
     for number in 0..5 {
         world.nap(&format!("nap-{number}"), 300).await;
     }
@@ -172,6 +179,83 @@ async fn the_decisions_hold_what_the_fleet_itself_counts_and_the_prices() {
     assert!(decisions.iter().filter_map(rate).any(|rate| rate > 0.0), "the burst was seen to come");
     let pool = group.describe().await.warm_pool_configuration;
     assert!(pool.is_some_and(|pool| pool.min_size().is_some()), "the policy has a warm pool");
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn what_waits_in_its_terminating_hook_drains_and_is_no_capacity() {
+    let world = World::new().await;
+    let members = [("i-serving", "InService"), ("i-going", "Terminating:Wait")];
+    let group = HookedGroup::start(1, &members).await;
+    let mut serving = world.sleeper(HOOKED, "i-serving").start();
+    let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+    let builder = builder.env("FLOTILLA_REUSE", "0").env("FLOTILLA_MIN_INSTANCES", "1");
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    world.nap("in-hand", 15_000).await;
+    let state = |line: &Value, id: &str| {
+        let all = line["observed"]["instances"].as_array().cloned().unwrap_or_default();
+        let one = all.into_iter().find(|it| it["id"] == id);
+        one.map_or(Value::Null, |it| it["state"].clone())
+    };
+    eventually("work in hand", Duration::from_secs(30), async || {
+        let decisions = scaler.decisions();
+        (decisions.last().is_some_and(|it| state(it, "i-serving") == "busy")).then_some(())
+    })
+    .await;
+    let before = scaler.decisions().len();
+    eventually("some turns more", Duration::from_secs(20), async || {
+        (scaler.decisions().len() > before + 5).then_some(())
+    })
+    .await;
+    assert_eq!(group.calls(), [""; 0], "what is ending is not replaced");
+    assert!(scaler.decisions().iter().all(|line| state(line, "i-going") == "draining"));
+    world.nap("waits", 100).await;
+    eventually("one more for the one that waits", Duration::from_secs(20), async || {
+        (group.desired() > 1).then_some(())
+    })
+    .await;
+    assert_eq!(group.desired(), 2);
+    assert!(group.calls().iter().all(|call| call == "SetDesiredCapacity 2"), "{:?}", group.calls());
+    world.until_queue_is_empty().await;
+    assert!(scaler.process.stop().await.success() && serving.stop().await.success());
+}
+
+#[tokio::test]
+async fn what_cloudwatch_alone_knows_is_in_the_decisions() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let url = world.outputs().grading_queue_url.clone();
+    let queue = url.rsplit('/').next().unwrap();
+    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let datum = |name: &str, value: f64| {
+        let dimensions = json!([{ "Name": "QueueName", "Value": queue }]);
+        json!({ "MetricName": name, "Dimensions": dimensions, "Value": value, "Timestamp": at.as_secs() - 120 })
+    };
+    let data =
+        [datum("ApproximateAgeOfOldestMessage", 4321.0), datum("NumberOfMessagesSent", 90.0)];
+    let body = json!({ "Namespace": "AWS/SQS", "MetricData": data }).to_string();
+    let sdk = flotilla_runtime::aws::sdk_config().await;
+    let headers = [
+        ("content-type", "application/x-amz-json-1.0"),
+        ("x-amz-target", "GraniteServiceVersion20100801.PutMetricData"),
+    ];
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap();
+    let call = Call {
+        service: "monitoring",
+        region: "us-east-1",
+        url: &endpoint,
+        headers: &headers,
+        body: Some(&body),
+    };
+    assert_eq!(call.send(&sdk).await.unwrap().0, 200);
+    let mut scaler = world.autoscale(&group);
+    eventually("its age", Duration::from_secs(30), async || {
+        let age = |line: &Value| line["observed"]["queues"][0]["oldest_ms"].as_f64();
+        scaler.decisions().iter().any(|line| age(line) == Some(4_321_000.0)).then_some(())
+    })
+    .await;
+    let first = &scaler.decisions()[0]["observed"]["queues"][0];
+    assert_eq!(first["arrivals_per_s"], 1.5, "before the fleet's own books can tell: {first}");
     assert!(scaler.process.stop().await.success());
 }
 

@@ -166,7 +166,7 @@ impl Machines {
 
 impl World {
     /// A worker that sleeps, on the grading queue, as an instance of a group.
-    pub(crate) fn sleeper(&self, group: &str, instance: &str) -> WorkerBuilder {
+    pub fn sleeper(&self, group: &str, instance: &str) -> WorkerBuilder {
         self.worker("sleeper")
             .env("FLOTILLA_QUEUE_URL", &self.outputs().grading_queue_url)
             .env("FLOTILLA_FLEET_TABLE", &self.outputs().fleet_table_name)
@@ -184,11 +184,16 @@ impl World {
 
     /// An autoscaler of this group on the grading queue, quick to decide; not started yet.
     pub fn autoscaler(&self, group: &ScaledGroup) -> (WorkerBuilder, PathBuf) {
+        self.autoscaler_of(&group.name, &group.moto.url())
+    }
+
+    /// The same of the group of this name at this endpoint.
+    pub fn autoscaler_of(&self, group: &str, url: &str) -> (WorkerBuilder, PathBuf) {
         let log = self.folder().join(format!("decisions-{}.jsonl", uuid::Uuid::new_v4().simple()));
         let builder = self
             .worker("autoscaler")
-            .env("AWS_ENDPOINT_URL_AUTO_SCALING", group.moto.url())
-            .env("FLOTILLA_GROUP", &group.name)
+            .env("AWS_ENDPOINT_URL_AUTO_SCALING", url)
+            .env("FLOTILLA_GROUP", group)
             .env("FLOTILLA_QUEUE_URLS", &self.outputs().grading_queue_url)
             .env("FLOTILLA_FLEET_TABLE", &self.outputs().fleet_table_name)
             .env("FLOTILLA_DECISION_LOG", &log)

@@ -130,8 +130,8 @@ impl<'a> Ask<'a> {
         let horizon = self.policy.wait_target_ms.max(boot);
         let coming = self.rate() * horizon as f64 / 1000.0 * policy.anticipation.clamp(0.0, 1.0);
         let all = self.waiting.saturating_add(coming as u64);
-        let starts =
-            (capacity.starts_within(horizon, self.service, policy.reuse) as f64 * *free) as u64;
+        let trust = if self.overdue(horizon) { 0.0 } else { policy.reuse };
+        let starts = (capacity.starts_within(horizon, self.service, trust) as f64 * *free) as u64;
         let late = all.saturating_sub(starts);
         if starts > 0 {
             *free = (*free - *free * (all as f64 / starts as f64)).max(0.0);
@@ -140,6 +140,12 @@ impl<'a> Ask<'a> {
         let turns = 1 + self.policy.wait_target_ms.saturating_sub(boot) / self.service.max(1);
         let more = late.div_ceil(turns.saturating_mul(capacity.slots));
         Wanted { instances: u32::try_from(more).unwrap_or(u32::MAX), all, late, horizon }
+    }
+
+    /// Whether a message is there for longer than the mean time of a job promises: it waits, or it
+    /// takes far longer than most. Either way slots are not free again when they were expected to be.
+    fn overdue(&self, horizon: Millis) -> bool {
+        self.seen.oldest_ms.is_some_and(|age| age > horizon.saturating_add(self.service))
     }
 
     fn rate(&self) -> f64 {
@@ -167,6 +173,10 @@ impl<'a> Ask<'a> {
         demand.why += &format!(
             "{and}{late} of {all} waiting on {name} cannot begin within {seconds} s on what there is"
         );
+        if self.overdue(wanted.horizon) {
+            let age = self.seen.oldest_ms.unwrap_or_default() as f64 / 1000.0;
+            demand.why += &format!(" (one is there for {age} s, so no slot is counted on twice)");
+        }
     }
 }
 

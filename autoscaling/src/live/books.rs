@@ -24,7 +24,7 @@ const LOOKS: Millis = 60;
 ///
 /// What arrived is what more is on the queue than before and what was finished meanwhile. Nobody
 /// counts what is sent in time: CloudWatch's `NumberOfMessagesSent` is minutes late, and whoever
-/// believed it would not see a burst before it is over.
+/// believed it would not see a burst before it is over. It is taken where there is nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     /// Of each instance: since when its worker counts, and what it counted.

@@ -33,6 +33,10 @@ pub struct AutoscalerConfig {
     pub silent: Duration,
     /// `FLOTILLA_COUNT_LAG_SECONDS`: how late SQS's counts may be (default 60 s).
     pub count_lag: Duration,
+    /// `FLOTILLA_CLOUDWATCH_SECONDS`: how often CloudWatch is asked (default 60 s); `None` for 0, never.
+    pub cloudwatch: Option<Duration>,
+    /// `AWS_ENDPOINT_URL_CLOUDWATCH`: another endpoint for it.
+    pub cloudwatch_url: Option<String>,
     /// `FLOTILLA_DECISION_LOG`: the file that every decision is appended to, a JSON line each; the
     /// standard output unless told.
     pub log: Option<PathBuf>,
@@ -73,6 +77,8 @@ impl AutoscalerConfig {
             lease,
             silent: settings.seconds("FLOTILLA_SILENT_SECONDS", 30.0, (0.5, 3600.0)),
             count_lag: settings.seconds("FLOTILLA_COUNT_LAG_SECONDS", 60.0, (0.0, 3600.0)),
+            cloudwatch: Some(cloudwatch(settings)).filter(|every| !every.is_zero()),
+            cloudwatch_url: settings.optional("AWS_ENDPOINT_URL_CLOUDWATCH"),
             log: settings.optional("FLOTILLA_DECISION_LOG").map(PathBuf::from),
             http_addr: addr.unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
             shadow: settings.parsed("FLOTILLA_SHADOW", false),
@@ -81,6 +87,10 @@ impl AutoscalerConfig {
             queue_urls,
         }
     }
+}
+
+fn cloudwatch(settings: &mut Reader) -> Duration {
+    settings.seconds("FLOTILLA_CLOUDWATCH_SECONDS", 60.0, (0.0, 86_400.0))
 }
 
 /// A queue's name is the last part of its URL.

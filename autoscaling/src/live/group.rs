@@ -22,6 +22,8 @@ pub(super) struct Described {
     pub(super) members: Vec<Member>,
     /// The warm pool, where there is one.
     pub(super) warm: Option<WarmPool>,
+    /// Instances in it.
+    pub(super) pooled: u32,
 }
 
 /// What a warm pool is told to hold.
@@ -79,7 +81,8 @@ impl Group {
         let size = |n: Option<i32>| u32::try_from(n.unwrap_or_default()).unwrap_or_default();
         let (desired, max) = (size(group.desired_capacity), size(group.max_size));
         let warm = group.warm_pool_configuration.as_ref().map(warm_pool);
-        Ok(Described { desired, max, members: members.collect(), warm })
+        let pooled = size(group.warm_pool_size);
+        Ok(Described { desired, max, members: members.collect(), warm, pooled })
     }
 
     /// How many launches failed for want of capacity since `since` (seconds since 1970), and the

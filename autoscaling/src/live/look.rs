@@ -30,6 +30,8 @@ pub(super) fn observed(
         queues,
         instances: members,
         desired: group.map(|group| group.desired),
+        leaving: group.map_or(0, leaving),
+        pooled: group.map_or(0, |group| group.pooled.saturating_sub(warmed(group))),
         spot_interruptions: lost(group, rows).len() as u32,
         ..Observed::empty_group()
     }
@@ -41,6 +43,20 @@ fn it_id(member: &Member) -> &str {
 
 fn gone(lifecycle: &Lifecycle) -> bool {
     matches!(lifecycle, Lifecycle::Terminated | Lifecycle::Detached | Lifecycle::Detaching)
+}
+
+/// Instances that the group is ending: a hook may have them wait, but its capacity they are not.
+fn leaving(group: &Described) -> u32 {
+    group.members.iter().filter(|it| ends(&it.lifecycle)).count() as u32
+}
+
+fn ends(lifecycle: &Lifecycle) -> bool {
+    !gone(lifecycle) && lifecycle.as_str().starts_with("Terminat")
+}
+
+fn warmed(group: &Described) -> u32 {
+    let warm = |it: &&Member| it.lifecycle.as_str().starts_with("Warmed");
+    group.members.iter().filter(warm).count() as u32
 }
 
 /// Instances that left the group with messages in hand: a spot instance taken back, a lost host.
@@ -86,11 +102,14 @@ fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -
 }
 
 fn state(lifecycle: &Lifecycle, row: &Row, now: Millis, silent: Duration) -> State {
+    if ends(lifecycle) {
+        return State::Draining;
+    }
     let lifecycle = lifecycle.as_str();
     if lifecycle.starts_with("Warmed") {
         return State::Warm;
     }
-    if lifecycle.starts_with("Terminat") || row.drain.is_some() {
+    if row.drain.is_some() {
         return State::Draining;
     }
     match (row.at, row.ready_at) {
@@ -134,11 +153,30 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_in_its_terminating_hook_drains_and_is_no_capacity() {
+        let member =
+            |id: &str, lifecycle| Member { id: id.to_owned(), lifecycle, kind: String::new() };
+        let members = vec![
+            member("i-1", Lifecycle::InService),
+            member("i-2", Lifecycle::TerminatingWait),
+            member("i-3", Lifecycle::TerminatingProceed),
+            member("i-4", Lifecycle::Terminated),
+        ];
+        let group = Described { desired: 1, max: 9, members, warm: None, pooled: 2 };
+        let rows = Rows::default();
+        let seen = observed(Some(&group), Some(&rows), Vec::new(), NOW, SILENT);
+        let states: Vec<State> = seen.instances.iter().flatten().map(|it| it.state).collect();
+        assert_eq!(states, [State::Booting, State::Draining, State::Draining]);
+        assert_eq!((seen.leaving, seen.pooled), (2, 2));
+    }
+
+    #[test]
     fn an_instance_that_left_with_work_in_hand_is_lost() {
         let mut rows = Rows::default();
         rows.instances.insert("i-1".to_owned(), Row { held: 1, ..idle() });
         rows.instances.insert("i-2".to_owned(), idle());
-        let group = Described { desired: 0, max: 9, members: Vec::new(), warm: None };
+        let members = Vec::new();
+        let group = Described { desired: 0, max: 9, members, warm: None, pooled: 0 };
         assert_eq!(lost(Some(&group), Some(&rows)), ["i-1"]);
         assert_eq!(lost(None, Some(&rows)), [""; 0]);
     }

@@ -23,6 +23,7 @@ use super::{
     look, metrics, now_ms,
     owner::Owner,
     queues::Queues,
+    watch::Watch,
 };
 use crate::{
     decide::decide, memory::Memory, observed::Observed, policy::Policy, record::Record,
@@ -73,6 +74,7 @@ struct Autoscaler {
     owner: Owner,
     memory: Memory,
     books: Books,
+    watch: Watch,
     shadow: Shadow,
     /// Until when activities of the group were looked at, in seconds since 1970.
     activities_until: i64,
@@ -85,6 +87,7 @@ impl Autoscaler {
         Ok(Self {
             group: Group::new(sdk, &config.group),
             queues: Queues::new(sdk, &config),
+            watch: Watch::new(sdk, &config),
             owner: Owner::new(fleet.clone(), &config.id, config.lease),
             log: open(config.log.as_deref())?,
             memory: Memory::default(),
@@ -140,6 +143,7 @@ impl Autoscaler {
             (self.queues.look().await, self.capacity_errors().await);
         let now = now_ms();
         self.books.enter(rows, &mut queues, now);
+        self.watch.look(&mut queues).await;
         let observed = look::observed(group, rows, queues, now, self.config.silent);
         let prices = self.config.prices.clone();
         let observed = Observed { capacity_errors, prices, ..observed };

@@ -103,6 +103,8 @@ pub mod retry;
 mod run;
 mod settle;
 pub mod shutdown;
+#[cfg(feature = "signed")]
+pub mod signed;
 mod slots;
 pub mod store;
 mod tail;

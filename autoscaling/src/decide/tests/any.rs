@@ -18,6 +18,7 @@ prop_compose! {
         in_flight in any_count(),
         booked in proptest::option::of((0u64..9000, 0u64..9000)),
         arrivals_per_s in proptest::option::of(0.0..50.0),
+        oldest_ms in proptest::option::of(0u64..10_000_000),
         services in proptest::collection::vec((1u64..500, 0u64..10_000_000), 0..4),
     ) -> QueueSeen {
         let service = |(n, (jobs, total_ms))| Service { kind: format!("k{n}"), jobs, total_ms };
@@ -29,6 +30,7 @@ prop_compose! {
             sent: booked.map(|(sent, _)| sent),
             finished: booked.map(|(_, finished)| finished),
             arrivals_per_s,
+            oldest_ms,
             services: services.into_iter().enumerate().map(service).collect(),
         }
     }
@@ -59,17 +61,20 @@ prop_compose! {
         idle_queues in any::<bool>(),
         spot_interruptions in 0u32..4,
         capacity_errors in 0u32..2,
+        leaving in 0u32..3,
         prices in proptest::collection::vec(1u64..1_000_000, 0..4),
     ) -> Observed {
+        let drain = instances.iter().filter(|it| it.state == State::Draining).count() as u32;
+        let leaving = leaving.min(drain);
         let mut seen = group(instances);
-        seen.desired = seen.desired.map(|n| n + unlaunched);
+        seen.desired = seen.desired.map(|n| n + unlaunched - leaving);
         seen.queues = match idle_queues {
             true => vec![QueueSeen::empty("a"), QueueSeen::empty("q")],
             false => vec![a, q],
         };
         let price = |(n, price)| (format!("t{n}"), price);
         seen.prices = prices.into_iter().enumerate().map(price).collect();
-        Observed { spot_interruptions, capacity_errors, ..seen }
+        Observed { spot_interruptions, capacity_errors, leaving, ..seen }
     }
 }
 

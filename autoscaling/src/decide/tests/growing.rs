@@ -28,6 +28,37 @@ fn where_freed_slots_are_not_trusted_each_waiting_message_gets_its_own() {
 }
 
 #[test]
+fn an_overdue_message_ends_the_trust_in_slots_that_were_to_be_free_again() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let mut seen = with_queue(group((0..4).map(busy).collect()), 40, 4);
+    let policy = Policy::for_queue("q", 100);
+    for (oldest, wanted) in [(None, 4), (Some(100_000), 4), (Some(600_000), 4 + 40)] {
+        seen.queues[0].oldest_ms = oldest;
+        let decision = decide(&seen, &policy, &remembering_boots(120_000), NOW);
+        assert_eq!(decision.desired, wanted, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn what_the_group_is_ending_is_neither_counted_nor_replaced() {
+    let all = vec![instance(0, State::Busy, 900_000), instance(1, State::Draining, 900_000)];
+    let policy = Policy { reuse: 0.0, ..Policy::for_queue("q", 9) };
+    // Ordered to drain and still in service, it is a part of what the group is told to have.
+    let seen = with_queue(group(all), 0, 2);
+    assert_eq!(decide(&seen, &policy, &remembering_boots(60_000), NOW).desired, 2);
+    // In its terminating hook it is not: the group has one, and one message more asks for one more.
+    for (waiting, wanted) in [(0, 1), (1, 2)] {
+        let seen =
+            with_queue(Observed { desired: Some(1), leaving: 1, ..seen.clone() }, waiting, 2);
+        let decision = decide(&seen, &policy, &remembering_boots(60_000), NOW);
+        assert_eq!(decision.desired, wanted, "{}", decision.reason);
+    }
+    // It still costs, and the maximum is the most that runs.
+    let seen = with_queue(Observed { desired: Some(1), leaving: 1, ..seen }, 50, 2);
+    assert_eq!(decide(&seen, &policy, &remembering_boots(60_000), NOW).desired, 8);
+}
+
+#[test]
 fn a_wait_target_lets_jobs_wait_for_one_another() {
     let mut policy = Policy::for_queue("q", 100);
     let seen = with_queue(group(vec![]), 60, 0);
