@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 
 use flotilla_runtime::config::{ConfigError, Reader};
 
+const RECORDED: &str = "../shared/data/traces/lcg.csv";
+
 /// The settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -25,7 +27,8 @@ pub struct Settings {
     /// `FLOTILLA_BENCH_ONLY`: only the figures whose name has one of these parts, split by commas
     /// (default: all of them).
     pub only: Vec<String>,
-    /// `FLOTILLA_BENCH_TRACE`: a file of `arrival_seconds,service_seconds` (default: a made-up one).
+    /// `FLOTILLA_BENCH_TRACE`: a file of `arrival_seconds,service_seconds` (default:
+    /// `../shared/data/traces/lcg.csv` where that is, else a made-up one).
     pub trace: Option<PathBuf>,
     /// `FLOTILLA_BENCH_PICTURES`: the folder that pictures are written to (default `target/pictures`).
     pub pictures: PathBuf,
@@ -48,7 +51,7 @@ impl Settings {
             messages: reader.ranged("FLOTILLA_BENCH_MESSAGES", 10_000, 100..=10_000_000),
             seed: reader.ranged("FLOTILLA_BENCH_SEED", 1, 0..=u64::MAX),
             only: only.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
-            trace: reader.optional("FLOTILLA_BENCH_TRACE").map(PathBuf::from),
+            trace: reader.optional("FLOTILLA_BENCH_TRACE").map(PathBuf::from).or_else(recorded),
             pictures: pictures.unwrap_or_else(|| "target/pictures".to_owned()).into(),
         };
         reader.finish()?;
@@ -60,6 +63,11 @@ impl Settings {
         let wanted = |name: &&str| self.only.iter().any(|part| name.contains(part.as_str()));
         self.only.is_empty() || names.iter().any(wanted)
     }
+}
+
+/// The trace that stands beside the project, where it does.
+fn recorded() -> Option<PathBuf> {
+    Some(PathBuf::from(RECORDED)).filter(|path| path.is_file())
 }
 
 #[cfg(test)]

@@ -14,14 +14,17 @@ use crate::{
 
 /// Jobs of a synthetic trace, over a day.
 const JOBS: usize = 20_000;
+/// The policy that knows what comes.
+const CLAIRVOYANT: &str = "clairvoyant";
 const DAY_MS: u64 = 86_400_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A CSV file of `arrival_seconds,service_seconds`, or a synthetic trace of one day: diurnal,
-    /// bursty, heavy-tailed or deadline-rush.
+    /// bursty, heavy-tailed or deadline-rush (also deadline).
     trace: PathBuf,
-    /// A policy and its setting, such as `ours=0.8` or `keda=5`; may be given again. All by default.
+    /// A policy and its setting, such as `ours=0.8` or `keda=5`, or `clairvoyant`; may be given again.
+    /// All but the last by default.
     #[arg(long = "policy", value_name = "NAME[=SETTING]")]
     policies: Vec<String>,
     /// Divides the arrival times of a file.
@@ -33,6 +36,15 @@ pub(crate) struct Args {
     /// Seconds from a launch to readiness, the median.
     #[arg(long, default_value_t = 120)]
     boot: u64,
+    /// By how much a boot differs: the standard deviation of its logarithm.
+    #[arg(long, default_value_t = 0.1, value_parser = part)]
+    boot_spread: f64,
+    /// How late the queue's counts are, in seconds.
+    #[arg(long, default_value_t = 10)]
+    lag: u64,
+    /// How wrong the queue's counts are: the standard deviation, as a part of the count.
+    #[arg(long, default_value_t = 0.05, value_parser = part)]
+    noise: f64,
     /// Seconds that are paid for at least.
     #[arg(long, default_value_t = 60)]
     minimum_billed: u64,
@@ -45,6 +57,11 @@ pub(crate) struct Args {
     /// Where to write the picture of the front.
     #[arg(long)]
     svg: Option<PathBuf>,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|it| (0.0..=2.0).contains(it));
+    value.ok_or_else(|| format!("{text:?} is no number from 0 to 2"))
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
@@ -62,7 +79,11 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
 }
 
 fn read(args: &Args) -> Result<Trace, Error> {
-    let shape = Shape::ALL.iter().find(|(name, _)| args.trace == Path::new(name));
+    let short = |name: &str| name.split('-').next() == Some("deadline");
+    let named = |name: &str| {
+        args.trace == Path::new(name) || short(name) && args.trace == Path::new("deadline")
+    };
+    let shape = Shape::ALL.iter().find(|(name, _)| named(name));
     if let Some((_, shape)) = shape {
         return Ok(shape.trace(JOBS, DAY_MS, 1));
     }
@@ -74,18 +95,29 @@ fn read(args: &Args) -> Result<Trace, Error> {
 }
 
 fn point(name: &str, trace: &Trace, args: &Args) -> Result<Point, Error> {
+    let cheapest = clairvoyant(trace, &world(args, 1));
     let mut runs: Vec<Outcome> = Vec::new();
+    if name == CLAIRVOYANT {
+        // It knows what comes, so that nobody waits, in every run.
+        let waits = vec![0; trace.jobs().len()];
+        runs.push(Outcome { cost: cheapest, waits, ..Outcome::default() });
+        return Ok(Point::of(name, &runs, cheapest));
+    }
     for seed in 1..=args.seeds {
-        let known = || format!("no policy {name}: those there are: {}", NAMES.join(", "));
+        let known =
+            || format!("no policy {name}: those there are: {}, {CLAIRVOYANT}", NAMES.join(", "));
         let mut scaler = named(name).ok_or_else(|| Error::Usage(known()))?;
         runs.push(simulate(trace, &world(args, seed), scaler.as_mut()));
     }
-    Ok(Point::of(name, &runs, clairvoyant(trace, &world(args, 1))))
+    Ok(Point::of(name, &runs, cheapest))
 }
 
 fn world(args: &Args, seed: u64) -> World {
     World {
         boot_ms: args.boot.saturating_mul(1000),
+        boot_spread: args.boot_spread,
+        lag_ms: args.lag.saturating_mul(1000),
+        noise: args.noise,
         minimum_billed_ms: args.minimum_billed.saturating_mul(1000),
         losses_per_hour: args.losses.max(0.0),
         seed,
