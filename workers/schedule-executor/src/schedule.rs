@@ -14,11 +14,11 @@ mod zone;
 
 use std::fmt;
 
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::{Timestamp, Zoned, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::zone::note;
-use self::zone::{instant, reached};
+use self::zone::{arrival, instant, reached};
 pub use self::{cron::Cron, over::Override, period::Periods, zone::zone};
 
 /// How many firings are looked at for one that changes the state: rules that always cancel each
@@ -91,7 +91,7 @@ pub struct Transition {
     /// When, in UTC.
     pub at: Timestamp,
     /// The wall clock at that moment, with its offset and zone.
-    pub local: String,
+    pub local: Zoned,
     /// To which state.
     pub power: Power,
     /// Where the rule's local time is shown never or twice: what the policy made of it.
@@ -146,12 +146,8 @@ impl Schedule {
     pub fn desired(&self, at: Timestamp) -> Option<Desired> {
         match &self.plan {
             Plan::Rules(pair) => {
-                let local = reached(&self.zone, at);
-                let last = |rule: &Option<Cron>, power| {
-                    let local = rule.as_ref()?.calendar.at_or_before(local)?;
-                    Some(Desired { power, since: instant(&self.zone, local), local })
-                };
-                later(last(&pair.start, Power::On), last(&pair.stop, Power::Off))
+                let (power, local) = pair.latest(reached(&self.zone, at))?;
+                Some(Desired { power, since: instant(&self.zone, local), local })
             }
             Plan::Periods(periods) => self.within(periods, at),
         }
@@ -174,45 +170,56 @@ impl Schedule {
     /// The first change of the desired state after an instant; `None` when there is none in the
     /// years that rules know (up to 2199).
     pub fn next(&self, after: Timestamp) -> Option<Transition> {
-        let now = self.desired(after).map(|desired| desired.power);
-        let mut cursor = after;
+        match &self.plan {
+            Plan::Rules(pair) => self.next_ruled(pair, after),
+            Plan::Periods(periods) => self.next_within(periods, after),
+        }
+    }
+
+    /// Walks the local calendar alone: instants are as local times are in their order, so the zone
+    /// is asked only for where the walk begins and for what it meets.
+    fn next_ruled(&self, pair: &Pair, after: Timestamp) -> Option<Transition> {
+        let mut local = reached(&self.zone, after);
+        let now = pair.latest(local).map(|(power, _)| power);
+        for _ in 0..LOOKS {
+            let rule = pair.firing(now, local)?;
+            let arrival = arrival(&self.zone, rule);
+            // The end of a gap gathers all rules inside.
+            let (power, named) = match arrival.reached == rule {
+                true => (pair.at(rule), rule),
+                false => pair.latest(arrival.reached)?,
+            };
+            if Some(power) != now {
+                let note = if named == rule { arrival.note } else { note(&self.zone, named) };
+                let local = arrival.at.to_zoned(self.zone.clone());
+                return Some(Transition { at: arrival.at, local, power, note });
+            }
+            local = arrival.reached;
+        }
+        None
+    }
+
+    fn next_within(&self, periods: &Periods, after: Timestamp) -> Option<Transition> {
+        let power = |at| self.within(periods, at).map(|desired| desired.power);
+        let (now, mut cursor) = (power(after), after);
         for _ in 0..LOOKS {
             cursor = match now {
-                Some(power) => self.candidate(power.other(), cursor)?,
-                None => [Power::On, Power::Off]
-                    .into_iter()
-                    .filter_map(|power| self.candidate(power, cursor))
-                    .min()?,
+                Some(Power::On) => self.next_end(periods, cursor)?,
+                _ => periods.next_beginning(&self.zone, cursor)?,
             };
-            let desired = self.desired(cursor)?;
+            let desired = self.within(periods, cursor)?;
             if Some(desired.power) != now {
-                return Some(self.transition(cursor, &desired));
+                let (local, note) =
+                    (cursor.to_zoned(self.zone.clone()), note(&self.zone, desired.local));
+                return Some(Transition { at: cursor, local, power: desired.power, note });
             }
         }
         None
     }
 
-    fn transition(&self, at: Timestamp, desired: &Desired) -> Transition {
-        let local = at.to_zoned(self.zone.clone()).to_string();
-        Transition { at, local, power: desired.power, note: note(&self.zone, desired.local) }
-    }
-
-    /// The next instant at which the state may become `power`.
-    fn candidate(&self, power: Power, after: Timestamp) -> Option<Timestamp> {
-        match (&self.plan, power) {
-            (Plan::Rules(pair), Power::On) => self.firing(pair.start.as_ref()?, after),
-            (Plan::Rules(pair), Power::Off) => self.firing(pair.stop.as_ref()?, after),
-            (Plan::Periods(periods), Power::On) => periods.next_beginning(&self.zone, after),
-            (Plan::Periods(periods), Power::Off) => {
-                let ends = periods.begun(&self.zone, after).map(|stretch| stretch.to);
-                ends.filter(|end| *end > after).min()
-            }
-        }
-    }
-
-    fn firing(&self, rule: &Cron, after: Timestamp) -> Option<Timestamp> {
-        let local = rule.calendar.after(reached(&self.zone, after))?;
-        Some(instant(&self.zone, local))
+    fn next_end(&self, periods: &Periods, after: Timestamp) -> Option<Timestamp> {
+        let ends = periods.begun(&self.zone, after).map(|stretch| stretch.to);
+        ends.filter(|end| *end > after).min()
     }
 
     /// Every change from `from` on and before `to`, in order, at most `limit`.
@@ -221,6 +228,36 @@ impl Schedule {
         let first = self.next(before);
         let all = std::iter::successors(first, |transition| self.next(transition.at));
         all.take_while(|transition| transition.at < to).take(limit).collect()
+    }
+}
+
+impl Pair {
+    /// What the latest rule up to a local time says, and which local time it names. Of the same
+    /// local time, the stop counts.
+    fn latest(&self, local: DateTime) -> Option<(Power, DateTime)> {
+        let last = |rule: &Option<Cron>| rule.as_ref()?.calendar.at_or_before(local);
+        match (last(&self.start), last(&self.stop)) {
+            (Some(on), Some(off)) if on > off => Some((Power::On, on)),
+            (_, Some(off)) => Some((Power::Off, off)),
+            (Some(on), None) => Some((Power::On, on)),
+            (None, None) => None,
+        }
+    }
+
+    /// The next local time at which the state may become another than `now`.
+    fn firing(&self, now: Option<Power>, local: DateTime) -> Option<DateTime> {
+        let next = |rule: &Option<Cron>| rule.as_ref()?.calendar.after(local);
+        match now {
+            Some(Power::On) => next(&self.stop),
+            Some(Power::Off) => next(&self.start),
+            None => next(&self.start).into_iter().chain(next(&self.stop)).min(),
+        }
+    }
+
+    /// What is said at a local time at which one of the rules fires.
+    fn at(&self, local: DateTime) -> Power {
+        let stops = self.stop.as_ref().is_some_and(|rule| rule.calendar.matches(local));
+        if stops { Power::Off } else { Power::On }
     }
 }
 

@@ -87,8 +87,8 @@ fn preview(args: &Preview) -> Result<(), Error> {
     }
     let mut rows = table(&["UTC", "", "local", ""]);
     for it in &found {
-        let (at, power) = (it.at.to_string(), it.power.to_string());
-        rows.add_row([at.as_str(), power.as_str(), &it.local, it.note.unwrap_or_default()]);
+        let [at, power, local] = [it.at.to_string(), it.power.to_string(), it.local.to_string()];
+        rows.add_row([at.as_str(), power.as_str(), &local, it.note.unwrap_or_default()]);
     }
     let state = schedule.desired(from).map_or("unknown".to_owned(), |it| it.power.to_string());
     out(format!("at {from} it is {state}\n{rows}"));

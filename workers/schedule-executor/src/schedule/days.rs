@@ -167,13 +167,22 @@ impl WeekDays {
     fn of(&self, first: Date, length: u8) -> u32 {
         let begins = weekday(first, 1);
         let first_of = |day: u8| 1 + (day + 7 - begins) % 7;
-        let by_weekday = (1..=length).filter(|day| self.bits >> weekday(first, *day) & 1 == 1);
+        let by_weekday = every_week(self.bits, begins);
         let nth = self.nth.iter().map(|(day, nth)| first_of(*day) + 7 * (nth - 1));
         let nth = nth.filter(|day| *day <= length);
         let last = self.last.iter().map(|day| first_of(*day));
         let last = last.map(|day| day + 7 * ((length - day) / 7));
-        by_weekday.chain(nth).chain(last).fold(0, |bits, day| bits | 1 << day)
+        nth.chain(last).fold(by_weekday, |bits, day| bits | 1 << day)
     }
+}
+
+/// The days from 1 on that fall on weekdays of these bits, in a month that begins on `begins`: the
+/// week as the month sees it, once for each week.
+fn every_week(weekdays: u8, begins: u8) -> u32 {
+    let twice = u64::from(weekdays) << 7 | u64::from(weekdays);
+    let week = (twice >> begins) & 0x7f;
+    // Ones seven places apart: a copy for each of five weeks.
+    ((week * 0x1020_4081) << 1) as u32
 }
 
 /// The numbers of an item, where a range may run over the end of the week: with 0 and 7 both

@@ -34,7 +34,7 @@ fn what_falls_into_a_gap_happens_at_its_end() {
     let schedule = Schedule::rules("30 2 * * *", "0 8 * * *", "America/New_York").unwrap();
     let found = schedule.preview(ts("2026-03-08T00:00:00Z"), ts("2026-03-08T12:00:00Z"), 9);
     assert_eq!(found[0].at, ts("2026-03-08T07:00:00Z"));
-    assert_eq!(found[0].local, "2026-03-08T03:00:00-04:00[America/New_York]");
+    assert_eq!(found[0].local.to_string(), "2026-03-08T03:00:00-04:00[America/New_York]");
     assert_eq!(found[0].note, Some("inside a gap: at its end"));
 }
 

@@ -12,6 +12,9 @@ use jiff::{
 
 use super::ScheduleError;
 
+const GAP: &str = "inside a gap: at its end";
+const FOLD: &str = "inside a fold: at the first";
+
 /// The zone of an IANA name, from the data that this program was built with: the same answer on
 /// every host.
 ///
@@ -24,17 +27,38 @@ pub fn zone(name: &str) -> Result<TimeZone, ScheduleError> {
     ZONES.get(name).map_err(wrong)
 }
 
+/// How a rule's local time comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    /// When.
+    pub(super) at: Timestamp,
+    /// The last local time that has come by then: later than the rule's own where that is shown
+    /// never.
+    pub(super) reached: DateTime,
+    /// What the policy made of it, for the reader.
+    pub(super) note: Option<&'static str>,
+}
+
+/// How a rule's local time comes, by the policy.
+pub(super) fn arrival(zone: &TimeZone, local: DateTime) -> Arrival {
+    let come = |at: Result<Timestamp, _>, note| {
+        // Only the last hours of the year 9999 have no timestamp.
+        Arrival { at: at.unwrap_or(Timestamp::MAX), reached: local, note }
+    };
+    match zone.to_ambiguous_timestamp(local).offset() {
+        AmbiguousOffset::Unambiguous { offset } => come(offset.to_timestamp(local), None),
+        AmbiguousOffset::Fold { before, .. } => come(before.to_timestamp(local), Some(FOLD)),
+        AmbiguousOffset::Gap { before, .. } => {
+            let end = before.to_timestamp(local).map(|inside| last_change(zone, inside));
+            let come = come(end, Some(GAP));
+            Arrival { reached: zone.to_datetime(come.at), ..come }
+        }
+    }
+}
+
 /// The instant at which a rule's local time comes.
 pub(super) fn instant(zone: &TimeZone, local: DateTime) -> Timestamp {
-    let found = match zone.to_ambiguous_timestamp(local).offset() {
-        AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(local),
-        AmbiguousOffset::Fold { before, .. } => before.to_timestamp(local),
-        AmbiguousOffset::Gap { before, .. } => {
-            before.to_timestamp(local).map(|inside| last_change(zone, inside))
-        }
-    };
-    // Only the last hours of the year 9999 have no timestamp.
-    found.unwrap_or(Timestamp::MAX)
+    arrival(zone, local).at
 }
 
 /// The last local time whose instant is not after `at`: rules up to it have happened.
@@ -58,9 +82,5 @@ fn last_change(zone: &TimeZone, at: Timestamp) -> Timestamp {
 
 /// Whether a rule's local time is shown once, never, or twice; for the reader.
 pub(crate) fn note(zone: &TimeZone, local: DateTime) -> Option<&'static str> {
-    match zone.to_ambiguous_timestamp(local).offset() {
-        AmbiguousOffset::Unambiguous { .. } => None,
-        AmbiguousOffset::Gap { .. } => Some("inside a gap: at its end"),
-        AmbiguousOffset::Fold { .. } => Some("inside a fold: at the first"),
-    }
+    arrival(zone, local).note
 }

@@ -1,0 +1,142 @@
+//! What is to be done to one resource: desired against observed.
+
+use jiff::Timestamp;
+
+use super::Action;
+use crate::{
+    rows::{Held, Mode, Service},
+    schedule::Power,
+};
+
+/// RDS starts what was stopped for so long, in seconds: seven days, of which its clock and ours
+/// may differ by an hour, and a day within which it is seen.
+const STARTED_BY_ITSELF: std::ops::Range<i64> = 7 * 86_400 - 3600..8 * 86_400;
+/// What a service says of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// It runs.
+    On,
+    /// It does not.
+    Off,
+    /// It is on its way to a state.
+    Towards(Power, String),
+    /// It is in a state from which neither start nor stop leads on.
+    Stuck(String),
+    /// Something else starts and stops it: the name of its Auto Scaling group, or its cluster.
+    Owned(String),
+    /// There is no such resource.
+    Gone,
+}
+
+impl Observed {
+    /// In words.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::On => "running",
+            Self::Off => "stopped",
+            Self::Towards(_, state) | Self::Stuck(state) => state,
+            Self::Owned(_) => "owned",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether it is in a state, or will never be in it.
+    pub fn settled(&self, power: Power) -> bool {
+        match self {
+            Self::On => power == Power::On,
+            Self::Off => power == Power::Off,
+            Self::Towards(..) => false,
+            Self::Stuck(_) | Self::Owned(_) | Self::Gone => true,
+        }
+    }
+}
+
+/// What is asked of one resource, and by whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// What to do.
+    pub action: Action,
+    /// The kind of resource.
+    pub service: Service,
+    /// What to do with what people started by hand.
+    pub mode: Mode,
+    /// Whether a hand asks, and not a schedule.
+    pub hand: bool,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// What is to be done to one resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Do this, and why.
+    Act(Action, String),
+    /// Do nothing; the bounded kind for metrics, and the reason.
+    Skip(&'static str, String),
+}
+
+/// Decides on one resource: what is desired, what was done last, and what is observed.
+pub fn reconcile(
+    asked: Asked<'_>,
+    held: Option<&Held>,
+    observed: &Observed,
+    at: Timestamp,
+) -> Step {
+    // A size can be set while the last one is not reached yet.
+    let sized = matches!(asked.service, Service::Group | Service::Ecs);
+    let observed = match observed {
+        Observed::Towards(Power::On, _) if sized && asked.action == Action::Stop => &Observed::On,
+        Observed::Towards(Power::Off, _) if sized && asked.action == Action::Start => {
+            &Observed::Off
+        }
+        seen => seen,
+    };
+    let over = held.and_then(|held| held.over.as_ref()).filter(|over| over.holds(at));
+    if let Some(over) = over.filter(|_| !asked.hand && asked.action != Action::ModClass) {
+        return step(Action::towards(over.power), observed, &over.describe());
+    }
+    let stopped = asked.action == Action::Stop && *observed == Observed::On;
+    let Some(held) = held.filter(|it| stopped && !asked.hand && it.acted == Some(Action::Stop))
+    else {
+        return step(asked.action, observed, asked.reason);
+    };
+    let managed = matches!(asked.service, Service::Rds | Service::Cluster);
+    let since = at.as_second() - held.acted_at;
+    if managed && !held.by_hand && STARTED_BY_ITSELF.contains(&since) {
+        let why = "RDS starts by itself what was stopped for 7 days";
+        return step(asked.action, observed, &format!("{}; {why}", asked.reason));
+    }
+    if asked.mode == Mode::KeepStarted {
+        let why = "somebody started it since it was stopped, and the mode is keep-started";
+        return Step::Skip("by_hand", format!("{why} ({})", asked.reason));
+    }
+    step(asked.action, observed, asked.reason)
+}
+
+/// Desired against observed alone.
+pub(super) fn step(action: Action, observed: &Observed, reason: &str) -> Step {
+    let state = observed.name();
+    let skip = |kind, why: String| Step::Skip(kind, format!("{why} ({reason})"));
+    match (action, observed) {
+        (_, Observed::Gone) => skip("gone", "there is no such resource".to_owned()),
+        (_, Observed::Owned(by)) if action != Action::ModClass => {
+            skip("owned", format!("{by} starts and stops it: schedule that instead"))
+        }
+        (Action::ModClass, _) | (Action::Start, Observed::Off) | (Action::Stop, Observed::On) => {
+            Step::Act(action, reason.to_owned())
+        }
+        (Action::Start, Observed::On) | (Action::Stop, Observed::Off) => {
+            skip("already", format!("it is {state} already"))
+        }
+        (Action::Start, Observed::Towards(Power::On, _))
+        | (Action::Stop, Observed::Towards(Power::Off, _)) => {
+            skip("on_its_way", format!("it is {state} already"))
+        }
+        (_, Observed::Towards(..)) => {
+            skip("transitional", format!("it is {state}: the next tick looks again"))
+        }
+        (_, Observed::Stuck(_) | Observed::Owned(_)) => {
+            skip("stuck", format!("it is {state}, which cannot be left this way"))
+        }
+    }
+}

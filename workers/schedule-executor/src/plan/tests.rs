@@ -1,0 +1,215 @@
+//! What is wanted at an instant, and what is done to a resource.
+
+use serde_json::json;
+
+use super::{step::step, *};
+use crate::rows::{Held, Mode, Service};
+
+fn row(fields: serde_json::Value) -> Scheduling {
+    let mut row = json!({"schedulingRuleStart": "0 8 * * *", "schedulingRuleStop": "0 19 * * *"});
+    row.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(row).unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    format!("2026-06-01T{text}Z").parse().unwrap()
+}
+
+#[test]
+fn the_latest_rule_is_wanted_and_whether_it_was_acted_on_is_known() {
+    let nine = wanted(&row(json!({})), at("09:00:00")).unwrap();
+    assert_eq!((nine.power, nine.since, nine.acted), (Power::On, at("08:00:00"), false));
+    let acted = row(json!({"lastScheduling": at("08:00:00").as_second()}));
+    assert!(wanted(&acted, at("09:00:00")).unwrap().acted);
+    assert!(!wanted(&acted, at("19:00:00")).unwrap().acted);
+}
+
+#[test]
+fn a_hand_holds_until_the_next_rule() {
+    let hand = json!({"powerByHand": false, "lastByHand": at("10:00:00").as_second()});
+    let row = row(hand);
+    assert_eq!(wanted(&row, at("09:59:59")).unwrap().power, Power::On);
+    let held = wanted(&row, at("12:00:00")).unwrap();
+    assert_eq!((held.power, held.since), (Power::Off, at("10:00:00")));
+    let tomorrow = "2026-06-02T08:00:00Z".parse().unwrap();
+    assert_eq!(wanted(&row, tomorrow).unwrap().power, Power::On);
+}
+
+#[test]
+fn nothing_is_wanted_without_a_running_scheduler_a_rule_or_a_past() {
+    for (fields, word) in [
+        (json!({"isScheduled": false}), "stopped"),
+        (json!({"schedulingRuleStart": "x"}), "fields"),
+        (json!({"timeZone": "Mars"}), "zone"),
+        (json!({"schedulingRuleStart": "0 8 1 1 ? 2030", "schedulingRuleStop": ""}), "yet"),
+    ] {
+        let why = wanted(&row(fields), at("09:00:00")).unwrap_err();
+        assert!(why.contains(word), "{why}");
+    }
+}
+
+#[test]
+fn every_difference_is_acted_on_and_every_skip_has_a_reason() {
+    let pending = Observed::Towards(Power::On, "pending".to_owned());
+    let stuck = Observed::Stuck("failed".to_owned());
+    for (action, observed, skip) in [
+        (Action::Start, Observed::Off, None),
+        (Action::Stop, Observed::On, None),
+        (Action::Start, Observed::On, Some("already")),
+        (Action::Stop, Observed::Off, Some("already")),
+        (Action::Start, pending.clone(), Some("on_its_way")),
+        (Action::Stop, pending, Some("transitional")),
+        (Action::Start, stuck, Some("stuck")),
+        (Action::Stop, Observed::Gone, Some("gone")),
+        (Action::ModClass, Observed::On, None),
+        (Action::Stop, Observed::Owned("group x".to_owned()), Some("owned")),
+    ] {
+        let kind = match step(action, &observed, "because") {
+            Step::Act(act, _) => (act != action).then_some("another"),
+            Step::Skip(kind, why) => Some(kind).filter(|_| why.contains("because")),
+        };
+        assert_eq!(kind, skip, "{action:?} {observed:?}");
+    }
+}
+
+fn over(power: &str, from: &str, until: &str) -> serde_json::Value {
+    json!({"power": power, "from": at(from).as_second(), "until": at(until).as_second()})
+}
+
+#[test]
+fn an_override_holds_and_ends_by_itself() {
+    let row = row(json!({"override": over("ON", "18:00:00", "22:00:00")}));
+    for (time, power) in
+        [("18:30:00", Power::On), ("21:59:59", Power::On), ("22:00:00", Power::Off)]
+    {
+        assert_eq!(wanted(&row, at(time)).unwrap().power, power, "{time}");
+    }
+    assert!(wanted(&row, at("20:00:00")).unwrap().reason.contains("override until"));
+    let plan = Plan::of(&row).unwrap();
+    let changes = plan.preview(at("00:00:00"), "2026-06-02T00:00:00Z".parse().unwrap(), 9);
+    let told: Vec<_> = changes.iter().map(|it| (it.transition.at, it.transition.power)).collect();
+    assert_eq!(told, [(at("08:00:00"), Power::On), (at("22:00:00"), Power::Off)]);
+}
+
+#[test]
+fn a_later_hand_ends_an_override_and_a_later_override_a_hand() {
+    let hand = |second: &str| {
+        json!({
+            "override": over("ON", "18:00:00", "22:00:00"),
+            "powerByHand": false, "lastByHand": at(second).as_second(),
+        })
+    };
+    assert_eq!(wanted(&row(hand("19:30:00")), at("20:00:00")).unwrap().power, Power::Off);
+    assert_eq!(wanted(&row(hand("17:30:00")), at("20:00:00")).unwrap().power, Power::On);
+}
+
+#[test]
+fn a_start_comes_so_much_earlier_that_all_is_ready_by_its_time() {
+    let row = row(json!({"readyBy": true, "leadSeconds": 600}));
+    assert_eq!(wanted(&row, at("07:49:59")).unwrap().power, Power::Off);
+    let early = wanted(&row, at("07:50:00")).unwrap();
+    assert_eq!((early.power, early.since), (Power::On, at("07:50:00")));
+    assert!(early.reason.contains("ready by 2026-06-01T08:00:00"), "{}", early.reason);
+    // The rule's own instant is no second start.
+    let plan = Plan::of(&row).unwrap();
+    let day = plan.preview(at("00:00:00"), at("23:59:59"), 9);
+    assert_eq!(day.len(), 2, "{day:?}");
+    assert_eq!(day[0].transition.at, at("07:50:00"));
+    let off = plan.seconds_off(at("00:00:00"), "2026-06-02T00:00:00Z".parse().unwrap());
+    assert_eq!(off, 24 * 3600 - (11 * 3600 + 600));
+}
+
+fn asked(action: Action, mode: Mode, service: Service) -> Asked<'static> {
+    Asked { action, mode, service, hand: false, reason: "because" }
+}
+
+#[test]
+fn what_people_started_is_left_in_the_mode_that_says_so() {
+    let stopped =
+        Held { acted: Some(Action::Stop), acted_at: at("01:00:00").as_second(), ..Held::default() };
+    let now = at("05:00:00");
+    let stop = |mode, held: &Held| {
+        reconcile(asked(Action::Stop, mode, Service::Ec2), Some(held), &Observed::On, now)
+    };
+    let act = Step::Act(Action::Stop, "because".to_owned());
+    assert_eq!(stop(Mode::Enforce, &stopped), act);
+    assert!(matches!(stop(Mode::KeepStarted, &stopped), Step::Skip("by_hand", _)));
+    // What the schedule itself started, and what it never touched, is the schedule's.
+    let started = Held { acted: Some(Action::Start), ..stopped.clone() };
+    assert_eq!(stop(Mode::KeepStarted, &started), act);
+    assert_eq!(stop(Mode::KeepStarted, &Held::default()), act);
+}
+
+#[test]
+fn rds_that_started_by_itself_after_seven_days_is_stopped_again() {
+    let days = |days: i64| Held {
+        acted: Some(Action::Stop),
+        acted_at: at("05:00:00").as_second() - days * 86_400,
+        ..Held::default()
+    };
+    let stop = |held: &Held| {
+        let asked = asked(Action::Stop, Mode::KeepStarted, Service::Rds);
+        reconcile(asked, Some(held), &Observed::On, at("05:00:00"))
+    };
+    let Step::Act(Action::Stop, why) = stop(&days(7)) else { panic!("it was left") };
+    assert!(why.contains("7 days"), "{why}");
+    assert!(matches!(stop(&days(3)), Step::Skip("by_hand", _)));
+    assert!(matches!(stop(&Held { by_hand: true, ..days(7) }), Step::Skip("by_hand", _)));
+}
+
+#[test]
+fn the_override_of_a_resource_goes_before_its_schedule() {
+    let over = serde_json::from_value(over("ON", "18:00:00", "22:00:00")).unwrap();
+    let held = Held { over: Some(over), ..Held::default() };
+    let stop = |time: &str, observed| {
+        reconcile(
+            asked(Action::Stop, Mode::Enforce, Service::Ec2),
+            Some(&held),
+            &observed,
+            at(time),
+        )
+    };
+    assert!(matches!(stop("20:00:00", Observed::Off), Step::Act(Action::Start, _)));
+    assert!(matches!(stop("20:00:00", Observed::On), Step::Skip("already", _)));
+    assert_eq!(stop("22:00:00", Observed::On), Step::Act(Action::Stop, "because".to_owned()));
+}
+
+proptest::proptest! {
+    /// Ticking every minute does what the preview says, overrides, hands and leads included.
+    #[test]
+    fn the_preview_is_what_ticks_would_do(
+        start in 0..24u8, stop in 0..24u8, hand in proptest::option::of((0..4320i64, proptest::prelude::any::<bool>())),
+        over in proptest::option::of((0..4320i64, 1..2000i64, proptest::prelude::any::<bool>())),
+        lead in 0..90i64, ready: bool,
+    ) {
+        let base = at("00:00:00");
+        let minute = |m: i64| base.as_second() + m * 60;
+        let mut fields = json!({
+            "schedulingRuleStart": format!("10 {start} * * *"), "schedulingRuleStop": format!("40 {stop} * * *"),
+            "timeZone": "Europe/Berlin", "readyBy": ready, "leadSeconds": lead * 60,
+        });
+        if let Some((m, on)) = hand {
+            fields["lastByHand"] = json!(minute(m));
+            fields["powerByHand"] = json!(on);
+        }
+        if let Some((m, length, on)) = over {
+            let power = if on { "ON" } else { "OFF" };
+            fields["override"] = json!({"power": power, "from": minute(m), "until": minute(m + length)});
+        }
+        let row = row(fields);
+        let plan = Plan::of(&row).unwrap();
+        let at = |m: i64| Timestamp::from_second(minute(m)).unwrap();
+        let mut power = plan.wanted(at(-1)).ok().map(|it| it.power);
+        let mut seen = Vec::new();
+        for m in 0..4320 {
+            let now = plan.wanted(at(m)).ok().map(|it| it.power);
+            if now != power {
+                seen.push((at(m), now.unwrap()));
+                power = now;
+            }
+        }
+        let preview = plan.preview(at(0), at(4320), 1000);
+        let preview: Vec<_> = preview.iter().map(|it| (it.transition.at, it.transition.power)).collect();
+        proptest::prop_assert_eq!(seen, preview);
+    }
+}
