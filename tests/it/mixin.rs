@@ -2,19 +2,33 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use flotilla_tests::{Prometheus, ScaledGroup, World, eventually, mixin};
-use serde_json::Value;
+use flotilla_tests::{FakeEc2, Prometheus, ScaledGroup, World, eventually, mixin};
+use serde_json::{Value, json};
+
+use crate::schedule::Town;
 
 const SUM: &str = "import sys\nprint(sum(map(int, sys.argv[1:])))\n";
 
-/// The dashboard's row that no worker fills.
+/// The dashboard's rows that not every worker fills, the first of them first.
 const SCALER: &str = "Autoscaler";
+const SCHEDULER: &str = "Scheduler";
 
 /// Title and expression of every query of the dashboard, for one kind of worker.
 fn queries(worker: &str) -> Vec<(String, String)> {
     let panels = panels();
     let end = panels.iter().position(|panel| panel["title"] == SCALER).unwrap();
     queries_of(&panels[..end], worker)
+}
+
+/// Title and expression of every query of a row.
+fn queries_below(row: &str) -> Vec<(String, String)> {
+    let panels = panels();
+    let start = panels.iter().position(|panel| panel["title"] == row).unwrap() + 1;
+    let end = panels[start..].iter().position(|panel| panel["type"] == "row");
+    let end = end.map_or(panels.len(), |length| start + length);
+    let queries = queries_of(&panels[start..end], "");
+    assert!(queries.len() > 4, "{queries:?}");
+    queries
 }
 
 fn panels() -> Vec<Value> {
@@ -96,14 +110,40 @@ async fn every_query_of_the_autoscalers_row_finds_the_series_of_a_real_one() {
     let mut scaler = world.autoscale(&group);
     scaler.process.until_ready().await;
     let prometheus = Prometheus::start(&[scaler.process.addr()]).await;
-    let panels = panels();
-    let start = panels.iter().position(|panel| panel["title"] == SCALER).unwrap();
-    let queries = queries_of(&panels[start..], "");
-    assert!(queries.len() > 4, "{queries:?}");
-    for (title, query) in queries {
+    for (title, query) in queries_below(SCALER) {
         until_yields(&prometheus, &title, &query).await;
     }
     assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn every_query_of_the_schedulers_row_finds_the_series_of_a_real_one_and_each_sad_path() {
+    let ec2 = FakeEc2::start(2, 1).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    let prometheus = Prometheus::start(&[town.addr()]).await;
+    ec2.add("i-pending", "pending");
+    let ids = json!({"ec2:instance": ["i-0000", "i-0001", "i-pending", "i-gone"]});
+    town.context("web", ids).await;
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    ec2.fill(&["m5.large"]);
+    town.world.tick("2026-06-02T06:00:00Z").await;
+    ec2.fill(&[]);
+    ec2.deny(true);
+    town.world.tick("2026-06-02T06:01:00Z").await;
+    for (title, query) in queries_below(SCHEDULER) {
+        until_yields(&prometheus, &title, &query).await;
+    }
+    let counted = [
+        "flotilla_schedule_refusals_total{kind=\"capacity\"} > 0",
+        "flotilla_schedule_refusals_total{kind=\"denied\"} > 0",
+        "flotilla_schedule_refusals_total{kind=\"throttled\"} >= 0",
+        "flotilla_schedule_skips_total{kind=\"gone\"} > 0",
+        "flotilla_schedule_skips_total{kind=\"transitional\"} > 0",
+    ];
+    for query in counted {
+        until_yields(&prometheus, "a sad path", query).await;
+    }
+    town.end().await;
 }
 
 #[test]

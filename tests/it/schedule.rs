@@ -46,6 +46,11 @@ impl Town {
         self.moto.instance_state(HOME, id).await
     }
 
+    /// Where the scheduler's metrics are.
+    pub(crate) fn addr(&self) -> &str {
+        self.scheduler.addr()
+    }
+
     /// The scheduler's page of metrics.
     pub(crate) async fn metrics(&self) -> String {
         self.scheduler.page("/metrics").await.map(|it| it.1).unwrap_or_default()

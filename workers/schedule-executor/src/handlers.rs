@@ -168,6 +168,18 @@ fn impossible(action: Action, service: Service) -> Refusal {
 }
 
 impl Refusal {
+    /// All kinds.
+    pub const KINDS: [&str; 8] = [
+        "throttled",
+        "denied",
+        "capacity",
+        "gone",
+        "transitional",
+        "unreachable",
+        "foreign_account",
+        "refused",
+    ];
+
     /// A refusal of our own.
     fn new(kind: &'static str, message: String) -> Self {
         Self { kind, code: String::new(), message }
@@ -185,13 +197,18 @@ impl Refusal {
             None => chain(error),
         };
         let code = metadata.and_then(|it| it.code()).unwrap_or_default().to_owned();
-        let kind = metadata.map_or("unreachable", |_| kind(&code));
+        let kind = metadata.map_or_else(|| unasked(&message), |_| kind(&code));
         Self { kind, code, message }
     }
 
     /// Whether another attempt soon may not meet it.
     pub fn passes(&self) -> bool {
-        matches!(self.kind, "throttled" | "unreachable")
+        Self::passing(self.kind)
+    }
+
+    /// The same of a kind.
+    pub(crate) fn passing(kind: &str) -> bool {
+        matches!(kind, "throttled" | "unreachable")
     }
 
     /// Whether it may be about one id of many, so that the others are worth a call of their own.
@@ -200,11 +217,25 @@ impl Refusal {
     }
 }
 
+/// The kind where the service itself said nothing: it was not reached, or the role of its account
+/// was not given.
+fn unasked(message: &str) -> &'static str {
+    let denied = ["AccessDenied", "is not authorized", "InvalidClientTokenId", "ExpiredToken"];
+    if denied.iter().any(|word| message.contains(word)) { "denied" } else { "unreachable" }
+}
+
 fn kind(code: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| code.contains(word));
     if has(&["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "BandwidthLimit"]) {
         "throttled"
-    } else if has(&["Unauthorized", "AccessDenied", "AuthFailure", "NotPermitted"]) {
+    } else if has(&[
+        "Unauthorized",
+        "AccessDenied",
+        "AuthFailure",
+        "NotPermitted",
+        "Token",
+        "OptIn",
+    ]) {
         "denied"
     } else if has(&["Insufficient", "Capacity"]) {
         "capacity"
@@ -212,7 +243,7 @@ fn kind(code: &str) -> &'static str {
         "unreachable"
     } else if has(&["NotFound", "Malformed"]) {
         "gone"
-    } else if has(&["State", "InUse", "Concurrent"]) {
+    } else if has(&["State", "InUse", "Concurrent", "InProgress", "Contention"]) {
         "transitional"
     } else if has(&["InternalError", "InternalFailure", "InternalServer", "Unavailable", "Timeout"])
     {
@@ -239,11 +270,14 @@ mod tests {
             ("DBInstanceNotFound", "gone"),
             ("IncorrectInstanceState", "transitional"),
             ("InvalidDBInstanceState", "transitional"),
+            ("ScalingActivityInProgress", "transitional"),
+            ("ExpiredTokenException", "denied"),
             ("InternalError", "unreachable"),
             ("UnsupportedOperation", "refused"),
             ("", "unreachable"),
         ] {
             assert_eq!(kind(code), expected, "{code}");
+            assert!(Refusal::KINDS.contains(&expected), "{expected}");
         }
     }
 }

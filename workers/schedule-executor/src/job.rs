@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
 use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -19,6 +20,8 @@ use crate::{
 
 /// A tick that waited longer than this looks at the present, not at its own time.
 const PROMPT: Duration = Duration::from_secs(60);
+/// How many batches are sent at a time.
+const SENDS: usize = 16;
 /// A batch of the schedule that waited longer than this is left to the next tick.
 const STALE: Duration = Duration::from_secs(15 * 60);
 
@@ -47,7 +50,7 @@ pub enum Work {
 impl Scheduler {
     /// The job, on the SDK's endpoints.
     pub fn new(config: ScheduleConfig, sdk: &SdkConfig) -> Self {
-        names::describe();
+        names::begin();
         let dynamo = aws_sdk_dynamodb::Client::new(sdk);
         let store = Store::new(dynamo.clone(), config.tables);
         let home = sdk.region().map(ToString::to_string).unwrap_or_default();
@@ -97,9 +100,11 @@ impl Scheduler {
         }
         let (batches, skips) = (planned.batches.len(), planned.entries.len());
         self.hands.audit.write(planned.entries).await?;
-        for batch in &planned.batches {
-            lease.send(&serde_json::json!({ "batch": batch }).to_string()).await?;
-        }
+        let send = async |batch: &Batch| {
+            lease.send(&serde_json::json!({ "batch": batch }).to_string()).await
+        };
+        let sends = planned.batches.iter().map(send).collect::<Vec<_>>();
+        stream::iter(sends).buffer_unordered(SENDS).try_collect::<()>().await?;
         metrics::counter!(names::BATCHES).increment(batches as u64);
         tracing::info!(actor = planned.actor, batches, skips, "planned");
         Ok(())

@@ -104,6 +104,7 @@ pub(super) fn failed(
     why: &Refusal,
 ) -> Entry {
     count(batch, action, "failed", why.kind);
+    metrics::counter!(names::REFUSED, "kind" => why.kind).increment(1);
     let reason = format!("{} ({})", why.message, item.reason);
     Entry { outcome: "failed", kind: why.kind, reason, ..entry(batch, item, action, before) }
 }

@@ -24,6 +24,8 @@ pub struct Accounts {
 /// The SDK's configuration for each account.
 #[derive(Debug, Clone)]
 pub struct Places {
+    /// With the SDK's own retries, for the roles alone.
+    base: SdkConfig,
     sdk: SdkConfig,
     accounts: Accounts,
     entered: Arc<Mutex<HashMap<String, SdkConfig>>>,
@@ -32,9 +34,10 @@ pub struct Places {
 impl Places {
     /// Places that are reached from `sdk`.
     pub fn new(sdk: &SdkConfig, accounts: Accounts) -> Self {
+        let base = sdk.clone();
         // Calls are repeated by their caller, which has to see every refusal.
         let sdk = sdk.clone().into_builder().retry_config(RetryConfig::disabled()).build();
-        Self { sdk, accounts, entered: Arc::default() }
+        Self { base, sdk, accounts, entered: Arc::default() }
     }
 
     /// The configuration for an account and region; the empty account is the worker's own.
@@ -64,7 +67,7 @@ impl Places {
             return Err(Refusal::new("foreign_account", why));
         };
         let mut provider =
-            AssumeRoleProvider::builder(role).session_name("flotilla").configure(&self.sdk);
+            AssumeRoleProvider::builder(role).session_name("flotilla").configure(&self.base);
         if let Some(id) = &self.accounts.external_id {
             provider = provider.external_id(id);
         }
