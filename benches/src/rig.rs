@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -150,12 +151,42 @@ impl Rig {
         self.stub.cost().cpu
     }
 
+    /// Calls an operation such as `DynamoDB_20120810.UpdateItem`; gives its answer.
+    ///
+    /// # Errors
+    /// When the endpoint does not answer, or not with JSON.
+    pub async fn call(&self, target: &str, body: &Value) -> Result<Value, Trouble> {
+        let body = body.to_string();
+        let head = format!("X-Amz-Target: {target}\r\nContent-Length: {}", body.len());
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: stub\r\n{head}\r\nConnection: close\r\n\r\n");
+        self.exchange(target, request + &body).await
+    }
+
+    /// Puts a message on the queue that is consumed.
+    ///
+    /// # Errors
+    /// When the endpoint does not take it.
+    pub async fn send(&self, body: &str) -> Result<(), Trouble> {
+        let url = format!("http://{}/000000000000/{QUEUE}", self.address);
+        let message = json!({ "QueueUrl": url, "MessageBody": body });
+        self.call("AmazonSQS.SendMessage", &message).await.map(drop)
+    }
+
     async fn ask<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T, Trouble> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: stub\r\nConnection: close\r\n\r\n");
+        self.exchange(path, request).await
+    }
+
+    async fn exchange<T: for<'a> Deserialize<'a>>(
+        &self,
+        what: &str,
+        request: String,
+    ) -> Result<T, Trouble> {
         let failed = |e: &dyn std::fmt::Display| {
-            Trouble::new(format!("the endpoint in memory does not answer {path}: {e}"))
+            Trouble::new(format!("the endpoint in memory does not answer {what}: {e}"))
         };
         let mut connection = TcpStream::connect(&self.address).await.map_err(|e| failed(&e))?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: stub\r\nConnection: close\r\n\r\n");
         connection.write_all(request.as_bytes()).await.map_err(|e| failed(&e))?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.map_err(|e| failed(&e))?;

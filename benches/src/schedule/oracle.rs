@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::driver::{Job, ask, disagreements, zones};
+use self::driver::{Job, ask, disagreements, write_zones, zones};
 use super::trouble;
 use crate::{
     Trouble,
@@ -45,7 +45,8 @@ pub(super) fn run(settings: &Settings) -> Result<(), Trouble> {
     };
     let jobs: Vec<Job> = names.iter().enumerate().map(job).collect();
     let folder = std::env::temp_dir().join(format!("flotilla-zones-{}", std::process::id()));
-    let compared = compare(&folder, &jobs);
+    // Once, before anybody reads them.
+    let compared = write_zones(&folder).map_err(trouble).and_then(|()| compare(&folder, &jobs));
     let removed = std::fs::remove_dir_all(&folder);
     let (minutes, wrong) = compared?;
     removed.map_err(trouble)?;

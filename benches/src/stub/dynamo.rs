@@ -1,4 +1,5 @@
-//! The part of DynamoDB that the ledger uses: conditional updates, and transactions of them.
+//! The part of DynamoDB that the workers use: conditional updates, transactions of them, and reads
+//! by key or of a whole table, without pages.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,6 +30,10 @@ impl Dynamo {
         match operation {
             "UpdateItem" => update_item(&mut tables, body),
             "TransactWriteItems" => transact(&mut tables, body),
+            "GetItem" => Ok(get_item(&tables, body)),
+            "Scan" => Ok(scan(&tables, body)),
+            "BatchGetItem" => Ok(batch_get(&tables, body)),
+            "BatchWriteItem" => Ok(batch_put(&mut tables, body)),
             _ => Err(Refusal::unknown(operation)),
         }
     }
@@ -53,6 +58,51 @@ fn update_item(tables: &mut HashMap<String, Table>, request: &Value) -> Result<S
         Some("ALL_NEW") => json!({ "Attributes": row }).to_string(),
         _ => "{}".to_owned(),
     })
+}
+
+/// A row that has anything in it.
+fn found<'a>(tables: &'a HashMap<String, Table>, table: &Value, key: &Value) -> Option<&'a Item> {
+    let row = tables.get(table.as_str()?)?.get(&key.to_string())?;
+    (!row.is_empty()).then_some(row)
+}
+
+fn get_item(tables: &HashMap<String, Table>, request: &Value) -> String {
+    match found(tables, &request["TableName"], &request["Key"]) {
+        Some(row) => json!({ "Item": row }).to_string(),
+        None => "{}".to_owned(),
+    }
+}
+
+fn scan(tables: &HashMap<String, Table>, request: &Value) -> String {
+    let table = request["TableName"].as_str().and_then(|name| tables.get(name));
+    let rows = table.into_iter().flat_map(BTreeMap::values).filter(|row| !row.is_empty());
+    json!({ "Items": rows.collect::<Vec<_>>() }).to_string()
+}
+
+fn batch_get(tables: &HashMap<String, Table>, request: &Value) -> String {
+    let asked = request["RequestItems"].as_object().into_iter().flatten();
+    let answers = asked.map(|(table, asked)| {
+        let keys = asked["Keys"].as_array().into_iter().flatten();
+        let name = json!(table);
+        let rows: Vec<_> = keys.filter_map(|key| found(tables, &name, key)).collect();
+        (table.clone(), json!(rows))
+    });
+    let answers: serde_json::Map<_, _> = answers.collect();
+    json!({ "Responses": answers, "UnprocessedKeys": {} }).to_string()
+}
+
+/// Puts alone. Nobody says what the key is, so each row stands under all of itself.
+fn batch_put(tables: &mut HashMap<String, Table>, request: &Value) -> String {
+    for (table, requests) in request["RequestItems"].as_object().into_iter().flatten() {
+        let rows = tables.entry(table.clone()).or_default();
+        let items = requests.as_array().into_iter().flatten();
+        for item in items.map(|it| &it["PutRequest"]["Item"]) {
+            let fields = item.as_object().into_iter().flatten();
+            let row = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+            rows.insert(item.to_string(), row);
+        }
+    }
+    json!({ "UnprocessedItems": {} }).to_string()
 }
 
 /// All or nothing: every condition is looked at before the first write.

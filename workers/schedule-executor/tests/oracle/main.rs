@@ -5,7 +5,7 @@
 
 mod driver;
 
-use driver::{Job, ask, disagreements, zones};
+use driver::{Job, ask, disagreements, write_zones, zones};
 use jiff::{SignedDuration, Timestamp};
 use schedule_executor::schedule::{Schedule, zone};
 
@@ -42,6 +42,7 @@ fn in_every_zone_the_decision_around_each_clock_change_is_that_of_an_oracle_in_p
             }
         }
     }
+    write_zones(folder.path()).unwrap();
     let answers = ask(folder.path(), &jobs).unwrap();
     assert!(jobs.len() > 1000, "{} windows", jobs.len());
     for (job, changes) in jobs.iter().zip(&answers) {
