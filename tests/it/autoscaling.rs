@@ -176,7 +176,11 @@ async fn the_decisions_hold_what_the_fleet_itself_counts_and_the_prices() {
     assert_eq!(last["queues"][0]["finished"], 5, "{last}");
     assert_eq!(last["prices"][0][0], "t3.micro");
     let rate = |line: &Value| line["observed"]["queues"][0]["arrivals_per_s"].as_f64();
-    assert!(decisions.iter().filter_map(rate).any(|rate| rate > 0.0), "the burst was seen to come");
+    // A rate over less than ten seconds would say little.
+    eventually("the burst as arrivals", Duration::from_secs(30), async || {
+        scaler.decisions().iter().filter_map(rate).any(|rate| rate > 0.0).then_some(())
+    })
+    .await;
     let pool = group.describe().await.warm_pool_configuration;
     assert!(pool.is_some_and(|pool| pool.min_size().is_some()), "the policy has a warm pool");
     assert!(scaler.process.stop().await.success());

@@ -50,7 +50,6 @@ pub enum Work {
 impl Scheduler {
     /// The job, on the SDK's endpoints.
     pub fn new(config: ScheduleConfig, sdk: &SdkConfig) -> Self {
-        names::begin();
         let dynamo = aws_sdk_dynamodb::Client::new(sdk);
         let store = Store::new(dynamo.clone(), config.tables);
         let home = sdk.region().map(ToString::to_string).unwrap_or_default();
@@ -115,6 +114,10 @@ impl Job for Scheduler {
     const NAME: &'static str = "schedule";
     type Message = Message;
     type Work = Work;
+
+    fn describe_metrics(&self) {
+        names::begin();
+    }
 
     async fn prepare(
         &self,
