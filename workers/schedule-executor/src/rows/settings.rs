@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Service, yes};
 
-/// The settings of the scheduler as a whole, in the row of [`ALL`].
+/// The settings of the scheduler as a whole, in the row of [`ALL`](super::ALL).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Whether it runs: it does until it is stopped.
