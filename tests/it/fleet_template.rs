@@ -3,7 +3,6 @@
 use std::{collections::HashMap, io::Write, process::Command};
 
 use aws_sdk_autoscaling::types::AutoScalingGroup;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use flotilla_tests::{ScaledGroup, evaluate};
 use serde_norway::Value;
 
@@ -14,22 +13,57 @@ fn resource(name: &str) -> Value {
     template["Resources"][name].clone()
 }
 
-/// An expression of a list of metrics, with the default of its parameter.
-fn expression(metrics: &Value) -> String {
+/// The expression of a list of metrics, with the default of its parameter, for one queue or two.
+fn expression(metrics: &Value, queues: usize) -> String {
     let metric = metrics.as_sequence().unwrap().iter().find_map(|it| it.get("Expression"));
-    let text = match metric.unwrap() {
+    let choice = metric.unwrap().as_sequence_of("If");
+    assert_eq!(choice[0], Value::from("TwoQueues"));
+    let text = match &choice[if queues == 2 { 1 } else { 2 }] {
         Value::Tagged(sub) => sub.value.as_str().unwrap().to_owned(),
         plain => plain.as_str().unwrap().to_owned(),
     };
     text.replace("${BacklogPerInstance}", "10")
 }
 
-fn tracked(visible: Option<f64>, held: Option<f64>, instances: Option<f64>) -> Option<f64> {
+trait Tagged {
+    /// What a function of CloudFormation is given.
+    fn as_sequence_of(&self, function: &str) -> &[Value];
+}
+
+impl Tagged for Value {
+    fn as_sequence_of(&self, function: &str) -> &[Value] {
+        match self {
+            Value::Tagged(call) if call.tag == function => call.value.as_sequence().unwrap(),
+            other => panic!("{other:?} is no !{function}"),
+        }
+    }
+}
+
+fn tracked_with(queues: usize, metrics: &[(&'static str, Option<f64>)]) -> Option<f64> {
     let policy = resource("BacklogTracking");
     let tracking = &policy["Properties"]["TargetTrackingConfiguration"];
-    let text = expression(&tracking["CustomizedMetricSpecification"]["Metrics"]);
-    let metrics = [("visible", visible), ("held", held), ("instances", instances)];
-    evaluate(&text, &HashMap::from(metrics))
+    let text = expression(&tracking["CustomizedMetricSpecification"]["Metrics"], queues);
+    evaluate(&text, &metrics.iter().copied().collect())
+}
+
+fn tracked(visible: Option<f64>, held: Option<f64>, instances: Option<f64>) -> Option<f64> {
+    tracked_with(1, &[("visible", visible), ("held", held), ("instances", instances)])
+}
+
+#[test]
+fn what_waits_on_a_second_queue_counts_like_the_first() {
+    let n = Some;
+    let all = |visible, held, instances| {
+        let other = [("othervisible", n(20.0)), ("otherheld", None)];
+        let own = [("visible", visible), ("held", held), ("instances", instances)];
+        tracked_with(2, &[&other[..], &own[..]].concat())
+    };
+    assert_eq!(all(n(30.0), n(10.0), n(4.0)), n(15.0));
+    assert_eq!(all(None, None, n(2.0)), n(10.0));
+    assert_eq!(all(None, None, n(0.0)), n(220.0), "it launches the first instance too");
+    let text = expression(&resource("FirstMessage")["Properties"]["Metrics"], 2);
+    let metrics = [("visible", n(0.0)), ("othervisible", n(1.0)), ("instances", None)];
+    assert_eq!(evaluate(&text, &HashMap::from(metrics)), n(1.0));
 }
 
 #[test]
@@ -58,7 +92,7 @@ fn without_an_instance_one_message_is_more_than_the_target_and_none_is_nothing()
 #[test]
 fn the_first_message_alarms_only_while_there_is_no_instance() {
     let alarm = resource("FirstMessage");
-    let text = expression(&alarm["Properties"]["Metrics"]);
+    let text = expression(&alarm["Properties"]["Metrics"], 1);
     let waiting = |visible, instances| {
         evaluate(&text, &HashMap::from([("visible", visible), ("instances", instances)]))
     };
@@ -134,11 +168,7 @@ async fn the_group_on_moto_is_what_the_template_says() {
 #[tokio::test]
 async fn the_launch_template_installs_and_starts_the_worker() {
     let group = ScaledGroup::create(&[("Worker", "compile-worker"), ("Queue", "compile")]).await;
-    let query = format!(
-        "Action=DescribeLaunchTemplateVersions&Version=2016-11-15&LaunchTemplateName={}",
-        group.name
-    );
-    let answer = group.moto.call("ec2", "us-east-1", &query).await;
+    let answer = group.launch_template().await;
     for said in [
         "<httpTokens>required</httpTokens>",
         "<httpPutResponseHopLimit>1</httpPutResponseHopLimit>",
@@ -146,16 +176,45 @@ async fn the_launch_template_installs_and_starts_the_worker() {
     ] {
         assert!(answer.contains(said), "{said} is not in {answer}");
     }
-    let data = answer.split_once("<userData>").unwrap().1.split_once("</userData>").unwrap().0;
-    let script = String::from_utf8(STANDARD.decode(data).unwrap()).unwrap();
-    for said in ["ExecStart=/opt/flotilla/bin/compile-worker", "--queue-name 'data-compile'"] {
+    let script = group.user_data().await;
+    for said in ["ExecStart=/opt/flotilla/bin/compile-worker", "url 'data-compile'"] {
         assert!(script.contains(said), "{said} is not in {script}");
     }
+    assert_eq!(queue_urls(&script), "http://sqs/data-compile*1");
+    assert!(!group.policy().await.contains("urgent"));
     assert!(script.contains(&format!("FLOTILLA_GROUP={}", group.name)));
     parses(&script);
     let ready = script.split_once("in-service <<'END'\n").unwrap().1;
     parses(ready.split_once("\nEND\n").unwrap().0);
     assert!(script.contains("FLOTILLA_TERMINATING_HOOK=drain"));
+}
+
+#[tokio::test]
+async fn a_second_queue_is_consumed_by_its_weight_and_its_role_may_do_so() {
+    let group = ScaledGroup::create(&[
+        ("Queue", "compile"),
+        ("OtherQueue", "urgent"),
+        ("OtherQueueWeight", "8"),
+    ])
+    .await;
+    let script = group.user_data().await;
+    assert_eq!(queue_urls(&script), "http://sqs/data-compile*1,http://sqs/data-urgent*8");
+    parses(&script);
+    let policy = group.policy().await;
+    for queue in ["compile", "compile-dead", "urgent", "urgent-dead"] {
+        assert!(policy.contains(&format!(":data-{queue}\"")), "{queue} is not in {policy}");
+    }
+}
+
+/// What the script makes of the names of its queues, with an `aws` that knows every name.
+fn queue_urls(script: &str) -> String {
+    let start = script.find("url() {").unwrap();
+    let lines: Vec<_> = script[start..].lines().take(3).collect();
+    let aws = r#"aws() { echo "http://sqs/$4"; }"#;
+    let text = format!("set -euo pipefail\n{aws}\n{}\necho \"$queues\"", lines.join("\n"));
+    let output = Command::new("bash").args(["-c", &text]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Fails on a script that bash does not parse.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 use aws_sdk_autoscaling::types::AutoScalingGroup;
 use aws_sdk_cloudformation::types::{Capability, Parameter};
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{Moto, Worker, WorkerBuilder, World, wait::eventually};
@@ -67,6 +68,46 @@ impl ScaledGroup {
     /// When there is none.
     pub async fn describe(&self) -> AutoScalingGroup {
         self.find().await.expect("the group of the stack")
+    }
+
+    /// Its launch template, as moto describes it.
+    pub async fn launch_template(&self) -> String {
+        let query = format!(
+            "Action=DescribeLaunchTemplateVersions&Version=2016-11-15&LaunchTemplateName={}",
+            self.name
+        );
+        self.moto.call("ec2", "us-east-1", &query).await
+    }
+
+    /// What an instance runs at its start.
+    ///
+    /// # Panics
+    /// When the template has nothing of the kind.
+    pub async fn user_data(&self) -> String {
+        let answer = self.launch_template().await;
+        let data = answer.split_once("<userData>").expect("user data").1;
+        let data = data.split_once("</userData>").expect("its end").0;
+        String::from_utf8(STANDARD.decode(data).expect("base64")).expect("text")
+    }
+
+    /// What an instance may do: the policy of its role, as JSON.
+    ///
+    /// # Panics
+    /// When the stack has no such role.
+    pub async fn policy(&self) -> String {
+        let roles = self.moto.call("iam", "us-east-1", "Action=ListRoles&Version=2010-05-08").await;
+        let role = roles.split_once("<RoleName>").expect("a role").1;
+        let role = role.split_once("</RoleName>").expect("its end").0;
+        let query =
+            format!("Action=GetRolePolicy&Version=2010-05-08&RoleName={role}&PolicyName=worker");
+        let answer = self.moto.call("iam", "us-east-1", &query).await;
+        let policy = answer.split_once("<PolicyDocument>").expect("a policy").1;
+        let policy = policy.split_once("</PolicyDocument>").expect("its end").0;
+        policy
+            .replace("&quot;", "\"")
+            .replace("&#34;", "\"")
+            .replace("%22", "\"")
+            .replace("%3A", ":")
     }
 
     /// The ids of the instances in service.
