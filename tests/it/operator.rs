@@ -64,6 +64,79 @@ async fn dead_letters_are_listed_shown_with_their_log_and_redriven_by_reason() {
 }
 
 #[tokio::test]
+async fn letters_of_a_queue_beside_the_stack_are_reached_by_its_url_and_keep_their_order() {
+    let world = World::new().await;
+    let queues = world.fifo_queues().await;
+    let ids: Vec<_> = (0..12).map(|n| format!("f{n:02}")).collect();
+    for id in &ids {
+        let body = json!({ "id": id, "first": ["permanent"] }).to_string();
+        queues.send(&world.aws, Some("g"), &body).await;
+    }
+    let url = queues.url.as_str();
+    let worker = Running::start(&world, &[("FLOTILLA_QUEUE_URL", url)]).await;
+    eventually("twelve letters", Duration::from_secs(60), async || {
+        (world.left_on(&queues.dead_url).await == 12 && world.left_on(url).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(worker.stop().await, 12);
+    let run = async |more: &[&str]| {
+        let (code, text) = world.flotilla(&[&["dlq"], more, &["--of", url]].concat()).await;
+        assert_eq!(code, 0, "{text}");
+        text
+    };
+    let listed: Vec<Value> = serde_json::from_str(&run(&["list", "--json"]).await).unwrap();
+    assert_eq!(listed.len(), 10, "as many of a group as SQS gives");
+    assert!(run(&["list"]).await.contains("first ten letters of each group"));
+    let first = listed[0]["message_id"].as_str().unwrap();
+    let shown: Value = serde_json::from_str(&run(&["show", first, "--json"]).await).unwrap();
+    assert_eq!((&shown["body"], &shown["group"]), (&listed[0]["body"], &json!("g")));
+    let preview = run(&["redrive", "--id", first, "--dry-run"]).await;
+    assert!(preview.contains("1 dead letter was found"), "{preview}");
+    assert_eq!(world.left_on(url).await, 0, "a preview moves nothing");
+    let begun = Instant::now();
+    let some = run(&["redrive", "--limit", "3", "--rate", "2"]).await;
+    assert!(some.contains("3 dead letters were sent back"), "{some}");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "two a second");
+    assert_eq!((world.left_on(url).await, world.left_on(&queues.dead_url).await), (3, 9));
+    assert!(run(&["redrive"]).await.contains("9 dead letters were sent back"));
+    assert_eq!(taken(&world, url).await, ids, "in the order of the group");
+}
+
+/// Takes all messages off a queue, and gives their ids.
+async fn taken(world: &World, url: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    while world.left_on(url).await > 0 {
+        let call = world.aws.sqs.receive_message().queue_url(url).max_number_of_messages(10);
+        for message in call.send().await.unwrap().messages.unwrap_or_default() {
+            let body: Value = serde_json::from_str(message.body().unwrap()).unwrap();
+            ids.push(body["id"].as_str().unwrap().to_owned());
+            let call = world.aws.sqs.delete_message().queue_url(url);
+            call.receipt_handle(message.receipt_handle().unwrap()).send().await.unwrap();
+        }
+    }
+    ids
+}
+
+#[tokio::test]
+async fn dead_letters_of_what_there_is_not_are_refused_with_what_there_is() {
+    let world = World::new().await;
+    let nowhere = format!("{}-nowhere", world.outputs().grading_queue_url);
+    let dead = world.outputs().grading_dead_letter_queue_url.clone();
+    for (of, code, says) in [
+        ("nonsense", 2, "there are grading, compile"),
+        (nowhere.as_str(), 1, "-nowhere"),
+        (dead.as_str(), 1, "has no dead-letter queue"),
+    ] {
+        for action in [&["list"][..], &["redrive"], &["show", "an-id"]] {
+            let told = world.flotilla(&[&["dlq"], action, &["--of", of]].concat()).await;
+            assert!(told.0 == code && told.1.contains(says), "{of}: {told:?}");
+        }
+    }
+    let (code, text) = world.flotilla(&["dlq", "show", "an-id", "--of", "grading"]).await;
+    assert!(code == 1 && text.contains("no dead letter of grading has the id an-id"), "{text}");
+}
+
+#[tokio::test]
 async fn a_running_job_is_cancelled_by_its_id_and_a_redrive_runs_it() {
     let world = World::new().await;
     let body = json!({ "id": "long", "seconds": 60.0 }).to_string();

@@ -152,7 +152,26 @@ async fn list(chosen: &Chosen, json: bool) -> Result<(), Error> {
         return print_json(&letters);
     }
     print_list(&letters);
+    unseen(&dead);
     Ok(())
+}
+
+/// Says what SQS keeps from whoever looks through a FIFO queue: while ten letters of a group are in
+/// hand, it gives no more of them.
+fn unseen(dead: &str) {
+    if dead.ends_with(".fifo") {
+        note(
+            "of a FIFO queue the first ten letters of each group are seen; redrive them for the next",
+        );
+    }
+}
+
+/// `1 dead letter was`, `2 dead letters were`.
+fn counted(letters: usize) -> String {
+    match letters {
+        1 => "1 dead letter was".to_owned(),
+        letters => format!("{letters} dead letters were"),
+    }
 }
 
 fn print_list(letters: &[Letter]) {
@@ -160,7 +179,7 @@ fn print_list(letters: &[Letter]) {
     letters.iter().for_each(|it| *kinds.entry(&it.why.kind).or_default() += 1);
     let mut counts = table(&["kind", "letters"]);
     counts.add_rows(kinds.iter().map(|(kind, count)| [(*kind).to_owned(), count.to_string()]));
-    out(format!("{} dead letters", letters.len()));
+    out(format!("{} found", counted(letters.len())));
     if letters.is_empty() {
         return;
     }
@@ -179,6 +198,7 @@ async fn show(chosen: &Chosen, id: &str, json: bool) -> Result<(), Error> {
     let letters = read(&target.clients, &dead, |it| it.is(id), chosen.limit).await?;
     let Some(letter) = letters.first() else {
         let of = &chosen.of;
+        unseen(&dead);
         return Err(Error::Fleet(format!("no dead letter of {of} has the id {id}")));
     };
     if json {
@@ -215,6 +235,7 @@ async fn redrive(chosen: &Chosen, id: Option<&str>, rate: u32, dry_run: bool) ->
     if dry_run {
         let letters = read(&target.clients, &dead, wanted, chosen.limit).await?;
         print_list(&letters);
+        unseen(&dead);
         out(format!("they would go to {queue}"));
         return Ok(());
     }
@@ -224,7 +245,7 @@ async fn redrive(chosen: &Chosen, id: Option<&str>, rate: u32, dry_run: bool) ->
     let mut sent = 0;
     let moved = send_back(&mut letters, &queue, wanted, chosen.limit, rate, &mut sent).await;
     let put_back = letters.put_back().await;
-    out(format!("{sent} dead letters were sent back to {queue}"));
+    out(format!("{} sent back to {queue}", counted(sent)));
     moved.and(put_back)
 }
 
