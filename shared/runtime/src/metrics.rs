@@ -89,6 +89,8 @@ fn builder(worker: &str) -> Result<PrometheusBuilder, BuildError> {
 
 /// The system's name in OpenTelemetry's messaging conventions.
 const SYSTEM: (&str, &str) = ("messaging_system", "aws_sqs");
+/// The label of a queue's name there; metrics of our own say `queue`.
+const DESTINATION: &str = "messaging_destination_name";
 /// Dollars of a request, standard and FIFO.
 const PRICES: [f64; 2] = [0.40e-6, 0.50e-6];
 
@@ -114,16 +116,21 @@ pub(crate) fn request_price(fifo: bool) {
     ::metrics::gauge!(REQUEST_PRICE).set(PRICES[usize::from(fifo)]);
 }
 
-/// What a worker counts of a queue.
+/// What a worker counts of a queue. Every metric carries the queue's name, of which there are as many
+/// as the worker was configured with.
 ///
-/// What is counted for every message is looked up once: the registry hashes all labels each time.
+/// What is counted for every message or receive is looked up once: the registry hashes all labels
+/// each time.
 #[derive(Clone)]
 pub(crate) struct Meter {
     queue: String,
     consumed: Counter,
     in_flight: Gauge,
     waited: Histogram,
+    age: Gauge,
     attempts: [Counter; 5],
+    /// By the results of [`RECEIVED`].
+    receives: [Counter; 3],
     /// Counter and time of the dispositions of [`ORDINARY`].
     disposed: [(Counter, Histogram); 2],
 }
@@ -136,29 +143,36 @@ impl fmt::Debug for Meter {
 
 /// The dispositions that most messages have.
 const ORDINARY: [&str; 2] = ["done", "released"];
+/// What can become of a receive.
+const RECEIVED: [&str; 3] = ["messages", "empty", "error"];
 
 impl Meter {
     /// The meter, with every counter at zero: what never happened yet must be visible as such.
     pub(crate) fn new(queue_url: &str) -> Self {
         let queue = queue_url.rsplit('/').next().unwrap_or(queue_url).to_owned();
-        let labels =
-            [(SYSTEM.0, SYSTEM.1.to_owned()), ("messaging_destination_name", queue.clone())];
+        let of = |name: &'static str, value: &'static str| {
+            [("queue", queue.clone()), (name, value.to_owned())]
+        };
         let numbers = ["1", "2", "3", "4", "5+"];
+        let labels = [(SYSTEM.0, SYSTEM.1.to_owned()), (DESTINATION, queue.clone())];
         let meter = Self {
             consumed: ::metrics::counter!(CONSUMED, &labels),
-            in_flight: ::metrics::gauge!(IN_FLIGHT),
+            in_flight: ::metrics::gauge!(IN_FLIGHT, "queue" => queue.clone()),
             // A histogram that is born with its first job shows no rate of it.
-            waited: ::metrics::histogram!(WAIT),
-            attempts: numbers.map(|number| ::metrics::counter!(ATTEMPTS, "attempt" => number)),
-            disposed: ORDINARY.map(|name| (dispositions(name, "none"), processing(name))),
+            waited: ::metrics::histogram!(WAIT, "queue" => queue.clone()),
+            age: ::metrics::gauge!(AGE, "queue" => queue.clone()),
+            attempts: numbers.map(|it| ::metrics::counter!(ATTEMPTS, &of("attempt", it))),
+            receives: RECEIVED.map(|it| ::metrics::counter!(RECEIVES, &of("result", it))),
+            disposed: ORDINARY
+                .map(|name| (dispositions(&queue, name, "none"), processing(&queue, name))),
             queue,
         };
         meter.consumed(0);
-        ["messages", "empty", "error"].iter().for_each(|r| meter.receives(r, 0));
+        RECEIVED.iter().for_each(|result| meter.receives(result, 0));
         ["done", "held", "claimed"].iter().for_each(|r| meter.duplicates(r, 0));
         ["expired", "fenced", "receipt_handle"].iter().for_each(|r| meter.leases_lost(r, 0));
         for name in ["done", "retry", "released", "lost", "dead"] {
-            dispositions(name, "none").increment(0);
+            dispositions(&meter.queue, name, "none").increment(0);
         }
         meter.in_flight.set(0.0);
         meter.age(Duration::ZERO);
@@ -170,15 +184,18 @@ impl Meter {
     }
 
     pub(crate) fn receives(&self, result: &'static str, count: u64) {
-        ::metrics::counter!(RECEIVES, "result" => result).increment(count);
+        let known = RECEIVED.iter().position(|known| *known == result);
+        known.into_iter().for_each(|place| self.receives[place].increment(count));
     }
 
     pub(crate) fn duplicates(&self, reason: &'static str, count: u64) {
-        ::metrics::counter!(DUPLICATES, "reason" => reason).increment(count);
+        let queue = self.queue.clone();
+        ::metrics::counter!(DUPLICATES, "queue" => queue, "reason" => reason).increment(count);
     }
 
     pub(crate) fn leases_lost(&self, reason: &'static str, count: u64) {
-        ::metrics::counter!(LEASES_LOST, "reason" => reason).increment(count);
+        let queue = self.queue.clone();
+        ::metrics::counter!(LEASES_LOST, "queue" => queue, "reason" => reason).increment(count);
     }
 
     pub(crate) fn waited(&self, age: Duration) {
@@ -194,7 +211,7 @@ impl Meter {
     }
 
     pub(crate) fn age(&self, age: Duration) {
-        ::metrics::gauge!(AGE, "queue" => self.queue.clone()).set(age.as_secs_f64());
+        self.age.set(age.as_secs_f64());
     }
 
     pub(crate) fn messages(&self, state: &'static str, count: u64) {
@@ -211,17 +228,23 @@ impl Meter {
             time.record(took);
             return;
         }
-        dispositions(name, kind).increment(1);
-        processing(name).record(took);
+        dispositions(&self.queue, name, kind).increment(1);
+        processing(&self.queue, name).record(took);
     }
 }
 
-fn dispositions(name: &'static str, kind: &'static str) -> Counter {
-    ::metrics::counter!(DISPOSITIONS, "disposition" => name, "kind" => kind)
+fn dispositions(queue: &str, name: &'static str, kind: &'static str) -> Counter {
+    let queue = queue.to_owned();
+    ::metrics::counter!(DISPOSITIONS, "queue" => queue, "disposition" => name, "kind" => kind)
 }
 
-fn processing(disposition: &'static str) -> Histogram {
-    ::metrics::histogram!(PROCESS, &[("disposition", disposition), SYSTEM])
+fn processing(queue: &str, disposition: &'static str) -> Histogram {
+    let labels = [
+        (SYSTEM.0, SYSTEM.1.to_owned()),
+        (DESTINATION, queue.to_owned()),
+        ("disposition", disposition.to_owned()),
+    ];
+    ::metrics::histogram!(PROCESS, &labels)
 }
 
 #[cfg(test)]

@@ -52,13 +52,49 @@ fn what_has_not_happened_is_zero_and_not_absent() {
         drop(Meter::new("http://sqs/1/main.fifo"));
     });
     for line in [
-        r#"flotilla_leases_lost_total{worker="job",reason="expired"} 0"#,
-        r#"flotilla_receives_total{worker="job",result="empty"} 0"#,
-        r#"flotilla_duplicate_deliveries_total{worker="job",reason="done"} 0"#,
-        r#"flotilla_dispositions_total{worker="job",disposition="released",kind="none"} 0"#,
-        r#"flotilla_queue_wait_seconds_count{worker="job"} 0"#,
-        r#"flotilla_jobs_in_flight{worker="job"} 0"#,
+        r#"flotilla_leases_lost_total{worker="job",queue="main.fifo",reason="expired"} 0"#,
+        r#"flotilla_receives_total{worker="job",queue="main.fifo",result="empty"} 0"#,
+        r#"flotilla_duplicate_deliveries_total{worker="job",queue="main.fifo",reason="done"} 0"#,
+        r#"flotilla_dispositions_total{worker="job",queue="main.fifo",disposition="released",kind="none"} 0"#,
+        r#"flotilla_queue_wait_seconds_count{worker="job",queue="main.fifo"} 0"#,
+        r#"flotilla_jobs_in_flight{worker="job",queue="main.fifo"} 0"#,
         r#"flotilla_sqs_request_price_dollars{worker="job"} 0.0000005"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+/// The metrics that are about a process, and not about a queue of it.
+const OF_THE_PROCESS: [&str; 5] = [API_CALLS, OPERATION, SLOTS, REQUEST_PRICE, HEALTHY];
+
+#[test]
+fn what_is_about_a_queue_says_which_and_two_queues_are_told_apart() {
+    let text = exposition(|| {
+        for (url, messages) in [("http://sqs/1/urgent", 3), ("http://sqs/1/rest", 5)] {
+            let meter = Meter::new(url);
+            meter.in_flight().increment(messages as f64);
+            meter.messages("visible", messages);
+            meter.disposed(&Disposition::Done, Duration::from_secs(1));
+            meter.duplicates("held", messages);
+        }
+        super::slots(4);
+    });
+    let of_a_queue = |line: &&str| {
+        !line.starts_with('#')
+            && !line.is_empty()
+            && !OF_THE_PROCESS.iter().any(|name| line.starts_with(name))
+    };
+    for line in text.lines().filter(of_a_queue) {
+        let named = ["urgent", "rest"].iter().any(|queue| {
+            let label = if line.starts_with("messaging_") { DESTINATION } else { "queue" };
+            line.contains(&format!("{label}=\"{queue}\""))
+        });
+        assert!(named, "{line} names no queue");
+    }
+    for line in [
+        r#"flotilla_jobs_in_flight{worker="job",queue="urgent"} 3"#,
+        r#"flotilla_jobs_in_flight{worker="job",queue="rest"} 5"#,
+        r#"flotilla_duplicate_deliveries_total{worker="job",queue="rest",reason="held"} 5"#,
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
