@@ -1,5 +1,7 @@
 //! A proxy between workers and their endpoint that does them harm.
 
+mod batch;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
@@ -22,6 +24,7 @@ use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use self::batch::{joined, refused};
 use crate::faults::{Fault, Plan, Rule, Seed};
 
 /// Longer than a worker waits for a receive: its long poll and ten seconds.
@@ -280,46 +283,6 @@ async fn whole(mut parts: axum::http::response::Parts, body: Body) -> Response {
         }
         Err(_) => cut(),
     }
-}
-
-/// Takes some entries, one at least, out of a batch call, and says how each has failed.
-fn refused(fault: Fault, body: &mut Value, dice: &mut StdRng) -> Vec<Value> {
-    let entries = body["Entries"].as_array().cloned().unwrap_or_default();
-    let first = dice.random_range(0..entries.len().max(1));
-    let struck = |index: usize| index >= first;
-    let (code, ours) = match fault {
-        Fault::Expired => ("ReceiptHandleIsInvalid", true),
-        _ => ("InternalError", false),
-    };
-    let failed = entries.iter().skip(first).map(|entry| {
-        json!({ "Id": entry["Id"], "Code": code, "SenderFault": ours, "Message": "as ordered" })
-    });
-    let failed = failed.collect();
-    let kept = entries.iter().enumerate().filter(|(index, _)| !struck(*index));
-    body["Entries"] = kept.map(|(_, entry)| entry.clone()).collect();
-    failed
-}
-
-/// The answer, with more in one of its lists.
-async fn joined(answer: Response, list: &str, extra: Vec<Value>) -> Response {
-    let (mut parts, body) = answer.into_parts();
-    let bytes = to_bytes(body, LARGEST).await.unwrap_or_default();
-    let Ok(mut value) = serde_json::from_slice::<Value>(&bytes) else {
-        return Response::from_parts(parts, Body::from(bytes));
-    };
-    let mut all = value[list].as_array().cloned().unwrap_or_default();
-    // A message that came by itself is not there twice: its newer handle counts.
-    let known = |new: &Value| {
-        list == "Messages" && all.iter().any(|old| old["MessageId"] == new["MessageId"])
-    };
-    let extra: Vec<_> = extra.into_iter().filter(|new| !known(new)).collect();
-    all.extend(extra);
-    value[list] = all.into();
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts
-        .headers
-        .insert(header::CONTENT_TYPE, "application/x-amz-json-1.0".parse().expect("a type"));
-    Response::from_parts(parts, Body::from(value.to_string()))
 }
 
 fn throttled(call: &Call) -> &'static str {
