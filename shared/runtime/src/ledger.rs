@@ -4,39 +4,34 @@
 //! fencing token: every later write of the holder names its generation, so that a worker that
 //! lost its lease (a pause, a partition) finds its writes refused, completion included.
 
+mod effect;
 mod row;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aws_sdk_dynamodb::{
     Client,
     types::{
-        AttributeValue as Attr, ConditionCheck, ReturnValue,
-        ReturnValuesOnConditionCheckFailure as OnRefusal, TransactWriteItem, Update,
+        AttributeValue as Attr, ReturnValue, ReturnValuesOnConditionCheckFailure as OnRefusal,
     },
 };
 
-use crate::{
-    failure::{Failure, chain, shortened},
-    retry::RetryPolicy,
-};
+use crate::failure::{Failure, chain, shortened};
 
-use row::{
-    Row, cancelled, cancelled_by, claim, conflicted, made_by, not_renewed, occupied, open, refusal,
-};
+use row::{Row, cancelled, claim, made_by, not_renewed, occupied, open, refusal};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
-
-/// Tries of a transaction that meets another write at one of its items.
-const CONFLICTS: u32 = 5;
 
 /// The table of claims.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     client: Client,
-    table: String,
-    owner: String,
+    table: Arc<str>,
+    owner: Arc<str>,
     lease: Duration,
 }
 
@@ -93,7 +88,7 @@ pub enum Written {
 impl Ledger {
     /// A ledger in `table` whose claims are made in the name of `owner` for `lease` each.
     pub fn new(client: Client, table: &str, owner: &str, lease: Duration) -> Self {
-        Self { client, table: table.to_owned(), owner: owner.to_owned(), lease }
+        Self { client, table: table.into(), owner: owner.into(), lease }
     }
 
     /// Claims an effect, if nobody holds it and it has not happened.
@@ -186,7 +181,7 @@ impl Ledger {
         let pages = self
             .client
             .scan()
-            .table_name(&self.table)
+            .table_name(&*self.table)
             .filter_expression("begins_with(effect, :prefix) AND #s <> :done")
             .expression_attribute_names("#s", "state")
             .expression_attribute_values(":done", text("done"))
@@ -236,87 +231,6 @@ impl Ledger {
         self.fenced(claim, call.expression_attribute_values(":free", text("free")), "bury").await
     }
 
-    /// Commits `effect` and the completion of its claim in one transaction.
-    ///
-    /// # Errors
-    /// Transient, when DynamoDB does not answer; whether the transaction happened is then known
-    /// at the next claim.
-    pub async fn complete(
-        &self,
-        claim: &Claim,
-        effect: Vec<TransactWriteItem>,
-    ) -> Result<Written, Failure> {
-        let done = self.done(claim)?;
-        self.transact(claim, TransactWriteItem::builder().update(done).build(), effect).await
-    }
-
-    /// Writes `items` under the claim without completing it.
-    ///
-    /// # Errors
-    /// As [`complete`](Self::complete).
-    pub async fn write(
-        &self,
-        claim: &Claim,
-        items: Vec<TransactWriteItem>,
-    ) -> Result<Written, Failure> {
-        let check = ConditionCheck::builder()
-            .table_name(&self.table)
-            .key("effect", text(&claim.key))
-            .condition_expression("#s = :claimed AND generation = :generation")
-            .expression_attribute_names("#s", "state")
-            .expression_attribute_values(":claimed", text("claimed"))
-            .expression_attribute_values(":generation", number(claim.generation))
-            .build()
-            .map_err(request)?;
-        let check = TransactWriteItem::builder().condition_check(check).build();
-        self.transact(claim, check, items).await
-    }
-
-    async fn transact(
-        &self,
-        claim: &Claim,
-        fence: TransactWriteItem,
-        effect: Vec<TransactWriteItem>,
-    ) -> Result<Written, Failure> {
-        let items: Vec<_> = std::iter::once(fence).chain(effect).collect();
-        let mut attempt = 0;
-        loop {
-            let call = self.client.transact_write_items();
-            let error = match call.set_transact_items(Some(items.clone())).send().await {
-                Ok(_) => return Ok(Written::Committed),
-                Err(error) => error,
-            };
-            attempt += 1;
-            match cancelled_by(&error) {
-                Some(0) => return Ok(Written::Fenced),
-                Some(_) => return Ok(Written::Refused),
-                // Our own heartbeat may write the same row at this moment.
-                None if conflicted(&error) && attempt < CONFLICTS => {
-                    tokio::time::sleep(RetryPolicy::CALL.delay(attempt)).await;
-                }
-                None => return Err(self.unavailable("complete", &claim.key, &error)),
-            }
-        }
-    }
-
-    fn done(&self, claim: &Claim) -> Result<Update, Failure> {
-        Update::builder()
-            .table_name(&self.table)
-            .key("effect", text(&claim.key))
-            .update_expression(
-                "SET #s = :done, done_at = :now, expires_at = :ttl REMOVE lease_until",
-            )
-            .condition_expression("#s = :claimed AND generation = :generation")
-            .expression_attribute_names("#s", "state")
-            .expression_attribute_values(":done", text("done"))
-            .expression_attribute_values(":claimed", text("claimed"))
-            .expression_attribute_values(":generation", number(claim.generation))
-            .expression_attribute_values(":now", number(now_ms() / 1000))
-            .expression_attribute_values(":ttl", number(now_ms() / 1000 + ROW_LIFE.as_secs()))
-            .build()
-            .map_err(request)
-    }
-
     /// Sends an update that only the holder of `claim` may make. False when it is not ours.
     async fn fenced(
         &self,
@@ -353,7 +267,7 @@ impl Ledger {
     }
 
     fn update(&self, key: &str) -> UpdateItem {
-        self.client.update_item().table_name(&self.table).key("effect", text(key))
+        self.client.update_item().table_name(&*self.table).key("effect", text(key))
     }
 
     fn unavailable<E>(&self, what: &str, key: &str, error: &E) -> Failure
@@ -366,10 +280,6 @@ impl Ledger {
 }
 
 type UpdateItem = aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-
-fn request(error: aws_sdk_dynamodb::error::BuildError) -> Failure {
-    Failure::permanent("request", "a ledger request").caused_by(error)
-}
 
 fn text(value: &str) -> Attr {
     Attr::S(value.to_owned())

@@ -1,64 +1,32 @@
 //! An SQS queue and its dead-letter queue: every call is a batch where SQS has one.
 
+mod message;
+mod send;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use aws_sdk_sqs::{
     Client,
     config::retry::RetryConfig,
     types::{
-        ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
-        MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName,
+        ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
+        QueueAttributeName,
     },
 };
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
-use crate::{
-    failure::{Failure, chain},
-    job::Delivery,
-    payload::hex,
-};
+pub use self::message::Received;
+use self::message::{TOLD, received};
+use crate::failure::{Failure, chain};
 
 /// The most messages that one SQS call carries.
 pub const BATCH: usize = 10;
 /// The longest visibility, counted from the receive (SQS quota).
 pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
-
-/// What SQS tells of a delivery that is looked at here.
-const TOLD: [System; 3] =
-    [System::SentTimestamp, System::ApproximateReceiveCount, System::MessageGroupId];
-
-/// A message in our hands.
-#[derive(Debug, Clone)]
-pub struct Received {
-    /// The body, as sent.
-    pub body: String,
-    /// The message's attributes, as sent; they follow it to the dead-letter queue.
-    pub attributes: HashMap<String, MessageAttributeValue>,
-    /// The handle of this delivery: deletes and visibility changes name it, not the message.
-    pub receipt_handle: String,
-    /// When it arrived here.
-    pub received_at: Instant,
-    /// What SQS says of the delivery.
-    pub delivery: Delivery,
-}
-
-impl Received {
-    /// What the attributes take of the size of a message, in bytes: names, types and values.
-    pub fn attributes_size(&self) -> usize {
-        let size = |(name, value): (&String, &MessageAttributeValue)| {
-            let text = value.string_value().map_or(0, str::len);
-            let binary = value.binary_value().map_or(0, |blob| blob.as_ref().len());
-            name.len() + value.data_type().len() + text + binary
-        };
-        self.attributes.iter().map(size).sum()
-    }
-}
 
 /// An entry of a batch call that SQS refused.
 #[derive(Debug, Clone)]
@@ -90,8 +58,8 @@ pub struct Queue {
     client: Client,
     /// Clients for receives, by the seconds that these wait.
     receivers: Arc<Mutex<HashMap<u64, Client>>>,
-    url: String,
-    dead_letter_url: String,
+    url: Arc<str>,
+    dead_letter_url: Arc<str>,
 }
 
 impl Queue {
@@ -116,14 +84,14 @@ impl Queue {
         })?;
         let dead = client.get_queue_url().queue_name(&name).send().await;
         let dead = dead.map_err(|e| unavailable("GetQueueUrl", &name, e))?;
-        let dead_letter_url = dead.queue_url().unwrap_or_default().to_owned();
-        Ok(Self { client, receivers: Arc::default(), url: url.to_owned(), dead_letter_url })
+        let dead_letter_url = dead.queue_url().unwrap_or_default().into();
+        Ok(Self { client, receivers: Arc::default(), url: url.into(), dead_letter_url })
     }
 
     #[cfg(test)]
     pub(crate) fn of(client: Client, url: &str, dead_letter_url: &str) -> Self {
-        let (receivers, url) = (Arc::default(), url.to_owned());
-        Self { client, receivers, url, dead_letter_url: dead_letter_url.to_owned() }
+        let (receivers, url) = (Arc::default(), url.into());
+        Self { client, receivers, url, dead_letter_url: dead_letter_url.into() }
     }
 
     /// Whether it keeps the order of its groups. AWS demands the name's end of such queues, and of
@@ -200,7 +168,7 @@ impl Queue {
         let answer = self
             .receiver(wait)
             .receive_message()
-            .queue_url(&self.url)
+            .queue_url(&*self.url)
             .max_number_of_messages(max.clamp(1, BATCH) as i32)
             .wait_time_seconds(wait.as_secs() as i32)
             .visibility_timeout(whole_seconds(visibility))
@@ -238,7 +206,7 @@ impl Queue {
             DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(handle)
         });
         let entries = built(entries.map(|entry| entry.build()))?;
-        let call = self.client.delete_message_batch().queue_url(&self.url);
+        let call = self.client.delete_message_batch().queue_url(&*self.url);
         let answer = call.set_entries(Some(entries)).send().await;
         let answer = answer.map_err(|e| unavailable("DeleteMessageBatch", &self.url, e))?;
         Ok(refused(answer.failed()))
@@ -259,73 +227,11 @@ impl Queue {
                 .visibility_timeout(whole_seconds(*visibility))
         });
         let entries = built(entries.map(|entry| entry.build()))?;
-        let call = self.client.change_message_visibility_batch().queue_url(&self.url);
+        let call = self.client.change_message_visibility_batch().queue_url(&*self.url);
         let answer = call.set_entries(Some(entries)).send().await;
         let answer =
             answer.map_err(|e| unavailable("ChangeMessageVisibilityBatch", &self.url, e))?;
         Ok(refused(answer.failed()))
-    }
-
-    /// Puts a message on the queue, as one of the tenant or group of `cause`. On a FIFO queue the
-    /// same body from the same cause is one message, however often it is sent (within SQS's five
-    /// minutes).
-    ///
-    /// # Errors
-    /// Transient, when SQS does not take it.
-    pub async fn send(&self, body: &str, cause: &Delivery) -> Result<(), Failure> {
-        let call = self.client.send_message().queue_url(&self.url).message_body(body);
-        let name = self.is_fifo().then(|| {
-            hex(&Sha256::new().chain_update(&cause.message_id).chain_update(body).finalize())
-        });
-        let call = call.set_message_group_id(cause.group.clone());
-        let sent = call.set_message_deduplication_id(name).send().await;
-        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
-    }
-
-    /// The same, to be received only after a while (whole seconds, 900 at most); at once on a FIFO
-    /// queue, which has no delay for a message.
-    ///
-    /// # Errors
-    /// Transient, when SQS does not take it.
-    pub async fn send_after(
-        &self,
-        body: &str,
-        cause: &Delivery,
-        delay: Duration,
-    ) -> Result<(), Failure> {
-        if self.is_fifo() || delay < Duration::from_secs(1) {
-            return self.send(body, cause).await;
-        }
-        let seconds = i32::try_from(delay.as_secs().min(900)).unwrap_or(900);
-        let call = self.client.send_message().queue_url(&self.url).message_body(body);
-        let call = call.delay_seconds(seconds).set_message_group_id(cause.group.clone());
-        let sent = call.send().await;
-        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
-    }
-
-    /// Puts a message on the dead-letter queue with `why` in the attribute `flotilla`.
-    ///
-    /// # Errors
-    /// Transient, when SQS does not take it.
-    pub async fn bury(&self, body: &str, message: &Received, why: &Value) -> Result<(), Failure> {
-        let mut attributes = message.attributes.clone();
-        // SQS takes ten attributes; the reason is the one that must not be missing.
-        while attributes.len() >= 10 {
-            let Some(name) = attributes.keys().max().cloned() else {
-                break;
-            };
-            attributes.remove(&name);
-        }
-        attributes.insert("flotilla".to_owned(), text_attribute(&why.to_string())?);
-        let call = self.client.send_message().queue_url(&self.dead_letter_url).message_body(body);
-        let Delivery { message_id, receive_count, group, .. } = &message.delivery;
-        // One death is one letter, however often the call is repeated; another death is another.
-        let death = self.dead_letter_url.ends_with(".fifo");
-        let death = death.then(|| format!("{message_id}-{receive_count}"));
-        let call = call.set_message_attributes(Some(attributes));
-        let call = call.set_message_group_id(group.clone()).set_message_deduplication_id(death);
-        let sent = call.send().await;
-        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
     }
 }
 
@@ -347,11 +253,6 @@ fn dead_letter_name(policy: &str) -> Option<String> {
     arn.rsplit(':').next().map(str::to_owned)
 }
 
-fn text_attribute(text: &str) -> Result<MessageAttributeValue, Failure> {
-    let built = MessageAttributeValue::builder().data_type("String").string_value(text).build();
-    built.map_err(|e| Failure::permanent("request", "a message attribute").caused_by(e))
-}
-
 fn built<T, E>(entries: impl Iterator<Item = Result<T, E>>) -> Result<Vec<T>, Failure>
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -367,30 +268,6 @@ fn refused(failed: &[aws_sdk_sqs::types::BatchResultErrorEntry]) -> Vec<Refused>
         Some(Refused { index, code: e.code().to_owned(), sender_fault: e.sender_fault() })
     };
     failed.iter().filter_map(entry).collect()
-}
-
-fn received(message: Message) -> Option<Received> {
-    let system = |name| message.attributes().and_then(|all| all.get(&name)).cloned();
-    let attributes = message.message_attributes().cloned().unwrap_or_default();
-    let traceparent = attributes.get("traceparent").and_then(|a| a.string_value());
-    let sent = system(System::SentTimestamp).and_then(|ms| ms.parse().ok());
-    let delivery = Delivery {
-        message_id: message.message_id().unwrap_or_default().to_owned(),
-        sent_at: sent
-            .map_or_else(SystemTime::now, |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
-        receive_count: system(System::ApproximateReceiveCount)
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(1),
-        group: system(System::MessageGroupId),
-        traceparent: traceparent.map(str::to_owned),
-    };
-    Some(Received {
-        body: message.body().unwrap_or_default().to_owned(),
-        receipt_handle: message.receipt_handle()?.to_owned(),
-        received_at: Instant::now(),
-        attributes,
-        delivery,
-    })
 }
 
 #[cfg(test)]

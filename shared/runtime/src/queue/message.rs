@@ -1,0 +1,66 @@
+//! A message as SQS gives it.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName as System};
+use tokio::time::Instant;
+
+use crate::job::Delivery;
+
+/// What SQS tells of a delivery that is looked at here.
+pub(super) const TOLD: [System; 3] =
+    [System::SentTimestamp, System::ApproximateReceiveCount, System::MessageGroupId];
+
+/// A message in our hands.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The body, as sent.
+    pub body: String,
+    /// The message's attributes, as sent; they follow it to the dead-letter queue.
+    pub attributes: HashMap<String, MessageAttributeValue>,
+    /// The handle of this delivery: deletes and visibility changes name it, not the message.
+    pub receipt_handle: String,
+    /// When it arrived here.
+    pub received_at: Instant,
+    /// What SQS says of the delivery.
+    pub delivery: Delivery,
+}
+
+impl Received {
+    /// What the attributes take of the size of a message, in bytes: names, types and values.
+    pub fn attributes_size(&self) -> usize {
+        let size = |(name, value): (&String, &MessageAttributeValue)| {
+            let text = value.string_value().map_or(0, str::len);
+            let binary = value.binary_value().map_or(0, |blob| blob.as_ref().len());
+            name.len() + value.data_type().len() + text + binary
+        };
+        self.attributes.iter().map(size).sum()
+    }
+}
+
+pub(super) fn received(message: Message) -> Option<Received> {
+    let system = |name| message.attributes().and_then(|all| all.get(&name)).cloned();
+    let attributes = message.message_attributes().cloned().unwrap_or_default();
+    let traceparent = attributes.get("traceparent").and_then(|a| a.string_value());
+    let sent = system(System::SentTimestamp).and_then(|ms| ms.parse().ok());
+    let delivery = Delivery {
+        message_id: message.message_id().unwrap_or_default().to_owned(),
+        sent_at: sent
+            .map_or_else(SystemTime::now, |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
+        receive_count: system(System::ApproximateReceiveCount)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(1),
+        group: system(System::MessageGroupId),
+        traceparent: traceparent.map(str::to_owned),
+    };
+    Some(Received {
+        body: message.body().unwrap_or_default().to_owned(),
+        receipt_handle: message.receipt_handle()?.to_owned(),
+        received_at: Instant::now(),
+        attributes,
+        delivery,
+    })
+}
