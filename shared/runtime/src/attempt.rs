@@ -45,21 +45,22 @@ impl<J: Job> Consumer<J> {
         message: &Received,
         cancel: &CancellationToken,
     ) -> Disposition {
+        // What seldom happens is boxed: every message's future would have room for it.
         if cancel.is_cancelled() {
-            return self.cut_off(message).await;
+            return Box::pin(self.cut_off(message)).await;
         }
         let attempt = async {
             let attempt = AssertUnwindSafe(self.attempt(message, cancel)).catch_unwind();
             let outcome = attempt.await.unwrap_or_else(|panic| self.panicked(message, &*panic));
             if let Disposition::Dead { reason, .. } = &outcome {
-                self.give_up(message, cancel, reason).await;
+                Box::pin(self.give_up(message, cancel, reason)).await;
             }
             outcome
         };
         tokio::select! {
             biased;
             outcome = attempt => outcome,
-            () = cancel.cancelled() => self.cut_off(message).await,
+            () = cancel.cancelled() => Box::pin(self.cut_off(message)).await,
         }
     }
 
@@ -104,7 +105,7 @@ impl<J: Job> Consumer<J> {
         };
         let claim = match self.claim(message, &effect).await {
             Ok(Entry::Open(claim)) => claim,
-            Ok(Entry::AlreadyDone) => return self.already_done(message, work).await,
+            Ok(Entry::AlreadyDone) => return Box::pin(self.already_done(message, work)).await,
             Err(disposition) => return disposition,
         };
         let lease = self.lease(message, claim, cancel);
@@ -129,7 +130,8 @@ impl<J: Job> Consumer<J> {
             return Ok(Entry::Open(None));
         };
         let key = format!("{}/{key}", J::NAME);
-        match self.worker.ledger.claim(&key).await.map_err(|f| self.failed(message, None, f))? {
+        let claimed = Box::pin(self.worker.ledger.claim(&key)).await;
+        match claimed.map_err(|f| self.failed(message, None, f))? {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
                 self.keeper.claimed(&message.delivery.message_id, &claim);

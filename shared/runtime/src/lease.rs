@@ -77,7 +77,8 @@ impl Lease {
     /// Transient with kind `lease_lost` when another worker has taken over: nothing was written.
     pub async fn complete(&self, effect: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
         let claim = self.held()?;
-        let completion = answer(claim, self.ledger.complete(claim, effect).await?)?;
+        let written = Box::pin(self.ledger.complete(claim, effect)).await?;
+        let completion = answer(claim, written)?;
         self.committed.store(completion == Completion::Committed, Ordering::SeqCst);
         Ok(completion)
     }
@@ -88,7 +89,7 @@ impl Lease {
     /// As [`complete`](Self::complete).
     pub async fn record(&self, items: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
         let claim = self.held()?;
-        answer(claim, self.ledger.write(claim, items).await?)
+        answer(claim, Box::pin(self.ledger.write(claim, items)).await?)
     }
 
     /// Puts a message on the worker's own queue (a part of this one, say), for the same tenant or

@@ -75,10 +75,15 @@ impl Payloads {
     /// # Errors
     /// Permanent, when it is a pointer to what is not there or is not what was put there.
     pub async fn expand(&self, body: String) -> Result<String, Failure> {
-        // The name is looked for first, so that ordinary bodies are not parsed twice.
-        if !body.contains("flotilla_payload") {
-            return Ok(body);
+        // The name is looked for first, so that ordinary bodies are not parsed twice. What it takes to
+        // ask S3 is kept out of every message's future.
+        match body.contains("flotilla_payload") {
+            true => Box::pin(self.fetched(body)).await,
+            false => Ok(body),
         }
+    }
+
+    async fn fetched(&self, body: String) -> Result<String, Failure> {
         let Ok(pointer) = serde_json::from_str::<Pointer>(&body) else {
             return Ok(body);
         };

@@ -5,6 +5,7 @@ use crate::{
     consumer::Consumer,
     failure::Disposition,
     job::Job,
+    ledger::Claim,
     queue::Received,
     retry::RetryPolicy,
     tail::Tail,
@@ -21,7 +22,9 @@ impl<J: Job> Consumer<J> {
         tail: &Tail,
     ) -> Disposition {
         let what = match what {
-            Disposition::Dead { kind, reason } => self.bury(message, kind, reason, tail).await,
+            Disposition::Dead { kind, reason } => {
+                Box::pin(self.bury(message, kind, reason, tail)).await
+            }
             what => what,
         };
         self.depth.stir();
@@ -29,18 +32,7 @@ impl<J: Job> Consumer<J> {
             return Disposition::Lost;
         };
         if let Some(claim) = claim {
-            let noted = match &what {
-                Disposition::Done => Ok(true),
-                Disposition::Released { .. } => self.worker.ledger.release(&claim).await,
-                // Counted: what outlives every lease would otherwise be tried for ever.
-                Disposition::Lost => self.worker.ledger.fail(&claim, "its lease was lost").await,
-                Disposition::Retry { reason, .. } => self.worker.ledger.fail(&claim, reason).await,
-                Disposition::Dead { reason, .. } => self.worker.ledger.bury(&claim, reason).await,
-            };
-            if let Err(failure) = noted {
-                // The claim then ends with its lease; the message is safe either way.
-                tracing::warn!(%failure, key = claim.key, "the ledger row was not released");
-            }
+            Box::pin(self.note(&claim, &what)).await;
         }
         let visible_after = match &what {
             Disposition::Done | Disposition::Dead { .. } => None,
@@ -51,6 +43,23 @@ impl<J: Job> Consumer<J> {
         let group = self.queue.order(message).map(str::to_owned);
         acks.push(Ack { group, handle, visible_after });
         what
+    }
+
+    /// Has the ledger's row say what became of the effect.
+    async fn note(&self, claim: &Claim, what: &Disposition) {
+        let ledger = &self.worker.ledger;
+        let noted = match what {
+            Disposition::Done => Ok(true),
+            Disposition::Released { .. } => ledger.release(claim).await,
+            // Counted: what outlives every lease would otherwise be tried for ever.
+            Disposition::Lost => ledger.fail(claim, "its lease was lost").await,
+            Disposition::Retry { reason, .. } => ledger.fail(claim, reason).await,
+            Disposition::Dead { reason, .. } => ledger.bury(claim, reason).await,
+        };
+        if let Err(failure) = noted {
+            // The claim then ends with its lease; the message is safe either way.
+            tracing::warn!(%failure, key = claim.key, "the ledger row was not released");
+        }
     }
 
     /// Puts a message on the dead-letter queue; when that fails it comes back here instead.
