@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
 
 use crate::{
+    ahead,
     fit::{self, Needs},
     instance::InstanceConfig,
     presence::PresenceConfig,
@@ -197,6 +198,10 @@ pub struct WorkerConfig {
     /// `FLOTILLA_CPUS`, `FLOTILLA_MEMORY_MIB` or `FLOTILLA_DISK_MIB` say what the worker may use
     /// of the machine, no more than fit into that (see [`Needs`]).
     pub slots: usize,
+    /// `FLOTILLA_RECEIVE_AHEAD`: how many messages may be asked for beyond the free slots while a
+    /// queue is deep and jobs take no longer than a receive or three (default: eight a slot, 1024
+    /// altogether; 0 for none). What finds no slot within a tenth of a second goes back.
+    pub receive_ahead: usize,
     /// `FLOTILLA_TENANT_SLOTS`: how many of the slots one tenant may have (default: all). The tenant
     /// is the message's `MessageGroupId` on a standard queue, or whom the job knows from the
     /// message.
@@ -231,16 +236,19 @@ impl WorkerConfig {
     /// Has no more slots than jobs of these needs fit into what the worker may use.
     pub fn fit(&mut self, settings: &mut Reader, needs: &Needs) {
         self.slots = fit::slots(settings, needs);
+        self.receive_ahead = receive_ahead(settings, self.slots);
     }
 
     /// Reads the settings that all workers share.
     pub fn read(settings: &mut Reader) -> Self {
+        let slots = fit::slots(settings, &Needs::default());
         Self {
             queues: queues(settings),
             ledger_table: settings.required("FLOTILLA_LEDGER_TABLE"),
             payloads_bucket: settings.required("FLOTILLA_PAYLOADS_BUCKET"),
             worker_id: settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(default_worker_id),
-            slots: fit::slots(settings, &Needs::default()),
+            slots,
+            receive_ahead: receive_ahead(settings, slots),
             tenant_slots: match settings.ranged("FLOTILLA_TENANT_SLOTS", 0, 0..=1024) {
                 0 => None,
                 most => Some(most),
@@ -262,6 +270,11 @@ impl WorkerConfig {
     }
 }
 
+fn receive_ahead(settings: &mut Reader, slots: usize) -> usize {
+    let most = ahead::most(slots);
+    settings.ranged("FLOTILLA_RECEIVE_AHEAD", most, 0..=10_000)
+}
+
 /// A name for this process, `host-pid`.
 pub fn default_worker_id() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -270,54 +283,4 @@ pub fn default_worker_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mistake_is_reported_in_one_run_with_its_name() {
-        let mut settings = Reader::from_pairs([
-            ("FLOTILLA_SLOTS", "0"),
-            ("FLOTILLA_WAIT_SECONDS", "21"),
-            ("FLOTILLA_GRACE_SECONDS", "soon"),
-        ]);
-        WorkerConfig::read(&mut settings);
-        let report = settings.finish().unwrap_err().to_string();
-        for name in ["QUEUE_URL", "LEDGER_TABLE", "SLOTS", "WAIT_SECONDS", "GRACE_SECONDS"] {
-            assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
-        }
-    }
-
-    fn queues_of(text: &str) -> Result<Vec<(String, u32)>, String> {
-        let mut settings = Reader::from_pairs([("FLOTILLA_QUEUE_URL", text)]);
-        let queues = queues(&mut settings);
-        settings.finish().map_err(|e| e.to_string())?;
-        Ok(queues.into_iter().map(|queue| (queue.url, queue.weight)).collect())
-    }
-
-    #[test]
-    fn several_queues_have_a_weight_each() {
-        let one = |url: &str, weight| (url.to_owned(), weight);
-        assert_eq!(queues_of("http://q/a").unwrap(), [one("http://q/a", 1)]);
-        let several = queues_of("http://q/a*8, http://q/b.fifo ,http://q/c * 2,").unwrap();
-        assert_eq!(
-            several,
-            [one("http://q/a", 8), one("http://q/b.fifo", 1), one("http://q/c", 2)]
-        );
-    }
-
-    #[test]
-    fn a_weight_that_is_none_and_a_queue_that_is_there_twice_are_reported_by_name() {
-        let many = (0..17).map(|n| format!("http://q/{n}")).collect::<Vec<_>>().join(",");
-        for text in ["a*0", "a*1001", "a*x", "a*", "a*1*2", "a,b,a*3", &many] {
-            let report = queues_of(text).unwrap_err();
-            assert!(report.contains("FLOTILLA_QUEUE_URL"), "{text}: {report}");
-        }
-    }
-
-    #[test]
-    fn nan_is_not_a_duration() {
-        let mut settings = Reader::from_pairs([("FLOTILLA_WAIT_SECONDS", "NaN")]);
-        settings.seconds("FLOTILLA_WAIT_SECONDS", 1.0, (0.0, 20.0));
-        assert!(settings.finish().is_err());
-    }
-}
+mod tests;

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -39,7 +41,7 @@ struct Hand {
 /// What a message in hand is worked on with: a slot, and its tenant's right to it.
 #[derive(Debug)]
 struct Place {
-    _slot: Slot,
+    slot: Slot,
     _seat: Option<Seat>,
 }
 
@@ -65,7 +67,7 @@ impl<J: Job> Consumer<J> {
         Arc::new(Self {
             keeper: Keeper::new(held, ledger, config.visibility, meter.clone()),
             depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
-            pollers: Pollers::new(config.slots, worker.slots.clone(), place, worker.queues.len()),
+            pollers: Pollers::new(worker.slots.clone(), place),
             lanes: Lanes::default(),
             tasks: TaskTracker::new(),
             place,
@@ -81,8 +83,11 @@ impl<J: Job> Consumer<J> {
         let (end, begun) = (CancellationToken::new(), self.worker.drain.begun().clone());
         let keeping = tokio::spawn(self.keeper.clone().run(end.clone()));
         let watching = tokio::spawn(self.depth.clone().run(begun.clone()));
-        let pollers = self.pollers.numbers().map(|number| self.poller(number, &begun, &acks));
-        join_all(pollers).await;
+        let pollers = self.pollers.numbers().map(|number| {
+            let (consumer, begun, acks) = (self.clone(), begun.clone(), acks.clone());
+            async move { consumer.poller(number, &begun, &acks).await }
+        });
+        pollers.collect::<JoinSet<()>>().join_all().await;
         self.settle_all(acks, flushed).await;
         end.cancel();
         let _ = tokio::join!(keeping, watching);
@@ -128,9 +133,10 @@ impl<J: Job> Consumer<J> {
             ready = self.worker.job.ready() => ready?,
         }
         // Not under the select: messages of a dropped receive would be stranded.
-        let visibility = self.worker.config.visibility;
+        let (visibility, asked) = (self.worker.config.visibility, Instant::now());
         let received = self.queue.receive(most, wait, visibility, attempt).await;
-        self.pollers.returned(most, received.as_ref().map_or(0, Vec::len), slots.len());
+        let got = received.as_ref().map_or(0, Vec::len);
+        self.pollers.returned(most, got, slots.len(), asked.elapsed());
         let messages = self.counted(received)?;
         self.worker.health.polled_at(self.place);
         if slots.is_empty() && !messages.is_empty() {
@@ -197,7 +203,7 @@ impl<J: Job> Consumer<J> {
             None => None,
         };
         let slot = slots.pop().ok_or(Duration::ZERO)?;
-        Ok(Place { _slot: slot, _seat: seat })
+        Ok(Place { slot, _seat: seat })
     }
 
     /// The tenant whose slots are counted. On a FIFO queue a group has one at a time as it is.
@@ -235,15 +241,29 @@ impl<J: Job> Consumer<J> {
         place: Result<Place, Duration>,
         acks: Acks,
     ) {
-        let (mut next, mut back) = (Some(first), place.as_ref().err().copied());
+        let (mut place, stop) = (place, self.worker.drain.begun());
+        let began = match &mut place {
+            Ok(place) => place.slot.begin(first.message.received_at, stop).await,
+            Err(_) => false,
+        };
+        let soon = place.as_ref().err().copied().unwrap_or_default();
+        let (mut next, mut back) = (Some(first), (!began).then_some(soon));
         while let Some(hand) = next {
-            if back.is_none() && self.worker.drain.begun().is_cancelled() {
+            if back.is_none() && stop.is_cancelled() {
                 back = Some(Duration::ZERO);
             }
             let again = self.handle(hand, back, &acks).await;
             back = back.or(again);
             next = group.as_ref().and_then(|group| self.lanes.next(group));
         }
+    }
+
+    /// How many bytes it takes to work on a message.
+    #[cfg(test)]
+    pub(crate) fn size_of_work(self: &Arc<Self>, message: Received) -> usize {
+        let (acks, _) = Acks::start(self.queue.clone());
+        let hand = Hand { message, cancel: CancellationToken::new() };
+        size_of_val(&self.clone().work(hand, None, Err(Duration::ZERO), acks))
     }
 
     /// Works on a message, or hands it back as it is, to come again after some time. After how long

@@ -73,6 +73,7 @@
 //! ```
 
 mod acks;
+mod ahead;
 mod attempt;
 pub mod aws;
 pub mod batch;

@@ -2,7 +2,8 @@
 //!
 //! An idle queue costs one long poll. While the queue is deep, more pollers join, for as long as
 //! there are slots that nobody receives for: with one alone, a worker could never be faster than a
-//! batch a round trip.
+//! batch a round trip. Where jobs are shorter than that, they ask for more than there are slots
+//! ([`ahead`](crate::ahead)).
 //!
 //! A worker of several queues may not keep slots for a long poll, or an idle queue would take them
 //! from the others. So it asks short, with slots, while a queue has messages; and while it has none
@@ -24,8 +25,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ahead::Depth,
     queue::BATCH,
-    slots::{Slot, Slots},
+    slots::{ABOUT, Slot, Slots},
 };
 
 /// While the queue is deep, a free slot waits so long for others to share its call.
@@ -33,9 +35,6 @@ const LINGER: Duration = Duration::from_millis(5);
 /// The long poll of a poller that joined: it must not be the queue's last messages that have it
 /// wait, nor a stop.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-
-/// How long a message that was found without a slot waits for one.
-const ABOUT: Duration = Duration::from_millis(100);
 
 /// The pollers of a queue, by number; the first never rests.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ pub(crate) struct Pollers {
     /// Whether the last receive brought nothing.
     idle: AtomicBool,
     most: usize,
-    /// Whether there are more slots than a batch takes; with fewer there is no batch to wait for.
+    /// Whether more can be asked for than a batch takes; with fewer there is no batch to wait for.
     batches: bool,
     /// How many are to poll now.
     wanted: watch::Sender<usize>,
@@ -74,15 +73,15 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Pollers {
-    /// The pollers of the queue at this place of so many, which share `count` slots.
-    pub(crate) fn new(count: usize, slots: Arc<Slots>, queue: usize, queues: usize) -> Self {
+    /// The pollers of the queue at this place among those that share the slots.
+    pub(crate) fn new(slots: Arc<Slots>, queue: usize) -> Self {
         let (wanted, _) = watch::channel(1);
-        let shared = queues > 1;
+        let (shared, rights) = (slots.queues() > 1, slots.most(queue));
         // Beside other queues one must wait for the next slot whenever there is more to receive, or
         // its turn would go to them.
-        let few = if shared { count.min(BATCH) } else { 1 };
-        let most = count.div_ceil(BATCH).max(few);
-        let (idle, turn, batches) = (AtomicBool::new(false), Mutex::default(), count > BATCH);
+        let few = if shared { rights.min(BATCH) } else { 1 };
+        let (most, batches) = (rights.div_ceil(BATCH).max(few), rights > BATCH);
+        let (idle, turn) = (AtomicBool::new(false), Mutex::default());
         Self { slots, queue, shared, idle, most, batches, wanted, turn }
     }
 
@@ -101,11 +100,17 @@ impl Pollers {
         }
     }
 
-    /// Takes note of a receive that brought `got` of the `asked` messages. SQS seldom fills a batch
-    /// to the brim, so half of one means that there is more.
-    pub(crate) fn returned(&self, asked: usize, got: usize, slots: usize) {
+    /// Takes note of a receive that brought `got` of the `asked` messages, for which it had so many
+    /// slots. SQS seldom fills a batch to the brim, so half of one means that there is more.
+    pub(crate) fn returned(&self, asked: usize, got: usize, slots: usize, took: Duration) {
         self.idle.store(got == 0, Ordering::Relaxed);
         self.slots.unused(self.queue, slots.saturating_sub(got));
+        let depth = match got {
+            0 => Depth::Empty,
+            got if got * 2 >= asked && slots > 0 => Depth::Deep,
+            _ => Depth::Shallow,
+        };
+        self.slots.received(self.queue, took, depth);
         self.wanted.send_if_modified(|wanted| {
             let now = match got {
                 0 => 1,
@@ -138,7 +143,7 @@ impl Pollers {
 
 impl Turn<'_> {
     /// Waits for a free slot, then takes all that are free, up to a batch; with them it asks for
-    /// `wait` at the most. `None` at the stop.
+    /// `wait` at the most. `None` at the stop, and where this poller is not called for any more.
     pub(crate) async fn ask(
         self,
         number: usize,
@@ -151,9 +156,14 @@ impl Turn<'_> {
             return Some(Asked { most: 1, wait, slots: Vec::new() });
         }
         let mut free = slots.take(*queue, BATCH, stop).await?;
-        let deep = self.pollers.batches && *self.pollers.wanted.borrow() > 1;
+        let wanted = *self.pollers.wanted.borrow();
+        if number >= wanted {
+            slots.unused(*queue, free.len());
+            return None;
+        }
+        let deep = self.pollers.batches && wanted > 1;
         if deep && free.len() < BATCH {
-            let _ = timeout(LINGER, slots.until_free(BATCH - free.len())).await;
+            let _ = timeout(LINGER, slots.until_free(*queue, BATCH - free.len())).await;
             free.extend(slots.try_take(*queue, BATCH - free.len()));
         }
         let wait = match (*shared, number) {
@@ -172,9 +182,10 @@ mod tests {
     use super::*;
 
     const WAIT: Duration = Duration::from_secs(20);
+    const CALL: Duration = Duration::from_millis(10);
 
     fn alone(slots: usize) -> Pollers {
-        Pollers::new(slots, Slots::new(slots, [1]), 0, 1)
+        Pollers::new(Slots::plain(slots, [1]), 0)
     }
 
     fn wanted(pollers: &Pollers) -> usize {
@@ -192,10 +203,10 @@ mod tests {
         ) {
             let pollers = alone(slots);
             for (asked, got) in receives {
-                pollers.returned(asked, got.min(asked), asked);
+                pollers.returned(asked, got.min(asked), asked, CALL);
                 prop_assert!((1..=slots.div_ceil(10)).contains(&wanted(&pollers)));
             }
-            pollers.returned(10, 0, 10);
+            pollers.returned(10, 0, 10, CALL);
             prop_assert_eq!(wanted(&pollers), 1);
         }
     }
@@ -205,7 +216,7 @@ mod tests {
         let pollers = alone(64);
         let mut seen = Vec::new();
         for got in [10, 5, 4, 10, 0] {
-            pollers.returned(10, got, 10);
+            pollers.returned(10, got, 10, CALL);
             seen.push(wanted(&pollers));
         }
         assert_eq!(seen, [2, 3, 3, 4, 1]);
@@ -216,7 +227,7 @@ mod tests {
         let pollers = alone(20);
         let mut busy = ask(&pollers).await.slots;
         busy.extend(ask(&pollers).await.slots);
-        pollers.returned(10, 10, 10);
+        pollers.returned(10, 10, 10, CALL);
         drop(busy.split_off(17));
         let start = tokio::time::Instant::now();
         let some = ask(&pollers).await.slots;
@@ -238,16 +249,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn beside_other_queues_an_idle_one_keeps_no_slot_for_its_long_poll() {
-        let slots = Slots::new(4, [8, 1]);
-        let [high, low] = [0, 1].map(|queue| Pollers::new(4, slots.clone(), queue, 2));
+        let slots = Slots::plain(4, [8, 1]);
+        let [high, low] = [0, 1].map(|queue| Pollers::new(slots.clone(), queue));
         let first = ask(&high).await;
         assert_eq!((first.most, first.wait), (4, Duration::ZERO));
         drop(first);
-        high.returned(4, 0, 4);
+        high.returned(4, 0, 4, CALL);
         let watch = ask(&high).await;
         assert_eq!((watch.most, watch.wait, watch.slots.len()), (1, WAIT, 0));
         assert_eq!(ask(&low).await.most, 4);
-        high.returned(1, 1, 0);
+        high.returned(1, 1, 0, CALL);
         assert_eq!(ask(&high).await.wait, Duration::ZERO, "where one is, there may be more");
     }
 

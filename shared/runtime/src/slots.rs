@@ -4,51 +4,118 @@
 //! and Cheng, 1996): a queue's next turn is due later by what it took, over its weight, so that of
 //! two deep queues with weights 8 and 1 the first gets eight messages in nine. A queue that had
 //! nothing for a while is due at once, and has saved nothing up.
+//!
+//! What is taken is a right to one message. While receives run [`ahead`](crate::ahead), there are more
+//! rights than slots, and a message waits for its slot with its right in hand: not for long, or it
+//! goes back.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
+
+use crate::ahead::{Ahead, Depth};
+
+/// How long a message that is here waits for a slot. Whoever asked for it thought that one would be
+/// free by now.
+pub(crate) const ABOUT: Duration = Duration::from_millis(100);
 
 /// All slots of a worker.
 #[derive(Debug)]
 pub(crate) struct Slots {
     state: Mutex<State>,
     freed: Notify,
+    /// The slots themselves.
+    places: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 struct State {
-    free: usize,
+    count: usize,
+    /// How many rights are out.
+    out: usize,
+    ahead: Ahead,
+    /// From how many free rights on somebody who waits is to be woken.
+    wake_at: usize,
     /// The virtual time: that at which the last turn was due.
     now: f64,
     queues: Vec<Share>,
+}
+
+/// A queue's part in the slots.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// Its weight among the queues.
+    pub(crate) weight: u32,
+    /// Whether a free slot is all that a message of it needs, so that it can be received ahead.
+    pub(crate) ahead: bool,
 }
 
 /// What a queue is due.
 #[derive(Debug)]
 struct Share {
     weight: f64,
+    ahead: bool,
     /// When its next turn is, in virtual time.
     due: f64,
     /// How many wait for a turn of this queue.
     waiting: usize,
 }
 
-/// A slot that is taken, until it is dropped.
+/// The right to one message, until it is dropped; and the slot that it is worked on in, from
+/// [`begin`](Self::begin) on.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<Slots>);
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    place: Option<(OwnedSemaphorePermit, Instant)>,
+}
 
 impl Slots {
-    /// So many slots, for queues of these weights.
-    pub(crate) fn new(count: usize, weights: impl IntoIterator<Item = u32>) -> Arc<Self> {
-        let share = |weight: u32| Share { weight: weight.into(), due: 0.0, waiting: 0 };
-        let queues = weights.into_iter().map(share).collect();
-        let state = State { free: count, now: 0.0, queues };
-        Arc::new(Self { state: Mutex::new(state), freed: Notify::new() })
+    /// So many slots, for queues with these parts in them; up to `most_ahead` messages are asked for
+    /// beyond them.
+    pub(crate) fn new(
+        count: usize,
+        most_ahead: usize,
+        parts: impl IntoIterator<Item = Part>,
+    ) -> Arc<Self> {
+        let share = |Part { weight, ahead }| Share {
+            weight: f64::from(weight),
+            ahead,
+            due: 0.0,
+            waiting: 0,
+        };
+        let (ahead, queues) = (Ahead::new(count, most_ahead), parts.into_iter().map(share));
+        let state =
+            State { count, out: 0, ahead, wake_at: usize::MAX, now: 0.0, queues: queues.collect() };
+        let places = Arc::new(Semaphore::new(count));
+        Arc::new(Self { state: Mutex::new(state), freed: Notify::new(), places })
     }
 
-    /// Waits until a slot is free and it is the turn of this queue, then takes all that are free, up
+    /// Slots that nobody receives ahead of, for queues of these weights.
+    #[cfg(test)]
+    pub(crate) fn plain(count: usize, weights: impl IntoIterator<Item = u32>) -> Arc<Self> {
+        Self::new(count, 0, weights.into_iter().map(|weight| Part { weight, ahead: false }))
+    }
+
+    /// How many queues share them.
+    pub(crate) fn queues(&self) -> usize {
+        self.state().queues.len()
+    }
+
+    /// The most rights that a queue can ever have.
+    pub(crate) fn most(&self, queue: usize) -> usize {
+        let state = self.state();
+        let ahead = if state.queues[queue].ahead { state.ahead.most() } else { 0 };
+        state.count + ahead
+    }
+
+    /// Waits until a right is free and it is the turn of this queue, then takes all that are free, up
     /// to `most`; with none of them it only waits for its turn. `None` at the stop.
     pub(crate) async fn take(
         self: &Arc<Self>,
@@ -73,13 +140,17 @@ impl Slots {
         }
     }
 
-    /// Waits until so many slots are free.
-    pub(crate) async fn until_free(&self, count: usize) {
+    /// Waits until so many rights are free for this queue.
+    pub(crate) async fn until_free(&self, queue: usize, count: usize) {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
-            if self.state().free >= count {
-                return;
+            {
+                let mut state = self.state();
+                if state.free(queue) >= count {
+                    return;
+                }
+                state.wake_at = state.wake_at.min(count);
             }
             freed.await;
         }
@@ -88,7 +159,7 @@ impl Slots {
     /// Takes what is free, up to `most`, whoever's turn it is.
     pub(crate) fn try_take(self: &Arc<Self>, queue: usize, most: usize) -> Vec<Slot> {
         let taken = self.state().take(queue, most);
-        (0..taken).map(|_| Slot(self.clone())).collect()
+        self.out(taken)
     }
 
     /// What was taken for messages that did not come does not count.
@@ -97,14 +168,30 @@ impl Slots {
         share.due -= count as f64 / share.weight;
     }
 
+    /// A receive of this queue came back after so long.
+    pub(crate) fn received(&self, queue: usize, took: Duration, depth: Depth) {
+        let mut state = self.state();
+        if state.queues[queue].ahead {
+            state.ahead.received(took, depth);
+            drop(state);
+            self.freed.notify_waiters();
+        }
+    }
+
     fn turn(self: &Arc<Self>, queue: usize, most: usize) -> Option<Vec<Slot>> {
         let mut state = self.state();
-        if state.free == 0 || state.first() != Some(queue) {
+        if state.free(queue) == 0 || state.first() != Some(queue) {
+            state.wake_at = 1;
             return None;
         }
         state.now = state.queues[queue].due;
         let taken = state.take(queue, most);
-        Some((0..taken).map(|_| Slot(self.clone())).collect())
+        drop(state);
+        Some(self.out(taken))
+    }
+
+    fn out(self: &Arc<Self>, count: usize) -> Vec<Slot> {
+        (0..count).map(|_| Slot { slots: self.clone(), place: None }).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,6 +200,12 @@ impl Slots {
 }
 
 impl State {
+    /// How many rights a queue could have now.
+    fn free(&self, queue: usize) -> usize {
+        let ahead = if self.queues[queue].ahead { self.ahead.allowed() } else { 0 };
+        (self.count + ahead).saturating_sub(self.out)
+    }
+
     /// Of the queues that somebody waits for, the one whose turn it is.
     fn first(&self) -> Option<usize> {
         let waiting = self.queues.iter().enumerate().filter(|(_, share)| share.waiting > 0);
@@ -122,18 +215,63 @@ impl State {
     }
 
     fn take(&mut self, queue: usize, most: usize) -> usize {
-        let taken = self.free.min(most);
-        self.free -= taken;
+        let taken = self.free(queue).min(most);
+        self.out += taken;
         let share = &mut self.queues[queue];
         share.due += taken as f64 / share.weight;
         taken
+    }
+
+    /// Whether somebody is to be woken.
+    fn wakes(&mut self) -> bool {
+        let free = (self.count + self.ahead.allowed()).saturating_sub(self.out);
+        let wakes = free >= self.wake_at;
+        if wakes {
+            self.wake_at = usize::MAX;
+        }
+        wakes
+    }
+}
+
+impl Slot {
+    /// Waits for a slot for the message that came at this time. False where there is none in time,
+    /// or before the stop: then it must go back.
+    pub(crate) async fn begin(&mut self, came: Instant, stop: &CancellationToken) -> bool {
+        let place = match self.slots.places.clone().try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                let place = timeout(ABOUT, self.slots.places.clone().acquire_owned());
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return false,
+                    place = place => place.ok().and_then(Result::ok),
+                }
+            }
+        };
+        let (now, mut state) = (Instant::now(), self.slots.state());
+        state.ahead.waited(now.saturating_duration_since(came));
+        if place.is_none() {
+            state.ahead.misjudged();
+        }
+        drop(state);
+        self.place = place.map(|place| (place, now));
+        self.place.is_some()
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.state().free += 1;
-        self.0.freed.notify_waiters();
+        let began = self.place.take().map(|(_, began)| began);
+        let mut state = self.slots.state();
+        state.out -= 1;
+        if let Some(began) = began {
+            state.ahead.served(began.elapsed());
+        }
+        let wakes = state.wakes();
+        drop(state);
+        if wakes {
+            self.slots.freed.notify_waiters();
+        }
     }
 }
 
@@ -163,82 +301,4 @@ impl Drop for Waiting<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn deep_queues_share_the_slots_by_their_weights(
-            weights in prop::collection::vec(1u32..10, 1..4), slots in 1usize..12,
-        ) {
-            let (all, stop) = (Slots::new(slots, weights.clone()), CancellationToken::new());
-            let mut busy = std::collections::VecDeque::from(all.try_take(0, slots));
-            all.unused(0, slots);
-            let mut got = vec![0usize; weights.len()];
-            let wait = |queue| Box::pin(all.take(queue, 1, &stop));
-            let mut waiting: Vec<_> = (0..weights.len()).map(wait).collect();
-            for turn in &mut waiting {
-                prop_assert!(turn.as_mut().now_or_never().is_none());
-            }
-            for _ in 0..2000 {
-                drop(busy.pop_front());
-                for queue in 0..weights.len() {
-                    if let Some(taken) = waiting[queue].as_mut().now_or_never() {
-                        busy.extend(taken.unwrap());
-                        got[queue] += 1;
-                        waiting[queue] = wait(queue);
-                        prop_assert!(waiting[queue].as_mut().now_or_never().is_none());
-                    }
-                }
-            }
-            let (total, sum) = (got.iter().sum::<usize>() as f64, f64::from(weights.iter().sum::<u32>()));
-            for (got, weight) in got.iter().zip(&weights) {
-                let due = total * f64::from(*weight) / sum;
-                prop_assert!((*got as f64 - due).abs() <= 10.0 + 0.05 * due, "{got} of {due}");
-            }
-        }
-
-        #[test]
-        fn no_more_slots_are_out_than_there_are(
-            slots in 1usize..8, steps in prop::collection::vec((0usize..2, 0usize..12, any::<bool>()), 0..60),
-        ) {
-            let (all, mut out) = (Slots::new(slots, [3, 1]), Vec::new());
-            for (queue, most, give_back) in steps {
-                out.extend(all.try_take(queue, most));
-                prop_assert!(out.len() <= slots && all.state().free + out.len() == slots);
-                out.truncate(if give_back { out.len() / 2 } else { out.len() });
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn who_was_away_is_next_but_has_saved_nothing_up() {
-        let (slots, stop) = (Slots::new(1, [1, 1]), CancellationToken::new());
-        for _ in 0..50 {
-            slots.take(0, 1, &stop).await.unwrap();
-        }
-        let busy = slots.take(0, 1, &stop).await.unwrap();
-        let order = Mutex::new(Vec::new());
-        let takes = async |queue| {
-            for _ in 0..6 {
-                let _slot = slots.take(queue, 1, &stop).await.unwrap();
-                order.lock().unwrap().push(queue);
-            }
-        };
-        tokio::join!(takes(0), takes(1), async { drop(busy) });
-        let order = order.into_inner().unwrap();
-        let ahead = order.iter().take(6).filter(|queue| **queue == 1).count();
-        assert!((3..=4).contains(&ahead), "{order:?}");
-    }
-
-    #[tokio::test]
-    async fn a_stop_ends_the_wait() {
-        let (slots, stop) = (Slots::new(1, [1]), CancellationToken::new());
-        let _busy = slots.take(0, 1, &stop).await;
-        let (stopped, ()) = tokio::join!(slots.take(0, 1, &stop), async { stop.cancel() });
-        assert!(stopped.is_none());
-    }
-}
+mod tests;

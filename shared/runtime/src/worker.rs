@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::WorkerConfig,
+    config::{QueueConfig, WorkerConfig},
     consumer::Consumer,
     control::{Control, Obedience},
     drain::Drain,
@@ -19,7 +19,7 @@ use crate::{
     payload::Payloads,
     presence::Presence,
     queue::Queue,
-    slots::Slots,
+    slots::{Part, Slots},
     tenants::Tenants,
 };
 
@@ -63,7 +63,7 @@ impl<J: Job> Worker<J> {
         Arc::new(Self {
             presence: Presence::new(&config, sdk, health.clone(), J::NAME),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
-            slots: Slots::new(config.slots, config.queues.iter().map(|queue| queue.weight)),
+            slots: slots(&config, &queues),
             tenants: Tenants::new(config.tenant_slots),
             hand_back: CancellationToken::new(),
             drain: Arc::new(Drain::new(config.grace)),
@@ -132,6 +132,16 @@ impl<J: Job> Worker<J> {
         tracing::info!(jobs, "the grace is over: handing jobs back");
         self.hand_back.cancel();
     }
+}
+
+/// The slots that the queues share. A message of a group in order, or of a tenant with a share, needs
+/// more than a free slot, so it is not received before there is one.
+fn slots(config: &WorkerConfig, queues: &[Queue]) -> Arc<Slots> {
+    let part = |(queue, opened): (&QueueConfig, &Queue)| Part {
+        weight: queue.weight,
+        ahead: config.tenant_slots.is_none() && !opened.is_fifo(),
+    };
+    Slots::new(config.slots, config.receive_ahead, config.queues.iter().zip(queues).map(part))
 }
 
 #[cfg(test)]

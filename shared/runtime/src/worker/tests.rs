@@ -1,3 +1,4 @@
+mod ahead;
 mod fifo;
 mod queues;
 mod tenants;
@@ -93,28 +94,34 @@ struct Running {
     runs: Arc<AtomicU32>,
 }
 
-fn start(fake: &FakeAws, grace: &str) -> Running {
-    let mut settings = Reader::from_pairs([
-        ("FLOTILLA_QUEUE_URL", "http://q/main"),
+fn start(fake: &FakeAws, grace: &'static str) -> Running {
+    start_on(fake, "http://q/main", &[("FLOTILLA_GRACE_SECONDS", grace)])
+}
+
+fn start_on(fake: &FakeAws, url: &'static str, more: &[(&'static str, &'static str)]) -> Running {
+    let (shutdown, worker) = (CancellationToken::new(), worker_on(fake, url, more));
+    let (health, runs) = (worker.health.clone(), worker.job.0.clone());
+    let ended = tokio::spawn(worker.consume(shutdown.clone()));
+    Running { shutdown, ended, health, runs }
+}
+
+fn worker_on(
+    fake: &FakeAws,
+    url: &'static str,
+    more: &[(&'static str, &'static str)],
+) -> Arc<Worker<Sleeper>> {
+    let known = [
+        ("FLOTILLA_QUEUE_URL", url),
         ("FLOTILLA_LEDGER_TABLE", "ledger"),
         ("FLOTILLA_PAYLOADS_BUCKET", "payloads"),
         ("FLOTILLA_SLOTS", "4"),
-        ("FLOTILLA_GRACE_SECONDS", grace),
-    ]);
+    ];
+    let mut settings = Reader::from_pairs(known.into_iter().chain(more.iter().copied()));
     let config = WorkerConfig::read(&mut settings);
     settings.finish().unwrap();
-    let (shutdown, health) = (CancellationToken::new(), Health::new(config.wait));
-    let runs = Arc::new(AtomicU32::new(0));
-    let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-    let worker = Worker::new(
-        Arc::new(Sleeper(runs.clone())),
-        config,
-        &fake.sdk(),
-        vec![queue],
-        health.clone(),
-    );
-    let ended = tokio::spawn(worker.consume(shutdown.clone()));
-    Running { shutdown, ended, health, runs }
+    let health = Health::new(config.wait);
+    let queue = Queue::of(fake.sqs(), url, "http://q/dead");
+    Worker::new(Arc::new(Sleeper(Arc::default())), config, &fake.sdk(), vec![queue], health)
 }
 
 /// The entries of all calls of an operation: handle and, where it is one, the visibility.
@@ -129,6 +136,17 @@ fn entries(fake: &FakeAws, operation: &str) -> Vec<(String, Option<u64>)> {
 
 fn nap(seconds: f64) -> Value {
     json!({ "seconds": seconds })
+}
+
+/// It is moved and allocated for every message: what seldom happens must not be part of it.
+#[tokio::test]
+async fn what_works_on_a_message_is_small() {
+    let fake = fake(vec![(0.0, vec![message("m", "h", nap(0.0))])], |b| batch(b, &[]));
+    let worker = worker_on(&fake, "http://q/main", &[]);
+    let wait = Duration::ZERO;
+    let received = worker.queues[0].receive(1, wait, wait, None).await.unwrap().remove(0);
+    let size = Consumer::new(worker, 0).size_of_work(received);
+    assert!(size <= 4096, "{size} bytes");
 }
 
 #[tokio::test(start_paused = true)]

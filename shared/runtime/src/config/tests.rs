@@ -1,0 +1,46 @@
+use super::*;
+
+#[test]
+fn every_mistake_is_reported_in_one_run_with_its_name() {
+    let mut settings = Reader::from_pairs([
+        ("FLOTILLA_SLOTS", "0"),
+        ("FLOTILLA_WAIT_SECONDS", "21"),
+        ("FLOTILLA_GRACE_SECONDS", "soon"),
+    ]);
+    WorkerConfig::read(&mut settings);
+    let report = settings.finish().unwrap_err().to_string();
+    for name in ["QUEUE_URL", "LEDGER_TABLE", "SLOTS", "WAIT_SECONDS", "GRACE_SECONDS"] {
+        assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
+    }
+}
+
+fn queues_of(text: &str) -> Result<Vec<(String, u32)>, String> {
+    let mut settings = Reader::from_pairs([("FLOTILLA_QUEUE_URL", text)]);
+    let queues = queues(&mut settings);
+    settings.finish().map_err(|e| e.to_string())?;
+    Ok(queues.into_iter().map(|queue| (queue.url, queue.weight)).collect())
+}
+
+#[test]
+fn several_queues_have_a_weight_each() {
+    let one = |url: &str, weight| (url.to_owned(), weight);
+    assert_eq!(queues_of("http://q/a").unwrap(), [one("http://q/a", 1)]);
+    let several = queues_of("http://q/a*8, http://q/b.fifo ,http://q/c * 2,").unwrap();
+    assert_eq!(several, [one("http://q/a", 8), one("http://q/b.fifo", 1), one("http://q/c", 2)]);
+}
+
+#[test]
+fn a_weight_that_is_none_and_a_queue_that_is_there_twice_are_reported_by_name() {
+    let many = (0..17).map(|n| format!("http://q/{n}")).collect::<Vec<_>>().join(",");
+    for text in ["a*0", "a*1001", "a*x", "a*", "a*1*2", "a,b,a*3", &many] {
+        let report = queues_of(text).unwrap_err();
+        assert!(report.contains("FLOTILLA_QUEUE_URL"), "{text}: {report}");
+    }
+}
+
+#[test]
+fn nan_is_not_a_duration() {
+    let mut settings = Reader::from_pairs([("FLOTILLA_WAIT_SECONDS", "NaN")]);
+    settings.seconds("FLOTILLA_WAIT_SECONDS", 1.0, (0.0, 20.0));
+    assert!(settings.finish().is_err());
+}
