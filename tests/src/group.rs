@@ -103,11 +103,8 @@ impl ScaledGroup {
         let answer = self.moto.call("iam", "us-east-1", &query).await;
         let policy = answer.split_once("<PolicyDocument>").expect("a policy").1;
         let policy = policy.split_once("</PolicyDocument>").expect("its end").0;
-        policy
-            .replace("&quot;", "\"")
-            .replace("&#34;", "\"")
-            .replace("%22", "\"")
-            .replace("%3A", ":")
+        // moto writes it as Python would.
+        policy.replace('\'', "\"")
     }
 
     /// The ids of the instances in service.
