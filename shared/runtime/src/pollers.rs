@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ahead::Depth,
     queue::BATCH,
-    slots::{ABOUT, Slot, Slots},
+    slots::{ABOUT, Slot, Slots, Waiting},
 };
 
 /// While the queue is deep, a free slot waits so long for others to share its call.
@@ -47,8 +47,6 @@ pub(crate) struct Pollers {
     /// Whether the last receive brought nothing.
     idle: AtomicBool,
     most: usize,
-    /// Whether more can be asked for than a batch takes; with fewer there is no batch to wait for.
-    batches: bool,
     /// How many are to poll now.
     wanted: watch::Sender<usize>,
     turn: Mutex<()>,
@@ -69,6 +67,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     pollers: &'a Pollers,
+    _waiting: Waiting<'a>,
     _only: MutexGuard<'a, ()>,
 }
 
@@ -80,9 +79,9 @@ impl Pollers {
         // Beside other queues one must wait for the next slot whenever there is more to receive, or
         // its turn would go to them.
         let few = if shared { rights.min(BATCH) } else { 1 };
-        let (most, batches) = (rights.div_ceil(BATCH).max(few), rights > BATCH);
+        let most = rights.div_ceil(BATCH).max(few);
         let (idle, turn) = (AtomicBool::new(false), Mutex::default());
-        Self { slots, queue, shared, idle, most, batches, wanted, turn }
+        Self { slots, queue, shared, idle, most, wanted, turn }
     }
 
     /// The numbers of all pollers that there can be.
@@ -128,9 +127,11 @@ impl Pollers {
         self.wanted.send_replace(1);
     }
 
-    /// Waits for the turn to collect slots.
+    /// Waits for the turn to collect slots. The queue counts as one that waits for slots from here on,
+    /// or between two of its pollers another queue would get what is due to this one.
     pub(crate) async fn turn(&self) -> Turn<'_> {
-        Turn { pollers: self, _only: self.turn.lock().await }
+        let _waiting = self.slots.waiting(self.queue);
+        Turn { pollers: self, _waiting, _only: self.turn.lock().await }
     }
 
     /// A slot for a message that came without one, if one is free or about to be: another queue may
@@ -161,7 +162,8 @@ impl Turn<'_> {
             slots.unused(*queue, free.len());
             return None;
         }
-        let deep = self.pollers.batches && wanted > 1;
+        // Where no more can be asked for than a batch takes, there is none to wait for.
+        let deep = wanted > 1 && slots.rights(*queue) > BATCH;
         if deep && free.len() < BATCH {
             let _ = timeout(LINGER, slots.until_free(*queue, BATCH - free.len())).await;
             free.extend(slots.try_take(*queue, BATCH - free.len()));

@@ -115,6 +115,16 @@ impl Slots {
         state.count + ahead
     }
 
+    /// How many rights a queue can have now, with those that are out.
+    pub(crate) fn rights(&self, queue: usize) -> usize {
+        self.state().rights(queue)
+    }
+
+    /// Has a queue count as one that waits for its turn.
+    pub(crate) fn waiting(&self, queue: usize) -> Waiting<'_> {
+        Waiting::of(self, queue)
+    }
+
     /// Waits until a right is free and it is the turn of this queue, then takes all that are free, up
     /// to `most`; with none of them it only waits for its turn. `None` at the stop.
     pub(crate) async fn take(
@@ -123,7 +133,7 @@ impl Slots {
         most: usize,
         stop: &CancellationToken,
     ) -> Option<Vec<Slot>> {
-        let _waiting = Waiting::of(self, queue);
+        let _waiting = self.waiting(queue);
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
@@ -200,10 +210,13 @@ impl Slots {
 }
 
 impl State {
-    /// How many rights a queue could have now.
+    fn rights(&self, queue: usize) -> usize {
+        self.count + if self.queues[queue].ahead { self.ahead.allowed() } else { 0 }
+    }
+
+    /// How many rights a queue could take now.
     fn free(&self, queue: usize) -> usize {
-        let ahead = if self.queues[queue].ahead { self.ahead.allowed() } else { 0 };
-        (self.count + ahead).saturating_sub(self.out)
+        self.rights(queue).saturating_sub(self.out)
     }
 
     /// Of the queues that somebody waits for, the one whose turn it is.
@@ -276,7 +289,8 @@ impl Drop for Slot {
 }
 
 /// Somebody who waits for a turn of a queue.
-struct Waiting<'a> {
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
     slots: &'a Slots,
     queue: usize,
 }
