@@ -86,7 +86,7 @@ impl Watch {
             let Some(parent) = parent else { continue };
             let (current, following) = (id(sensor), id(*parent));
             let join = Join { current, following, rule: rule(), derived: false };
-            net.add_edge(Arc::new(join), 0, State::default());
+            net.add_edge(&join, 0, State::default());
         }
         let (ledger, told) = (Ledger::new(), HashMap::new());
         Self { net, ledger, told, retracted: 0, reviews: 0 }
@@ -120,8 +120,10 @@ impl Watch {
     }
 
     fn review(&mut self, unit: Unit, clock: i64, now: i64) {
-        loop {
+        if clock > 0 {
             self.net.outdate(unit);
+        }
+        while self.net.is_stale(unit) {
             self.reviews += 1;
             let changes = match unit {
                 Unit::Edge(edge) => {
@@ -212,14 +214,14 @@ impl Watch {
     }
 
     fn current(&self, edge: usize) -> Option<usize> {
-        self.net.device(&self.net.join(edge).current)
+        Some(self.net.ends(edge)[0])
     }
 
     fn subject(&self, unit: Unit) -> Subject {
         match unit {
             Unit::Edge(edge) => {
-                let join = self.net.join(edge);
-                let (current, following) = (join.current.clone(), join.following.clone());
+                let [current, following] =
+                    self.net.ends(edge).map(|it| self.net.id(it).to_string());
                 Subject::Edge { current, following }
             }
             Unit::Device(device) => Subject::Device(self.net.id(device).to_string()),

@@ -39,6 +39,9 @@ impl Reading {
 /// One device's readings in order, without duplicates: of the same number the earliest counts, of
 /// the same time and value the last.
 pub fn distinct(mut readings: Vec<Reading>) -> Vec<Reading> {
+    if is_in_order(&readings) {
+        return readings;
+    }
     readings.sort_unstable_by(Reading::order);
     let mut numbers = HashSet::new();
     readings.retain(|reading| reading.seq.is_none_or(|seq| numbers.insert(seq)));
@@ -47,6 +50,17 @@ pub fn distinct(mut readings: Vec<Reading>) -> Vec<Reading> {
     readings.retain(|reading| values.insert((reading.at, reading.filling.to_bits())));
     readings.reverse();
     readings
+}
+
+/// Whether each is later than the one before, in time and in number.
+fn is_in_order(readings: &[Reading]) -> bool {
+    let rises = |pair: &[Reading]| pair[0].at < pair[1].at;
+    let mut numbers = readings.iter().filter_map(|it| it.seq);
+    let first = numbers.next();
+    readings.windows(2).all(rises)
+        && numbers
+            .try_fold(first, |before, seq| (before < Some(seq)).then_some(Some(seq)))
+            .is_some()
 }
 
 /// Refuses what cannot name a device: empty, over 128 bytes, a path, or with a slash or a control

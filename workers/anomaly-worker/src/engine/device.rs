@@ -6,11 +6,34 @@ use super::{
     Confirm, DeviceRule, Episode, Evidence, Kind, Machine, Moment, Sample, Turn,
     detectors::{Detector, Seen},
     episode::Track,
+    state::Walked,
 };
 
 /// What a device said last, what its detectors remember, and what was made of it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct DeviceStand {
+    /// Where it was not heard yet: since when it is expected, if it is.
+    heard: Sample,
+    /// What only some devices have.
+    apart: Option<Box<Apart>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Apart {
+    silence: Track,
+    watches: Vec<Watch>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Watch {
+    detector: Detector,
+    track: Track,
+}
+
+/// As it is stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct Stored {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     heard: Option<Sample>,
     /// Since when the device is expected, where it was expected before it was heard.
@@ -22,77 +45,140 @@ pub struct DeviceStand {
     watches: Vec<Watch>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Watch {
-    detector: Detector,
-    track: Track,
+impl Default for DeviceStand {
+    fn default() -> Self {
+        Self { heard: Sample::NONE, apart: None }
+    }
+}
+
+impl From<Stored> for DeviceStand {
+    fn from(Stored { heard, since, silence, watches }: Stored) -> Self {
+        let heard = heard.or(since.map(Sample::none_since)).unwrap_or(Sample::NONE);
+        let plain = silence.is_new() && watches.is_empty();
+        Self { heard, apart: (!plain).then(|| Box::new(Apart { silence, watches })) }
+    }
+}
+
+impl From<DeviceStand> for Stored {
+    fn from(stand: DeviceStand) -> Self {
+        let since = stand.since().filter(|_| stand.heard.said().is_none());
+        let Apart { silence, watches } = stand.apart.map(|it| *it).unwrap_or_default();
+        Self { heard: stand.heard.said(), since, silence, watches }
+    }
 }
 
 impl DeviceStand {
     /// A device that was not heard yet, and is expected since then (Unix milliseconds).
     pub fn expected(since: i64) -> Self {
-        Self { since: Some(since), ..Self::default() }
+        Self { heard: Sample::none_since(since), apart: None }
+    }
+
+    /// Since when it was not heard.
+    fn since(&self) -> Option<i64> {
+        (self.heard != Sample::NONE).then_some(self.heard.at)
     }
 
     /// Has the silence before `at` told, if there was one.
-    fn hear(&mut self, rule: &DeviceRule, at: i64, ended: &mut Vec<Episode>) -> bool {
-        let since = self.heard.map(|it| it.at).or(self.since);
-        let (Some(since), Some(most)) = (since, rule.silence) else { return false };
+    fn hear_silence(&mut self, rule: &DeviceRule, at: i64, ended: &mut Vec<Episode>) -> bool {
+        let (Some(since), Some(most)) = (self.since(), rule.silence) else { return false };
         let silent = since.saturating_add(most);
-        let confirm = Confirm { flap: rule.confirm.flap, ..Confirm::default() };
-        let evidence = Evidence { current: self.heard, following: None };
+        if silent >= at {
+            return false;
+        }
+        let evidence = Evidence { current: self.heard.said(), following: None };
         let turn = Turn { at: silent, evidence };
-        silent < at && self.silence.answer(&confirm, Some(Kind::Silence), turn, ended)
+        let silence = &mut self.apart.get_or_insert_default().silence;
+        silence.answer(&for_silence(rule), Some(Kind::Silence), turn, ended)
     }
 
     /// One detector for each part of the rule.
     fn watch(&mut self, rule: &DeviceRule) {
-        self.watches.retain(|it| it.detector.is_wanted(rule));
+        let watches = &mut self.apart.get_or_insert_default().watches;
+        watches.retain(|it| it.detector.is_wanted(rule));
         for detector in Detector::of(rule) {
-            let at = self.watches.partition_point(|it| it.detector.kind() < detector.kind());
-            if self.watches.get(at).is_none_or(|it| it.detector.kind() != detector.kind()) {
-                self.watches.insert(at, Watch { detector, track: Track::default() });
+            let at = watches.partition_point(|it| it.detector.kind() < detector.kind());
+            if watches.get(at).is_none_or(|it| it.detector.kind() != detector.kind()) {
+                watches.insert(at, Watch { detector, track: Track::default() });
             }
         }
+        self.apart = self.apart.take().filter(|it| **it != Apart::default());
     }
+
+    fn watches(&self) -> &[Watch] {
+        self.apart.as_ref().map_or(&[], |it| &it.watches)
+    }
+
+    fn take(&mut self, rule: &DeviceRule, now: Sample, ended: &mut Vec<Episode>) -> bool {
+        let turn = Turn { at: now.at, evidence: Evidence { current: Some(now), following: None } };
+        let mut changed = false;
+        if self.hear_silence(rule, now.at, ended) {
+            let silence = &mut self.apart.get_or_insert_default().silence;
+            silence.answer(&for_silence(rule), None, turn, ended);
+            changed = true;
+        }
+        for Watch { detector, track } in self.apart.iter_mut().flat_map(|it| &mut it.watches) {
+            let seen = Seen { now, before: self.heard.said(), open: track.kind().is_some() };
+            let found = detector.look(rule, seen).then(|| detector.kind());
+            changed |= track.answer(&rule.confirm, found, turn, ended);
+        }
+        self.heard = now;
+        changed
+    }
+}
+
+/// A silence counts at once.
+fn for_silence(rule: &DeviceRule) -> Confirm {
+    Confirm { flap: rule.confirm.flap, ..Confirm::default() }
 }
 
 impl Machine for DeviceStand {
     type Rule = DeviceRule;
+    /// What a device says twice at one time needs a walk.
+    type Front = Self;
 
     fn step(&mut self, rule: &DeviceRule, said: &[Moment], ended: &mut Vec<Episode>) -> bool {
-        let mut changed = false;
-        if self.watches.len() != Detector::count(rule) {
+        if self.watches().len() != Detector::count(rule) {
             self.watch(rule);
         }
+        let mut changed = false;
         for moment in said {
             let now = Sample { at: moment.at, filling: moment.filling };
-            let evidence = Evidence { current: Some(now), following: None };
-            if self.hear(rule, now.at, ended) {
-                let confirm = Confirm { flap: rule.confirm.flap, ..Confirm::default() };
-                let turn = Turn { at: now.at, evidence };
-                self.silence.answer(&confirm, None, turn, ended);
-                changed = true;
-            }
-            for Watch { detector, track } in &mut self.watches {
-                let seen = Seen { now, before: self.heard, open: track.kind().is_some() };
-                let found = detector.look(rule, seen).then(|| detector.kind());
-                changed |= track.answer(&rule.confirm, found, Turn { at: now.at, evidence }, ended);
-            }
-            self.heard = Some(now);
+            changed |= self.take(rule, now, ended);
         }
         changed
     }
 
     fn lasting(&self, rule: &DeviceRule, clock: i64, found: &mut Vec<Episode>) {
-        let mut silence = self.clone();
-        silence.hear(rule, clock, found);
-        found.extend(silence.silence.lasting());
-        found.extend(self.watches.iter().flat_map(|it| it.track.lasting()));
+        let silence = self.apart.as_ref().map(|it| it.silence.clone()).unwrap_or_default();
+        let apart = Some(Box::new(Apart { silence, watches: Vec::new() }));
+        let mut silent = Self { heard: self.heard, apart };
+        silent.hear_silence(rule, clock, found);
+        found.extend(silent.apart.iter().flat_map(|it| it.silence.lasting()));
+        found.extend(self.watches().iter().flat_map(|it| it.track.lasting()));
     }
 
     fn quiet_until(&self, rule: &DeviceRule) -> Option<i64> {
-        let since = self.heard.map(|it| it.at).or(self.since)?;
-        rule.silence.map(|most| since.saturating_add(most))
+        rule.silence.and_then(|most| Some(self.since()?.saturating_add(most)))
+    }
+
+    fn front(walked: &Walked<Self>) -> Self {
+        walked.end.clone()
+    }
+
+    fn hear(front: &mut Self, rule: &DeviceRule, moment: Moment) -> bool {
+        let again = front.heard.said().is_some_and(|it| moment.at <= it.at);
+        !again && !front.step(rule, &[moment], &mut Vec::new())
+    }
+
+    fn bytes(&self) -> usize {
+        let watch = |it: &Watch| size_of::<Watch>() + it.track.bytes();
+        let apart = |it: &Apart| {
+            size_of::<Apart>() + it.silence.bytes() + it.watches.iter().map(watch).sum::<usize>()
+        };
+        self.apart.as_ref().map_or(0, |it| apart(it))
+    }
+
+    fn bytes_of(front: &Self) -> usize {
+        front.bytes()
     }
 }

@@ -14,6 +14,21 @@ pub struct Sample {
     pub filling: f64,
 }
 
+impl Sample {
+    /// Nothing was said. Levels are finite.
+    pub(super) const NONE: Self = Self::none_since(i64::MIN);
+
+    /// Nothing was said, though something was expected since then.
+    pub(super) const fn none_since(at: i64) -> Self {
+        Self { at, filling: f64::INFINITY }
+    }
+
+    /// What was said, if anything.
+    pub(super) fn said(self) -> Option<Self> {
+        self.filling.is_finite().then_some(self)
+    }
+}
+
 /// The readings that decided.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Evidence {
@@ -61,9 +76,13 @@ impl Episode {
     }
 }
 
-/// The episodes of one kind of answer.
+/// The episodes of one kind of answer: a word of memory, as long as there was none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) struct Track {
+#[serde(from = "History", into = "History")]
+pub(super) struct Track(Option<Box<History>>);
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct History {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     open: Option<Box<Episode>>,
     /// The one that ended last, where it may come back.
@@ -87,15 +106,55 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
+impl From<History> for Track {
+    fn from(history: History) -> Self {
+        Self((history != History::default()).then(|| Box::new(history)))
+    }
+}
+
+impl From<Track> for History {
+    fn from(track: Track) -> Self {
+        track.0.map(|it| *it).unwrap_or_default()
+    }
+}
+
 impl Track {
     /// What is wrong now.
     pub(super) fn kind(&self) -> Option<Kind> {
-        self.open.as_ref().map(|open| open.kind)
+        self.0.as_ref()?.open.as_ref().map(|open| open.kind)
+    }
+
+    /// Whether there was never anything wrong.
+    pub(super) fn is_new(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The bytes that it takes beside its own.
+    pub(super) fn bytes(&self) -> usize {
+        let Some(history) = &self.0 else { return 0 };
+        let episodes = [&history.open, &history.last].into_iter().flatten().count();
+        size_of::<History>()
+            + episodes * size_of::<Episode>()
+            + history.candidate.iter().count() * size_of::<Candidate>()
     }
 
     /// What lasts, and what may come back.
     pub(super) fn lasting(&self) -> impl Iterator<Item = Episode> {
-        self.last.iter().chain(&self.open).map(|it| **it)
+        let all = self.0.iter().flat_map(|it| it.last.iter().chain(&it.open));
+        all.map(|it| **it)
+    }
+
+    /// Whether an answer at this time (Unix milliseconds) opens or ends an episode.
+    pub(super) fn turns(&self, confirm: &Confirm, found: Option<Kind>, at: i64) -> bool {
+        if found == self.kind() {
+            return false;
+        }
+        let candidate = self.0.as_ref().and_then(|it| it.candidate.as_ref());
+        let (since, count) = match candidate {
+            Some(it) if it.answer == found => (it.since.at, it.count + 1),
+            _ => (at, 1),
+        };
+        confirm.is_enough(count, at - since)
     }
 
     /// Takes an answer; whether an episode opened or ended.
@@ -107,31 +166,47 @@ impl Track {
         ended: &mut Vec<Episode>,
     ) -> bool {
         if found == self.kind() {
-            self.candidate = None;
+            self.forget_candidate();
             return false;
         }
-        let Some(turn) = self.confirmed(confirm, found, turn) else { return false };
-        if let Some(mut open) = self.open.take() {
+        let history = self.0.get_or_insert_default();
+        let Some(turn) = history.confirmed(confirm, found, turn) else { return false };
+        if let Some(mut open) = history.open.take() {
             open.resolved = Some(turn);
             ended.push(*open);
-            self.last = (confirm.flap > 0).then_some(open);
+            history.last = (confirm.flap > 0).then_some(open);
         }
         if let Some(kind) = found {
-            self.open = Some(self.begin(confirm, kind, turn));
+            history.open = Some(history.begin(confirm, kind, turn));
         }
         true
     }
 
+    fn forget_candidate(&mut self) {
+        if let Some(history) = self.0.as_mut().filter(|it| it.candidate.is_some()) {
+            history.candidate = None;
+            if **history == History::default() {
+                self.0 = None;
+            }
+        }
+    }
+}
+
+impl Confirm {
+    /// Whether an answer counts that was given so often, for so long (milliseconds).
+    fn is_enough(&self, count: u32, lasting: i64) -> bool {
+        count >= self.count && lasting >= self.debounce
+    }
+}
+
+impl History {
     /// When an answer began, once it counts.
     fn confirmed(&mut self, confirm: &Confirm, found: Option<Kind>, turn: Turn) -> Option<Turn> {
-        if confirm.count <= 1 && confirm.debounce <= 0 {
-            return Some(turn);
-        }
         let (since, count) = match self.candidate.take() {
             Some(it) if it.answer == found => (it.since, it.count + 1),
             _ => (turn, 1),
         };
-        if count >= confirm.count && turn.at - since.at >= confirm.debounce {
+        if confirm.is_enough(count, turn.at - since.at) {
             return Some(since);
         }
         self.candidate = Some(Box::new(Candidate { answer: found, since, count }));

@@ -1,47 +1,43 @@
 //! The shortcut for readings in order.
 
-use std::collections::VecDeque;
-
-use super::{DeviceRule, DeviceStand, Kind, Limits, Machine, Moment, Review, State, state::Walked};
+use super::{
+    DeviceRule, DeviceStand, Kind, Limits, Machine, Moment, Review, State,
+    state::Walked,
+    window::{Run, Window},
+};
 use crate::reading::Reading;
 
 /// A machine with where it stands at its newest reading.
 #[derive(Debug, Clone)]
-pub struct Live<M> {
+pub struct Live<M: Machine> {
     /// The version of the row that the state was read from or written to.
     pub version: u64,
     state: State<M>,
-    /// Before the newest time at which something was said.
-    before: M,
-    end: M,
-    /// What was said at that time.
-    said: [Option<f64>; 2],
-    said_at: i64,
+    front: M::Front,
     horizon: i64,
-    /// What does not count yet, since it takes a while to the following sensor.
-    pending: VecDeque<Moment>,
-    /// Readings that are still taken without a review: after so many the base may move.
+    /// So many readings are still taken before the base may move.
     credit: u32,
-    settles_at: i64,
-    stale: bool,
+    due: Due,
+}
+
+/// What is to be done before a machine stands where its readings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// The base may move, and nothing else changes.
+    Base,
+    /// A later base is to be written.
+    Write,
+    /// Nothing, but the next reading needs a review.
+    NextReview,
+    Review,
 }
 
 impl<M: Machine> Live<M> {
     /// A machine that was not looked at yet: it needs a review.
     pub fn new(version: u64, state: State<M>) -> Self {
-        Self {
-            version,
-            before: M::default(),
-            end: M::default(),
-            said: [None; 2],
-            said_at: -1,
-            horizon: -1,
-            pending: VecDeque::new(),
-            credit: 0,
-            settles_at: i64::MAX,
-            stale: true,
-            state,
-        }
+        let (front, horizon, credit) = (M::Front::default(), -1, 0);
+        Self { version, front, horizon, credit, due: Due::Review, state }
     }
 
     /// What was told.
@@ -49,71 +45,74 @@ impl<M: Machine> Live<M> {
         &self.state
     }
 
-    /// Whether only a review can tell what changes.
+    /// Whether it needs a review.
     pub fn is_stale(&self) -> bool {
-        self.stale
+        !matches!(self.due, Due::Nothing | Due::NextReview)
     }
 
-    /// Has the next look be a review.
+    /// Has the next look be a review of all readings.
     pub fn outdate(&mut self) {
-        self.stale = true;
+        self.due = Due::Review;
     }
 
-    /// Takes a reading that is newer than all of its sensor, and no duplicate; whether it is
-    /// certain that no problem changes.
-    pub fn push(&mut self, rule: &M::Rule, of_current: bool, at: i64, filling: f64) -> bool {
-        self.stale = self.stale || at < self.horizon || self.credit == 0;
-        self.stale = self.stale || at >= self.settles_at;
-        if self.stale {
+    /// Takes a reading that is newer than all of its sensor, and no duplicate; whether no review is
+    /// needed. The window is that of the current sensor, or of the device.
+    pub fn push(
+        &mut self,
+        rule: &M::Rule,
+        limits: &Limits,
+        said: (bool, i64, f64),
+        window: &Window,
+    ) -> bool {
+        let (of_current, at, filling) = said;
+        let known = matches!(self.due, Due::Nothing | Due::Base | Due::Write)
+            && at >= self.horizon
+            && at > self.state.settled_until()
+            && at < self.state.settles_at(limits);
+        let since = self.horizon;
+        self.horizon = since.max(at);
+        if !(known && self.hear(rule, Moment { at, of_current, filling }, since, window)) {
+            self.due = Due::Review;
             return false;
         }
-        self.credit -= 1;
-        self.horizon = at;
-        let delay = if of_current { M::delay(rule) } else { 0 };
-        let moment = Moment { at: at + delay, of_current, filling };
-        self.stale = if delay > 0 {
-            self.pending.push_back(moment);
-            !self.count_pending(rule, at)
-        } else {
-            !(self.count_pending(rule, at) && self.count(rule, moment))
-        };
-        !self.stale
+        self.credit = self.credit.saturating_sub(1);
+        if self.credit == 0 && self.due == Due::Nothing {
+            self.due = Due::Base;
+        }
+        self.due == Due::Nothing
     }
 
-    /// Has what is pending until then count.
-    fn count_pending(&mut self, rule: &M::Rule, until: i64) -> bool {
-        while let Some(moment) = self.pending.front().copied().filter(|it| it.at <= until) {
-            self.pending.pop_front();
-            if !self.count(rule, moment) {
-                return false;
+    /// Has a reading count, or what was pending until then.
+    fn hear(&mut self, rule: &M::Rule, said: Moment, since: i64, window: &Window) -> bool {
+        let (delay, of_current) = (M::delay(rule), true);
+        if delay > 0 {
+            let passed = window.packed_after(since - delay).between(i64::MIN, said.at - delay);
+            for (at, filling) in passed.iter() {
+                let moment = Moment { at: at + delay, of_current, filling };
+                if !M::hear(&mut self.front, rule, moment) {
+                    return false;
+                }
             }
         }
-        true
+        delay > 0 && said.of_current || M::hear(&mut self.front, rule, said)
     }
 
-    fn count(&mut self, rule: &M::Rule, moment: Moment) -> bool {
-        let Moment { at, of_current, filling } = moment;
-        let end = usize::from(!of_current);
-        if at > self.said_at {
-            self.before.clone_from(&self.end);
-            (self.said, self.said_at) = ([None; 2], at);
-        } else if at < self.said_at || self.said[end].is_some() {
-            return false;
-        } else {
-            self.end.clone_from(&self.before);
+    /// Moves the base along readings in order, without a look at all of them; none where that is
+    /// not enough.
+    pub(super) fn fold<'w>(
+        &mut self,
+        rule: &M::Rule,
+        limits: &Limits,
+        runs: impl FnOnce() -> [Option<Run<'w>>; 2],
+    ) -> Option<Review<M>> {
+        if self.due != Due::Base || self.state.is_unlinked() {
+            return None;
         }
-        self.said[end] = Some(filling);
-        let [current, following] = self.said;
-        let moment = |of_current, filling| Moment { at, of_current, filling };
-        let changed = match (current, following) {
-            (Some(a), Some(b)) => {
-                self.end.step(rule, &[moment(true, a), moment(false, b)], &mut Vec::new())
-            }
-            (Some(a), None) => self.end.step(rule, &[moment(true, a)], &mut Vec::new()),
-            (None, Some(b)) => self.end.step(rule, &[moment(false, b)], &mut Vec::new()),
-            (None, None) => false,
-        };
-        !changed
+        let [Some(current), Some(following)] = runs() else { return None };
+        let next = self.state.folded(rule, limits, self.horizon, [current, following])?;
+        self.credit = credit(limits, current.len() + following.len());
+        self.due = if next == self.state { Due::Nothing } else { Due::Write };
+        Some(Review { changes: Vec::new(), next, link: false })
     }
 
     /// Recomputes from all readings that the state [needs](State::needs_after). Where that leads
@@ -126,6 +125,8 @@ impl<M: Machine> Live<M> {
         current: Vec<Reading>,
         following: Vec<Reading>,
     ) -> Review<M> {
+        let delay = M::delay(rule);
+        let read = current.iter().map(|it| it.at + delay).collect::<Vec<_>>();
         let state = self.state.clone().at_clock(clock);
         let walked = state.walk(rule, current, following);
         let mut review = state.conclude(rule, limits, &walked);
@@ -134,40 +135,53 @@ impl<M: Machine> Live<M> {
             review.next = self.state.clone();
         }
         if review.next == self.state {
-            self.settle(rule, limits, walked);
+            let pending = read.iter().filter(|at| **at > walked.horizon).count();
+            self.settle(limits, &walked);
+            // A duplicate that is pending would be heard.
+            let heard_twice = pending != walked.pending;
+            // What the clock alone tells, a reading may take back.
+            let lasting = |clock| {
+                let mut found = Vec::new();
+                walked.end.lasting(rule, clock, &mut found);
+                found
+            };
+            if heard_twice || lasting(0) != lasting(state.clock()) {
+                self.due = Due::NextReview;
+            }
+        } else {
+            self.due = Due::Review;
         }
         review
     }
 
     /// After a review that led to nothing.
-    fn settle(&mut self, rule: &M::Rule, limits: &Limits, walked: Walked<M>) {
-        let last = walked.moments.last().map_or(-1, |it| it.at);
-        (self.said, self.said_at) = ([None; 2], last);
-        let mut twice = walked.turned;
-        for moment in walked.moments.iter().rev().take_while(|it| it.at == last) {
-            let slot = &mut self.said[usize::from(!moment.of_current)];
-            twice |= slot.replace(moment.filling).is_some();
-        }
-        // What the clock alone brought about, the next reading may take back.
-        let quiet = walked.end.quiet_until(rule);
-        let by_clock = quiet.is_some_and(|until| until < self.state.clock());
-        (self.before, self.end) = (walked.before, walked.end);
+    fn settle(&mut self, limits: &Limits, walked: &Walked<M>) {
+        self.front = M::front(walked);
         self.horizon = walked.horizon;
-        self.pending = walked.pending.iter().copied().collect();
-        let credit = limits.fold.max(walked.moments.len() / 2) as u32;
-        self.credit = if by_clock { 0 } else { credit };
-        self.settles_at = self.state.settles_at(limits);
-        // What turned at the last time may turn back at the same time: no shortcut for that time.
-        if twice {
-            self.said = [Some(f64::NAN); 2];
-        }
-        self.stale = false;
+        self.credit = credit(limits, walked.moments.len());
+        self.due = Due::Nothing;
     }
 
     /// What was to be written is written.
     pub fn written(&mut self, version: u64, next: State<M>) {
-        (self.version, self.state, self.stale) = (version, next, true);
+        (self.version, self.state) = (version, next);
+        self.due = if self.due == Due::Write { Due::Nothing } else { Due::Review };
     }
+
+    /// Another wrote this.
+    pub fn outrun(&mut self, version: u64, state: State<M>) {
+        (self.version, self.state, self.due) = (version, state, Due::Review);
+    }
+
+    /// The bytes that it takes beside its own.
+    pub(super) fn bytes(&self) -> usize {
+        self.state.bytes() + M::bytes_of(&self.front)
+    }
+}
+
+/// How many readings are taken between two looks, when there are so many open.
+fn credit(limits: &Limits, open: usize) -> u32 {
+    u32::try_from(limits.fold.max(open / 2)).unwrap_or(u32::MAX).max(1)
 }
 
 impl Live<DeviceStand> {
@@ -175,8 +189,8 @@ impl Live<DeviceStand> {
     /// that was not told, or may be.
     pub fn is_overdue(&self, rule: &DeviceRule, clock: i64) -> bool {
         let told = |it: &super::Episode| it.kind == Kind::Silence && it.resolved.is_none();
-        let quiet = self.end.quiet_until(rule);
-        self.stale
+        let quiet = self.front.quiet_until(rule);
+        self.is_stale()
             || quiet.is_some_and(|until| until < clock) && !self.state.told().iter().any(told)
     }
 }

@@ -1,11 +1,18 @@
 //! All machines of a network, in memory.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{
-    Arrival, DeviceRule, DeviceStand, EdgeStand, Kind, Limits, Live, Review, State, Window,
+    Arrival, DeviceRule, DeviceStand, EdgeStand, Kind, Limits, Live, Review, Rule, State, Window,
+    window::Run,
 };
 use crate::{reading::Reading, topology::Join};
+
+/// Equal rules are kept once, where they come near one another: of so many the last are compared.
+const RULES: usize = 32;
 
 /// A machine of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +39,7 @@ pub struct Net {
     names: HashMap<Arc<str>, usize>,
     devices: Vec<Device>,
     edges: Vec<Edge>,
+    rules: VecDeque<Arc<Rule>>,
 }
 
 #[derive(Debug)]
@@ -41,21 +49,28 @@ struct Device {
     rule: Arc<DeviceRule>,
     live: Option<Box<Live<DeviceStand>>>,
     /// Its edges, and whether it is their current sensor.
-    edges: Vec<(usize, bool)>,
+    edges: Box<[(u32, bool)]>,
 }
 
 #[derive(Debug)]
 struct Edge {
-    join: Arc<Join>,
-    ends: [usize; 2],
+    rule: Arc<Rule>,
+    ends: [u32; 2],
     live: Live<EdgeStand>,
+}
+
+impl Edge {
+    /// The devices that it joins.
+    fn devices(&self) -> [usize; 2] {
+        self.ends.map(|it| it as usize)
+    }
 }
 
 impl Net {
     /// A network without devices.
     pub fn new(limits: Limits) -> Self {
         let (devices, edges) = (Vec::new(), Vec::new());
-        Self { limits, names: HashMap::new(), devices, edges }
+        Self { limits, names: HashMap::new(), devices, edges, rules: VecDeque::new() }
     }
 
     /// How many devices it has.
@@ -84,51 +99,69 @@ impl Net {
     ) -> usize {
         let (id, number) = (Arc::<str>::from(id), self.devices.len());
         let live = state.map(|(version, state)| Box::new(Live::new(version, state)));
-        let (window, edges) = (Window::of(readings), Vec::new());
+        let (window, edges) = (Window::of(readings), Box::default());
         self.devices.push(Device { id: id.clone(), window, rule, live, edges });
         self.names.insert(id, number);
         number
     }
 
     /// Adds an edge between two devices that are there, unless it is there or they are not.
-    pub fn add_edge(&mut self, join: Arc<Join>, version: u64, state: State<EdgeStand>) {
+    pub fn add_edge(&mut self, join: &Join, version: u64, state: State<EdgeStand>) {
         let ends = [&join.current, &join.following].map(|id| self.device(id));
         let [Some(current), Some(following)] = ends else { return };
-        if self.edge_between(current, following).is_some() {
+        let ends = [current, following].map(u32::try_from);
+        let (Ok(number), [Ok(first), Ok(second)]) = (u32::try_from(self.edges.len()), ends) else {
+            return;
+        };
+        if self.edge_between(current, [first, second]) {
             return;
         }
-        let number = self.edges.len();
-        self.devices[current].edges.push((number, true));
-        self.devices[following].edges.push((number, false));
-        let live = Live::new(version, state);
-        self.edges.push(Edge { join, ends: [current, following], live });
+        for (device, of_current) in [(current, true), (following, false)] {
+            let edges = &mut self.devices[device].edges;
+            *edges = edges.iter().copied().chain([(number, of_current)]).collect();
+        }
+        let (rule, live) = (self.shared(&join.rule), Live::new(version, state));
+        self.edges.push(Edge { rule, ends: [first, second], live });
     }
 
-    fn edge_between(&self, current: usize, following: usize) -> Option<usize> {
+    fn edge_between(&self, current: usize, ends: [u32; 2]) -> bool {
         let edges = &self.devices[current].edges;
-        edges.iter().map(|it| it.0).find(|it| self.edges[*it].ends == [current, following])
+        edges.iter().any(|it| self.edges[it.0 as usize].ends == ends)
+    }
+
+    fn shared(&mut self, rule: &Rule) -> Arc<Rule> {
+        if let Some(known) = self.rules.iter().find(|it| ***it == *rule) {
+            return known.clone();
+        }
+        self.rules.truncate(RULES - 1);
+        self.rules.push_front(Arc::new(*rule));
+        self.rules[0].clone()
     }
 
     /// Takes a reading of a device.
     pub fn take(&mut self, device: usize, reading: Reading) -> Taken {
-        let it = &mut self.devices[device];
+        let Self { limits, devices, edges, .. } = self;
+        let it = &mut devices[device];
         let arrival = it.window.insert(reading);
         let mut stale = Vec::new();
         if arrival == Arrival::Duplicate {
             return Taken { arrival, stale };
         }
         let (at, filling, in_order) = (reading.at, reading.filling, arrival == Arrival::InOrder);
-        if let Some(live) = &mut it.live
-            && !(in_order && live.push(&it.rule, true, at, filling))
-        {
-            live.outdate();
-            stale.push(Unit::Device(device));
+        if let Some(live) = &mut it.live {
+            let taken = in_order && live.push(&it.rule, limits, (true, at, filling), &it.window);
+            stale.extend((!taken).then_some(Unit::Device(device)));
+            if !in_order {
+                live.outdate();
+            }
         }
-        for (number, of_current) in &it.edges {
-            let edge = &mut self.edges[*number];
-            if !(in_order && edge.live.push(&edge.join.rule, *of_current, at, filling)) {
-                edge.live.outdate();
-                stale.push(Unit::Edge(*number));
+        for (number, of_current) in &devices[device].edges {
+            let Edge { rule, ends, live } = &mut edges[*number as usize];
+            let window = &devices[ends[0] as usize].window;
+            let taken = in_order && live.push(rule, limits, (*of_current, at, filling), window);
+            stale.extend((!taken).then_some(Unit::Edge(*number as usize)));
+            if !in_order {
+                live.outdate();
             }
         }
         Taken { arrival, stale }
@@ -137,9 +170,9 @@ impl Net {
     /// Whether a reading of a device comes too late for one of its machines.
     pub fn is_late(&self, device: usize, at: i64) -> bool {
         let it = &self.devices[device];
-        let late = |(edge, of_current): &(usize, bool)| {
-            let edge = &self.edges[*edge];
-            let delay = if *of_current { edge.join.rule.delay } else { 0 };
+        let late = |(edge, of_current): &(u32, bool)| {
+            let edge = &self.edges[*edge as usize];
+            let delay = if *of_current { edge.rule.delay } else { 0 };
             at + delay <= edge.live.state().settled_until()
         };
         it.edges.iter().any(late)
@@ -155,7 +188,7 @@ impl Net {
     pub fn units(&self, device: usize) -> Vec<Unit> {
         let it = &self.devices[device];
         let own = it.live.is_some().then_some(Unit::Device(device));
-        own.into_iter().chain(it.edges.iter().map(|(edge, _)| Unit::Edge(*edge))).collect()
+        own.into_iter().chain(it.edges.iter().map(|it| Unit::Edge(it.0 as usize))).collect()
     }
 
     /// Whether a machine needs a review.
@@ -183,9 +216,9 @@ impl Net {
         self.devices[device].live.as_ref().map(|live| live.state())
     }
 
-    /// The neighbours that an edge joins.
-    pub fn join(&self, edge: usize) -> &Arc<Join> {
-        &self.edges[edge].join
+    /// The numbers of the sensors that an edge joins: current and following.
+    pub fn ends(&self, edge: usize) -> [usize; 2] {
+        self.edges[edge].devices()
     }
 
     /// The id of a device.
@@ -203,10 +236,11 @@ impl Net {
     ) -> Option<Option<Kind>> {
         let mut found = None;
         for (edge, _) in self.devices[device].edges.iter().filter(|it| it.1) {
-            let Edge { join, ends, .. } = &self.edges[*edge];
-            let known = || self.devices[ends[1]].window.newest().map(|it| it.filling);
-            if let Some(newest) = newer(ends[1]).or_else(known) {
-                found = found.max(Some(join.rule.compare(filling, newest)));
+            let edge = &self.edges[*edge as usize];
+            let [_, following] = edge.devices();
+            let known = || self.devices[following].window.newest().map(|it| it.filling);
+            if let Some(newest) = newer(following).or_else(known) {
+                found = found.max(Some(edge.rule.compare(filling, newest)));
             }
         }
         found
@@ -214,11 +248,16 @@ impl Net {
 
     /// Looks at the edge again, from its readings; with the version that its state has.
     pub fn review_edge(&mut self, edge: usize) -> (u64, Review<EdgeStand>) {
-        let Edge { join, ends, live } = &mut self.edges[edge];
-        let needs = live.state().needs_after(&join.rule, &self.limits);
-        let [current, following] = ends.map(|end| self.devices[end].window.after(needs));
+        let Self { limits, devices, edges, .. } = self;
+        let Edge { rule, ends, live } = &mut edges[edge];
+        let needs = live.state().needs_after(rule, limits);
+        let windows = ends.map(|end| &devices[end as usize].window);
         let before = live.version;
-        (before, live.review(&join.rule, &self.limits, 0, current, following))
+        if let Some(review) = live.fold(rule, limits, || windows.map(|it| it.run(needs))) {
+            return (before, review);
+        }
+        let [current, following] = windows.map(|it| it.after(needs));
+        (before, live.review(rule, limits, 0, current, following))
     }
 
     /// Looks at a device again, from its readings, at a clock that has come so far (Unix
@@ -228,11 +267,18 @@ impl Net {
         device: usize,
         clock: i64,
     ) -> Option<(u64, Review<DeviceStand>)> {
-        let Device { window, rule, live, .. } = &mut self.devices[device];
+        let Self { limits, devices, .. } = self;
+        let Device { window, rule, live, .. } = &mut devices[device];
         let live = live.as_mut()?;
-        let readings = window.after(live.state().needs_after(rule, &self.limits));
+        let needs = live.state().needs_after(rule, limits);
         let before = live.version;
-        Some((before, live.review(rule, &self.limits, clock, readings, Vec::new())))
+        if clock == 0
+            && let Some(review) = live.fold(rule, limits, || [window.run(needs), Some(Run::NONE)])
+        {
+            return Some((before, review));
+        }
+        let readings = window.after(needs);
+        Some((before, live.review(rule, limits, clock, readings, Vec::new())))
     }
 
     /// The state of an edge is written under this version.
@@ -241,7 +287,7 @@ impl Net {
         let moved = state.settled_until() != it.live.state().settled_until();
         it.live.written(version, state);
         if moved {
-            it.ends.into_iter().for_each(|end| self.forget(end));
+            it.devices().into_iter().for_each(|end| self.forget(end));
         }
     }
 
@@ -255,12 +301,24 @@ impl Net {
         }
     }
 
+    /// Another wrote the state of an edge under this version.
+    pub fn outrun_edge(&mut self, edge: usize, version: u64, state: State<EdgeStand>) {
+        self.edges[edge].live.outrun(version, state);
+    }
+
+    /// Another wrote the state of a device under this version.
+    pub fn outrun_device(&mut self, device: usize, version: u64, state: State<DeviceStand>) {
+        if let Some(live) = &mut self.devices[device].live {
+            live.outrun(version, state);
+        }
+    }
+
     /// Forgets the readings that no machine of a device needs.
     fn forget(&mut self, device: usize) {
         let it = &self.devices[device];
         let edges = it.edges.iter().map(|(edge, _)| {
-            let edge = &self.edges[*edge];
-            edge.live.state().needs_after(&edge.join.rule, &self.limits)
+            let edge = &self.edges[*edge as usize];
+            edge.live.state().needs_after(&edge.rule, &self.limits)
         });
         let own = it.live.as_ref().map(|live| live.state().needs_after(&it.rule, &self.limits));
         if let Some(needed) = edges.chain(own).min() {
@@ -289,17 +347,20 @@ impl Net {
         self.devices.iter().map(|it| it.window.len()).sum()
     }
 
-    /// The bytes that devices and edges take, without their windows of readings and what is
-    /// shared between them; and those of the windows.
+    /// The bytes that devices and edges take, without their windows of readings, tables of seasons
+    /// and room to grow; and those of the windows.
     pub fn bytes(&self) -> (usize, usize) {
         let name = |id: &Arc<str>| id.len() + 16 + size_of::<(Arc<str>, usize)>() * 8 / 7 + 1;
         let device = |it: &Device| {
-            let live = it.live.as_ref().map_or(0, |live| size_of_val(&**live));
-            size_of::<Device>() + name(&it.id) + live + it.edges.len() * size_of::<(usize, bool)>()
+            let live = it.live.as_ref().map_or(0, |live| size_of_val(&**live) + live.bytes());
+            size_of::<Device>() + name(&it.id) + live + size_of_val(&*it.edges)
         };
-        let join = |it: &Join| size_of::<Join>() + 16 + it.current.len() + it.following.len();
-        let edges = self.edges.iter().map(|it| size_of::<Edge>() + join(&it.join));
-        let hot = self.devices.iter().map(device).sum::<usize>() + edges.sum::<usize>();
+        let edge = |it: &Edge| {
+            let rule = (size_of::<Rule>() + 16) / Arc::strong_count(&it.rule);
+            size_of::<Edge>() + it.live.bytes() + rule
+        };
+        let devices = self.devices.iter().map(device).sum::<usize>();
+        let hot = devices + self.edges.iter().map(edge).sum::<usize>();
         (hot, self.devices.iter().map(|it| it.window.bytes()).sum())
     }
 }

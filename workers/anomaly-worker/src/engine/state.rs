@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Episode, Kind};
+use super::{Episode, Kind, window::Run};
 use crate::reading::{Reading, distinct};
 
 /// The most changes of one review: a transaction of DynamoDB takes 100 items.
@@ -43,6 +43,8 @@ pub struct Moment {
 pub trait Machine: Clone + Default + PartialEq {
     /// What is expected.
     type Rule;
+    /// A machine at its newest reading.
+    type Front: Clone + Default + std::fmt::Debug;
 
     /// How long after its time a word of the current sensor counts, in milliseconds.
     fn delay(_: &Self::Rule) -> i64 {
@@ -61,6 +63,19 @@ pub trait Machine: Clone + Default + PartialEq {
     fn quiet_until(&self, _: &Self::Rule) -> Option<i64> {
         None
     }
+
+    /// Where a walk ended.
+    fn front(walked: &Walked<Self>) -> Self::Front;
+
+    /// Takes what is said next; whether it is certain that no episode opened or ended. Where it is
+    /// not, only a walk tells how things stand.
+    fn hear(front: &mut Self::Front, rule: &Self::Rule, moment: Moment) -> bool;
+
+    /// The bytes that it takes beside its own, without tables of seasons.
+    fn bytes(&self) -> usize;
+
+    /// The same of a front.
+    fn bytes_of(front: &Self::Front) -> usize;
 }
 
 /// What tells the episodes of a machine apart: what keeps them apart in the table, and the time of
@@ -76,7 +91,7 @@ pub struct State<M> {
     #[serde(default)]
     clock: i64,
     stand: M,
-    told: Vec<Episode>,
+    told: Box<[Episode]>,
     /// Whether what was told is still to be linked with what was told of neighbours.
     #[serde(default)]
     unlinked: bool,
@@ -112,15 +127,16 @@ pub struct Review<M> {
 }
 
 /// Where a walk through the readings ended.
-pub(super) struct Walked<M> {
+#[derive(Debug)]
+pub struct Walked<M> {
     /// Before the last time at which something was said.
     pub(super) before: M,
     pub(super) end: M,
     /// Whether an episode opened or ended at the last time.
     pub(super) turned: bool,
     pub(super) moments: Vec<Moment>,
-    /// What was said, but does not count yet.
-    pub(super) pending: Vec<Moment>,
+    /// How much was said that does not count yet.
+    pub(super) pending: usize,
     /// The time of the newest reading.
     pub(super) horizon: i64,
     ended: Vec<Episode>,
@@ -142,7 +158,7 @@ impl Episode {
 impl<M: Machine> State<M> {
     /// A machine of which nothing is settled.
     pub fn beginning(stand: M) -> Self {
-        Self { until: -1, clock: 0, stand, told: Vec::new(), unlinked: false }
+        Self { until: -1, clock: 0, stand, told: Box::default(), unlinked: false }
     }
 
     /// A reading that counts at this time or before (Unix milliseconds) comes too late.
@@ -171,6 +187,16 @@ impl<M: Machine> State<M> {
     pub fn needs_after(&self, rule: &M::Rule, limits: &Limits) -> i64 {
         let needs = self.until.saturating_sub(limits.lateness);
         needs.saturating_sub(M::delay(rule)).max(-1)
+    }
+
+    /// Whether what was told is still to be linked.
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.unlinked
+    }
+
+    /// The bytes that it takes beside its own.
+    pub(super) fn bytes(&self) -> usize {
+        self.stand.bytes() + size_of_val(&*self.told)
     }
 
     /// From when on (Unix milliseconds) something told becomes settled.
@@ -221,7 +247,9 @@ impl<M: Machine> State<M> {
         following: Vec<Reading>,
     ) -> Walked<M> {
         let (mut moments, horizon) = self.moments(rule, current, following);
-        let pending = moments.split_off(moments.partition_point(|it| it.at <= horizon));
+        let counted = moments.partition_point(|it| it.at <= horizon);
+        let pending = moments.len() - counted;
+        moments.truncate(counted);
         let mut ended = Vec::new();
         self.stand.lasting(rule, 0, &mut ended);
         ended.retain(|it| it.resolved.is_some());
@@ -294,6 +322,49 @@ impl<M: Machine> State<M> {
         for said in moments[..settled].chunk_by(|a, b| a.at == b.at) {
             stand.step(rule, said, &mut Vec::new());
         }
+        self.based(rule, until, stand)
+    }
+
+    /// Moves the base along readings in order, where everything that they lead to is told; the
+    /// same where there is not enough to take. None where only a walk can tell.
+    pub(super) fn folded(
+        &self,
+        rule: &M::Rule,
+        limits: &Limits,
+        horizon: i64,
+        [current, following]: [Run<'_>; 2],
+    ) -> Option<Self> {
+        let (delay, until) = (M::delay(rule), settled_at(limits, horizon));
+        let [current, following] = [
+            current.between(self.until - delay, i64::MAX),
+            following.between(self.until, i64::MAX),
+        ];
+        if current.len() + following.len() > limits.most {
+            return None;
+        }
+        let current = current.between(i64::MIN, until.saturating_sub(delay));
+        let following = following.between(i64::MIN, until);
+        if current.len() + following.len() < limits.fold.max(1) {
+            return Some(self.clone());
+        }
+        let moment = |of_current, delay| {
+            move |(at, filling): (i64, f64)| Moment { at: at + delay, of_current, filling }
+        };
+        let mut first = current.iter().map(moment(true, delay)).peekable();
+        let mut second = following.iter().map(moment(false, 0)).peekable();
+        let mut stand = self.stand.clone();
+        while let Some(at) = first.peek().into_iter().chain(second.peek()).map(|it| it.at).min() {
+            let both = (first.next_if(|it| it.at == at), second.next_if(|it| it.at == at));
+            let nothing = &mut Vec::new();
+            match both {
+                (Some(one), Some(other)) => stand.step(rule, &[one, other], nothing),
+                (one, other) => one.or(other).is_some_and(|it| stand.step(rule, &[it], nothing)),
+            };
+        }
+        Some(self.based(rule, until, stand))
+    }
+
+    fn based(&self, rule: &M::Rule, until: i64, stand: M) -> Self {
         let mut kept = Vec::new();
         stand.lasting(rule, 0, &mut kept);
         let lasts = |it: &&Episode| {
@@ -305,12 +376,17 @@ impl<M: Machine> State<M> {
     }
 }
 
+/// Until when nothing changes any more, when the newest reading is of this time.
+fn settled_at(limits: &Limits, horizon: i64) -> i64 {
+    horizon.saturating_sub(limits.lateness.saturating_mul(2)).saturating_sub(1)
+}
+
 /// Where the base can move to.
 fn base(limits: &Limits, moments: &[Moment], horizon: i64) -> Option<i64> {
     if moments.len() > limits.most {
         return Some(moments[moments.len() / 2].at);
     }
-    let until = horizon.saturating_sub(limits.lateness.saturating_mul(2)).saturating_sub(1);
+    let until = settled_at(limits, horizon);
     let settled = moments.partition_point(|moment| moment.at <= until);
     (settled >= limits.fold.max(1)).then_some(until)
 }

@@ -1,11 +1,15 @@
 //! The readings of a device that may still matter, 16 bytes each.
 
+use std::collections::HashSet;
+
 use crate::reading::Reading;
 
 /// A number that is not there.
 const NO_NUMBER: u32 = u32::MAX;
+/// How far below the first number others may be.
+const BELOW: u64 = 1 << 30;
 
-/// A reading by its distance from the window's begin, with a number below 2³².
+/// A reading by its distance from where the window's times and numbers begin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Packed {
     after: u32,
@@ -17,12 +21,19 @@ struct Packed {
 #[derive(Debug, Clone, Default)]
 pub struct Window {
     begin: i64,
+    first: u64,
     packed: Vec<Packed>,
-    /// What does not fit in 16 bytes: large numbers, and times far from the window's begin.
-    wide: Vec<Reading>,
-    newest: Option<Reading>,
+    /// What is too far from the others to fit in 16 bytes.
+    wide: Box<[Reading]>,
     /// The highest number.
     seq: Option<u64>,
+}
+
+/// Readings of a device, each later than the one before, and none twice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run<'w> {
+    begin: i64,
+    packed: &'w [Packed],
 }
 
 /// How a reading came.
@@ -45,8 +56,11 @@ impl Window {
     }
 
     /// The newest reading.
-    pub fn newest(&self) -> Option<&Reading> {
-        self.newest.as_ref()
+    pub fn newest(&self) -> Option<Reading> {
+        let last = self.packed.last().map(|it| it.after);
+        let newest = self.packed.iter().rev().take_while(|it| Some(it.after) == last);
+        let all = newest.map(|it| self.unpack(it)).chain(self.wide.iter().copied());
+        all.max_by(Reading::order)
     }
 
     /// How many readings it holds.
@@ -61,7 +75,7 @@ impl Window {
 
     /// The bytes that the readings take, without room to grow.
     pub fn bytes(&self) -> usize {
-        self.packed.len() * size_of::<Packed>() + self.wide.len() * size_of::<Reading>()
+        size_of_val(&*self.packed) + size_of_val(&*self.wide)
     }
 
     /// Whether this very reading is there.
@@ -78,43 +92,75 @@ impl Window {
 
     /// Takes a reading.
     pub fn insert(&mut self, reading: Reading) -> Arrival {
-        let in_time = self.newest.is_none_or(|newest| reading.at > newest.at);
+        let in_time = self.newest_time().is_none_or(|newest| reading.at > newest);
         let in_order = in_time && reading.seq.is_none_or(|seq| Some(seq) > self.seq);
         if !in_time && self.holds(&reading) {
             return Arrival::Duplicate;
         }
-        self.keep(reading);
-        if in_order { Arrival::InOrder } else { Arrival::OutOfOrder }
+        let packed = self.keep(reading);
+        if in_order && packed { Arrival::InOrder } else { Arrival::OutOfOrder }
     }
 
-    fn keep(&mut self, reading: Reading) {
+    fn newest_time(&self) -> Option<i64> {
+        let packed = self.packed.last().map(|it| self.begin + i64::from(it.after));
+        packed.max(self.wide.iter().map(|it| it.at).max())
+    }
+
+    /// Whether it was kept among those in order.
+    fn keep(&mut self, reading: Reading) -> bool {
         if self.is_empty() {
             self.begin = reading.at;
         }
-        match self.pack(&reading) {
-            Some(packed) => {
+        if let (None, Some(seq)) = (self.seq, reading.seq) {
+            self.first = seq.saturating_sub(BELOW);
+        }
+        if self.pack(&reading).is_none() {
+            self.begin_anew();
+        }
+        self.seq = self.seq.max(reading.seq);
+        let Some(packed) = self.pack(&reading) else {
+            self.wide = self.wide.iter().copied().chain([reading]).collect();
+            return false;
+        };
+        if self.packed.len() == self.packed.capacity() {
+            self.packed.reserve_exact(8 + self.packed.len() / 8);
+        }
+        match self.packed.last().is_none_or(|last| last.after <= packed.after) {
+            true => self.packed.push(packed),
+            false => {
                 let at = self.packed.partition_point(|it| it.after <= packed.after);
                 self.packed.insert(at, packed);
             }
-            None => self.wide.push(reading),
         }
-        self.seq = self.seq.max(reading.seq);
-        if self.newest.is_none_or(|newest| newest.order(&reading).is_lt()) {
-            self.newest = Some(reading);
+        true
+    }
+
+    /// Has times and numbers begin where the oldest that are left do.
+    fn begin_anew(&mut self) {
+        let oldest = self.packed.first().map(|it| self.unpack(it));
+        let moved = oldest.is_some_and(|it| {
+            let far = |seq: u64| seq.saturating_sub(self.first) > 2 * BELOW;
+            it.at > self.begin || it.seq.is_some_and(far)
+        });
+        if moved {
+            self.fill(self.after(i64::MIN));
         }
     }
 
     fn pack(&self, reading: &Reading) -> Option<Packed> {
         let seq = match reading.seq {
             None => NO_NUMBER,
-            Some(seq) => u32::try_from(seq).ok().filter(|seq| *seq != NO_NUMBER)?,
+            Some(seq) => {
+                let seq = u32::try_from(seq.checked_sub(self.first)?).ok();
+                seq.filter(|seq| *seq != NO_NUMBER)?
+            }
         };
         let after = u32::try_from(reading.at.checked_sub(self.begin)?).ok()?;
         Some(Packed { after, seq, filling: reading.filling })
     }
 
     fn unpack(&self, packed: &Packed) -> Reading {
-        let seq = (packed.seq != NO_NUMBER).then_some(packed.seq.into());
+        let seq = (packed.seq != NO_NUMBER).then(|| self.first + u64::from(packed.seq));
         Reading { at: self.begin + i64::from(packed.after), filling: packed.filling, seq }
     }
 
@@ -125,25 +171,87 @@ impl Window {
         packed.chain(self.wide.iter().filter(|it| it.at > at).copied()).collect()
     }
 
+    /// The readings after this time (Unix milliseconds), if each is later than the one before, and
+    /// none can be another's duplicate.
+    pub(super) fn run(&self, after: i64) -> Option<Run<'_>> {
+        let run = self.packed_after(after);
+        let mut number = None;
+        let numbers_rise = run.packed.iter().all(|it| {
+            let counts = it.seq != NO_NUMBER;
+            let rises = !counts || number.is_none_or(|before| before < it.seq);
+            number = if counts { Some(it.seq) } else { number };
+            rises
+        });
+        let times_rise = run.packed.windows(2).all(|pair| pair[0].after < pair[1].after);
+        (numbers_rise && times_rise && self.wide.iter().all(|it| it.at <= after)).then_some(run)
+    }
+
+    /// The readings after this time (Unix milliseconds) that are packed: all of them, as long as
+    /// every one came [in order](Arrival::InOrder).
+    pub(super) fn packed_after(&self, at: i64) -> Run<'_> {
+        Run { begin: self.begin, packed: &self.packed }.between(at, i64::MAX)
+    }
+
     /// Forgets the readings until then (Unix milliseconds), all but the newest.
     pub fn forget(&mut self, until: i64) {
-        let newest = self.newest;
-        let mut kept = self.after(until);
-        if kept.is_empty() {
-            kept.extend(newest);
+        let newest = self.newest();
+        let gone = self.packed.partition_point(|it| self.begin + i64::from(it.after) <= until);
+        self.packed.drain(..gone);
+        if self.wide.iter().any(|it| it.at <= until) {
+            self.wide = self.wide.iter().filter(|it| it.at > until).copied().collect();
         }
-        if kept.len() < self.len() {
-            self.fill(kept);
+        if self.packed.capacity() > 2 * self.packed.len() + 64 {
+            self.packed.shrink_to(self.packed.len() + self.packed.len() / 8 + 8);
+        }
+        if let Some(newest) = newest.filter(|_| self.is_empty()) {
+            self.keep(newest);
         }
     }
 
     fn fill(&mut self, mut readings: Vec<Reading>) {
         readings.sort_unstable_by(Reading::order);
-        *self = Self { packed: Vec::with_capacity(readings.len()), ..Self::default() };
-        for reading in readings {
-            if !self.holds(&reading) {
-                self.keep(reading);
-            }
+        let mut seen = HashSet::new();
+        readings.retain(|it| seen.insert((it.at, it.seq, it.filling.to_bits())));
+        let begin = readings.first().map_or(0, |it| it.at);
+        let first = readings.iter().find_map(|it| it.seq).unwrap_or(0).saturating_sub(BELOW);
+        let seq = self.seq.max(readings.iter().filter_map(|it| it.seq).max());
+        *self = Self { begin, first, seq, ..Self::default() };
+        self.packed = Vec::with_capacity(readings.len());
+        let packed = readings.iter().filter_map(|it| self.pack(it)).collect();
+        self.wide = readings.into_iter().filter(|it| self.pack(it).is_none()).collect();
+        self.packed = packed;
+    }
+}
+
+impl<'w> Run<'w> {
+    /// No readings.
+    pub(super) const NONE: Run<'static> = Run { begin: 0, packed: &[] };
+
+    /// How many there are.
+    pub(super) fn len(self) -> usize {
+        self.packed.len()
+    }
+
+    /// Those after `from`, until `to` (Unix milliseconds). They are looked for from the newest on.
+    pub(super) fn between(self, from: i64, to: i64) -> Self {
+        let (from, to) = (self.place_of(from), self.place_of(to));
+        Self { packed: self.packed.get(from..to).unwrap_or_default(), ..self }
+    }
+
+    /// How many are not after this time.
+    fn place_of(self, at: i64) -> usize {
+        let later = |it: &Packed| self.begin + i64::from(it.after) > at;
+        let (mut step, mut low) = (1, self.packed.len());
+        while low > 0 && later(&self.packed[low - 1]) {
+            low = low.saturating_sub(step);
+            step *= 2;
         }
+        let high = (low + step).min(self.packed.len());
+        low + self.packed[low..high].partition_point(|it| !later(it))
+    }
+
+    /// Times (Unix milliseconds) and levels.
+    pub(super) fn iter(self) -> impl Iterator<Item = (i64, f64)> + 'w {
+        self.packed.iter().map(move |it| (self.begin + i64::from(it.after), it.filling))
     }
 }

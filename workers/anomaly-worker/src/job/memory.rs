@@ -60,8 +60,9 @@ impl Memory {
     fn subject(&self, unit: Unit) -> Subject {
         match unit {
             Unit::Edge(edge) => {
-                let Join { current, following, .. } = &**self.net.join(edge);
-                Subject::Edge { current: current.clone(), following: following.clone() }
+                let ends = self.net.ends(edge);
+                let [current, following] = ends.map(|end| self.net.id(end).to_string());
+                Subject::Edge { current, following }
             }
             Unit::Device(device) => Subject::Device(self.net.id(device).to_string()),
         }
@@ -182,7 +183,7 @@ impl Worker {
             memory.net.add_device(&id, known.plan.device(&id).clone(), readings, state);
         }
         for (join, (version, state)) in edges {
-            memory.net.add_edge(join.clone(), version, state);
+            memory.net.add_edge(join, version, state);
         }
         let whole: Vec<_> = missing.iter().filter_map(|id| memory.net.device(id)).collect();
         memory.whole.extend(whole);
@@ -276,6 +277,9 @@ impl Worker {
             loop {
                 let (version, review): (u64, Review<EdgeStand>) = {
                     let mut memory = self.memory_of(generation)?;
+                    if !memory.net.is_stale(Unit::Edge(edge)) {
+                        return Ok(());
+                    }
                     let reviewed = memory.net.review_edge(edge);
                     if !memory.net.is_stale(Unit::Edge(edge)) {
                         return Ok(());
@@ -289,7 +293,7 @@ impl Worker {
             }
             self.outrun(conflicts).await;
             let (version, state) = self.edges.load(subject).await?.unwrap_or_default();
-            self.memory_of(generation)?.net.written_edge(edge, version, state);
+            self.memory_of(generation)?.net.outrun_edge(edge, version, state);
         }
         Err(super::conflict(subject))
     }
@@ -305,7 +309,11 @@ impl Worker {
             loop {
                 let (version, review) = {
                     let mut memory = self.memory_of(generation)?;
-                    memory.net.outdate(Unit::Device(device));
+                    if clock > 0 {
+                        memory.net.outdate(Unit::Device(device));
+                    } else if !memory.net.is_stale(Unit::Device(device)) {
+                        return Ok(());
+                    }
                     let Some(reviewed) = memory.net.review_device(device, clock) else {
                         return Ok(());
                     };
@@ -322,7 +330,7 @@ impl Worker {
             self.outrun(conflicts).await;
             let loaded = self.edges.load(subject).await?;
             let (version, state) = loaded.unwrap_or_default();
-            self.memory_of(generation)?.net.written_device(device, version, state);
+            self.memory_of(generation)?.net.outrun_device(device, version, state);
         }
         Err(super::conflict(subject))
     }

@@ -31,8 +31,8 @@ impl Chain {
         }
         for sensor in 1..SENSORS {
             let (current, following) = (id(sensor - 1), id(sensor));
-            let join = Arc::new(Join { current, following, rule, derived: false });
-            net.add_edge(join, 0, State::default());
+            let join = Join { current, following, rule, derived: false };
+            net.add_edge(&join, 0, State::default());
         }
         Self { net, ledger: Ledger::new(), reviews: 0 }
     }
