@@ -1,9 +1,14 @@
 //! `POST /v1/readings`: each reading for itself, and none lost on the way to the queue.
 
-use std::{collections::HashSet, sync::Mutex};
+use std::{collections::HashSet, sync::Mutex, time::Duration};
 
 use flotilla_tests::{Recorder, World};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
@@ -95,5 +100,29 @@ async fn what_the_queue_fails_to_take_is_sent_again_and_what_it_never_takes_is_t
     let (status, answer) = gateway.send("POST", "/v1/readings", JSON, &list).await;
     assert_eq!((status, &answer["accepted"], &answer["failed"]), (503, &json!(21), &json!([12])));
     assert_eq!(refused(&answer), [(3, "no".to_owned())]);
+    assert!(gateway.stop().await.success());
+}
+
+#[tokio::test]
+async fn who_sends_a_request_byte_by_byte_is_let_go_and_others_are_served() {
+    let world = World::new().await;
+    let mut gateway = world.sensor_gateway().env("FLOTILLA_HEAD_SECONDS", "1").ready().await;
+    let mut slow = TcpStream::connect(gateway.addr()).await.unwrap();
+    let dribble = async {
+        for byte in b"GET /healthz HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'y')) {
+            if slow.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            let mut answer = [0; 64];
+            let read = timeout(Duration::from_millis(100), slow.read(&mut answer)).await;
+            // Closed, with a word or without.
+            if matches!(read, Ok(Ok(0) | Err(_))) {
+                return;
+            }
+        }
+    };
+    let let_go = timeout(Duration::from_secs(20), dribble);
+    let (let_go, (status, _)) = tokio::join!(let_go, gateway.json("/v1/problems"));
+    assert!(let_go.is_ok() && status == 200);
     assert!(gateway.stop().await.success());
 }

@@ -1,6 +1,6 @@
 //! The gateway's settings.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use flotilla_runtime::config::Reader;
 
@@ -13,6 +13,9 @@ use crate::{
 pub struct GatewayConfig {
     /// `FLOTILLA_GATEWAY_ADDR`: where it listens (default `127.0.0.1:8080`); loopback only.
     pub addr: SocketAddr,
+    /// `FLOTILLA_HEAD_SECONDS`: how long the head of a request may take, and how long a connection
+    /// may ask nothing (default 30 s).
+    pub head: Duration,
     /// The part for packages, where `FLOTILLA_COMPILE_QUEUE_URL` is set.
     pub packages: Option<PackagesConfig>,
     /// `FLOTILLA_TIME_RATE` and `FLOTILLA_TIME_BURST`: how often `GET /time` is answered, in
@@ -40,6 +43,7 @@ impl GatewayConfig {
         };
         Self {
             addr,
+            head: settings.seconds("FLOTILLA_HEAD_SECONDS", 30.0, (0.1, 3600.0)),
             packages: PackagesConfig::read(settings),
             time_rate,
             schedule: ScheduleConfig::read(settings),

@@ -10,6 +10,7 @@ pub mod cors;
 pub mod packages;
 pub mod schedule;
 pub mod sensors;
+pub mod serve;
 pub mod throttle;
 
 use aws_config::SdkConfig;

@@ -1,6 +1,6 @@
 //! The gateway's process.
 
-use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use flotilla_runtime::{aws, config::Reader, process};
 use gateway::GatewayConfig;
@@ -21,15 +21,16 @@ async fn serve(stop: CancellationToken) -> Result<(), Box<dyn Error>> {
     settings.finish()?;
     let listener = TcpListener::bind(config.addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "listening");
+    let head = config.head;
     let router = gateway::router(config, &aws::sdk_config().await)?;
-    let ended = stop.clone().cancelled_owned();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(ended).into_future();
+    let serving = gateway::serve::serve(listener, router, head, &stop);
     let cut_off = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        served = serving => Ok(served?),
-        () = cut_off => Ok(()),
+        () = serving => {}
+        () = cut_off => {}
     }
+    Ok(())
 }
