@@ -2,7 +2,9 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use flotilla_tests::{FakeEc2, Prometheus, ScaledGroup, World, eventually, mixin};
+use flotilla_tests::{
+    FakeEc2, Prometheus, ScaledGroup, World, eventually, mixin, reading,
+};
 use serde_json::{Value, json};
 
 use crate::schedule::Town;
@@ -12,6 +14,7 @@ const SUM: &str = "import sys\nprint(sum(map(int, sys.argv[1:])))\n";
 /// The dashboard's rows that not every worker fills, the first of them first.
 const SCALER: &str = "Autoscaler";
 const SCHEDULER: &str = "Scheduler";
+const SENSORS: &str = "Sensors";
 
 /// Title and expression of every query of the dashboard, for one kind of worker.
 fn queries(worker: &str) -> Vec<(String, String)> {
@@ -27,7 +30,7 @@ fn queries_below(row: &str) -> Vec<(String, String)> {
     let end = panels[start..].iter().position(|panel| panel["type"] == "row");
     let end = end.map_or(panels.len(), |length| start + length);
     let queries = queries_of(&panels[start..end], "");
-    assert!(queries.len() > 4, "{queries:?}");
+    assert!(queries.len() > 2, "{queries:?}");
     queries
 }
 
@@ -144,6 +147,21 @@ async fn every_query_of_the_schedulers_row_finds_the_series_of_a_real_one_and_ea
         until_yields(&prometheus, "a sad path", query).await;
     }
     town.end().await;
+}
+
+#[tokio::test]
+async fn every_query_of_the_sensors_row_finds_the_series_of_a_real_worker() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    let prometheus = Prometheus::start(&[worker.addr()]).await;
+    for (id, filling) in [("01", 100), ("02", 0)] {
+        world.measure(&[reading(id, filling, 1_700_000_000)]).await;
+    }
+    for (title, query) in queries_below(SENSORS) {
+        until_yields(&prometheus, &title, &query).await;
+    }
+    world.until_compared().await;
+    assert!(worker.stop().await.success());
 }
 
 #[test]
