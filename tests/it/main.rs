@@ -34,6 +34,7 @@ mod sensors_ingest;
 mod sensors_kinds;
 mod sensors_live;
 mod sensors_notify;
+mod sensors_replay;
 mod sensors_v1;
 mod stack;
 mod tenants;

@@ -44,6 +44,10 @@ enum Command {
     Problem(commands::problem::Args),
     /// Grades example submissions from end to end, shows every verdict, and removes all.
     Demo(commands::demo::Args),
+    /// Recomputes the sensors' problems of a time from the stored readings, and shows differences.
+    Replay(commands::replay::Args),
+    /// Shows the sensors' problems, acknowledges one, and lists readings that came too late.
+    Sensors(commands::sensors::Args),
     /// Shows what a schedule does.
     Schedule(commands::schedule::Args),
     /// Starts, stops or shows resources by their ids, with no table, queue or schedule.
@@ -84,6 +88,8 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Cancel(args) => commands::orders::cancel(args).await?,
         Command::Problem(args) => commands::problem::run(args).await?,
         Command::Demo(args) => commands::demo::run(args).await?,
+        Command::Replay(args) => commands::replay::run(args).await?,
+        Command::Sensors(args) => commands::sensors::run(args).await?,
         Command::Schedule(args) => commands::schedule::run(args)?,
         Command::Schema(args) => commands::schema::run(args),
         Command::Autoscale(args) => commands::autoscale::run(args).await?,

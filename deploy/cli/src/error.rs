@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, path::PathBuf};
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use flotilla_runtime::Failure;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +134,12 @@ impl Error {
 /// Adds what was being done to an error of the SDK or of the system.
 pub(crate) trait Doing<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Doing<T> for Result<T, Failure> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::Aws { doing: what(), source: source.into() })
+    }
 }
 
 impl<T, E, R> Doing<T> for Result<T, SdkError<E, R>>

@@ -32,13 +32,13 @@ mod window;
 
 pub use self::{
     device::DeviceStand,
-    edge::EdgeStand,
+    edge::{EdgeFront, EdgeStand},
     episode::{Episode, Evidence, Sample, Turn},
     live::Live,
     net::{Net, Taken, Unit},
     rule::{
         Confirm, DeviceRule, Drift, Kind, Outlier, Range, Rate, Rule, Seasonal, Stuck, Threshold,
     },
-    state::{CHANGES, Change, Key, Limits, Machine, Moment, Review, State},
+    state::{CHANGES, Change, Key, Limits, Machine, Moment, Review, State, Walked},
     window::{Arrival, Window},
 };

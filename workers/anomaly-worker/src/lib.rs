@@ -9,6 +9,7 @@
 pub mod engine;
 pub mod message;
 pub mod reading;
+pub mod replay;
 pub mod root;
 pub mod tables;
 pub mod topology;

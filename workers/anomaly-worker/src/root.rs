@@ -25,9 +25,7 @@ impl Trouble {
     }
 
     fn lasts_with(&self, other: &Self) -> bool {
-        let ends_before =
-            |a: &Episode, b: &Episode| a.resolved.is_some_and(|turn| turn.at < b.opened.at);
-        !ends_before(&self.episode, &other.episode) && !ends_before(&other.episode, &self.episode)
+        self.episode.lasts_with(&other.episode)
     }
 }
 

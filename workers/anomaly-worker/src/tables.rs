@@ -25,7 +25,7 @@ pub use self::{
     edges::{Edges, Subject},
     episodes::{Acknowledged, Acknowledgement, EpisodeKey},
     problems::{Problem, Problems, Status},
-    readings::{New, Readings, Said, Span, StoredReading, said_in},
+    readings::{LateReading, New, Readings, Said, Span, StoredReading, said_in},
     topologies::{Index, NotStored, Stored, Topologies},
 };
 

@@ -126,6 +126,7 @@ fn v1() -> Router<Arc<Sensors>> {
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/{id}", get(devices::one))
         .route("/v1/devices/{id}/measurements", get(devices::measurements))
+        .route("/v1/late", get(devices::late))
         .route("/v1/problems", get(problems::list))
         .route("/v1/problems/{id}", get(problems::one))
         .route("/v1/problems/{id}/acknowledge", post(problems::acknowledge))

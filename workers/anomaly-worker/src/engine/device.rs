@@ -105,7 +105,7 @@ impl DeviceStand {
     }
 
     fn watches(&self) -> &[Watch] {
-        self.apart.as_ref().map_or(&[], |it| &it.watches)
+        self.apart.as_ref().map_or(&[], |it| it.watches.as_slice())
     }
 
     fn take(&mut self, rule: &DeviceRule, now: Sample, ended: &mut Vec<Episode>) -> bool {

@@ -70,6 +70,12 @@ pub struct Episode {
 }
 
 impl Episode {
+    /// Whether both last at the same time, in part at least.
+    pub fn lasts_with(&self, other: &Self) -> bool {
+        let ends_before = |a: &Self, b: &Self| a.resolved.is_some_and(|it| it.at < b.opened.at);
+        !ends_before(self, other) && !ends_before(other, self)
+    }
+
     /// The newest turn.
     pub(super) fn turned(&self) -> i64 {
         self.resolved.map_or(self.opened.at, |turn| turn.at)

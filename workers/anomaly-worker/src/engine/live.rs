@@ -112,7 +112,7 @@ impl<M: Machine> Live<M> {
         let next = self.state.folded(rule, limits, self.horizon, [current, following])?;
         self.credit = credit(limits, current.len() + following.len());
         self.due = if next == self.state { Due::Nothing } else { Due::Write };
-        Some(Review { changes: Vec::new(), next, link: false })
+        Some(Review { changes: Vec::new(), corrected: Vec::new(), next, link: false })
     }
 
     /// Recomputes from all readings that the state [needs](State::needs_after). Where that leads

@@ -167,16 +167,17 @@ impl Net {
         Taken { arrival, stale }
     }
 
-    /// Whether a reading of a device comes too late for one of its machines.
-    pub fn is_late(&self, device: usize, at: i64) -> bool {
+    /// The machines of a device that a reading comes too late for.
+    pub fn late_for(&self, device: usize, at: i64) -> Vec<Unit> {
         let it = &self.devices[device];
-        let late = |(edge, of_current): &(u32, bool)| {
+        let late = |(edge, of_current): &&(u32, bool)| {
             let edge = &self.edges[*edge as usize];
             let delay = if *of_current { edge.rule.delay } else { 0 };
             at + delay <= edge.live.state().settled_until()
         };
-        it.edges.iter().any(late)
-            || it.live.as_ref().is_some_and(|live| at <= live.state().settled_until())
+        let edges = it.edges.iter().filter(late).map(|it| Unit::Edge(it.0 as usize));
+        let own = it.live.as_ref().filter(|live| at <= live.state().settled_until());
+        edges.chain(own.map(|_| Unit::Device(device))).collect()
     }
 
     /// Whether this very reading of a device is known.
@@ -209,6 +210,11 @@ impl Net {
                 self.devices[device].live.iter_mut().for_each(|live| live.outdate());
             }
         }
+    }
+
+    /// The state of an edge.
+    pub fn edge_state(&self, edge: usize) -> &State<EdgeStand> {
+        self.edges[edge].live.state()
     }
 
     /// The state of what is looked at of a device alone.

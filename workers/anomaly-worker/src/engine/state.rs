@@ -120,6 +120,8 @@ impl Change {
 pub struct Review<M> {
     /// At most [`CHANGES`], in order of time; there may be more after them.
     pub changes: Vec<Change>,
+    /// Of the episodes that are told, those that were told otherwise before, and not only went on.
+    pub corrected: Vec<Key>,
     /// The state once they are told.
     pub next: State<M>,
     /// Whether what was told before is to be linked before the state is written.
@@ -232,11 +234,57 @@ impl<M: Machine> State<M> {
         }
         let changes = self.changes(&episodes);
         if !changes.is_empty() {
-            let next = self.having_told(&changes);
-            return Review { changes, next, link: false };
+            let (next, corrected) = (self.having_told(&changes), self.corrected(&changes));
+            return Review { changes, corrected, next, link: false };
         }
         let next = State { unlinked: false, ..self.moved_on(rule, limits, walked) };
-        Review { changes, next, link: self.unlinked }
+        Review { changes, corrected: Vec::new(), next, link: self.unlinked }
+    }
+
+    /// Of these changes, the keys of what is told otherwise than before: it opened for another
+    /// reason or at another time, or had not ended then.
+    fn corrected(&self, changes: &[Change]) -> Vec<Key> {
+        let otherwise = |it: &Episode| {
+            let before = self.told.iter().find(|told| told.key() == it.key());
+            let moved = changes.iter().any(|change| match change {
+                Change::Retract(gone) => gone.kind == it.kind && gone.lasts_with(it),
+                Change::Tell(_) => false,
+            });
+            moved
+                || before.is_some_and(|told| {
+                    let ended = told.resolved.is_some() && told.flaps == it.flaps;
+                    told.opened != it.opened || ended && told.resolved != it.resolved
+                })
+        };
+        let told = changes.iter().filter_map(|change| match change {
+            Change::Tell(episode) => Some(episode),
+            Change::Retract(_) => None,
+        });
+        told.filter(|it| otherwise(it)).map(Episode::key).collect()
+    }
+
+    /// All episodes from the base on that these readings tell, in order of their opening; nothing
+    /// is settled.
+    pub fn replay(
+        &self,
+        rule: &M::Rule,
+        current: Vec<Reading>,
+        following: Vec<Reading>,
+    ) -> Vec<Episode> {
+        let walked = self.walk(rule, current, following);
+        let mut episodes = walked.ended;
+        walked.end.lasting(rule, self.clock, &mut episodes);
+        let found: BTreeMap<Key, Episode> =
+            episodes.into_iter().map(|episode| (episode.key(), episode)).collect();
+        let mut found: Vec<_> = found.into_values().collect();
+        found.sort_by_key(|it| (it.opened.at, it.kind));
+        found
+    }
+
+    /// How far the clock has come, in Unix milliseconds; the same state otherwise.
+    #[must_use]
+    pub fn with_clock_of<N>(self, other: &State<N>) -> Self {
+        Self { clock: other.clock, ..self }
     }
 
     /// Goes from the base to the newest reading.

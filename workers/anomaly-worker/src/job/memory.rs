@@ -108,9 +108,13 @@ impl Worker {
                 }
                 let level = |it: usize| newer.get(&it).map(|it| it.filling);
                 let said = Said::of(memory.net.compare(number, reading.filling, level));
-                let is_late = memory.net.is_late(number, reading.at);
-                told.push(if is_late { "late" } else { "stored" });
-                if is_late { &mut late } else { &mut new }.push(New { device, reading, said });
+                let late_for = memory.net.late_for(number, reading.at).into_iter();
+                let late_for: Vec<_> = late_for.map(|it| memory.subject(it).key()).collect();
+                told.push(if late_for.is_empty() { "stored" } else { "late" });
+                match late_for.is_empty() {
+                    true => new.push(New { device, reading, said }),
+                    false => late.push((New { device, reading, said }, late_for)),
+                }
                 let before = newer.entry(number).or_insert(*reading);
                 if before.order(reading).is_lt() {
                     *before = *reading;
@@ -118,13 +122,14 @@ impl Worker {
             }
         }
         // What is settled is not remembered, so only the table can tell whether it was there.
-        let late = late.iter().map(async |New { device, reading, said }| {
-            if self.readings.store(device, reading, *said, self.config.retention).await? {
-                self.readings.mark_late(device, reading).await?;
+        let keep = self.config.retention;
+        let late = late.into_iter().map(async |(New { device, reading, said }, subjects)| {
+            if self.readings.store(device, reading, said, keep).await? {
+                self.readings.mark_late(device, reading, subjects, keep).await?;
             }
             Ok::<_, Failure>(())
         });
-        let stored = self.readings.store_all(&new, self.config.retention);
+        let stored = self.readings.store_all(&new, keep);
         futures::try_join!(stored, try_join_all(late))?;
         Ok(Some(told))
     }

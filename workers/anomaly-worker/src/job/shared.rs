@@ -29,7 +29,10 @@ impl Worker {
         let new = self.readings.store(device, reading, said, self.config.retention).await?;
         // Whoever came since this one was stored is followed by its own comparison.
         let joins = self.joins_of(&known, device).await?;
-        let late = new && self.is_late(&known, &joins, device, reading).await?;
+        let late = match new {
+            true => self.late_for(&known, &joins, device, reading).await?,
+            false => Vec::new(),
+        };
         for join in &joins {
             let subject = subject(join);
             let look = async || {
@@ -44,16 +47,11 @@ impl Worker {
             let look = async || self.look_at(&known, device, 0).await;
             self.turns.after_now(&subject.key(), look).await?;
         }
-        if late {
-            self.readings.mark_late(device, reading).await?;
+        if !late.is_empty() {
+            self.readings.mark_late(device, reading, late, self.config.retention).await?;
+            return Ok("late");
         }
-        Ok(if late {
-            "late"
-        } else if new {
-            "stored"
-        } else {
-            "duplicate"
-        })
+        Ok(if new { "stored" } else { "duplicate" })
     }
 
     /// What is wrong beside the last of the sensors that follow.
@@ -72,25 +70,29 @@ impl Worker {
         Ok(found)
     }
 
-    async fn is_late(
+    /// The keys of the subjects that a reading comes too late for.
+    async fn late_for(
         &self,
         known: &Known,
         joins: &[Arc<Join>],
         device: &str,
         reading: &Reading,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let edges = try_join_all(joins.iter().map(async |join| {
-            let (_, state) =
-                self.edges.load::<EdgeStand>(&subject(join)).await?.unwrap_or_default();
+            let subject = subject(join);
+            let (_, state) = self.edges.load::<EdgeStand>(&subject).await?.unwrap_or_default();
             let delay = if join.current == device { join.rule.delay } else { 0 };
-            Ok::<_, Failure>(reading.at + delay <= state.settled_until())
-        }))
-        .await?;
-        if edges.contains(&true) || !known.plan.device(device).is_watched() {
-            return Ok(edges.contains(&true));
+            let late = reading.at + delay <= state.settled_until();
+            Ok::<_, Failure>(late.then(|| subject.key()))
+        }));
+        let mut late: Vec<_> = edges.await?.into_iter().flatten().collect();
+        if known.plan.device(device).is_watched() {
+            let subject = Subject::Device(device.to_owned());
+            let own = self.edges.load::<DeviceStand>(&subject).await?;
+            let is_late = own.is_some_and(|(_, state)| reading.at <= state.settled_until());
+            late.extend(is_late.then(|| subject.key()));
         }
-        let own = self.edges.load::<DeviceStand>(&Subject::Device(device.to_owned())).await?;
-        Ok(own.is_some_and(|(_, state)| reading.at <= state.settled_until()))
+        Ok(late)
     }
 
     /// Looks at what is looked at of a device alone.

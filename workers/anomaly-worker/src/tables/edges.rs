@@ -117,7 +117,7 @@ impl Edges {
     ) -> Result<bool, Failure> {
         let now = now_ms();
         let mut items = vec![self.item(subject, version, &review.next)?];
-        items.extend(problems.items(subject, &review.changes, now).await?);
+        items.extend(problems.items(subject, review, now).await?);
         let call = self.client.transact_write_items().set_transact_items(Some(items));
         match call.send().await {
             Ok(_) => Ok(true),

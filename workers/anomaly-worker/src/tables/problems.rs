@@ -8,7 +8,8 @@
 //!   that decided, as JSON; `resolved`, in Unix milliseconds of event time;
 //! - `opened_processed` and `resolved_processed`, in Unix milliseconds of processing time;
 //! - `certainty`: `PROVISIONAL` while a reading may come in time that changes what the row says,
-//!   then `FINAL`;
+//!   then `FINAL`; `corrected_processed`, in Unix milliseconds of processing time, where a reading
+//!   that came later showed that the row had said something wrong: when it was last put right;
 //! - `recurrences`, how many episodes there were before; `flaps`, how often it ended and came back
 //!   so soon that it is still this one;
 //! - `cause_id` and `cause_opened`, the problem that this one follows from, where it follows from one;
@@ -26,7 +27,7 @@ use super::{
     episodes::{Withdrawn, heir},
     number, number_of, text, text_of, unavailable, unbuilt,
 };
-use crate::engine::{Change, Episode};
+use crate::engine::{Change, Episode, Review};
 
 /// After every time of opening.
 const END_OF_TIME: i64 = 999_999_999_999_999;
@@ -150,10 +151,10 @@ impl Problems {
     }
 
     /// The items that tell changes of a subject's problems. `now` is in Unix milliseconds.
-    pub(super) async fn items(
+    pub(super) async fn items<M>(
         &self,
         subject: &Subject,
-        changes: &[Change],
+        Review { changes, corrected, .. }: &Review<M>,
         now: i64,
     ) -> Result<Vec<TransactWriteItem>, Failure> {
         let withdrawn = self.withdrawn(subject, changes).await?;
@@ -164,7 +165,8 @@ impl Problems {
             let item = match change {
                 Change::Tell(episode) => {
                     let seen = heir(changes, &withdrawn, change);
-                    item.update(self.update(subject, episode, now, seen)?)
+                    let corrected = corrected.contains(&episode.key());
+                    item.update(self.update(subject, episode, now, corrected, seen)?)
                 }
                 Change::Retract(episode) => {
                     let id = subject.problem_id(episode.kind);
@@ -199,6 +201,7 @@ impl Problems {
         subject: &Subject,
         it: &Episode,
         now: i64,
+        corrected: bool,
         seen: Option<&Acknowledgement>,
     ) -> Result<Update, Failure> {
         let status = match (it.resolved, seen) {
@@ -213,10 +216,11 @@ impl Problems {
         let following = subject.following().map_or("", |_| "#following = :following, ");
         let certainty = if it.settled { "FINAL" } else { "PROVISIONAL" };
         let seen_too = seen.map_or_else(String::new, |it| format!(", {}", it.assignments()));
+        let corrected = if corrected { ", corrected_processed = :now" } else { "" };
         let common = format!(
             "SET problem = :kind, problem_time = :seconds, problem_status = {told}, \
              #current = :current, {following}opening = :opening, certainty = :certainty, \
-             recurrences = :recurrences, flaps = :flaps, opened_processed = if_not_exists(opened_processed, :now){seen_too}"
+             recurrences = :recurrences, flaps = :flaps, opened_processed = if_not_exists(opened_processed, :now){corrected}{seen_too}"
         );
         let end = match it.resolved {
             Some(_) => {

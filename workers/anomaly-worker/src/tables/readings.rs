@@ -109,9 +109,25 @@ pub struct StoredReading {
     pub key: String,
     /// What was said.
     pub reading: Reading,
-    /// Whether it came too late to be compared.
-    pub late: bool,
+    /// The keys of the subjects that it came too late for, to be compared.
+    pub late: Vec<String>,
 }
+
+/// A reading that came too late, as the late list has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LateReading {
+    /// Its key in the list: in order of time.
+    pub key: String,
+    /// The device.
+    pub device: String,
+    /// What was said.
+    pub reading: Reading,
+    /// When it was stored, in Unix milliseconds of processing time.
+    pub stored_at: i64,
+}
+
+/// What the late list has in place of a device. Ids have no slash.
+const LATE: &str = "/late";
 
 impl Readings {
     /// The table of this name.
@@ -192,16 +208,50 @@ impl Readings {
         row
     }
 
-    /// Notes that a reading came too late to be compared.
+    /// Notes that a reading came too late to be compared in these subjects, and puts it on the late
+    /// list for so long.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not take it.
-    pub async fn mark_late(&self, device: &str, reading: &Reading) -> Result<(), Failure> {
+    pub async fn mark_late(
+        &self,
+        device: &str,
+        reading: &Reading,
+        subjects: Vec<String>,
+        keep: Duration,
+    ) -> Result<(), Failure> {
+        let (mut entry, now) = (self.row(reading, Said::Ok, keep), now_ms());
+        entry.remove("said");
+        entry.extend([
+            ("device".to_owned(), text(LATE)),
+            ("reading".to_owned(), text(format!("{}.{device}", reading.key()))),
+            ("of".to_owned(), text(device)),
+            ("stored_at".to_owned(), number(now)),
+        ]);
+        let listed = self.client.put_item().table_name(&self.table).set_item(Some(entry)).send();
+        listed.await.map_err(|e| unavailable("PutItem", device, &self.table, chain(&e)))?;
         let call = self.client.update_item().table_name(&self.table);
-        let call = call.set_key(Some(key(device, reading))).update_expression("SET late = :yes");
-        let call = call.expression_attribute_values(":yes", Attr::Bool(true));
-        let sent = call.send().await;
+        let call = call.set_key(Some(key(device, reading))).update_expression("SET late = :late");
+        let sent = call.expression_attribute_values(":late", Attr::Ss(subjects)).send().await;
         sent.map(drop).map_err(|e| unavailable("UpdateItem", device, &self.table, chain(&e)))
+    }
+
+    /// At most `limit` readings of the late list, of a stretch of time; and whether there may be
+    /// more.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn late(&self, span: &Span, limit: i32) -> Result<(Vec<LateReading>, bool), Failure> {
+        let (rows, more) = self.rows(LATE, span, limit).await?;
+        let late = |row: &Row| {
+            Some(LateReading {
+                key: text_of(row, "reading")?,
+                device: text_of(row, "of")?,
+                reading: read(row)?,
+                stored_at: number_of(row, "stored_at")?,
+            })
+        };
+        Ok((rows.iter().filter_map(late).collect(), more))
     }
 
     /// All readings of a device after this time (Unix milliseconds), duplicates and all.
@@ -244,6 +294,16 @@ impl Readings {
         span: &Span,
         limit: i32,
     ) -> Result<(Vec<StoredReading>, bool), Failure> {
+        let (rows, more) = self.rows(device, span, limit).await?;
+        Ok((rows.iter().filter_map(stored).collect(), more))
+    }
+
+    async fn rows(
+        &self,
+        device: &str,
+        span: &Span,
+        limit: i32,
+    ) -> Result<(Vec<Row>, bool), Failure> {
         let (first, last) = span.ends();
         let call = self.of(device, "device = :device AND #key BETWEEN :first AND :last");
         let call = call.expression_attribute_names("#key", "reading").limit(limit);
@@ -256,8 +316,8 @@ impl Readings {
         let call = call.set_exclusive_start_key(span.after.as_ref().map(start));
         let answer = call.scan_index_forward(!span.newest_first).send().await;
         let answer = answer.map_err(|e| unavailable("Query", device, &self.table, chain(&e)))?;
-        let found = answer.items().iter().filter_map(stored).collect();
-        Ok((found, answer.last_evaluated_key.is_some()))
+        let more = answer.last_evaluated_key.is_some();
+        Ok((answer.items.unwrap_or_default(), more))
     }
 
     fn of(&self, device: &str, condition: &str) -> QueryFluentBuilder {
@@ -272,7 +332,7 @@ fn key(device: &str, reading: &Reading) -> Row {
 }
 
 fn stored(row: &Row) -> Option<StoredReading> {
-    let late = row.get("late").is_some_and(|it| it.as_bool() == Ok(&true));
+    let late = row.get("late").and_then(|it| it.as_ss().ok()).cloned().unwrap_or_default();
     Some(StoredReading { key: text_of(row, "reading")?, reading: read(row)?, late })
 }
 

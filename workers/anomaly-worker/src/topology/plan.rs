@@ -86,6 +86,11 @@ impl Plan {
         self.devices.contains_key(id)
     }
 
+    /// The devices that a topology names.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.devices.keys().map(String::as_str)
+    }
+
     /// The devices that a topology names, and that are silent after a while.
     pub fn expected(&self) -> impl Iterator<Item = &str> {
         let devices = self.devices.iter().filter(|(_, rule)| rule.silence.is_some());

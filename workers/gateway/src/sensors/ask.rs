@@ -1,6 +1,7 @@
 //! What is asked for under `/v1`: ids, times, numbers and cursors, and what is said of bad ones.
 
 use anomaly_worker::{
+    engine::Kind,
     message,
     reading::{ID_LIMIT, check_id},
 };
@@ -84,8 +85,14 @@ async fn path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, Re
     path.map(|Path(id)| id).map_err(|why| Refused::Bad(why.body_text()))
 }
 
-/// Refuses what cannot be the ids of two devices, one after the other.
+/// Refuses what can be neither the ids of two devices, one after the other, nor that of a device, a
+/// slash and what is told of it alone.
 pub(super) fn check_problem_id(id: &str) -> Result<(), String> {
+    if let Some((device, kind)) = id.rsplit_once('/')
+        && Kind::from_name(kind).is_some_and(Kind::is_of_a_device)
+    {
+        return check_id(device);
+    }
     let limit = 2 * ID_LIMIT;
     let why = match id {
         "" => "is empty".to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anomaly_worker::{
     reading::check_id,
-    tables::{Row, Span, StoredReading},
+    tables::{LateReading, Row, Span, StoredReading},
 };
 use axum::{Json, extract::State};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -216,12 +216,41 @@ impl Sensors {
     }
 }
 
+/// What may be asked of the late list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Late {
+    from: Option<String>,
+    to: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// `GET /v1/late`: readings that came too late to be compared, in order of their time, by pages.
+pub(super) async fn late(State(it): State<Arc<Sensors>>, Params(asked): Params<Late>) -> Answer {
+    let limit = limit(asked.limit, LIMIT, MOST)?;
+    let after = asked.cursor.as_deref().map(place::<AfterReading>).transpose()?;
+    let Late { from, to, .. } = asked;
+    let asked = Measurements { from, to, every: None, order: None, limit: None, cursor: None };
+    let span = span(&asked, after.map(|it| it.reading))?;
+    let (rows, more) = it.readings.late(&span, limit as i32).await?;
+    let last = rows.last().filter(|_| more).map(|it| it.key.clone());
+    let next = last.map(|reading| cursor(&AfterReading { reading, bucket: None }));
+    let shown = |it: &LateReading| {
+        json!({
+            "device": it.device, "at": it.reading.at, "filling": it.reading.filling,
+            "seq": it.reading.seq, "stored_at": it.stored_at,
+        })
+    };
+    Ok(Json(json!({ "late": rows.iter().map(shown).collect::<Vec<_>>(), "next": next })))
+}
+
 fn measurement(it: &StoredReading) -> Value {
     let mut shown = json!({ "at": it.reading.at, "filling": it.reading.filling });
     if let Some(seq) = it.reading.seq {
         shown["seq"] = json!(seq);
     }
-    if it.late {
+    if !it.late.is_empty() {
         shown["late"] = json!(true);
     }
     shown

@@ -65,6 +65,12 @@ fn problem(record: &Record) -> Option<Event> {
         return None;
     }
     let before = old.as_ref().and_then(Problem::from_row);
+    let corrected = |row: &Option<Row>| row.as_ref()?.get("corrected_processed").cloned();
+    let correction = match (corrected(&old), corrected(&new)) {
+        _ if is_gone => Some("RETRACTED"),
+        (before, Some(now)) if before.as_ref() != Some(&now) => Some("CORRECTED"),
+        _ => None,
+    };
     let mut row = new.or(old)?;
     if is_gone {
         let status = Value_::S(Status::Retracted.name().to_owned());
@@ -75,7 +81,9 @@ fn problem(record: &Record) -> Option<Event> {
     Some(Event {
         original,
         what: "problem",
-        body: json!({ "event": "problem", "problem": view::problem(&row) }),
+        body: json!({
+            "event": "problem", "correction": correction, "problem": view::problem(&row),
+        }),
         devices: view::devices_of(&row),
         kind: problem.problem,
         status: Some(problem.problem_status),

@@ -1,0 +1,321 @@
+//! The problems of a time recomputed from the stored readings, and what of them differs from the
+//! problems that were told.
+//!
+//! Every machine is walked through all readings that are stored of it, from its beginning: so it
+//! does not matter what was decided when. Readings that came too late are left out, as they were
+//! when they came; or they are taken too, to see what they change. Topologies are those of now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_runtime::Failure;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{DeviceStand, EdgeStand, Episode, Machine, Rule, State},
+    reading::Reading,
+    tables::{Devices, Edges, Problems, Readings, Row, Span, Subject, Topologies},
+    topology::{Plan, TopologyError},
+};
+
+/// Subjects that are looked at at a time, and rows that are read at a time.
+const AT_A_TIME: usize = 8;
+const PAGE: i32 = 1000;
+/// After all times.
+const END: i64 = 999_999_999_999_999;
+
+/// The tables of the sensors.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// Devices.
+    pub devices: Devices,
+    /// Readings.
+    pub readings: Readings,
+    /// Edges, and the topologies beside them.
+    pub edges: Edges,
+    /// Topologies.
+    pub topologies: Topologies,
+    /// Problems.
+    pub problems: Problems,
+}
+
+/// What is recomputed.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Problems that opened from then on, in Unix milliseconds.
+    pub from: i64,
+    /// Problems that opened before, in Unix milliseconds.
+    pub to: i64,
+    /// Whether readings that came too late are taken, too.
+    pub late: bool,
+    /// How edges are compared that no topology names.
+    pub plain: Rule,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Replay {
+    /// Edges, and devices that are looked at alone.
+    pub machines: usize,
+    /// Readings, of each machine its own.
+    pub readings: usize,
+    /// Those that came too late for it.
+    pub late_readings: usize,
+    /// Problems that opened in that time, as they were told.
+    pub told: usize,
+    /// The same, as they are found now.
+    pub replayed: usize,
+    /// Where both are not the same, in order.
+    pub differences: Vec<Difference>,
+}
+
+/// A problem that is not told as it is found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The problem.
+    pub problem_id: String,
+    /// When it opened, in Unix milliseconds.
+    pub opened: i64,
+    /// As it was told; none where it was not.
+    pub told: Option<Value>,
+    /// As it is found now; none where it is not.
+    pub replayed: Option<Value>,
+}
+
+/// A machine's episodes, as they are compared: by kind and opening.
+type Outline = BTreeMap<(String, i64), Value>;
+
+/// What a walk has to know.
+struct Walk<'a> {
+    tables: &'a Tables,
+    plan: &'a Plan,
+    wanted: Wanted,
+    /// Since when named devices are expected, in Unix milliseconds.
+    since: i64,
+}
+
+/// Recomputes problems, and compares them with those that were told.
+///
+/// # Errors
+/// Transient when DynamoDB does not answer; permanent for a row or a topology that cannot be read.
+pub async fn replay(tables: &Tables, wanted: Wanted) -> Result<Replay, Failure> {
+    let index = tables.topologies.index().await?;
+    let all = tables.topologies.load(&index).await?;
+    let refused = |e: TopologyError| Failure::permanent("topology", e.to_string());
+    let plan = Plan::of(&all, wanted.plain).map_err(refused)?;
+    let since = index.names.values().map(|it| it.at).max().unwrap_or_default();
+    let walk = Walk { tables, plan: &plan, wanted, since };
+    let subjects = subjects(tables, &plan).await?;
+    let walks = subjects.iter().map(|subject| walk.subject(subject));
+    let parts: Vec<Replay> = stream::iter(walks).buffered(AT_A_TIME).try_collect().await?;
+    Ok(parts.into_iter().fold(Replay::default(), Replay::and))
+}
+
+/// All edges between devices that were heard or are named, and all devices.
+async fn subjects(tables: &Tables, plan: &Plan) -> Result<BTreeSet<Subject>, Failure> {
+    let mut ids: BTreeSet<String> = plan.named().map(str::to_owned).collect();
+    let mut after = None;
+    loop {
+        let (page, last) = tables.devices.page(after.as_deref(), PAGE).await?;
+        ids.extend(page);
+        match last {
+            Some(last) => after = Some(last),
+            None => break,
+        }
+    }
+    let mut subjects = BTreeSet::new();
+    for id in &ids {
+        if plan.device(id).is_watched() {
+            subjects.insert(Subject::Device(id.clone()));
+        }
+        let joins = plan.edges_of(id).into_iter();
+        subjects.extend(
+            joins.filter(|it| ids.contains(&it.current) && ids.contains(&it.following)).map(
+                |join| Subject::Edge {
+                    current: join.current.clone(),
+                    following: join.following.clone(),
+                },
+            ),
+        );
+    }
+    Ok(subjects)
+}
+
+impl Replay {
+    fn and(mut self, other: Self) -> Self {
+        self.machines += other.machines;
+        self.readings += other.readings;
+        self.late_readings += other.late_readings;
+        self.told += other.told;
+        self.replayed += other.replayed;
+        self.differences.extend(other.differences);
+        self.differences.sort_by(|a, b| (a.opened, &a.problem_id).cmp(&(b.opened, &b.problem_id)));
+        self
+    }
+}
+
+impl Walk<'_> {
+    async fn subject(&self, subject: &Subject) -> Result<Replay, Failure> {
+        let mut found = Replay { machines: 1, ..Replay::default() };
+        let current = self.readings(subject.current(), subject, &mut found).await?;
+        let episodes = match subject {
+            Subject::Edge { current: id, following } => {
+                let rule = self.plan.rule(id, following);
+                let following = self.readings(following, subject, &mut found).await?;
+                let beginning = State::<EdgeStand>::default();
+                self.walked(subject, &rule, beginning, [current, following]).await?
+            }
+            Subject::Device(id) => {
+                let beginning = match self.plan.is_named(id) {
+                    true => State::beginning(DeviceStand::expected(self.since)),
+                    false => State::default(),
+                };
+                let rule = self.plan.device(id);
+                self.walked(subject, &**rule, beginning, [current, Vec::new()]).await?
+            }
+        };
+        let replayed = self.outline(subject, &episodes);
+        let told = self.told(subject).await?;
+        (found.told, found.replayed) = (told.len(), replayed.len());
+        found.differences = differences(&told, &replayed);
+        Ok(found)
+    }
+
+    /// Walks through all readings, with the clock that decided when they came.
+    async fn walked<M: Machine + DeserializeOwned>(
+        &self,
+        subject: &Subject,
+        rule: &M::Rule,
+        beginning: State<M>,
+        [current, following]: [Vec<Reading>; 2],
+    ) -> Result<Vec<Episode>, Failure> {
+        let state = match self.tables.edges.load::<M>(subject).await? {
+            Some((_, stored)) if stored.settled_until() < 0 => stored,
+            Some((_, stored)) => beginning.with_clock_of(&stored),
+            None => beginning,
+        };
+        Ok(state.replay(rule, current, following))
+    }
+
+    /// All readings of a device, for this subject.
+    async fn readings(
+        &self,
+        device: &str,
+        subject: &Subject,
+        found: &mut Replay,
+    ) -> Result<Vec<Reading>, Failure> {
+        let (key, mut readings) = (subject.key(), Vec::new());
+        let mut span = Span { from: 0, to: END, after: None, newest_first: false };
+        loop {
+            let (page, more) = self.tables.readings.span(device, &span, PAGE).await?;
+            span.after = page.last().map(|it| it.key.clone());
+            for it in page {
+                let late = it.late.contains(&key);
+                found.late_readings += usize::from(late);
+                if !late || self.wanted.late {
+                    readings.push(it.reading);
+                }
+            }
+            if !more || span.after.is_none() {
+                found.readings += readings.len();
+                return Ok(readings);
+            }
+        }
+    }
+
+    fn outline(&self, subject: &Subject, episodes: &[Episode]) -> Outline {
+        let within = |it: &&Episode| (self.wanted.from..self.wanted.to).contains(&it.opened.at);
+        let shown = |it: &Episode| {
+            let value = json!({
+                "problem": it.kind.name(), "opened": it.opened.at, "opening": it.opened.evidence,
+                "resolved": it.resolved.map(|turn| turn.at),
+                "resolution": it.resolved.map(|turn| turn.evidence),
+                "flaps": it.flaps, "recurrences": it.recurrences,
+            });
+            ((subject.problem_id(it.kind), it.opened.at), value)
+        };
+        episodes.iter().filter(within).map(shown).collect()
+    }
+
+    /// What was told of a subject in that time.
+    async fn told(&self, subject: &Subject) -> Result<Outline, Failure> {
+        let ids = match subject {
+            Subject::Edge { current, following } => vec![format!("{current}{following}")],
+            Subject::Device(_) => {
+                let kinds = crate::engine::Kind::ALL.into_iter().filter(|it| it.is_of_a_device());
+                kinds.map(|kind| subject.problem_id(kind)).collect()
+            }
+        };
+        let mut told = Outline::new();
+        for id in ids {
+            let mut before = Some(self.wanted.to);
+            while let Some(end) = before {
+                let (rows, more) = self.tables.problems.episodes(&id, Some(end), PAGE).await?;
+                // Other neighbours may have ids that are the same, one after the other.
+                let ours = rows.iter().filter(|row| is_of(row, subject));
+                told.extend(ours.filter_map(|row| self.shown(&id, row)));
+                let last = rows.last().and_then(|row| field(row, "opened")?.as_i64());
+                before = last.filter(|last| more && *last > self.wanted.from);
+            }
+        }
+        Ok(told)
+    }
+
+    /// A row as an episode is shown, if it opened in that time.
+    fn shown(&self, id: &str, row: &Row) -> Option<((String, i64), Value)> {
+        let opened = field(row, "opened")?.as_i64().filter(|at| *at >= self.wanted.from)?;
+        let names =
+            ["problem", "opened", "opening", "resolved", "resolution", "flaps", "recurrences"];
+        let shown = names.into_iter().map(|name| (name.to_owned(), field(row, name).into()));
+        Some(((id.to_owned(), opened), Value::Object(shown.collect())))
+    }
+}
+
+fn is_of(row: &Row, subject: &Subject) -> bool {
+    let text = |name| row.get(name).and_then(|it| it.as_s().ok()).map(String::as_str);
+    text("current") == Some(subject.current()) && text("following") == subject.following()
+}
+
+/// A number of a row, or a text; a text that is JSON as what it is.
+fn field(row: &Row, name: &str) -> Option<Value> {
+    let value = row.get(name)?;
+    match (value.as_n(), value.as_s()) {
+        (Ok(number), _) => serde_json::from_str(number).ok(),
+        (_, Ok(text)) if text.starts_with('{') => serde_json::from_str(text).ok(),
+        (_, Ok(text)) => Some(json!(text)),
+        _ => None,
+    }
+}
+
+fn differences(told: &Outline, replayed: &Outline) -> Vec<Difference> {
+    let keys: BTreeSet<_> = told.keys().chain(replayed.keys()).collect();
+    let different = keys.into_iter().filter(|key| told.get(*key) != replayed.get(*key));
+    let shown = |key: &(String, i64)| Difference {
+        problem_id: key.0.clone(),
+        opened: key.1,
+        told: told.get(key).cloned(),
+        replayed: replayed.get(key).cloned(),
+    };
+    different.map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_otherwise_not_at_all_or_without_reason_differs() {
+        let of = |all: &[(&str, i64, u8)]| -> Outline {
+            all.iter().map(|(id, at, it)| (((*id).to_owned(), *at), json!(it))).collect()
+        };
+        let told = of(&[("a", 1, 1), ("a", 2, 1), ("b", 1, 1)]);
+        let replayed = of(&[("a", 1, 1), ("b", 1, 2), ("c", 3, 1)]);
+        let found = differences(&told, &replayed);
+        let outline: Vec<_> = found
+            .iter()
+            .map(|it| (it.problem_id.as_str(), it.opened, it.told.is_some(), it.replayed.is_some()))
+            .collect();
+        assert_eq!(outline, [("a", 2, true, false), ("b", 1, true, true), ("c", 3, false, true)]);
+    }
+}
