@@ -1,10 +1,25 @@
 //! Sensors under disorder, floods and hostile readings.
 
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{World, reading};
 use serde_json::{Value, json};
 
 /// A time in 2023, in Unix seconds.
 const THEN: i64 = 1_700_000_000;
+
+/// Readings of the one device that says a lot.
+const READINGS: i64 = 20_000;
+
+/// What DynamoDB counts of a row: names and values.
+fn bytes(row: &HashMap<String, Attr>) -> usize {
+    let value = |value: &Attr| match value {
+        Attr::S(text) | Attr::N(text) => text.len(),
+        other => format!("{other:?}").len(),
+    };
+    row.iter().map(|(name, it)| name.len() + value(it)).sum()
+}
 
 /// Random numbers that are the same every time (an MMIX linear congruential generator).
 struct Dice(u64);
@@ -66,28 +81,35 @@ async fn any_order_and_duplication_ends_in_the_same_ledger_with_two_workers_and_
 }
 
 #[tokio::test]
-async fn thousands_of_readings_of_one_device_are_small_writes_and_paged_reads() {
+async fn twenty_thousand_readings_of_one_device_are_small_writes_and_paged_reads() {
     let world = World::new().await;
     let mut worker = world.anomaly_worker().env("FLOTILLA_LATENESS_SECONDS", "60").ready().await;
     let mut gateway = world.sensor_gateway().ready().await;
     world.measure(&[reading("102", 100, THEN)]).await;
     let levels = |number: i64| if number % 100 < 50 { 100 } else { 50 };
     let readings: Vec<_> =
-        (0..2100).map(|number| reading("101", levels(number), THEN + number)).collect();
+        (0..READINGS).map(|number| reading("101", levels(number), THEN + number)).collect();
     world.measure(&readings).await;
     world.until_compared().await;
-    assert_eq!(world.problems("101").await.len(), 21);
+    assert_eq!(world.problems("101").await.len() as i64, READINGS / 100);
     let stored = world.table(&world.outputs().readings_table_name).await;
-    assert_eq!(stored.len(), 2101);
-    let bytes = |row: &std::collections::HashMap<_, _>| format!("{row:?}").len();
+    assert_eq!(stored.len() as i64, READINGS + 1);
     let edges = world.table(&world.outputs().edges_table_name).await;
-    assert!(
-        stored.iter().map(bytes).max() < Some(400) && edges.iter().map(bytes).max() < Some(4000)
-    );
+    let largest = [&stored, &edges].map(|rows| rows.iter().map(bytes).max().unwrap());
+    let mean = stored.iter().map(bytes).sum::<usize>() / stored.len();
+    println!("bytes per write of {READINGS} readings: {mean}, at most {largest:?} (reading, edge)");
+    assert!(largest[0] < 200 && largest[1] < 4000, "{largest:?}");
+    let (_, metrics) = worker.page("/metrics").await.unwrap();
+    let failed = metrics.lines().filter(|it| it.starts_with("flotilla_dispositions_total"));
+    let failed: Vec<_> = failed.filter(|it| !it.contains("disposition=\"done\"")).collect();
+    assert!(failed.is_empty(), "a write failed: {failed:?}");
     let (status, device) = gateway.json("/device/101").await;
     let measurements = device["Item"]["measurements"].as_array().unwrap();
     assert_eq!((status, measurements.len()), (200, 100));
-    assert_eq!(measurements[99]["dt"], THEN + 2099);
+    assert_eq!(measurements[99]["dt"], THEN + READINGS - 1);
+    let path = "/v1/devices/101/measurements?limit=1000";
+    let (all, pages) = gateway.pages(path, "measurements").await;
+    assert!(all.len() as i64 == READINGS && pages as i64 >= READINGS / 1000, "{pages} pages");
     assert!(gateway.stop().await.success() && worker.stop().await.success());
 }
 
