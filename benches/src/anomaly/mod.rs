@@ -1,6 +1,7 @@
 //! The sensors: how fast readings are compared, what a device takes in memory, and how well what is
 //! told of a simulated sewer is what was wrong with it.
 
+mod ratio;
 pub mod sewer;
 pub mod watch;
 
@@ -24,22 +25,28 @@ use crate::{
 /// The bench.
 pub const BENCH: Bench = Bench {
     name: "anomaly",
-    about: "the sensors' engine on a simulated sewer",
-    run: |settings| async move { run(&settings) }.boxed(),
+    about: "the sensors' engine on a simulated sewer, and its worker on an SQS and a DynamoDB in memory",
+    run: |settings| async move { run(&settings).await }.boxed(),
 };
 
 /// Devices and readings of each, where speed and memory are measured.
 const DEVICES: usize = 1000;
 const READINGS: i64 = 2000;
 
-fn run(settings: &Settings) -> Result<(), Trouble> {
+async fn run(settings: &Settings) -> Result<(), Trouble> {
     if settings.wants(&["anomaly.eval_per_core", "anomaly.bytes_per_device"]) {
         speed(settings);
     }
-    if settings.wants(&["anomaly.precision", "anomaly.recall", "anomaly.permutation_differences"]) {
+    let quality_wanted = [
+        "anomaly.precision",
+        "anomaly.recall",
+        "anomaly.permutation_differences",
+        "anomaly.write_units_per_reading",
+    ];
+    if settings.wants(&quality_wanted) {
         quality(settings);
     }
-    Ok(())
+    ratio::run(settings).await
 }
 
 /// The sewer of the settings: `FLOTILLA_BENCH_SEED` chooses another.
@@ -103,6 +110,12 @@ fn quality(settings: &Settings) {
     };
     let delay = Figure::new("anomaly.detection_delay_p50_s", percentile(0.5), "s", Better::Lower);
     delay.detail(json!({ "p95_s": percentile(0.95), "interval_s": INTERVAL / 1000 })).print();
+    let units = watch.write_units.unwrap_or_default() as f64 / watch.stored.max(1) as f64;
+    let figure =
+        Figure::new("anomaly.write_units_per_reading", units, "write units", Better::Lower);
+    let what = "readings of 1 unit each, and by the engine's decisions the rows of machines and \
+                problems, in transactions, and links";
+    figure.target(2.0).detail(json!({ "stored": watch.stored, "counted": what })).print();
     let differences = differences(&simulated, &watch.ledger);
     let figure =
         Figure::new("anomaly.permutation_differences", differences as f64, "rows", Better::Lower);

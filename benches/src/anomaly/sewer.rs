@@ -93,7 +93,7 @@ pub struct Truth {
     pub wrong: Wrong,
     /// Since when.
     pub since: i64,
-    /// Whether it is a cause, and does not follow from another.
+    /// Whether it is a cause, and does not follow from what is wrong at a neighbouring edge.
     pub cause: bool,
 }
 
@@ -337,7 +337,10 @@ fn leak(parents: &[Option<usize>], sensor: usize, from: i64) -> Vec<Truth> {
     while let Some(parent) = parents[at] {
         lag += DELAY;
         if children(parents, parent).count() > 1 {
-            truth.push(Truth { wrong: Wrong::Problem(at), since: from + lag, cause: false });
+            // Further down than the next edge there is nothing beside it that it follows from:
+            // between the leak and the junction all sensors miss the same.
+            let cause = at != sensor;
+            truth.push(Truth { wrong: Wrong::Problem(at), since: from + lag, cause });
             break;
         }
         at = parent;

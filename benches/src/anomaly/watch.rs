@@ -1,20 +1,22 @@
 //! A simulated sewer, watched by the engine, and how that compares with the truth.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use anomaly_worker::{
     engine::{
-        Change, Confirm, DeviceRule, DeviceStand, Episode, Key, Kind, Limits, Net, Rule, State,
-        Unit,
+        Arrival, Change, Confirm, DeviceRule, DeviceStand, Episode, Key, Kind, Limits, Machine,
+        Net, Review, Rule, State, Unit,
     },
     reading::Reading,
     root::{Trouble, causes},
     tables::Subject,
     topology::Join,
 };
+
+use serde::Serialize;
 
 use super::sewer::{DELAY, Frame, INTERVAL, SILENCE, Sewer, Simulated, Truth, Wrong};
 
@@ -39,6 +41,11 @@ pub struct Watch {
     pub retracted: usize,
     /// How often a machine was looked at from its readings.
     pub reviews: usize,
+    /// What DynamoDB counts for all writes, where they are priced: a unit for each kilobyte of an
+    /// item, two in a transaction.
+    pub write_units: Option<u64>,
+    /// Readings that were stored.
+    pub stored: u64,
 }
 
 /// How well problems were told.
@@ -89,7 +96,14 @@ impl Watch {
             net.add_edge(&join, 0, State::default());
         }
         let (ledger, told) = (Ledger::new(), HashMap::new());
-        Self { net, ledger, told, retracted: 0, reviews: 0 }
+        Self { net, ledger, told, retracted: 0, reviews: 0, write_units: None, stored: 0 }
+    }
+
+    /// The same with writes priced.
+    #[must_use]
+    pub fn priced(self) -> Self {
+        // A row for each device as it is heard first.
+        Self { write_units: Some(self.net.len() as u64), ..self }
     }
 
     /// Watches all frames as they arrive, and the clock until the last was sent.
@@ -110,6 +124,10 @@ impl Watch {
     pub fn take(&mut self, frame: &Frame) {
         let Frame { sensor, at, filling, seq, arrives } = *frame;
         let taken = self.net.take(sensor, Reading { at, filling, seq: Some(seq) });
+        if taken.arrival != Arrival::Duplicate {
+            self.stored += 1;
+            self.write_units = self.write_units.map(|it| it + 1);
+        }
         taken.stale.into_iter().for_each(|unit| self.review(unit, 0, arrives));
     }
 
@@ -131,6 +149,7 @@ impl Watch {
                     if !self.net.is_stale(unit) {
                         return;
                     }
+                    self.price(unit, &review);
                     self.net.written_edge(edge, version + 1, review.next);
                     review.changes
                 }
@@ -141,11 +160,35 @@ impl Watch {
                     if !self.net.is_stale(unit) {
                         return;
                     }
+                    self.price(unit, &review);
                     self.net.written_device(device, version + 1, review.next);
                     review.changes
                 }
             };
             self.tell(unit, &changes, now);
+        }
+    }
+
+    /// Adds what a review costs to write: its row, the problems in the same transaction, and the
+    /// links of those around.
+    fn price<M: Machine + Serialize>(&mut self, unit: Unit, review: &Review<M>) {
+        let Some(units) = &mut self.write_units else { return };
+        let row = serde_json::to_string(&review.next).map_or(0, |it| it.len() + 100);
+        *units += 2 * (row.div_ceil(1024) + review.changes.len()) as u64;
+        if review.link {
+            let ends = match unit {
+                Unit::Edge(edge) => self.net.ends(edge).to_vec(),
+                Unit::Device(device) => vec![device],
+            };
+            let around: BTreeSet<Unit> =
+                ends.into_iter().flat_map(|it| self.net.units(it)).collect();
+            let told = around.into_iter().map(|unit| match unit {
+                Unit::Edge(edge) => self.net.edge_state(edge).told().len(),
+                Unit::Device(device) => {
+                    self.net.device_state(device).map_or(0, |it| it.told().len())
+                }
+            });
+            *units += told.sum::<usize>() as u64;
         }
     }
 
@@ -232,7 +275,7 @@ impl Watch {
 /// A sewer, watched from its first frame to its last.
 pub fn watched(sewer: &Sewer, limits: Limits) -> (Simulated, Watch) {
     let simulated = sewer.simulate();
-    let mut watch = Watch::new(&simulated, limits);
+    let mut watch = Watch::new(&simulated, limits).priced();
     watch.watch(&simulated.frames);
     (simulated, watch)
 }

@@ -6,8 +6,8 @@ mod effects;
 mod idle;
 mod ministack;
 mod peers;
-mod rate;
-mod ratios;
+pub(crate) mod rate;
+pub(crate) mod ratios;
 mod soak;
 
 use futures::FutureExt;

@@ -18,21 +18,21 @@ const START: Duration = Duration::from_secs(60);
 
 /// What was measured of a consumer over a window.
 #[derive(Debug, Clone)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     /// Messages received, worked on and deleted, a second.
-    pub(super) per_second: f64,
+    pub(crate) per_second: f64,
     /// The same, a second of the consumer's processor time.
-    pub(super) per_cpu: f64,
+    pub(crate) per_cpu: f64,
     /// Calls to SQS, a message.
-    pub(super) calls: f64,
+    pub(crate) calls: f64,
     /// The share of a core that the endpoint used: near 1 it would be the endpoint that was measured.
-    pub(super) endpoint_cpu: f64,
+    pub(crate) endpoint_cpu: f64,
     /// The share of a core that the consumer used.
-    pub(super) consumer_cpu: f64,
+    pub(crate) consumer_cpu: f64,
 }
 
 impl Rate {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "messages_per_second": self.per_second.round(),
             "messages_per_cpu_second": self.per_cpu.round(),
@@ -44,7 +44,7 @@ impl Rate {
 }
 
 /// Puts a consumer alone on a fresh endpoint and measures it over the settings' window.
-pub(super) async fn measure(consumer: &Consumer, settings: &Settings) -> Result<Rate, Trouble> {
+pub(crate) async fn measure(consumer: &Consumer, settings: &Settings) -> Result<Rate, Trouble> {
     let rig = Rig::start(&endless(&consumer.body)).await?;
     let process = rig.consume(consumer)?;
     first_message(&rig, consumer, &process).await?;
@@ -85,7 +85,7 @@ async fn first_message(rig: &Rig, consumer: &Consumer, process: &Process) -> Res
 }
 
 /// Measures two consumers in turns, so that what else the machine does meets both.
-pub(super) async fn in_turns(
+pub(crate) async fn in_turns(
     ours: &Consumer,
     theirs: &Consumer,
     settings: &Settings,

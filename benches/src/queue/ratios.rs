@@ -59,7 +59,7 @@ pub(super) async fn with_ledger(settings: &Settings) -> Result<(), Trouble> {
 }
 
 /// The median of the ratios of each turn.
-pub(super) fn ratio(name: &str, pairs: &[(Rate, Rate)], of: impl Fn(&Rate) -> f64) -> Figure {
+pub(crate) fn ratio(name: &str, pairs: &[(Rate, Rate)], of: impl Fn(&Rate) -> f64) -> Figure {
     let ratios = pairs.iter().map(|(ours, theirs)| of(ours) / of(theirs));
     Figure::new(name, median(ratios), "ratio", Better::Higher)
 }

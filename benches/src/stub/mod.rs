@@ -5,6 +5,7 @@
 mod dynamo;
 pub mod expression;
 pub mod queue;
+mod rows;
 mod sns;
 mod sqs;
 

@@ -9,7 +9,8 @@ use md5::{Digest, Md5};
 use tokio::time::Instant;
 
 /// Where messages come from that nobody has sent: bodies made of a template, in which `{n}` stands
-/// for the message's number.
+/// for the message's number, `{n%1000}` for what is left of it by thousands, and `{n/1000}` for the
+/// thousands, in eight digits.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
     /// The body of every message.
@@ -116,7 +117,11 @@ impl Queue {
 
     fn mint(&mut self) -> Option<Message> {
         self.source.left = self.source.left.checked_sub(1)?;
-        let body = self.source.template.replace("{n}", &self.next.to_string());
+        let mut body = self.source.template.replace("{n}", &self.next.to_string());
+        if body.contains("{n") {
+            body = body.replace("{n%1000}", &(self.next % 1000).to_string());
+            body = body.replace("{n/1000}", &format!("{:08}", self.next / 1000));
+        }
         self.send(body);
         self.ready.pop_back()
     }
