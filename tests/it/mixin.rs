@@ -2,9 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use flotilla_tests::{
-    FakeEc2, Prometheus, ScaledGroup, World, eventually, mixin, reading,
-};
+use flotilla_tests::{FakeEc2, Prometheus, ScaledGroup, World, eventually, mixin, reading};
 use serde_json::{Value, json};
 
 use crate::schedule::Town;
@@ -154,12 +152,20 @@ async fn every_query_of_the_sensors_row_finds_the_series_of_a_real_worker() {
     let world = World::new().await;
     let mut worker = world.anomaly_worker().ready().await;
     let prometheus = Prometheus::start(&[worker.addr()]).await;
-    for (id, filling) in [("01", 100), ("02", 0)] {
-        world.measure(&[reading(id, filling, 1_700_000_000)]).await;
-    }
-    for (title, query) in queries_below(SENSORS) {
-        until_yields(&prometheus, &title, &query).await;
-    }
+    world.measure(&[reading("02", 0, 1_700_000_000)]).await;
+    let every_query = async {
+        for (title, query) in queries_below(SENSORS) {
+            until_yields(&prometheus, &title, &query).await;
+        }
+    };
+    // There is a rate only of what goes on.
+    let readings = async {
+        for second in 0.. {
+            world.measure(&[reading("01", 100, 1_700_000_000 + second)]).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! { () = every_query => {}, () = readings => {} }
     world.until_compared().await;
     assert!(worker.stop().await.success());
 }

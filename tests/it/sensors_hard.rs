@@ -101,7 +101,8 @@ async fn twenty_thousand_readings_of_one_device_are_small_writes_and_paged_reads
     assert!(largest[0] < 200 && largest[1] < 4000, "{largest:?}");
     let (_, metrics) = worker.page("/metrics").await.unwrap();
     let failed = metrics.lines().filter(|it| it.starts_with("flotilla_dispositions_total"));
-    let failed: Vec<_> = failed.filter(|it| !it.contains("disposition=\"done\"")).collect();
+    let failed = failed.filter(|it| !it.contains("disposition=\"done\""));
+    let failed: Vec<_> = failed.filter(|it| !it.ends_with(" 0")).collect();
     assert!(failed.is_empty(), "a write failed: {failed:?}");
     let (status, device) = gateway.json("/device/101").await;
     let measurements = device["Item"]["measurements"].as_array().unwrap();
