@@ -8,7 +8,7 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc::UnboundedSender, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -93,7 +93,7 @@ pub struct Built {
     pub result: Vec<u8>,
     /// Its standard error.
     pub log: Vec<u8>,
-    /// From the request for a container to the end.
+    /// From its input to the end.
     pub wall: Duration,
     /// From the request for a container until it was started.
     pub started_after: Duration,
@@ -105,6 +105,8 @@ pub struct Builder {
     engine: Engine,
     image_id: String,
     labels: HashMap<String, String>,
+    /// How many containers are being removed.
+    removing: Arc<watch::Sender<usize>>,
     /// Ends the sweep with the last clone.
     _open: Arc<DropGuard>,
 }
@@ -123,7 +125,8 @@ impl Builder {
         let closed = CancellationToken::new();
         tokio::spawn(sweep(engine.clone(), closed.clone()));
         let labels = HashMap::from([(profile::WORKER.to_owned(), worker_id.to_owned())]);
-        Ok(Self { engine, image_id, labels, _open: Arc::new(closed.drop_guard()) })
+        let (removing, open) = (Arc::new(watch::Sender::new(0)), Arc::new(closed.drop_guard()));
+        Ok(Self { engine, image_id, labels, removing, _open: open })
     }
 
     /// Whether the engine answers, within 3 s.
@@ -148,37 +151,80 @@ impl Builder {
     /// Those of the engine; all but a missing image are transient. Whatever the build does is
     /// told by [`Built::ending`].
     pub async fn run(&self, build: Build) -> Result<Built, SandboxError> {
-        let start = Instant::now();
-        let name = format!("flotilla-build-{}", uuid::Uuid::new_v4().simple());
-        let removal = Removal { engine: self.engine.clone(), name, runtime: Handle::current() };
-        let ended = self.attempt(&removal.name, build, start).await;
-        removal.now().await;
-        ended
+        let built = match self.start(build.arguments, build.limits).await {
+            Ok(started) => started.run(build.input, build.live).await,
+            Err(failed) => Err(failed),
+        };
+        self.removed().await;
+        built
     }
 
-    async fn attempt(
+    /// Starts the container of a build, which then waits for its input. It is removed in the
+    /// background, when the build has ended or this is dropped.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn start(
         &self,
-        name: &str,
-        build: Build,
-        start: Instant,
+        arguments: Vec<String>,
+        limits: BuildLimits,
+    ) -> Result<Started, SandboxError> {
+        let start = Instant::now();
+        let name = format!("flotilla-build-{}", uuid::Uuid::new_v4().simple());
+        let body = profile::build(&self.image_id, &self.labels, arguments, &limits);
+        let removal = Removal {
+            engine: self.engine.clone(),
+            name,
+            runtime: Handle::current(),
+            removing: Arc::clone(&self.removing),
+        };
+        let streams = self.engine.start(&removal.name, body).await?;
+        Ok(Started { removal, streams, limits, after: start.elapsed() })
+    }
+
+    /// Waits until no container is being removed any more.
+    pub async fn removed(&self) {
+        // Its sender is ours, so it cannot be gone.
+        let _ = self.removing.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+/// A container that runs and waits for its input.
+pub struct Started {
+    removal: Removal,
+    streams: AttachContainerResults,
+    limits: BuildLimits,
+    after: Duration,
+}
+
+impl std::fmt::Debug for Started {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Started").field("name", &self.removal.name).finish_non_exhaustive()
+    }
+}
+
+impl Started {
+    /// Hands it its input and waits for its end; from now on its time is counted. `live` is told what
+    /// it says, as in [`Build::live`].
+    ///
+    /// # Errors
+    /// As [`Builder::run`].
+    pub async fn run(
+        self,
+        input: Vec<u8>,
+        live: Option<UnboundedSender<Vec<u8>>>,
     ) -> Result<Built, SandboxError> {
-        let limits = build.limits;
-        let body = profile::build(&self.image_id, &self.labels, build.arguments, &limits);
-        let streams = self.engine.start(name, body).await?;
-        let started_after = start.elapsed();
-        let mut taken = Taken { live: build.live, ..Taken::default() };
-        let pumped = taken.pump(streams, build.input, &limits, self.engine.stopped(name));
-        let ending = match timeout(limits.wall.saturating_sub(started_after), pumped).await {
+        let start = Instant::now();
+        let Self { removal, streams, limits, after } = self;
+        let mut taken = Taken { live, ..Taken::default() };
+        let stopped = removal.engine.stopped(&removal.name);
+        let pumped = taken.pump(streams, input, &limits, stopped);
+        let ending = match timeout(limits.wall, pumped).await {
             Err(_) => Ending::TimedOut,
             Ok(stopped) => stopped?,
         };
-        Ok(Built {
-            ending,
-            result: taken.result,
-            log: taken.log,
-            wall: start.elapsed(),
-            started_after,
-        })
+        let Taken { result, log, .. } = taken;
+        Ok(Built { ending, result, log, wall: start.elapsed(), started_after: after })
     }
 }
 
@@ -258,31 +304,24 @@ fn ending(stopped: &Stopped) -> Ending {
     }
 }
 
-/// A container to be removed, at the latest when this is dropped.
+/// A container to be removed when this is dropped.
 #[derive(Debug)]
 struct Removal {
     engine: Engine,
     name: String,
     runtime: Handle,
-}
-
-impl Removal {
-    /// Removes it; what the engine does not do in time goes on in the background.
-    async fn now(mut self) {
-        // Forgotten only once it is gone: this future too may be dropped.
-        if self.engine.remove(&self.name).await.is_ok() {
-            self.name.clear();
-        }
-    }
+    removing: Arc<watch::Sender<usize>>,
 }
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        if self.name.is_empty() {
-            return;
-        }
         let (engine, name) = (self.engine.clone(), std::mem::take(&mut self.name));
-        self.runtime.spawn(async move { remove(&engine, &name).await });
+        let removing = Arc::clone(&self.removing);
+        removing.send_modify(|count| *count += 1);
+        self.runtime.spawn(async move {
+            remove(&engine, &name).await;
+            removing.send_modify(|count| *count = count.saturating_sub(1));
+        });
     }
 }
 

@@ -52,7 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use asked::{MAX_STDERR_BYTES, MAX_STDOUT_BYTES};
-pub use builder::{Build, BuildLimits, Builder, Built, Ending};
+pub use builder::{Build, BuildLimits, Builder, Built, Ending, Started};
 pub use cell::Cell;
 pub use config::{CellLimits, Isolation, SandboxConfig};
 pub use error::SandboxError;
