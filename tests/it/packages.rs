@@ -62,6 +62,10 @@ async fn option_sets_are_compiled_apart_however_they_are_written() {
     let (_, again) = farm.pip("opt=-O3,-debug,march=x86_64_v3", "fast").await.unwrap();
     assert!(plain != tuned, "the options made no difference");
     assert!(tuned == again && farm.begun().await == 2);
+    let (_, own) = farm.pip("python=cp311", "fast").await.unwrap();
+    assert!(own == plain && farm.begun().await == 2, "the builder's own Python is the default");
+    let (status, refusal) = farm.gateway.json("/o/python=3.12/simple/fast/").await;
+    assert!(status == 422 && refusal["error"].as_str().unwrap().contains("3.11"), "{refusal}");
     let (status, refusal) = farm.gateway.json("/o/static-libs/simple/fast/").await;
     assert_eq!(status, 422);
     assert!(refusal["error"].as_str().unwrap().contains("static-libs"), "{refusal}");

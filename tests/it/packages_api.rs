@@ -202,7 +202,10 @@ async fn the_queue_takes_what_anybody_sends_in_either_shape() {
     send(json!({"category": "app-text", "nameShort": "tree", "version": "1.7.0"})).await;
     let dead = &farm.world.outputs().compile_dead_letter_queue_url;
     let letters = farm.world.dead_letters_on(dead, 1).await;
-    assert!(letters[0].why.to_string().contains("there are: pypi, dev-python"), "{letters:?}");
+    assert!(
+        letters[0].why.to_string().contains("there are: pypi, crates, dev-python"),
+        "{letters:?}"
+    );
     let path = "/package?package=app-text/tree&version=1.7.0&useflag=static-libs";
     let (_, told) = farm.gateway.json(path).await;
     assert_eq!(told["status"], "FAILED");

@@ -100,3 +100,28 @@ async fn an_order_whose_message_was_lost_is_sent_again_by_the_reconciler() {
     assert_eq!(farm.ended(key).await["build"]["state"], "done");
     farm.end().await;
 }
+
+#[tokio::test]
+async fn what_no_row_points_to_is_swept_and_what_one_does_is_not() {
+    let settings = [("FLOTILLA_RECONCILE_SECONDS", "0"), ("FLOTILLA_RETENTION_GRACE_SECONDS", "3")];
+    let farm = Farm::with(&settings).await;
+    farm.pure("tiny", "1.0");
+    let (_, bytes) = farm.pip("default", "tiny").await.unwrap();
+    let (bucket, s3) = (&farm.world.outputs().artifacts_bucket_name, &farm.world.aws.s3);
+    for stray in ["blobs/sha256/00/stray.whl", "logs/pypi/tiny/00/1-1.txt"] {
+        let put = s3.put_object().bucket(bucket).key(stray);
+        put.body(b"stray".to_vec().into()).send().await.unwrap();
+    }
+    let keys = async || {
+        let listed = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
+        listed.contents().iter().map(|it| it.key().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("no strays", Duration::from_secs(60), async || {
+        refresh(&farm).await;
+        (!keys().await.iter().any(|key| key.contains("/00/"))).then_some(())
+    })
+    .await;
+    assert!(keys().await.iter().any(|key| key.ends_with(".whl")), "{:?}", keys().await);
+    assert!(farm.pip("default", "tiny").await.unwrap().1 == bytes && farm.begun().await == 1);
+    farm.end().await;
+}

@@ -7,6 +7,7 @@
 mod appstream;
 mod books;
 mod chaos;
+mod crates;
 mod docker;
 mod ec2;
 mod expression;
@@ -33,6 +34,7 @@ mod world;
 pub use appstream::FakeAppStream;
 pub use books::{Books, Standing};
 pub use chaos::Crew;
+pub use crates::{Crates, lock as crate_lock};
 pub use docker::{Gate, containers};
 pub use ec2::FakeEc2;
 pub use expression::evaluate;

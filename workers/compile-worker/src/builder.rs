@@ -1,29 +1,37 @@
 //! What builds are made in: an image, and what it says of itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use flotilla_runtime::Failure;
 use flotilla_sandbox::{Build, Builder};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use crate::{error::sandbox_failure, names::WheelName, recipe::answer};
+use crate::{container::answer, error::sandbox_failure, names::WheelName};
+
+/// How long a job that has ended waits for its container to be gone.
+const REMOVAL: Duration = Duration::from_secs(10);
 
 /// A builder image, as it describes itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BuilderInfo {
     /// The digest of the image.
     #[serde(default)]
     pub image: String,
-    /// The ABI tag of its Python, such as `cp311`.
+    /// What it builds for: the ABI tag of its Python, such as `cp311`, or a target of Rust.
     pub abi: String,
-    /// The full version of its Python.
+    /// The full version of its Python, where that builds.
+    #[serde(default)]
     pub python: String,
+    /// What its compiler says of itself, where that is not of the image's distribution.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub compiler: String,
     /// The platform tag, such as `linux_x86_64`.
     pub platform: String,
     /// The version of its C library.
     pub glibc: String,
     /// Wheels that it brings along for what upstream does not have.
+    #[serde(default)]
     pub wheels: Vec<Vendored>,
 }
 
@@ -37,6 +45,12 @@ pub struct Vendored {
 }
 
 impl BuilderInfo {
+    /// The minor version of its Python, `3.11`.
+    pub fn minor(&self) -> &str {
+        let mut dots = self.python.match_indices('.');
+        dots.nth(1).map_or(self.python.as_str(), |(end, _)| &self.python[..end])
+    }
+
     /// The name that a wheel of this version will have: as upstream's own where that is pure,
     /// else for this image's Python and platform.
     pub fn predict(&self, name: &str, version: &str, pure: Option<&WheelName>) -> WheelName {
@@ -70,6 +84,14 @@ impl Workshop {
     /// When the engine or the image is not there, or the image is none of ours.
     pub async fn get(&self) -> Result<&(Builder, BuilderInfo), Failure> {
         self.open.get_or_try_init(|| self.connect()).await
+    }
+
+    /// Waits until the containers that have ended are gone, for a while at most: what the engine does
+    /// not do in time goes on in the background.
+    pub async fn removed(&self) {
+        if let Some((builder, _)) = self.open.get() {
+            let _ = tokio::time::timeout(REMOVAL, builder.removed()).await;
+        }
     }
 
     async fn connect(&self) -> Result<(Builder, BuilderInfo), Failure> {

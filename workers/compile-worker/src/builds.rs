@@ -1,7 +1,9 @@
 //! The table of builds: a row per request, from the first one who asks to the artifact; and a
 //! small row per key, which says whose it is.
 
+mod ends;
 mod request;
+mod retention;
 mod row;
 
 use std::{
@@ -13,13 +15,13 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
-    types::{AttributeValue as Attr, Put, ReturnValue, TransactWriteItem, Update},
+    types::{AttributeValue as Attr, ReturnValue},
 };
 use flotilla_runtime::{Failure, failure::chain};
 
 pub(crate) use self::row::set;
 pub use self::{
-    request::{PYPI, Request, package_key},
+    request::{Request, package_key},
     row::{Artifact, Failed, Live, Lock, Locked, Row, State, Verdict},
 };
 use crate::message::BuildOrder;
@@ -187,123 +189,6 @@ impl Builds {
         Ok(forgotten.unwrap_or(0) + 1)
     }
 
-    /// Says how many pieces of its log the running build has stored. What a later generation has
-    /// said, or the end, stands.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn live(&self, order: &BuildOrder, live: Live) -> Result<(), Failure> {
-        let call = self
-            .update(&order.package(), &order.request)
-            .update_expression("SET live_generation = :generation, live_pieces = :pieces");
-        let call = call
-            .condition_expression(
-                "epoch = :epoch AND #state = :ordered \
-                 AND (attribute_not_exists(live_generation) OR live_generation <= :generation)",
-            )
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":ordered", text("ordered"))
-            .expression_attribute_values(":epoch", number(order.epoch))
-            .expression_attribute_values(":generation", number(live.generation))
-            .expression_attribute_values(":pieces", number(live.pieces));
-        self.conditional(call, &order.name).await.map(drop)
-    }
-
-    /// The items that end an order, to be written by the holder of its lease.
-    ///
-    /// # Errors
-    /// Never for a state of this type.
-    pub fn end(
-        &self,
-        order: &BuildOrder,
-        state: &State,
-    ) -> Result<Vec<TransactWriteItem>, Failure> {
-        let detail = serde_json::to_string(state).map_err(|e| bad(e.to_string()))?;
-        let update = self.held(order, "SET #state = :state, detail = :detail, ended_at = :now");
-        let update = update
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":state", text(state.name()))
-            .expression_attribute_values(":detail", text(&detail))
-            .expression_attribute_values(":now", number(now()));
-        let mut items = vec![transact(update)?];
-        if let State::Done(artifact) = state {
-            let item = pointer_item(&artifact.artifact, &order.package(), &order.request);
-            let put = Put::builder().table_name(&self.table).set_item(Some(item)).build();
-            let put = put.map_err(|e| bad(e.to_string()))?;
-            items.push(TransactWriteItem::builder().put(put).build());
-        }
-        Ok(items)
-    }
-
-    /// Notes that somebody got what a request is built to.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn downloaded(&self, request: &Request) -> Result<(), Failure> {
-        let call = self.update(&request.package(), &request.key);
-        let call = call
-            .update_expression("SET downloaded_at = :now REMOVE marked_at")
-            .condition_expression("attribute_exists(epoch)")
-            .expression_attribute_values(":now", number(now()));
-        self.conditional(call, &request.name).await.map(drop)
-    }
-
-    /// Marks a row that nobody downloaded since `row` was read.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn mark(&self, row: &Row) -> Result<bool, Failure> {
-        let call =
-            self.update(&row.package, &row.request).update_expression("SET marked_at = :now");
-        let call = call.expression_attribute_values(":now", number(now()));
-        let same = "epoch = :epoch AND attribute_not_exists(marked_at)";
-        let call = call.expression_attribute_values(":epoch", number(row.epoch));
-        let call = match row.downloaded_at {
-            None => {
-                call.condition_expression(format!("{same} AND attribute_not_exists(downloaded_at)"))
-            }
-            Some(at) => call
-                .condition_expression(format!("{same} AND downloaded_at = :at"))
-                .expression_attribute_values(":at", number(at)),
-        };
-        self.conditional(call, &row.package).await
-    }
-
-    /// Deletes a row that is marked since then, and what says whose its keys are; false where
-    /// somebody downloaded it, or asked for it anew, meanwhile.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn forget(&self, row: &Row) -> Result<bool, Failure> {
-        // Builds happen once per epoch: a later row must begin behind this one.
-        let call = self.update(&pointer(&row.request), OF);
-        let call = call
-            .update_expression(format!("SET {FORGOTTEN} = :epoch"))
-            .expression_attribute_values(":epoch", number(row.epoch));
-        call.send().await.map_err(|e| self.failed("UpdateItem", &row.package, chain(&e)))?;
-        let call = self.client.delete_item().table_name(&self.table);
-        let call = call
-            .set_key(Some(row_key(&row.package, &row.request)))
-            .condition_expression("marked_at = :at")
-            .expression_attribute_values(":at", number(row.marked_at.unwrap_or_default()));
-        match call.send().await {
-            Ok(_) => {}
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                return Ok(false);
-            }
-            Err(e) => return Err(self.failed("DeleteItem", &row.package, chain(&e))),
-        }
-        if let State::Done(artifact) = &row.state {
-            let call = self.client.delete_item().table_name(&self.table);
-            let call = call.set_key(Some(row_key(&pointer(&artifact.artifact), OF)));
-            call.send().await.map_err(|e| self.failed("DeleteItem", &row.package, chain(&e)))?;
-        }
-        Ok(true)
-    }
-
     /// All rows of requests. It reads the whole table.
     ///
     /// # Errors
@@ -313,21 +198,10 @@ impl Builds {
         let mut pages = call.into_paginator().items().send();
         let mut rows = Vec::new();
         while let Some(item) = pages.next().await {
-            let item = item.map_err(|e| self.failed("Scan", PYPI, chain(&e)))?;
+            let item = item.map_err(|e| self.failed("Scan", "all", chain(&e)))?;
             rows.extend(row::read(&item));
         }
         Ok(rows)
-    }
-
-    /// The item that says what came of building an artifact twice, to be written by the holder of
-    /// the lease.
-    ///
-    /// # Errors
-    /// Never for a verdict of this type.
-    pub fn verdict(&self, order: &BuildOrder, it: &Verdict) -> Result<TransactWriteItem, Failure> {
-        let verdict = serde_json::to_string(it).map_err(|e| bad(e.to_string()))?;
-        let update = self.held(order, "SET verdict = :verdict");
-        transact(update.expression_attribute_values(":verdict", text(&verdict)))
     }
 
     /// Has a group wait for the end of a request, whose row stands.
@@ -352,30 +226,6 @@ impl Builds {
             .expression_attribute_names("#g", "groups")
             .expression_attribute_values(":group", Attr::Ss(vec![group.to_owned()]));
         call.send().await.map(drop).map_err(|e| self.failed("UpdateItem", &row.package, chain(&e)))
-    }
-
-    /// The item that says what an order is built with, to be written by the holder of its lease.
-    ///
-    /// # Errors
-    /// Never for a lock of this type.
-    pub fn lock(&self, order: &BuildOrder, lock: &Lock) -> Result<TransactWriteItem, Failure> {
-        let lock = serde_json::to_string(lock).map_err(|e| bad(e.to_string()))?;
-        let update = self.held(order, "SET build_lock = :lock");
-        transact(update.expression_attribute_values(":lock", text(&lock)))
-    }
-
-    /// An update of an order's row, as long as the row is of this try.
-    fn held(
-        &self,
-        order: &BuildOrder,
-        what: &str,
-    ) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
-        Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(row_key(&order.package(), &order.request)))
-            .update_expression(what)
-            .condition_expression("epoch = :epoch")
-            .expression_attribute_values(":epoch", number(order.epoch))
     }
 
     fn update(&self, package: &str, request: &str) -> UpdateItemFluentBuilder {
@@ -419,13 +269,6 @@ fn reopened(row: &Row, again: Again) -> Option<(u64, bool)> {
         (State::Done(_), Again::Lost) => Some((row.epoch + 1, false)),
         (State::Done(_), Again::Expired) => None,
     }
-}
-
-fn transact(
-    update: aws_sdk_dynamodb::types::builders::UpdateBuilder,
-) -> Result<TransactWriteItem, Failure> {
-    let update = update.build().map_err(|e| bad(e.to_string()))?;
-    Ok(TransactWriteItem::builder().update(update).build())
 }
 
 fn bad(why: String) -> Failure {

@@ -14,6 +14,7 @@ use crate::{
     builder::BuilderInfo,
     metadata,
     names::{WheelName, normalize},
+    recipe::Wheel,
 };
 
 const FILES_LIMIT: usize = 50_000;
@@ -33,24 +34,44 @@ type Seen = BTreeMap<String, (String, u64)>;
 pub fn check(
     name: &str,
     version: &str,
-    filename: &str,
-    bytes: &[u8],
+    it: &Wheel,
     builder: &BuilderInfo,
 ) -> Result<String, String> {
+    let filename = &it.filename;
     let wheel = WheelName::parse(filename).ok_or(format!("{filename:?} is no name of a wheel"))?;
     let mine = normalize(&wheel.name).is_ok_and(|it| it == name);
     if !mine || !same_version(&wheel.version, version) {
         return Err(format!("the build made {filename}, not {name} {version}"));
     }
     let own = [builder.abi.as_str(), "none", "abi3"].iter().any(|abi| wheel.tags[1] == **abi);
-    if !own || !wheel.fits(&builder.abi, &builder.platform) || wheel.tags[2].contains("manylinux") {
+    if !own || !wheel.fits(&builder.abi, &builder.platform) || !true_platforms(&wheel, it, builder)
+    {
         return Err(format!("the tags of {filename} are not of what built it"));
     }
-    let contents = Contents::read(bytes)?;
+    let contents = Contents::read(&it.bytes)?;
     let metadata = contents.text(&contents.metadata, "METADATA")?;
     check_metadata(metadata, name, version)?;
     check_record(&contents.seen, contents.text(&contents.record, "RECORD")?)?;
     Ok(metadata.to_owned())
+}
+
+/// A package cannot call itself manylinux; what was looked at can, for no newer C library than that
+/// of the image.
+fn true_platforms(wheel: &WheelName, it: &Wheel, builder: &BuilderInfo) -> bool {
+    let machine = builder.platform.split_once('_').map_or("", |(_, machine)| machine);
+    let own = builder.glibc.split_once('.').and_then(|(_, minor)| minor.parse::<u32>().ok());
+    wheel.tags[2].split('.').all(|tag| {
+        let Some(policy) = tag.strip_prefix("manylinux") else { return true };
+        let policy = policy.strip_suffix(machine).map(|policy| policy.trim_end_matches('_'));
+        let minor = match policy {
+            Some("1") => Some(5),
+            Some("2010") => Some(12),
+            Some("2014") => Some(17),
+            Some(policy) => policy.strip_prefix("_2_").and_then(|minor| minor.parse().ok()),
+            None => None,
+        };
+        it.repaired && minor.is_some_and(|minor: u32| own.is_some_and(|own| minor <= own))
+    })
 }
 
 fn same_version(left: &str, right: &str) -> bool {
@@ -189,7 +210,29 @@ mod tests {
             python: "3.11.2".into(),
             platform: "linux_x86_64".into(),
             glibc: "2.36".into(),
-            wheels: Vec::new(),
+            ..BuilderInfo::default()
+        }
+    }
+
+    #[test]
+    fn only_what_was_looked_at_may_be_manylinux_and_only_for_old_enough_a_library() {
+        let bytes = wheel(&[], |record| record);
+        let verdict = |platform: &str, repaired: bool| {
+            let filename = format!("a-1.0-cp311-cp311-{platform}.whl");
+            let it = Wheel { filename, bytes: bytes.clone(), repaired };
+            check("a", "1.0", &it, &builder()).is_ok()
+        };
+        for good in [
+            "manylinux_2_17_x86_64.manylinux2014_x86_64",
+            "manylinux1_x86_64",
+            "manylinux_2_36_x86_64",
+            "linux_x86_64",
+        ] {
+            assert!(verdict(good, true), "{good}");
+        }
+        assert!(!verdict("manylinux2014_x86_64", false));
+        for bad in ["manylinux_2_37_x86_64", "manylinux2014_aarch64", "manylinux_x86_64"] {
+            assert!(!verdict(bad, true), "{bad}");
         }
     }
 
@@ -211,7 +254,12 @@ mod tests {
     }
 
     fn verdict(bytes: &[u8]) -> Result<(), String> {
-        check("a", "1.0", NAME, bytes, &builder()).map(drop)
+        checked("1.0", NAME, bytes)
+    }
+
+    fn checked(version: &str, filename: &str, bytes: &[u8]) -> Result<(), String> {
+        let it = Wheel { filename: filename.into(), bytes: bytes.to_vec(), repaired: false };
+        check("a", version, &it, &builder()).map(drop)
     }
 
     #[test]
@@ -255,9 +303,9 @@ mod tests {
             "a-1.0-cp311-cp311-manylinux2014_x86_64.whl",
             "a-1.0.zip",
         ] {
-            assert!(check("a", "1.0", name, &bytes, &builder()).is_err(), "{name}");
+            assert!(checked("1.0", name, &bytes).is_err(), "{name}");
         }
-        assert!(check("a", "2.0", "a-2.0-py3-none-any.whl", &bytes, &builder()).is_err());
+        assert!(checked("2.0", "a-2.0-py3-none-any.whl", &bytes).is_err());
         assert!(verdict(b"not a zip").is_err());
     }
 }

@@ -8,7 +8,13 @@ use flotilla_runtime::{
 };
 use flotilla_sandbox::BuildLimits;
 
-use crate::{builds::PYPI, names::normalize, steps::Step, wish::Categories};
+use crate::{
+    ecosystem::{self, names},
+    names::normalize,
+    pypi::PYPI,
+    steps::Step,
+    wish::Categories,
+};
 
 /// A day, in seconds.
 const DAY: u64 = 86_400;
@@ -16,6 +22,9 @@ const DAY: u64 = 86_400;
 const PYPI_CHANGELOG: &str = "https://pypi.org/pypi";
 /// The simple index of PyPI.
 pub const PYPI_INDEX: &str = "https://pypi.org/simple/";
+
+/// The sparse index of crates.io.
+pub const CRATES_INDEX: &str = "https://index.crates.io/";
 
 /// How long what is built is kept, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +49,15 @@ pub struct CompileConfig {
     /// `FLOTILLA_BUILDER_IMAGE`: what builds are made in (default
     /// `flotilla-python3-build:latest`).
     pub image: String,
+    /// `FLOTILLA_CRATES_INDEX`: where crates come from, a sparse index (default
+    /// `https://index.crates.io/`).
+    pub crates_index: String,
+    /// `FLOTILLA_CRATES_DOWNLOAD`: where the files of crates are, written as `dl` in the
+    /// configuration of an index (default: where the index says).
+    pub crates_download: Option<String>,
+    /// `FLOTILLA_RUST_BUILDER_IMAGE`: what crates are built in (default
+    /// `flotilla-rust-build:latest`); a worker without it builds none.
+    pub rust_image: String,
     /// The label of its containers.
     pub worker_id: String,
     /// `FLOTILLA_BUILD_SECONDS` (default 600), `FLOTILLA_BUILD_MEMORY_MIB` (2048),
@@ -86,6 +104,12 @@ impl CompileConfig {
             packages_table: settings.required("FLOTILLA_PACKAGES_TABLE"),
             index: or(settings.optional("FLOTILLA_PYPI_INDEX"), PYPI_INDEX),
             image: or(settings.optional("FLOTILLA_BUILDER_IMAGE"), "flotilla-python3-build:latest"),
+            crates_index: or(settings.optional("FLOTILLA_CRATES_INDEX"), CRATES_INDEX),
+            crates_download: settings.optional("FLOTILLA_CRATES_DOWNLOAD"),
+            rust_image: or(
+                settings.optional("FLOTILLA_RUST_BUILDER_IMAGE"),
+                "flotilla-rust-build:latest",
+            ),
             worker_id: worker.worker_id.clone(),
             limits: limits(settings),
             failure_seconds: settings.ranged("FLOTILLA_FAILURE_SECONDS", 3600, 0..=2_592_000),
@@ -129,11 +153,15 @@ pub fn categories(settings: &mut Reader) -> Categories {
     let list = list.unwrap_or_else(|| format!("dev-python={PYPI}"));
     let mut categories = Categories::new();
     for pair in list.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').filter(|(_, ecosystem)| ecosystem.trim() == PYPI) {
+        let known = |it: &str| ecosystem::named(it.trim()).is_some();
+        match pair.split_once('=').filter(|(_, ecosystem)| known(ecosystem)) {
             Some((name, it)) => drop(categories.insert(name.trim().into(), it.trim().into())),
-            None => settings.mistake(format!(
-                "FLOTILLA_CATEGORIES: {pair:?} is not CATEGORY=ECOSYSTEM; there is {PYPI}"
-            )),
+            None => {
+                let known = names().collect::<Vec<_>>().join(", ");
+                settings.mistake(format!(
+                    "FLOTILLA_CATEGORIES: {pair:?} is not CATEGORY=ECOSYSTEM; there are: {known}"
+                ));
+            }
         }
     }
     categories

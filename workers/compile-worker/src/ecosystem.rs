@@ -1,14 +1,63 @@
 //! What a package manager's world must say so that its packages can be built here.
+//!
+//! An ecosystem is one module: its [`Grammar`] says how its packages and options are named, which
+//! everybody needs who takes requests, and its [`Ecosystem`] makes artifacts, which only workers
+//! do. [`ALL`] lists the first, [`Ecosystems`](crate::ecosystems::Ecosystems) the second.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+};
 
 use flotilla_runtime::Failure;
 use serde_json::Value;
 
-use crate::{error::Stopped, message::BuildOrder, progress::Progress, upstream::Changes};
+use crate::{
+    builder::{BuilderInfo, Workshop},
+    crates,
+    error::Stopped,
+    message::BuildOrder,
+    options::{BadOptions, Options, Rules},
+    progress::Progress,
+    pypi,
+};
+
+/// How an ecosystem names its packages and options.
+#[derive(Debug)]
+pub struct Grammar {
+    /// Its own name, in orders, keys and addresses.
+    pub name: &'static str,
+    /// The type of its packages in package URLs (purl).
+    pub purl: &'static str,
+    /// The one spelling of a package's name, or why it is none.
+    pub package: fn(&str) -> Result<String, String>,
+    /// Its options.
+    pub options: Rules,
+    /// The options without what this builder does anyway, or why it cannot do them.
+    pub settled: fn(Options, &BuilderInfo) -> Result<Options, BadOptions>,
+}
+
+/// All ecosystems; the first is meant where none is named.
+pub static ALL: [&Grammar; 2] = [&pypi::GRAMMAR, &crates::GRAMMAR];
+
+/// The ecosystem of this name.
+pub fn named(name: &str) -> Option<&'static Grammar> {
+    ALL.into_iter().find(|it| it.name == name)
+}
+
+/// The names of all ecosystems.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.into_iter().map(|it| it.name)
+}
 
 /// Everything between an order and its artifact that depends on the package manager.
 pub trait Ecosystem: Send + Sync + 'static {
+    /// How it names things.
+    fn grammar(&self) -> &'static Grammar;
+
+    /// Where it builds.
+    fn workshop(&self) -> &Workshop;
+
     /// Makes the artifact of an order.
     ///
     /// # Errors
@@ -19,22 +68,6 @@ pub trait Ecosystem: Send + Sync + 'static {
         order: &BuildOrder,
         progress: &Progress<'_>,
     ) -> impl Future<Output = Result<Made, Stopped>> + Send;
-
-    /// The serial of upstream's latest change, asked at `url`.
-    ///
-    /// # Errors
-    /// Transient, when upstream does not answer.
-    fn last_serial(&self, url: &str) -> impl Future<Output = Result<u64, Failure>> + Send;
-
-    /// What has changed upstream since a serial.
-    ///
-    /// # Errors
-    /// Transient, when upstream does not answer.
-    fn changes(
-        &self,
-        url: &str,
-        since: u64,
-    ) -> impl Future<Output = Result<Changes, Failure>> + Send;
 
     /// The versions of a package, unless its page still has this ETag.
     ///
@@ -54,6 +87,20 @@ pub struct Made {
     pub log: Vec<u8>,
     /// The artifact, or why there is none.
     pub artifact: Result<Product, String>,
+}
+
+impl Made {
+    /// What a build came to that stopped, or did not.
+    ///
+    /// # Errors
+    /// Ours.
+    pub fn of(log: Vec<u8>, built: Result<Product, Stopped>) -> Result<Self, Stopped> {
+        match built {
+            Ok(product) => Ok(Self { log, artifact: Ok(product) }),
+            Err(Stopped::Theirs(why)) => Ok(Self { log, artifact: Err(why) }),
+            Err(ours) => Err(ours),
+        }
+    }
 }
 
 /// An artifact that was checked.
@@ -77,7 +124,7 @@ pub struct Product {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
     /// As upstream writes them.
-    pub all: std::collections::BTreeSet<String>,
+    pub all: BTreeSet<String>,
     /// The ETag of the page that they are from.
     pub etag: Option<String>,
     /// Its serial.

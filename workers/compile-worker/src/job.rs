@@ -1,8 +1,10 @@
 //! The compile job: builds what was ordered, and looks for new versions.
 
+mod refresh;
+
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,32 +18,35 @@ use crate::{
     builder::Workshop,
     builds::{Again, Artifact, Builds, Failed, Lock, Ordered, Request, State, Verdict, now},
     config::{CompileConfig, Retention},
-    ecosystem::{Ecosystem, Made},
+    crates::{Crates, Registry},
+    ecosystem::{Ecosystem, Made, Product},
+    ecosystems::Ecosystems,
     error::{Stopped, sandbox_failure},
     groups::Groups,
     keys::sha256,
     live,
-    message::{BuildOrder, CompileMessage, Reconcile, RefreshOrder, TwiceOrder, Wish},
+    message::{BuildOrder, CompileMessage, TwiceOrder, Wish},
     metrics,
     options::Options,
     packages::Packages,
     progress::Progress,
-    publish::Artifacts,
-    pypi::Pypi,
-    retention,
+    publish::{Artifacts, blob_key},
+    pypi::{PYPI, Pypi},
     steps::Step,
     upstream::Upstream,
-    wish::Categories,
+    wish::{self, Categories},
 };
 
 /// How long a failure of ours is shown before it may be tried again.
 const OURS_SECONDS: u64 = 30;
 
+/// How long it is remembered that the image of an ecosystem is not there.
+const MISSING: Duration = Duration::from_secs(60);
+
 /// Builds packages.
 #[derive(Debug)]
-pub struct Compile<E = Pypi> {
-    ecosystem: E,
-    workshop: Workshop,
+pub struct Compile {
+    ecosystems: Ecosystems,
     builds: Builds,
     packages: Packages,
     artifacts: Artifacts,
@@ -55,6 +60,8 @@ pub struct Compile<E = Pypi> {
     failure_seconds: u64,
     pause_at: Option<Step>,
     announced: Arc<OnceCell<()>>,
+    announced_crates: Arc<OnceCell<()>>,
+    missed_crates: Mutex<Option<Instant>>,
 }
 
 impl Compile {
@@ -65,11 +72,19 @@ impl Compile {
     pub fn new(config: CompileConfig, sdk: &SdkConfig) -> Result<Self, Failure> {
         metrics::describe();
         let dynamo = aws::dynamo_client(sdk);
-        let workshop = Workshop::new(&config.image, &config.worker_id);
-        let upstream = Upstream::new(&config.index)?;
+        let workshop = |image: &str| Workshop::new(image, &config.worker_id);
+        let pypi = Pypi {
+            upstream: Upstream::new(&config.index)?,
+            workshop: workshop(&config.image),
+            limits: config.limits.clone(),
+        };
+        let crates = Crates {
+            registry: Registry::new(&config.crates_index, config.crates_download.as_deref())?,
+            workshop: workshop(&config.rust_image),
+            limits: config.limits,
+        };
         Ok(Self {
-            ecosystem: Pypi { upstream, workshop: workshop.clone(), limits: config.limits },
-            workshop,
+            ecosystems: Ecosystems { pypi, crates },
             builds: Builds::new(dynamo.clone(), &config.builds_table),
             groups: Groups::new(
                 Builds::new(dynamo.clone(), &config.builds_table),
@@ -88,11 +103,11 @@ impl Compile {
             failure_seconds: config.failure_seconds,
             pause_at: config.pause_at,
             announced: Arc::default(),
+            announced_crates: Arc::default(),
+            missed_crates: Mutex::default(),
         })
     }
-}
 
-impl<E: Ecosystem> Compile<E> {
     async fn build(&self, order: &BuildOrder, lease: &Lease) -> Result<(), Failure> {
         let start = Instant::now();
         Step::Claimed.reached(self.pause_at).await;
@@ -127,16 +142,16 @@ impl<E: Ecosystem> Compile<E> {
         lease: &Lease,
         lock: Option<Lock>,
     ) -> Result<Made, Stopped> {
-        let (_, info) = self.workshop.get().await?;
-        let options = order.options.parse().unwrap_or_default();
-        let own = Request::new(&order.name, &order.version, options, info)?;
+        let (grammar, info) = self.ecosystems.builder(&order.ecosystem).await?;
+        let options = Options::parse(&order.options, &grammar.options).unwrap_or_default();
+        let own = Request::new(grammar.name, &order.name, &order.version, options, info)?;
         if own.key != order.request {
             return Err(Stopped::Superseded("the builder has changed; ask again".to_owned()));
         }
         let (live, said) = mpsc::unbounded_channel();
         let (builds, pause_at) = (&self.builds, self.pause_at);
         let progress = Progress { lock, live, lease, builds, order, pause_at };
-        let making = self.ecosystem.make(order, &progress);
+        let making = self.ecosystems.make(order, &progress);
         let live = live::publish(said, (builds, &self.artifacts), order, lease.generation());
         tokio::pin!(making, live);
         tokio::select! {
@@ -154,29 +169,35 @@ impl<E: Ecosystem> Compile<E> {
         made: Made,
         start: Instant,
     ) -> Result<State, Failure> {
-        let log = self.artifacts.store_log(order, lease.generation(), made.log).await?;
-        Step::Logged.reached(self.pause_at).await;
+        let log = async {
+            let log = self.artifacts.store_log(order, lease.generation(), made.log).await?;
+            Step::Logged.reached(self.pause_at).await;
+            Ok::<_, Failure>(log)
+        };
         let product = match made.artifact {
             Ok(product) => product,
-            Err(why) => return Ok(self.failed(why, false, Some(log))),
+            Err(why) => return Ok(self.failed(why, false, Some(log.await?))),
         };
-        let size = product.bytes.len() as u64;
-        let (blob, sha256) = self.artifacts.store(&product.filename, product.bytes).await?;
-        let metadata = match &product.metadata {
-            Some(text) => Some(self.artifacts.store_metadata(&blob, text).await?),
-            None => None,
+        let Product { key, parts, filename, bytes, metadata: text, requires } = product;
+        let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
+        let blob = blob_key(&sha256, &filename);
+        let metadata = async {
+            let Some(text) = &text else { return Ok(None) };
+            self.artifacts.store_metadata(&blob, text).await.map(Some)
         };
+        let stored = self.artifacts.store(&blob, &sha256, bytes);
+        let (log, (), metadata) = futures::try_join!(log, stored, metadata)?;
         Step::Stored.reached(self.pause_at).await;
         Ok(State::Done(Artifact {
-            artifact: product.key,
-            parts: product.parts,
-            filename: product.filename,
+            artifact: key,
+            parts,
+            filename,
             blob,
             sha256,
             size,
             log,
             metadata,
-            requires: product.requires,
+            requires,
             build_ms: start.elapsed().as_millis() as u64,
         }))
     }
@@ -223,129 +244,38 @@ impl<E: Ecosystem> Compile<E> {
         Ok(())
     }
 
+    async fn ready_for_pypi(&self) -> Result<(), Failure> {
+        let pypi = &self.ecosystems.pypi;
+        let (builder, info) = pypi.workshop().get().await?;
+        // Who asks for builds must know what they are made in.
+        self.announced.get_or_try_init(|| self.packages.announce(PYPI, info)).await?;
+        builder.check().await.map_err(sandbox_failure)
+    }
+
+    /// Says what crates are built in, where the image for it is there.
+    async fn ready_for_crates(&self) {
+        let missed = || self.missed_crates.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = missed().is_some_and(|at| at.elapsed() < MISSING);
+        if lately || self.announced_crates.initialized() {
+            return;
+        }
+        let crates = &self.ecosystems.crates;
+        let announce = || async {
+            let (_, info) = crates.workshop().get().await?;
+            self.packages.announce(crates.grammar().name, info).await
+        };
+        if let Err(why) = self.announced_crates.get_or_try_init(announce).await {
+            *missed() = Some(Instant::now());
+            tracing::warn!(%why, "no crates are built here");
+        }
+    }
+
     /// Turns what somebody wants into an order, as the gateway does.
     async fn wish(&self, wish: &Wish, lease: &Lease) -> Result<(), Failure> {
-        let (_, info) = self.workshop.get().await?;
-        let request = wish.request(&self.categories, info);
-        let request = request.map_err(|why| Failure::permanent("wish", why))?;
-        match self.builds.order(&request, Again::Expired).await? {
-            Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,
-            Ordered::Stands(_) => Ok(()),
-        }
-    }
-
-    async fn refresh(&self, order: RefreshOrder, lease: &Lease) -> Result<(), Failure> {
-        if let Some(name) = &order.name {
-            return self.refresh_one(name, &order, lease).await;
-        }
-        match &self.changelog {
-            Some(url) => self.follow(url, lease).await?,
-            None => self.look_at_all(false, lease).await?,
-        }
-        let (_, reconciled) = self.packages.cursor().await?;
-        let due = now().saturating_sub(reconciled) >= self.reconcile.as_secs();
-        match due && self.packages.reconciling(reconciled).await? {
-            true => send(lease, &CompileMessage::Reconcile(Reconcile::default())).await,
-            false => Ok(()),
-        }
-    }
-
-    /// Has a look at each package of upstream that changed since the last time, spread over a while.
-    async fn follow(&self, url: &str, lease: &Lease) -> Result<(), Failure> {
-        let (Some(since), _) = self.packages.cursor().await? else {
-            // What changed before is not news; what is in use is looked at.
-            let serial = self.ecosystem.last_serial(url).await?;
-            self.look_at_all(false, lease).await?;
-            return self.packages.move_cursor(serial).await;
-        };
-        let changes = self.ecosystem.changes(url, since).await?;
-        tracing::info!(
-            since,
-            serial = changes.serial,
-            packages = changes.packages.len(),
-            "changes"
-        );
-        for (name, serial) in changes.packages {
-            let (name, serial) = (Some(name), Some(serial));
-            self.look(RefreshOrder { name, serial, whole: false }, lease).await?;
-        }
-        // Only now: cut off before, the same is looked at again, which changes nothing.
-        self.packages.move_cursor(changes.serial).await
-    }
-
-    async fn look_at_all(&self, whole: bool, lease: &Lease) -> Result<(), Failure> {
-        let names = self.packages.wanted().await?;
-        for name in names.union(&self.refreshed) {
-            let order = RefreshOrder { name: Some(name.clone()), serial: None, whole };
-            self.look(order, lease).await?;
-        }
-        Ok(())
-    }
-
-    async fn look(&self, order: RefreshOrder, lease: &Lease) -> Result<(), Failure> {
-        let jitter = self.jitter.mul_f64(rand::random::<f64>());
-        let body = CompileMessage::Refresh(order).body();
-        let body = body.map_err(|e| Failure::permanent("message", e.to_string()))?;
-        lease.send_after(&body, jitter).await
-    }
-
-    /// Orders the new versions of a package for the option sets in use, and then moves on: cut
-    /// off in between, the same is ordered again, which changes nothing.
-    async fn refresh_one(
-        &self,
-        name: &str,
-        order: &RefreshOrder,
-        lease: &Lease,
-    ) -> Result<(), Failure> {
-        let known = self.packages.known(name).await?;
-        let etag = known.etag.as_deref().filter(|_| !order.whole);
-        let Some(found) = self.ecosystem.versions(name, etag).await? else {
-            return Ok(());
-        };
-        if found.serial.is_some_and(|serial| Some(serial) < order.serial.max(known.serial)) {
-            let what = format!("the page of {name} is older than what was seen of it");
-            return Err(Failure::transient("stale_page", what));
-        }
-        if known.digest.as_ref() == Some(&found.digest) && !order.whole {
-            return Ok(());
-        }
-        let first = known.versions.is_empty();
-        for version in found.all.difference(&known.versions).filter(|_| !first) {
-            tracing::info!(name, version, wanted = known.wanted.len(), "a new version");
-            for options in &known.wanted {
-                self.order(name, version, options, lease).await?;
-            }
-        }
-        self.packages.seen(name, found).await
-    }
-
-    /// Looks at everything in use, sends again what was ordered and has not ended, and forgets what
-    /// nobody wants any more.
-    async fn reconcile(&self, lease: &Lease) -> Result<(), Failure> {
-        self.look_at_all(true, lease).await?;
-        let rows = self.builds.all().await?;
-        for row in rows.iter().filter(|row| row.state == State::Ordered) {
-            let Some(request) = row.request() else { continue };
-            if let Ordered::Send(order) = self.builds.order(&request, Again::Expired).await? {
-                tracing::info!(row.package, row.version, "ordered again");
-                send(lease, &CompileMessage::Build(order)).await?;
-            }
-        }
-        retention::sweep(self.retention, &self.builds, &self.artifacts, &rows).await
-    }
-
-    async fn order(
-        &self,
-        name: &str,
-        version: &str,
-        options: &str,
-        lease: &Lease,
-    ) -> Result<(), Failure> {
-        let (_, info) = self.workshop.get().await?;
-        let options: Options = options
-            .parse()
-            .map_err(|e| Failure::permanent("options", format!("{name} {options}: {e}")))?;
-        let request = Request::new(name, version, options, info)?;
+        let bad = |why: String| Failure::permanent("wish", why);
+        let grammar = wish::ecosystem(&wish.ecosystem, &self.categories).map_err(bad)?;
+        let (_, info) = self.ecosystems.builder(grammar.name).await?;
+        let request = wish.request(grammar, info).map_err(bad)?;
         match self.builds.order(&request, Again::Expired).await? {
             Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,
             Ordered::Stands(_) => Ok(()),
@@ -358,16 +288,14 @@ async fn send(lease: &Lease, message: &CompileMessage) -> Result<(), Failure> {
     lease.send(&body).await
 }
 
-impl<E: Ecosystem> Job for Compile<E> {
+impl Job for Compile {
     const NAME: &'static str = "compile";
     type Message = CompileMessage;
     type Work = CompileMessage;
 
     async fn ready(&self) -> Result<(), Failure> {
-        let (builder, info) = self.workshop.get().await?;
-        // Who asks for builds must know what they are made in.
-        self.announced.get_or_try_init(|| self.packages.announce(info)).await?;
-        builder.check().await.map_err(sandbox_failure)
+        let (own, ()) = tokio::join!(self.ready_for_pypi(), self.ready_for_crates());
+        own
     }
 
     async fn prepare(
@@ -390,13 +318,16 @@ impl<E: Ecosystem> Job for Compile<E> {
     }
 
     async fn run(&self, message: CompileMessage, lease: &Lease) -> Result<(), Failure> {
-        match message {
-            CompileMessage::Build(order) => self.build(&order, lease).await,
+        let done = match message {
+            CompileMessage::Build(order) => Box::pin(self.build(&order, lease)).await,
             CompileMessage::Refresh(order) => self.refresh(order, lease).await,
-            CompileMessage::Reconcile(_) => self.reconcile(lease).await,
+            CompileMessage::Reconcile(_) => Box::pin(self.reconcile(lease)).await,
             CompileMessage::Wish(wish) => self.wish(&wish, lease).await,
-            CompileMessage::Twice(twice) => self.twice(&twice.order, lease).await,
-        }
+            CompileMessage::Twice(twice) => Box::pin(self.twice(&twice.order, lease)).await,
+        };
+        // Nobody waits for this but the slot: who asked for the build has it.
+        self.ecosystems.removed().await;
+        done
     }
 
     /// The row says how the build ended; the groups may not have heard.

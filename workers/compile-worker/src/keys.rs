@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_runtime::payload::hex;
+use flotilla_runtime::{Failure, payload::hex};
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Raised when the steps of a build change what comes out.
-pub const RECIPE: u32 = 2;
+pub const RECIPE: u32 = 3;
 
 /// What is asked for, before anything was looked up: equal requests are one build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,6 +46,18 @@ pub struct ArtifactParts<'a> {
     pub source: &'a str,
     /// The version.
     pub version: &'a str,
+}
+
+/// The artifact key, and its components by name.
+///
+/// # Errors
+/// Never for parts of this type.
+pub fn artifact_key(
+    parts: &ArtifactParts<'_>,
+) -> Result<(String, BTreeMap<String, Value>), Failure> {
+    let bad = |e: serde_json::Error| Failure::permanent("key", e.to_string());
+    let named = serde_json::to_value(parts).and_then(serde_json::from_value).map_err(bad)?;
+    Ok((key(parts).map_err(bad)?, named))
 }
 
 /// SHA-256, in hexadecimal, of the canonical JSON (sorted, without white space) of some parts.

@@ -5,13 +5,17 @@
 //! build. An [`ecosystem`] makes the artifact; the first is [`pypi`]: the source comes from
 //! [`upstream`] and is looked into ([`sdist`]), its build requirements are resolved to wheels
 //! ([`resolve`]), and all of it goes into a fresh container ([`recipe`]). What comes out is
-//! checked ([`check`]) and published ([`publish`]). The gateway uses the same tables and names.
+//! checked ([`check`]) and published ([`publish`]). The second is [`crates`]. The gateway uses the
+//! same tables and names.
 
 pub mod builder;
 pub mod builds;
 pub mod check;
 pub mod config;
+mod container;
+pub mod crates;
 pub mod ecosystem;
+pub mod ecosystems;
 pub mod error;
 pub mod groups;
 pub mod job;

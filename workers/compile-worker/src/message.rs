@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::builds::{PYPI, package_key};
+use crate::{builds::package_key, pypi::PYPI};
 
 /// A message: `{"build": {…}}` and `{"refresh": {…}}`, which the fleet sends itself, and what
 /// anybody may send: `{"package", "version", "options", "ecosystem"}`, or the original's
@@ -58,8 +58,11 @@ pub struct TwiceOrder {
 }
 
 /// Which packages to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshOrder {
+    /// The ecosystem of the one that is named.
+    #[serde(default = "pypi", skip_serializing_if = "is_pypi")]
+    pub ecosystem: String,
     /// This one; without a name, all that changed, or all of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -111,6 +114,16 @@ struct Original {
     version: String,
     #[serde(default)]
     useflag: String,
+}
+
+impl Default for RefreshOrder {
+    fn default() -> Self {
+        Self { ecosystem: pypi(), name: None, serial: None, whole: false }
+    }
+}
+
+fn is_pypi(ecosystem: &str) -> bool {
+    ecosystem == PYPI
 }
 
 fn pypi() -> String {

@@ -10,12 +10,10 @@ use flotilla_runtime::{Failure, failure::chain};
 
 use crate::{
     builder::BuilderInfo,
-    builds::{PYPI, now, package_key},
+    builds::{now, package_key},
     ecosystem::Versions,
 };
 
-/// The row of the builder; no package has this key.
-const BUILDER: &str = "builder/pypi";
 /// The row of the cursor of the changelog.
 const CURSOR: &str = "cursor/pypi";
 
@@ -47,12 +45,12 @@ impl Packages {
         Self { client, table: table.to_owned() }
     }
 
-    /// What is known of a package (normalised name).
+    /// What is known of a package, by its key (`pypi/markupsafe`).
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn known(&self, name: &str) -> Result<Known, Failure> {
-        let item = self.item(&package_key(PYPI, name)).await?.unwrap_or_default();
+    pub async fn known(&self, package: &str) -> Result<Known, Failure> {
+        let item = self.item(package).await?.unwrap_or_default();
         let set = |attribute: &str| {
             let set = item.get(attribute).and_then(|it| it.as_ss().ok());
             set.into_iter().flatten().cloned().collect()
@@ -74,12 +72,12 @@ impl Packages {
     /// As [`known`](Self::known).
     pub async fn downloaded(
         &self,
-        name: &str,
+        package: &str,
         options: &str,
         versions: BTreeSet<String>,
     ) -> Result<(), Failure> {
         let call = self.client.update_item().table_name(&self.table);
-        let call = call.key("package", Attr::S(package_key(PYPI, name)));
+        let call = call.key("package", Attr::S(package.to_owned()));
         let call = call.update_expression(
             "SET versions = if_not_exists(versions, :versions), downloaded_at = :now \
              ADD wanted :wanted",
@@ -89,19 +87,19 @@ impl Packages {
             .expression_attribute_values(":now", Attr::N(now().to_string()))
             .expression_attribute_values(":wanted", Attr::Ss(vec![options.to_owned()]));
         let sent = call.send().await;
-        sent.map(drop).map_err(|e| self.failed("UpdateItem", name, chain(&e)))
+        sent.map(drop).map_err(|e| self.failed("UpdateItem", package, chain(&e)))
     }
 
     /// Moves the cursor: these versions are seen, builds of the new ones are ordered.
     ///
     /// # Errors
     /// As [`known`](Self::known).
-    pub async fn seen(&self, name: &str, found: Versions) -> Result<(), Failure> {
+    pub async fn seen(&self, package: &str, found: Versions) -> Result<(), Failure> {
         let mut set = "versions = :versions, checked_at = :now, page_digest = :digest".to_owned();
         let mut remove = "";
         let call = self.client.update_item().table_name(&self.table);
         let mut call = call
-            .key("package", Attr::S(package_key(PYPI, name)))
+            .key("package", Attr::S(package.to_owned()))
             .expression_attribute_values(":versions", strings(found.all))
             .expression_attribute_values(":digest", Attr::S(found.digest))
             .expression_attribute_values(":now", Attr::N(now().to_string()));
@@ -117,7 +115,7 @@ impl Packages {
             call = call.expression_attribute_values(":serial", Attr::N(serial.to_string()));
         }
         let sent = call.update_expression(format!("SET {set}{remove}")).send().await;
-        sent.map(drop).map_err(|e| self.failed("UpdateItem", name, chain(&e)))
+        sent.map(drop).map_err(|e| self.failed("UpdateItem", package, chain(&e)))
     }
 
     /// The serial up to which the changelog was followed, and when the reconciler ran last, in Unix
@@ -176,55 +174,66 @@ impl Packages {
         }
     }
 
-    /// The packages with this text in their names, each with what is known of it; at most so many.
+    /// The packages of an ecosystem with this text in their names, each with what is known of it; at
+    /// most so many.
     ///
     /// # Errors
     /// As [`known`](Self::known).
-    pub async fn search(&self, text: &str, most: usize) -> Result<Vec<(String, Known)>, Failure> {
+    pub async fn search(
+        &self,
+        ecosystem: &str,
+        text: &str,
+        most: usize,
+    ) -> Result<Vec<(String, Known)>, Failure> {
+        let names = self.names(ecosystem).await?.into_iter().filter(|name| name.contains(text));
         let mut found = Vec::new();
-        for name in self.names().await?.into_iter().filter(|name| name.contains(text)).take(most) {
-            let known = self.known(&name).await?;
+        for name in names.take(most) {
+            let known = self.known(&package_key(ecosystem, &name)).await?;
             found.push((name, known));
         }
         Ok(found)
     }
 
-    /// The names of the packages that somebody downloaded.
+    /// The names of the packages of an ecosystem that somebody downloaded.
     ///
     /// # Errors
     /// As [`known`](Self::known).
-    pub async fn wanted(&self) -> Result<BTreeSet<String>, Failure> {
-        self.scan(Some("attribute_exists(wanted)")).await
+    pub async fn wanted(&self, ecosystem: &str) -> Result<BTreeSet<String>, Failure> {
+        self.scan(ecosystem, Some("attribute_exists(wanted)")).await
     }
 
-    /// The names of all packages in the table.
+    /// The names of all packages of an ecosystem in the table.
     ///
     /// # Errors
     /// As [`known`](Self::known).
-    pub async fn names(&self) -> Result<BTreeSet<String>, Failure> {
-        self.scan(None).await
+    pub async fn names(&self, ecosystem: &str) -> Result<BTreeSet<String>, Failure> {
+        self.scan(ecosystem, None).await
     }
 
-    async fn scan(&self, filter: Option<&str>) -> Result<BTreeSet<String>, Failure> {
+    async fn scan(
+        &self,
+        ecosystem: &str,
+        filter: Option<&str>,
+    ) -> Result<BTreeSet<String>, Failure> {
         let call = self.client.scan().table_name(&self.table).projection_expression("package");
         let call = call.set_filter_expression(filter.map(str::to_owned));
         let mut items = call.into_paginator().items().send();
         let mut names = BTreeSet::new();
         while let Some(item) = items.next().await {
-            let item = item.map_err(|e| self.failed("Scan", PYPI, chain(&e)))?;
+            let item = item.map_err(|e| self.failed("Scan", ecosystem, chain(&e)))?;
             let key = item.get("package").and_then(|it| it.as_s().ok());
-            let name = key.and_then(|key| key.strip_prefix(PYPI)?.strip_prefix('/'));
+            let name = key.and_then(|key| key.strip_prefix(ecosystem)?.strip_prefix('/'));
             names.extend(name.map(str::to_owned));
         }
         Ok(names)
     }
 
-    /// What builds are made in now, as the worker said that started last.
+    /// What builds of an ecosystem are made in now, as the worker said that started last.
     ///
     /// # Errors
     /// As [`known`](Self::known).
-    pub async fn builder(&self) -> Result<Option<BuilderInfo>, Failure> {
-        let item = self.item(BUILDER).await?;
+    pub async fn builder(&self, ecosystem: &str) -> Result<Option<BuilderInfo>, Failure> {
+        let item = self.item(&builder_key(ecosystem)).await?;
         let detail = item.as_ref().and_then(|item| item.get("detail")?.as_s().ok());
         Ok(detail.and_then(|detail| serde_json::from_str(detail).ok()))
     }
@@ -233,13 +242,14 @@ impl Packages {
     ///
     /// # Errors
     /// As [`known`](Self::known).
-    pub async fn announce(&self, builder: &BuilderInfo) -> Result<(), Failure> {
+    pub async fn announce(&self, ecosystem: &str, builder: &BuilderInfo) -> Result<(), Failure> {
+        let key = builder_key(ecosystem);
         let detail = serde_json::to_string(builder);
         let detail = detail.map_err(|e| Failure::permanent("builder", e.to_string()))?;
         let call = self.client.put_item().table_name(&self.table);
-        let call = call.item("package", Attr::S(BUILDER.into())).item("detail", Attr::S(detail));
+        let call = call.item("package", Attr::S(key.clone())).item("detail", Attr::S(detail));
         let sent = call.send().await;
-        sent.map(drop).map_err(|e| self.failed("PutItem", BUILDER, chain(&e)))
+        sent.map(drop).map_err(|e| self.failed("PutItem", &key, chain(&e)))
     }
 
     async fn item(&self, key: &str) -> Result<Option<HashMap<String, Attr>>, Failure> {
@@ -252,6 +262,11 @@ impl Packages {
         let table = &self.table;
         Failure::transient("dynamodb", format!("{what} of {name} in table {table}: {why}"))
     }
+}
+
+/// The key of the row of a builder; no package has it.
+fn builder_key(ecosystem: &str) -> String {
+    format!("builder/{ecosystem}")
 }
 
 /// A set of strings, which DynamoDB does not take empty.

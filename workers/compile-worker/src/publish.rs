@@ -1,14 +1,23 @@
 //! Makes an artifact durable: the blob under its own hash, read back; then the row may point to
 //! it.
 
-use aws_sdk_s3::{Client, primitives::ByteStream};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::{
+    Client, operation::put_object::builders::PutObjectFluentBuilder, primitives::ByteStream,
+    types::Object,
+};
 use flotilla_runtime::{
     Failure,
     failure::chain,
     store::{self, Missing},
 };
+use hyper::body::Bytes;
 
 use crate::{keys::sha256, message::BuildOrder};
+
+/// An object of no row that is older than this may be swept.
+const STRAY: Duration = Duration::from_secs(600);
 
 /// The bucket of artifacts and logs. Clones share the client.
 #[derive(Debug, Clone)]
@@ -23,33 +32,65 @@ impl Artifacts {
         Self { client, bucket: bucket.to_owned() }
     }
 
-    /// Stores a wheel under its own SHA-256, unless it is there, and reads it back. Gives the key
-    /// and the hash.
+    /// Stores an artifact under a key of its SHA-256 ([`blob_key`]), unless it is there, and reads it
+    /// back.
     ///
     /// # Errors
     /// Transient, when S3 does not take it, or gives back something else.
-    pub async fn store(&self, filename: &str, bytes: Vec<u8>) -> Result<(String, String), Failure> {
-        let (hash, size) = (sha256(&bytes), bytes.len() as u64);
-        let key = format!("blobs/sha256/{hash}/{filename}");
-        let call = self.client.put_object().bucket(&self.bucket).key(&key).if_none_match("*");
-        let call = call.content_type("application/zip").body(ByteStream::from(bytes));
+    pub async fn store(&self, key: &str, hash: &str, bytes: Vec<u8>) -> Result<(), Failure> {
+        let size = bytes.len() as u64;
+        let bytes = Bytes::from(bytes);
+        let call = self.put(key, bytes.clone()).if_none_match("*");
         if let Err(error) = call.send().await {
             let status = error.raw_response().map(|it| it.status().as_u16());
             // 412: it is there; 409: another is just putting the same.
             if !matches!(status, Some(412 | 409)) {
-                return Err(self.failed("PutObject", &key, chain(&error)));
+                return Err(self.failed("PutObject", key, chain(&error)));
             }
         }
-        let stored = store::fetch(&self.client, &self.bucket, &key, None, size).await;
+        let stored = store::fetch(&self.client, &self.bucket, key, None, size).await;
         let stored = stored.map_err(|missing| match missing {
             Missing::Unavailable(failure) => failure,
-            Missing::Absent => self.failed("GetObject", &key, "it is not there".into()),
-            Missing::TooLarge(size) => self.failed("GetObject", &key, format!("{size} bytes")),
+            Missing::Absent => self.failed("GetObject", key, "it is not there".into()),
+            Missing::TooLarge(size) => self.failed("GetObject", key, format!("{size} bytes")),
         })?;
-        match sha256(&stored.bytes) == hash {
-            true => Ok((key, hash)),
-            false => Err(self.failed("GetObject", &key, "it is not what was stored".into())),
+        if sha256(&stored.bytes) != hash {
+            return Err(self.failed("GetObject", key, "it is not what was stored".into()));
         }
+        if stored.modified.elapsed().is_ok_and(|age| age > STRAY) {
+            // The same bytes once more: an old object of no row is about to be swept.
+            let sent = self.put(key, bytes).send().await;
+            sent.map_err(|e| self.failed("PutObject", key, chain(&e)))?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: &str, bytes: Bytes) -> PutObjectFluentBuilder {
+        let kind = if key.ends_with(".zst") { "application/zstd" } else { "application/zip" };
+        let call = self.client.put_object().bucket(&self.bucket).key(key).content_type(kind);
+        call.body(ByteStream::from(bytes))
+    }
+
+    /// The keys of artifacts and logs that were stored as long ago as this.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not answer.
+    pub async fn older_than(&self, age: Duration) -> Result<Vec<String>, Failure> {
+        let mut old = Vec::new();
+        for prefix in ["blobs/", "logs/"] {
+            let call = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+            let mut pages = call.into_paginator().send();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|e| self.failed("ListObjectsV2", prefix, chain(&e)))?;
+                let objects = page.contents.unwrap_or_default().into_iter();
+                let is_old = |it: &Object| {
+                    let modified = it.last_modified.and_then(|at| SystemTime::try_from(at).ok());
+                    modified.is_some_and(|at| at.elapsed().is_ok_and(|it| it >= age))
+                };
+                old.extend(objects.filter(is_old).filter_map(|it| it.key));
+            }
+        }
+        Ok(old)
     }
 
     /// Stores the metadata of an artifact beside it; gives its key.
@@ -110,6 +151,11 @@ impl Artifacts {
     fn failed(&self, what: &str, key: &str, why: String) -> Failure {
         Failure::transient("s3", format!("{what} {}/{key}: {why}", self.bucket))
     }
+}
+
+/// The key of an artifact.
+pub fn blob_key(sha256: &str, filename: &str) -> String {
+    format!("blobs/sha256/{sha256}/{filename}")
 }
 
 /// The key of a piece of a live log; the bucket forgets them after a day.

@@ -1,5 +1,7 @@
 //! PyPI: source distributions to wheels.
 
+pub(crate) mod options;
+
 use std::collections::BTreeMap;
 
 use flotilla_runtime::Failure;
@@ -10,19 +12,28 @@ use crate::{
     builder::{BuilderInfo, Workshop},
     builds::Lock,
     check::check,
-    ecosystem::{Ecosystem, Made, Product, Versions},
+    container::Waiting,
+    ecosystem::{Ecosystem, Grammar, Made, Product, Versions},
     error::Stopped,
-    keys::{self, ArtifactParts, RECIPE},
+    keys::{ArtifactParts, RECIPE, artifact_key},
     message::BuildOrder,
-    names::sdist_version,
+    names::{normalize, sdist_version},
     options::Options,
     progress::Progress,
     recipe::{self, Compiled, Job, Wheel},
     resolve::{self, Resolved},
     sdist::Source,
     steps::Step,
-    upstream::{Answer, Changes, File, Project, Upstream},
+    upstream::{Answer, File, Project, Upstream},
 };
+pub use options::{options, settled};
+
+/// Its name.
+pub const PYPI: &str = "pypi";
+
+/// How packages of PyPI are named.
+pub static GRAMMAR: Grammar =
+    Grammar { name: PYPI, purl: "pypi", package: normalize, options: options::RULES, settled };
 
 /// A source distribution has at most this many bytes.
 const SDIST_LIMIT: usize = 256 << 20;
@@ -43,14 +54,12 @@ pub struct Pypi {
 impl Pypi {
     async fn source_file(&self, order: &BuildOrder) -> Result<File, Stopped> {
         let BuildOrder { name, version, .. } = order;
-        let Answer::Project(project) = self.upstream.project(name, None).await? else {
-            return Err(Stopped::theirs(format!("the index has no project {name}")));
-        };
-        let found = project.files.into_iter().find(|file| {
+        let project = self.upstream.kept(name).await?;
+        let found = project.files.iter().find(|file| {
             sdist_version(name, &file.filename) == Some(version) && file.sha256.is_some()
         });
         // An upload is not everywhere at once: not to be remembered as a failure.
-        found.ok_or_else(|| {
+        found.cloned().ok_or_else(|| {
             let what = format!("the index has no source of {name} {version} (yet)");
             Stopped::Ours(Failure::transient("no_source", what))
         })
@@ -62,20 +71,27 @@ impl Pypi {
         progress: &Progress<'_>,
         log: &mut Vec<u8>,
     ) -> Result<Product, Stopped> {
-        let (_, info) = self.workshop.get().await?;
-        let options: Options =
-            order.options.parse().map_err(|why| Stopped::theirs(format!("options: {why}")))?;
-        let file = self.source_file(order).await?;
-        let archive = self.upstream.file(&file, SDIST_LIMIT).await?;
-        let source = Source::read(&archive)?;
-        progress.reached(Step::Fetched).await;
+        let (builder, info) = self.workshop.get().await?;
+        let options = options::options(&order.options)
+            .map_err(|why| Stopped::theirs(format!("options: {why}")))?;
+        let given = async {
+            let file = self.source_file(order).await?;
+            let archive = self.upstream.wheel(&file, SDIST_LIMIT).await?;
+            let source = Source::read(&archive)?;
+            progress.reached(Step::Fetched).await;
+            let resolved = self.first_choice(&source, &options, progress, info).await?;
+            Ok::<_, Stopped>((file, archive, source, resolved))
+        };
+        let (container, given) =
+            tokio::join!(Waiting::start(builder, &self.limits), Box::pin(given));
+        let (file, archive, source, resolved) = given?;
         let job = Job { archive: &archive, source: &source, options: &options };
-        let (wheel, lock) = self.compile(job, progress, log).await?;
+        let compiled = self.compile(container?, job, resolved, progress, log);
+        let (wheel, lock) = Box::pin(compiled).await?;
         progress.reached(Step::Built).await;
-        let metadata = check(&order.name, &order.version, &wheel.filename, &wheel.bytes, info)
-            .map_err(Stopped::Theirs)?;
+        let metadata = check(&order.name, &order.version, &wheel, info).map_err(Stopped::Theirs)?;
         progress.reached(Step::Checked).await;
-        let (key, parts) = artifact_key(order, info, &lock, file.sha256.as_deref())?;
+        let (key, parts) = key(order, info, &lock, file.sha256.as_deref())?;
         Ok(Product {
             key,
             parts,
@@ -90,12 +106,13 @@ impl Pypi {
     /// it needs beside that.
     async fn compile(
         &self,
+        mut container: Waiting,
         job: Job<'_>,
+        mut resolved: Resolved,
         progress: &Progress<'_>,
         log: &mut Vec<u8>,
     ) -> Result<(Wheel, Lock), Stopped> {
         let (builder, info) = self.workshop.get().await?;
-        let mut resolved = self.first_choice(job, progress, info).await?;
         for _ in 0..ROUNDS {
             progress.reached(Step::Resolved).await;
             if progress.lock.as_ref() != Some(&resolved.lock) {
@@ -103,7 +120,7 @@ impl Pypi {
             }
             progress.reached(Step::Locked).await;
             let live = progress.live.clone();
-            let built = recipe::compile(builder, &self.limits, job, &resolved, live).await?;
+            let built = recipe::compile(container, job, &resolved, live).await?;
             log.extend_from_slice(&built.0);
             let more = match built.1.map_err(Stopped::Theirs)? {
                 Compiled::Wheel(wheel) => return Ok((wheel, resolved.lock)),
@@ -111,43 +128,43 @@ impl Pypi {
             };
             let mut requires = resolved.lock.requires;
             requires.extend(more);
-            resolved = resolve::resolve(&self.upstream, info, &requires).await?;
+            let choice = resolve::resolve(&self.upstream, info, &requires);
+            let (fresh, choice) = tokio::join!(Waiting::start(builder, &self.limits), choice);
+            (container, resolved) = (fresh?, choice?);
         }
         Err(Stopped::theirs(format!("the build backend wanted more requirements {ROUNDS} times")))
     }
 
     async fn first_choice(
         &self,
-        job: Job<'_>,
+        source: &Source,
+        options: &Options,
         progress: &Progress<'_>,
         info: &BuilderInfo,
     ) -> Result<Resolved, Stopped> {
         if let Some(lock) = &progress.lock {
             return resolve::fetch(&self.upstream, lock).await;
         }
-        let mut requires = job.source.requires.clone();
-        let pkg_info = job.source.pkg_info.as_deref().unwrap_or_default();
-        requires.extend(resolve::of_extras(info, pkg_info, job.options.extras())?);
+        let mut requires = source.requires.clone();
+        let pkg_info = source.pkg_info.as_deref().unwrap_or_default();
+        requires.extend(resolve::of_extras(info, pkg_info, options.extras())?);
         resolve::resolve(&self.upstream, info, &requires).await
     }
 }
 
 impl Ecosystem for Pypi {
+    fn grammar(&self) -> &'static Grammar {
+        &GRAMMAR
+    }
+
+    fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
     async fn make(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Made, Stopped> {
         let mut log = Vec::new();
-        match self.build(order, progress, &mut log).await {
-            Ok(product) => Ok(Made { log, artifact: Ok(product) }),
-            Err(Stopped::Theirs(why)) => Ok(Made { log, artifact: Err(why) }),
-            Err(ours) => Err(ours),
-        }
-    }
-
-    async fn last_serial(&self, url: &str) -> Result<u64, Failure> {
-        self.upstream.last_serial(url).await
-    }
-
-    async fn changes(&self, url: &str, since: u64) -> Result<Changes, Failure> {
-        self.upstream.changes(url, since).await
+        let built = self.build(order, progress, &mut log).await;
+        Made::of(log, built)
     }
 
     async fn versions(&self, name: &str, etag: Option<&str>) -> Result<Option<Versions>, Failure> {
@@ -169,13 +186,13 @@ pub fn versions(name: &str, files: &[File]) -> std::collections::BTreeSet<String
     versions.map(str::to_owned).collect()
 }
 
-fn artifact_key(
+fn key(
     order: &BuildOrder,
     info: &BuilderInfo,
     lock: &Lock,
     source: Option<&str>,
 ) -> Result<(String, BTreeMap<String, Value>), Failure> {
-    let parts = ArtifactParts {
+    artifact_key(&ArtifactParts {
         abi: &info.abi,
         build_requires: &lock.hashes(),
         builder: &info.image,
@@ -184,8 +201,5 @@ fn artifact_key(
         recipe: RECIPE,
         source: source.unwrap_or_default(),
         version: &order.version,
-    };
-    let bad = |e: serde_json::Error| Failure::permanent("key", e.to_string());
-    let named = serde_json::to_value(&parts).and_then(serde_json::from_value).map_err(bad)?;
-    Ok((keys::key(&parts).map_err(bad)?, named))
+    })
 }

@@ -1,13 +1,13 @@
-//! The steps of one build: what goes into the container, and what comes out.
+//! The steps of one build of a Python package: what goes into the container, and what comes out.
 
 use std::collections::BTreeMap;
 
-use flotilla_sandbox::{Build, BuildLimits, Builder, Built, Ending};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    error::{Stopped, sandbox_failure},
+    container::{Answer, Waiting, packed},
+    error::Stopped,
     options::Options,
     resolve::Resolved,
     sdist::Source,
@@ -20,6 +20,9 @@ pub struct Wheel {
     pub filename: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Whether its platform tag was found out by looking at what it links, and not said by the
+    /// package.
+    pub repaired: bool,
 }
 
 #[derive(Serialize)]
@@ -35,8 +38,15 @@ struct Plan<'a> {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Outcome {
-    Wheel { filename: String, size: usize },
-    Requires { requires: Vec<String> },
+    Wheel {
+        filename: String,
+        size: usize,
+        #[serde(default)]
+        repaired: bool,
+    },
+    Requires {
+        requires: Vec<String>,
+    },
 }
 
 /// What a container came to.
@@ -60,24 +70,16 @@ pub struct Job<'a> {
 }
 
 /// Builds a source in a container of its own; gives the log, and the wheel or why there is none.
-///
-/// # Errors
-/// Only ours.
-pub async fn compile(
-    builder: &Builder,
-    limits: &BuildLimits,
+pub(crate) async fn compile(
+    container: Waiting,
     job: Job<'_>,
     resolved: &Resolved,
     live: UnboundedSender<Vec<u8>>,
 ) -> Result<(Vec<u8>, Result<Compiled, String>), Stopped> {
     let input = input(job, resolved)
         .map_err(|e| Stopped::theirs(format!("the source cannot be handed in: {e}")))?;
-    let build = Build { arguments: Vec::new(), input, limits: limits.clone(), live: Some(live) };
-    let built = builder.run(build).await.map_err(|e| Stopped::Ours(sandbox_failure(e)))?;
-    let (wall_ms, started_ms) = (built.wall.as_millis(), built.started_after.as_millis());
-    tracing::info!(ending = ?built.ending, wall_ms, started_ms, "a build ended");
-    let outcome = outcome(&built, limits);
-    Ok((built.log, outcome))
+    let (log, answer) = container.run(input, live).await?;
+    Ok((log, answer.and_then(outcome)))
 }
 
 fn input(job: Job<'_>, resolved: &Resolved) -> std::io::Result<Vec<u8>> {
@@ -92,99 +94,18 @@ fn input(job: Job<'_>, resolved: &Resolved) -> std::io::Result<Vec<u8>> {
         vendored: &resolved.vendored,
         requires: &resolved.lock.requires,
     };
-    // The length of the tar goes first, and is known last.
-    let mut tar = tar::Builder::new(vec![0; 8]);
-    add(&mut tar, "plan.json", &serde_json::to_vec(&plan)?)?;
-    add(&mut tar, "source.tar.gz", archive)?;
-    for (file, bytes) in &resolved.wheels {
-        add(&mut tar, &format!("wheels/{}", file.filename), bytes)?;
-    }
-    let mut input = tar.into_inner()?;
-    let length = (input.len() - 8) as u64;
-    input[..8].copy_from_slice(&length.to_be_bytes());
-    Ok(input)
+    let wheels = resolved.wheels.iter();
+    let wheels = wheels.map(|(file, bytes)| (format!("wheels/{}", file.filename), &**bytes));
+    packed(&plan, [("source.tar.gz".to_owned(), archive)].into_iter().chain(wheels))
 }
 
-fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(0o644);
-    tar.append_data(&mut header, path, bytes)
-}
-
-fn outcome(built: &Built, limits: &BuildLimits) -> Result<Compiled, String> {
-    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    match built.ending {
-        Ending::Exited(0) => {
-            let (outcome, bytes): (Outcome, _) = answer(&built.result)?;
-            match outcome {
-                Outcome::Requires { requires } => Ok(Compiled::Requires(requires)),
-                Outcome::Wheel { filename, size } if bytes.len() == size => {
-                    Ok(Compiled::Wheel(Wheel { filename, bytes: bytes.to_vec() }))
-                }
-                Outcome::Wheel { .. } => {
-                    Err("the build did not hand out the whole wheel".to_owned())
-                }
-            }
+fn outcome(answer: Answer<Outcome>) -> Result<Compiled, String> {
+    let Answer { head, bytes } = answer;
+    match head {
+        Outcome::Requires { requires } => Ok(Compiled::Requires(requires)),
+        Outcome::Wheel { filename, size, repaired } if bytes.len() == size => {
+            Ok(Compiled::Wheel(Wheel { filename, bytes, repaired }))
         }
-        Ending::Exited(status) => Err(reason(&built.log, status)),
-        Ending::OutOfMemory => {
-            Err(format!("the build needs more than {} of memory", mib(limits.memory_bytes)))
-        }
-        Ending::TimedOut => Err(format!("the build took over {} s", limits.wall.as_secs())),
-        Ending::LogOverflow => {
-            Err(format!("the build wrote over {} of log", mib(limits.log_bytes as u64)))
-        }
-        Ending::ResultOverflow => {
-            Err(format!("the wheel has over {}", mib(limits.result_bytes as u64)))
-        }
-    }
-}
-
-/// The object at the head of a container's output, and the bytes behind it.
-pub(crate) fn answer<T: DeserializeOwned>(output: &[u8]) -> Result<(T, &[u8]), String> {
-    let short = || "the container did not answer".to_owned();
-    let (length, rest) = output.split_first_chunk::<8>().ok_or_else(short)?;
-    let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|e| e.to_string())?;
-    let (text, rest) = rest.split_at_checked(length).ok_or_else(short)?;
-    Ok((serde_json::from_slice(text).map_err(|e| e.to_string())?, rest))
-}
-
-/// The line of a log that says most about a failure.
-fn reason(log: &[u8], status: i64) -> String {
-    let text = String::from_utf8_lossy(log);
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
-    let telling = |line: &&str| {
-        let line = line.to_ascii_lowercase();
-        line.contains("error:") || line.starts_with("error") || line.contains("exception:")
-    };
-    let line = lines().find(telling).or_else(|| lines().next());
-    let line = line.unwrap_or("it said nothing");
-    let line: String = line.chars().filter(|c| !c.is_control()).take(300).collect();
-    format!("the build failed (exit {status}): {line}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reason_is_the_last_line_that_tells() {
-        let log = b"x.c:1: fatal error: a.h: No such file\ncompilation terminated.\n  \n";
-        let why = "the build failed (exit 1): x.c:1: fatal error: a.h: No such file";
-        assert_eq!(reason(log, 1), why);
-        assert_eq!(reason(b"one\ntwo\n", 2), "the build failed (exit 2): two");
-        assert_eq!(reason(b"", 2), "the build failed (exit 2): it said nothing");
-    }
-
-    #[test]
-    fn an_answer_that_is_cut_off_is_none() {
-        let mut output = 14_u64.to_be_bytes().to_vec();
-        output.extend_from_slice(b"{\"a\":\"bcdefg\"}rest");
-        let whole: (BTreeMap<String, String>, &[u8]) = answer(&output).unwrap();
-        assert_eq!((whole.0["a"].as_str(), whole.1), ("bcdefg", b"rest".as_slice()));
-        for cut in 0..22 {
-            assert!(answer::<BTreeMap<String, String>>(&output[..cut]).is_err(), "{cut}");
-        }
+        Outcome::Wheel { .. } => Err("the build did not hand out the whole wheel".to_owned()),
     }
 }

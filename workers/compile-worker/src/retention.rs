@@ -1,6 +1,6 @@
 //! What is built and not used is forgotten: marked, and after a grace deleted.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use flotilla_runtime::Failure;
 
@@ -35,6 +35,27 @@ pub(crate) async fn sweep(
         for object in objects(row).filter(|object| !used.contains(object)) {
             artifacts.delete(object).await?;
         }
+    }
+    Ok(())
+}
+
+/// Deletes what no row points to and is older than the grace: what a build stored that was cut off
+/// before its row said so, and the logs of tries that were followed by others.
+pub(crate) async fn sweep_strays(
+    retention: Retention,
+    builds: &Builds,
+    artifacts: &Artifacts,
+) -> Result<(), Failure> {
+    if retention.unused == 0 {
+        return Ok(());
+    }
+    let old = artifacts.older_than(Duration::from_secs(retention.grace)).await?;
+    // Read after the list: what was committed meanwhile is not swept.
+    let rows = builds.all().await?;
+    let used: BTreeSet<&str> = rows.iter().flat_map(objects).collect();
+    for stray in old.iter().filter(|key| !used.contains(key.as_str())) {
+        tracing::info!(key = stray, "of no build: deleted");
+        artifacts.delete(stray).await?;
     }
     Ok(())
 }

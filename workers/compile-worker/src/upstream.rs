@@ -1,8 +1,8 @@
 //! Another index, as a client sees it: projects, their files, and the bytes of these.
 
-mod bounded;
+pub(crate) mod bounded;
 mod changelog;
-mod http;
+pub(crate) mod http;
 mod page;
 
 use std::{sync::Arc, time::Duration};

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::{
     builder::BuilderInfo,
-    builds::{PYPI, Request},
+    builds::Request,
+    ecosystem::{self, Grammar},
     message::{Wanted, Wish},
-    names::normalize,
-    options::{BadOptions, Options},
+    options::{BadOptions, Options, Rules},
 };
 
 /// Which ecosystem a category stands for, beside those that are called like one.
@@ -20,11 +20,11 @@ impl Wanted {
     ///
     /// # Errors
     /// As [`Options::from_pairs`].
-    pub fn options(&self) -> Result<Options, BadOptions> {
+    pub fn options(&self, rules: &Rules) -> Result<Options, BadOptions> {
         match self {
-            Self::Text(text) => text.parse(),
+            Self::Text(text) => Options::parse(text, rules),
             Self::Named(named) => {
-                Options::from_pairs(named.iter().map(|(name, value)| (name, text(value))))
+                Options::from_pairs(named.iter().map(|(name, value)| (name, text(value))), rules)
             }
         }
     }
@@ -43,26 +43,26 @@ fn text(value: &Value) -> String {
 ///
 /// # Errors
 /// Names those that are known.
-pub fn ecosystem(category: &str, categories: &Categories) -> Result<String, String> {
+pub fn ecosystem(category: &str, categories: &Categories) -> Result<&'static Grammar, String> {
     let mapped = categories.get(category).map_or(category, String::as_str);
-    if mapped == PYPI {
-        return Ok(mapped.to_owned());
-    }
-    let known: Vec<&str> =
-        [PYPI].into_iter().chain(categories.keys().map(String::as_str)).collect();
-    Err(format!("there is no ecosystem {category:?}; there are: {}", known.join(", ")))
+    ecosystem::named(mapped).ok_or_else(|| {
+        let mut known: Vec<&str> = ecosystem::names().collect();
+        known.extend(categories.keys().map(String::as_str));
+        format!("there is no ecosystem {category:?}; there are: {}", known.join(", "))
+    })
 }
 
 impl Wish {
-    /// The request for it, from this builder.
+    /// The request for it in this ecosystem, from its builder.
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub fn request(&self, categories: &Categories, info: &BuilderInfo) -> Result<Request, String> {
-        ecosystem(&self.ecosystem, categories)?;
-        let options = self.options.options().map_err(|why| why.to_string())?;
-        let name = normalize(&self.package)?;
-        Request::new(&name, &self.version, options, info).map_err(|why| why.to_string())
+    pub fn request(&self, grammar: &Grammar, info: &BuilderInfo) -> Result<Request, String> {
+        let options = self.options.options(&grammar.options).map_err(|why| why.to_string())?;
+        let options = (grammar.settled)(options, info).map_err(|why| why.to_string())?;
+        let name = (grammar.package)(&self.package)?;
+        let request = Request::new(grammar.name, &name, &self.version, options, info);
+        request.map_err(|why| why.to_string())
     }
 }
 
@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn options_are_the_same_as_text_and_by_name() {
-        let named = |value: Value| serde_json::from_value::<Wanted>(value).unwrap().options();
+        let rules = &crate::pypi::GRAMMAR.options;
+        let named = |value: Value| serde_json::from_value::<Wanted>(value).unwrap().options(rules);
         let text = named(json!("opt=3 +lto -debug extras=b+a")).unwrap();
         let list = json!({"opt": 3, "lto": true, "debug": false, "extras": ["a", "b"]});
         assert_eq!(named(list).unwrap(), text);
@@ -84,10 +85,11 @@ mod tests {
 
     #[test]
     fn a_category_stands_for_an_ecosystem_by_configuration() {
-        let categories = Categories::from([("dev-python".to_owned(), PYPI.to_owned())]);
-        assert_eq!(ecosystem("dev-python", &categories).as_deref(), Ok(PYPI));
-        assert_eq!(ecosystem("pypi", &categories).as_deref(), Ok(PYPI));
+        let categories = Categories::from([("dev-python".to_owned(), "pypi".to_owned())]);
+        for (category, name) in [("dev-python", "pypi"), ("pypi", "pypi"), ("crates", "crates")] {
+            assert_eq!(ecosystem(category, &categories).unwrap().name, name);
+        }
         let why = ecosystem("app-text", &categories).unwrap_err();
-        assert!(why.contains("app-text") && why.contains("pypi, dev-python"), "{why}");
+        assert!(why.contains("app-text") && why.contains("pypi, crates, dev-python"), "{why}");
     }
 }

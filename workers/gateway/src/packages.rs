@@ -11,6 +11,7 @@ mod builds;
 mod config;
 mod fresh;
 mod groups;
+mod held;
 mod index;
 mod live;
 mod metadata;

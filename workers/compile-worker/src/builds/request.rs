@@ -10,9 +10,6 @@ use crate::{
     options::Options,
 };
 
-/// The first ecosystem; also the first part of its packages' keys.
-pub const PYPI: &str = "pypi";
-
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -31,11 +28,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// The request for a version of a package of PyPI, with these options, from this builder.
+    /// The request for a version of a package, with these options, from this builder.
     ///
     /// # Errors
     /// Never for a request of this type.
     pub fn new(
+        ecosystem: &str,
         name: &str,
         version: &str,
         options: Options,
@@ -45,7 +43,7 @@ impl Request {
         let parts = RequestParts {
             abi: &builder.abi,
             builder: &builder.image,
-            ecosystem: PYPI,
+            ecosystem,
             name,
             options: &text,
             version,
@@ -54,7 +52,7 @@ impl Request {
         let (key, parts) = (keys::key(&parts).map_err(bad)?, serde_json::to_value(&parts));
         let (name, version) = (name.to_owned(), version.to_owned());
         Ok(Self {
-            ecosystem: PYPI.to_owned(),
+            ecosystem: ecosystem.to_owned(),
             name,
             version,
             options,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Request;
+use crate::{ecosystem, options::Options};
 
 /// A row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,11 +169,12 @@ impl Row {
     /// The request that the row is of; `None` for options that there are no more.
     pub fn request(&self) -> Option<Request> {
         let (ecosystem, name) = self.named();
+        let rules = &ecosystem::named(ecosystem)?.options;
         Some(Request {
             ecosystem: ecosystem.to_owned(),
             name: name.to_owned(),
             version: self.version.clone(),
-            options: self.options.parse().ok()?,
+            options: Options::parse(&self.options, rules).ok()?,
             key: self.request.clone(),
             parts: self.parts.clone(),
         })

@@ -8,7 +8,7 @@ use std::{
 
 /// Values by name, of a total size.
 #[derive(Debug)]
-pub(super) struct Bounded<T> {
+pub(crate) struct Bounded<T> {
     limit: usize,
     kept: Mutex<HashMap<String, Kept<T>>>,
 }
@@ -21,12 +21,12 @@ struct Kept<T> {
 }
 
 impl<T: Clone> Bounded<T> {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { limit, kept: Mutex::default() }
     }
 
     /// A value.
-    pub(super) fn get(&self, name: &str) -> Option<T> {
+    pub(crate) fn get(&self, name: &str) -> Option<T> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let it = kept.get_mut(name)?;
         it.used = Instant::now();
@@ -34,7 +34,7 @@ impl<T: Clone> Bounded<T> {
     }
 
     /// Keeps a value of this size, in place of what was not used for longest.
-    pub(super) fn keep(&self, name: &str, size: usize, value: T) {
+    pub(crate) fn keep(&self, name: &str, size: usize, value: T) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remove(name);
         let mut total: usize = kept.values().map(|it| it.size).sum();

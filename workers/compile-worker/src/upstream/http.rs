@@ -20,24 +20,24 @@ const REDIRECTS: usize = 5;
 const SERIAL: &str = "x-pypi-last-serial";
 
 #[derive(Debug, Clone)]
-pub(super) struct Http {
+pub(crate) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// What was answered.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Where from, after redirects.
-    pub(super) url: Url,
-    pub(super) status: u16,
-    pub(super) etag: Option<String>,
+    pub(crate) url: Url,
+    pub(crate) status: u16,
+    pub(crate) etag: Option<String>,
     /// The serial that PyPI gives a page.
-    pub(super) serial: Option<u64>,
-    pub(super) body: Vec<u8>,
+    pub(crate) serial: Option<u64>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Page {
-    pub(super) fn expect_ok(&self) -> Result<(), Failure> {
+    pub(crate) fn expect_ok(&self) -> Result<(), Failure> {
         match self.status {
             200 => Ok(()),
             status => {
@@ -49,7 +49,7 @@ impl Page {
 }
 
 impl Http {
-    pub(super) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let connector = HttpsConnectorBuilder::new().with_native_roots().map_err(|e| {
             Failure::permanent("certificates", "the certificates of this machine").caused_by(e)
         })?;
@@ -57,7 +57,7 @@ impl Http {
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         url: &str,
         headers: &[(&str, &str)],
@@ -73,7 +73,7 @@ impl Http {
     }
 
     /// Posts a body of XML; redirects are not followed.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         url: &str,
         body: String,

@@ -40,6 +40,13 @@ impl Form {
         }
     }
 
+    /// Whether a client takes HTML, be it for want of something better.
+    pub(super) fn takes_html(headers: &HeaderMap) -> bool {
+        let lines = headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok());
+        let asked: Vec<_> = lines.flat_map(|line| line.split(',')).filter_map(range).collect();
+        asked.is_empty() || asked.iter().any(|(range, q)| *q > 0.0 && Self::Html.fits(range) > 0)
+    }
+
     /// The form that these headers ask for.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use compile_worker::{
-    config::{PYPI_INDEX, categories},
+    config::{CRATES_INDEX, PYPI_INDEX, categories},
     wish::Categories,
 };
 use flotilla_runtime::config::Reader;
@@ -21,6 +21,8 @@ pub struct PackagesConfig {
     pub packages_table: String,
     /// `FLOTILLA_PYPI_INDEX`: where the versions come from (default `https://pypi.org/simple/`).
     pub index: String,
+    /// `FLOTILLA_CRATES_INDEX`: the index of crates (default `https://index.crates.io/`).
+    pub crates_index: String,
     /// `FLOTILLA_CATEGORIES`: which categories of the original stand for which ecosystem (default
     /// `dev-python=pypi`).
     pub categories: Categories,
@@ -30,6 +32,9 @@ pub struct PackagesConfig {
     pub groups_topic: Option<String>,
     /// `FLOTILLA_INDEX_SECONDS`: how old a page of upstream may be (default 30 s).
     pub index_age: Duration,
+    /// `FLOTILLA_HOLD_SECONDS`: how long the page of a project is held that has no known versions yet
+    /// (default 20 s; 0 for not at all).
+    pub hold: Duration,
 }
 
 impl PackagesConfig {
@@ -37,15 +42,18 @@ impl PackagesConfig {
     pub fn read(settings: &mut Reader) -> Option<Self> {
         let queue_url = settings.optional("FLOTILLA_COMPILE_QUEUE_URL")?;
         let index = settings.optional("FLOTILLA_PYPI_INDEX");
+        let crates_index = settings.optional("FLOTILLA_CRATES_INDEX");
         Some(Self {
             queue_url,
             artifacts_bucket: settings.required("FLOTILLA_ARTIFACTS_BUCKET"),
             builds_table: settings.required("FLOTILLA_BUILDS_TABLE"),
             packages_table: settings.required("FLOTILLA_PACKAGES_TABLE"),
             index: index.unwrap_or_else(|| PYPI_INDEX.to_owned()),
+            crates_index: crates_index.unwrap_or_else(|| CRATES_INDEX.to_owned()),
             signing_key: settings.optional("FLOTILLA_SIGNING_KEY").map(PathBuf::from),
             groups_topic: settings.optional("FLOTILLA_GROUPS_TOPIC"),
             categories: categories(settings),
+            hold: settings.seconds("FLOTILLA_HOLD_SECONDS", 20.0, (0.0, 600.0)),
             index_age: settings.seconds("FLOTILLA_INDEX_SECONDS", 30.0, (0.0, 86_400.0)),
         })
     }

@@ -1,6 +1,6 @@
 //! `/v1/groups`: a list of requirements, built in parallel, each told as it ends.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -10,10 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use compile_worker::{
-    builds::{PYPI, Request, Row, State},
+    builds::{Request, Row, State},
+    crates,
     groups::Member,
     message::{Wanted, Wish},
-    pypi::versions,
+    pypi::PYPI,
 };
 use futures::{StreamExt, stream};
 use pep440_rs::Version;
@@ -67,10 +68,7 @@ pub(super) async fn open(
     let requirements = requirements(asked.requirements)?;
     let found = stream::iter(requirements.into_iter().map(|text| {
         let (packages, options, ecosystem) = (&packages, &asked.options, &asked.ecosystem);
-        async move {
-            let found = find(packages, ecosystem, &text, options).await;
-            (text, found)
-        }
+        async move { (text.clone(), ordered(packages, ecosystem, &text, options).await) }
     }));
     let found: Vec<_> = found.buffered(AT_ONCE).collect().await;
     let (mut members, mut requests, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -129,6 +127,47 @@ fn requirements(list: List) -> Result<Vec<String>, Refusal> {
     Ok(all)
 }
 
+/// A requirement whose build is ordered. One that cannot be is refused by itself, whatever becomes of
+/// the others.
+async fn ordered(
+    packages: &Packages,
+    ecosystem: &str,
+    text: &str,
+    options: &Wanted,
+) -> Result<Request, Refusal> {
+    let request = match ecosystem == crates::GRAMMAR.name {
+        true => find_crate(packages, text, options).await?,
+        false => find(packages, ecosystem, text, options).await?,
+    };
+    packages.ordered(&request).await?;
+    Ok(request)
+}
+
+/// The request for a crate, written as `cargo install` takes it: `NAME` or `NAME@VERSION`.
+async fn find_crate(packages: &Packages, text: &str, options: &Wanted) -> Result<Request, Refusal> {
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => (name.trim(), Some(version.trim().to_owned())),
+        None => (text.trim(), None),
+    };
+    let ecosystem = crates::GRAMMAR.name;
+    let spelled = (crates::GRAMMAR.package)(name).map_err(Refusal::Impossible)?;
+    let version = match version {
+        Some(version) => Some(version),
+        None => newest(packages.versions(ecosystem, &spelled).await?),
+    };
+    let none = || Refusal::Absent(format!("the registry has no crate {name}"));
+    let (package, version) = (name.to_owned(), version.ok_or_else(none)?);
+    let (ecosystem, options) = (ecosystem.to_owned(), options.clone());
+    packages.wished(&Wish { ecosystem, package, version, options }).await
+}
+
+/// The newest of these; a pre-release only where there is nothing else.
+fn newest(versions: BTreeSet<String>) -> Option<String> {
+    let parsed =
+        versions.into_iter().filter_map(|it| Some((semver::Version::parse(&it).ok()?, it)));
+    parsed.max_by_key(|(it, _)| (it.pre.is_empty(), it.clone())).map(|(_, written)| written)
+}
+
 /// The request for the newest version that a requirement allows.
 async fn find(
     packages: &Packages,
@@ -139,7 +178,7 @@ async fn find(
     let parsed = Requirement::<VerbatimUrl>::from_str(text);
     let it = parsed.map_err(|e| Refusal::Impossible(format!("{text:?}: {}", e.message)))?;
     let name = it.name.to_string();
-    let versions = versions(&name, &packages.project(&name).await?.files);
+    let versions = packages.versions(PYPI, &name).await?;
     let allowed = |version: &Version| match &it.version_or_url {
         None => Ok(true),
         Some(VersionOrUrl::VersionSpecifier(specifiers)) => Ok(specifiers.contains(version)),
@@ -167,10 +206,9 @@ fn member(requirement: String, request: &Request) -> Member {
     Member { requirement, package, version, key }
 }
 
-/// Orders all, and has the group wait for each; what has ended by then is told by us.
+/// Has the group wait for each of what is ordered; what has ended by then is told by us.
 async fn start(packages: &Packages, group: &str, requests: &[Request]) -> Result<(), Refusal> {
     let started = stream::iter(requests.iter().cloned().map(|request| async move {
-        packages.ordered(&request).await?;
         packages.builds().join(&request, group).await?;
         let row = packages.builds().get(&request.package(), &request.key).await?;
         match row.filter(|row| row.state != State::Ordered) {
@@ -266,6 +304,14 @@ async fn complete(packages: &Packages, group: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_crate_is_a_release_where_there_is_one() {
+        let newest = |all: &[&str]| newest(all.iter().map(|it| (*it).to_owned()).collect());
+        assert_eq!(newest(&["1.9.0", "1.10.0", "2.0.0-rc.1"]).as_deref(), Some("1.10.0"));
+        assert_eq!(newest(&["2.0.0-rc.1", "1"]).as_deref(), Some("2.0.0-rc.1"));
+        assert_eq!(newest(&[]), None);
+    }
 
     #[test]
     fn a_requirements_file_is_read_without_its_comments() {

@@ -9,7 +9,7 @@ use std::{
 use axum::{
     body::Bytes,
     extract::{Path, State as Shared},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
 use compile_worker::{
@@ -23,7 +23,7 @@ use compile_worker::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Packages, accept::Form, answer::Refusal, builds::log_path};
+use super::{Packages, accept::Form, answer::Refusal, builds::log_path, held};
 
 /// What stays as it is in one part of a path.
 const IN_PART: &AsciiSet =
@@ -67,7 +67,7 @@ pub(super) async fn root(
     Path(optset): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    optset.parse::<Options>()?;
+    packages.options(&optset).await?;
     let form = Form::wanted(&headers)?;
     let names = packages.names().await?;
     let body = if form == Form::Json {
@@ -89,11 +89,25 @@ pub(super) async fn with_slash(Path((_, name)): Path<(String, String)>) -> Redir
 pub(super) async fn project(
     Shared(packages): Shared<Arc<Packages>>,
     Path((optset, name)): Path<(String, String)>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let form = Form::wanted(&headers)?;
-    let page = packages.page(&optset, &name, form).await?;
-    Ok(page.answer(&headers))
+    let may_hold =
+        method == Method::GET && !packages.hold().is_zero() && Form::takes_html(&headers);
+    let page = packages.page(&optset, &name, form);
+    if !may_hold {
+        return Ok(page.await?.answer(&headers));
+    }
+    let waited = tokio::time::timeout(held::PATIENCE, page).await;
+    match waited {
+        Ok(Ok(page)) => Ok(page.answer(&headers)),
+        Err(_) | Ok(Err(Refusal::Absent(_))) if normalize(&name).is_ok() => {
+            Ok(held::page(packages, optset, name))
+        }
+        Ok(Err(why)) => Err(why),
+        Err(_) => Err(Refusal::Absent(format!("{name:?} is no name of a package"))),
+    }
 }
 
 /// Makes the page of a project.
@@ -103,18 +117,38 @@ pub(super) async fn page(
     name: &str,
     form: Form,
 ) -> Result<Arc<Page>, Refusal> {
-    let options: Options = optset.parse()?;
     let name = normalize(name).map_err(Refusal::Absent)?;
-    let (builder, project) = (packages.builder().await?, packages.project(&name).await?);
-    let rows = packages.rows(&name).await?;
-    let links = links(&name, &builder, &project, &of_version(&rows, &options, &builder));
+    let links = links_of(packages, optset, &name).await?;
     let body = if form == Form::Json {
         json_page(&name, &links)
     } else {
-        let lines: String = links.iter().map(Link::html).collect();
-        document(&format!("Links for {name}"), &lines)
+        document(&title(&name), &lines(&links))
     };
     Ok(Arc::new(Page::new(form, body)))
+}
+
+/// The lines of the page of a project.
+pub(super) async fn project_lines(
+    packages: &Packages,
+    optset: &str,
+    name: &str,
+) -> Result<String, Refusal> {
+    Ok(lines(&links_of(packages, optset, name).await?))
+}
+
+pub(super) fn title(name: &str) -> String {
+    format!("Links for {name}")
+}
+
+fn lines(links: &[Link]) -> String {
+    links.iter().map(Link::html).collect()
+}
+
+async fn links_of(packages: &Packages, optset: &str, name: &str) -> Result<Vec<Link>, Refusal> {
+    let options = packages.options(optset).await?;
+    let (builder, project) = (packages.builder().await?, packages.project(name).await?);
+    let rows = packages.rows(name).await?;
+    Ok(links(name, &builder, &project, &of_version(&rows, &options, &builder)))
 }
 
 /// The rows of an option set and this builder, by version.
@@ -228,11 +262,19 @@ fn json_page(name: &str, links: &[Link]) -> String {
 }
 
 fn document(title: &str, lines: &str) -> String {
+    format!("{}{lines}{FOOT}", head(title))
+}
+
+/// How a page begins.
+pub(super) fn head(title: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html><head><meta name=\"pypi:repository-version\" content=\"1.0\">\
-         <title>{title}</title></head><body>\n{lines}</body></html>\n"
+         <title>{title}</title></head><body>\n"
     )
 }
+
+/// How a page ends.
+pub(super) const FOOT: &str = "</body></html>\n";
 
 fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -279,7 +321,7 @@ mod tests {
             python: "3.11.2".into(),
             platform: "linux_x86_64".into(),
             glibc: "2.36".into(),
-            wheels: Vec::new(),
+            ..BuilderInfo::default()
         }
     }
 

@@ -12,8 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use compile_worker::{
-    builds::{PYPI, State},
+    builds::State,
     message::{CompileMessage, Wanted, Wish},
+    pypi::PYPI,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

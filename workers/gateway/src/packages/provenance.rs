@@ -11,7 +11,7 @@ use axum::{
 };
 use compile_worker::{
     builds::{Artifact, Row, State},
-    metadata,
+    crates, ecosystem, metadata,
 };
 use serde_json::{Value, json};
 
@@ -135,10 +135,15 @@ fn bom(row: &Row, artifact: &Artifact, requires: &[String]) -> Value {
     let (_, name) = row.named();
     let sha256 = |hash: &Value| json!([{ "alg": "SHA-256", "content": hash }]);
     let wheels = part(artifact, "build_requires").as_object().into_iter().flatten();
+    // Crates are compiled into the artifact, wheels of a build are not.
+    let (inside, usage) = match row.named().0 == crates::GRAMMAR.name {
+        true => ("required", "linked into it, or used to build it"),
+        false => ("excluded", "build"),
+    };
     let built_with = wheels.map(|(name, hash)| {
         json!({
-            "type": "library", "bom-ref": name, "name": name, "scope": "excluded",
-            "hashes": sha256(hash), "properties": [{ "name": "flotilla:use", "value": "build" }],
+            "type": "library", "bom-ref": name, "name": name, "scope": inside,
+            "hashes": sha256(hash), "properties": [{ "name": "flotilla:use", "value": usage }],
         })
     });
     let needed = requires.iter().map(|text| {
@@ -176,7 +181,8 @@ fn part<'a>(artifact: &'a Artifact, name: &str) -> &'a Value {
 
 fn purl(row: &Row) -> String {
     let (ecosystem, name) = row.named();
-    format!("pkg:{ecosystem}/{name}@{}", row.version.replace('+', "%2B"))
+    let kind = ecosystem::named(ecosystem).map_or(ecosystem, |it| it.purl);
+    format!("pkg:{kind}/{name}@{}", row.version.replace('+', "%2B"))
 }
 
 fn time(seconds: u64) -> Option<String> {

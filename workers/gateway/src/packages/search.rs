@@ -6,7 +6,13 @@ use axum::{
     Json,
     extract::{Path, Query, State as Shared},
 };
-use compile_worker::{names::normalize, packages::Known};
+use compile_worker::{
+    builds::package_key,
+    ecosystem::Grammar,
+    packages::Known,
+    pypi::PYPI,
+    wish::{Categories, ecosystem},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,14 +23,25 @@ use super::{Packages, answer::Refusal};
 pub(super) struct Asked {
     #[serde(default)]
     q: String,
+    ecosystem: Option<String>,
 }
 
-/// `GET /v1/packages?q=TEXT`: the packages with this text in their names, the first hundred.
+impl Asked {
+    /// The ecosystem that is asked for, PyPI where none is named.
+    fn grammar(&self) -> Result<&'static Grammar, Refusal> {
+        let name = self.ecosystem.as_deref().unwrap_or(PYPI);
+        ecosystem(name, &Categories::new()).map_err(Refusal::Impossible)
+    }
+}
+
+/// `GET /v1/packages?q=TEXT[&ecosystem=NAME]`: the packages with this text in their names, the first hundred.
 pub(super) async fn search(
     Shared(packages): Shared<Arc<Packages>>,
-    Query(Asked { q }): Query<Asked>,
+    Query(asked): Query<Asked>,
 ) -> Result<Json<Value>, Refusal> {
-    let found = packages.search(&q.to_lowercase().replace(['_', '.'], "-")).await?;
+    let (grammar, text) = (asked.grammar()?, asked.q.to_lowercase());
+    let text = if grammar.name == PYPI { text.replace(['_', '.'], "-") } else { text };
+    let found = packages.search(grammar.name, &text).await?;
     let told: Vec<Value> = found.iter().map(|(name, known)| describe(name, known)).collect();
     Ok(Json(json!({ "packages": told })))
 }
@@ -33,9 +50,11 @@ pub(super) async fn search(
 pub(super) async fn package(
     Shared(packages): Shared<Arc<Packages>>,
     Path(name): Path<String>,
+    Query(asked): Query<Asked>,
 ) -> Result<Json<Value>, Refusal> {
-    let name = normalize(&name).map_err(Refusal::Absent)?;
-    let known = packages.known(&name).await?;
+    let grammar = asked.grammar()?;
+    let name = (grammar.package)(&name).map_err(Refusal::Absent)?;
+    let known = packages.known(&package_key(grammar.name, &name)).await?;
     match known == Known::default() {
         true => Err(Refusal::Absent(format!("nothing is known of {name} yet"))),
         false => Ok(Json(describe(&name, &known))),

@@ -10,14 +10,16 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::presigning::PresigningConfig;
 use compile_worker::{
     builder::BuilderInfo,
-    builds::{Again, Artifact, Builds, Ordered, PYPI, Request, Row, State, package_key},
+    builds::{Again, Artifact, Builds, Ordered, Request, Row, State, package_key},
+    crates::Registry,
     groups::Groups,
     message::{CompileMessage, TwiceOrder, Wish},
     names::normalize,
     options::Options,
     packages::{Known, Packages as Table},
-    pypi::versions,
+    pypi::{self, PYPI},
     upstream::{Answer, Project, Upstream},
+    wish::ecosystem,
 };
 use flotilla_runtime::{
     Failure, aws,
@@ -36,8 +38,10 @@ use super::{
 };
 
 /// How old a row, the builder, or the knowledge that a blob is there may be.
-const GLANCE: Duration = Duration::from_millis(200);
+const GLANCE: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_secs(1);
+/// How long it is remembered that upstream has no such project.
+const ABSENT: Duration = Duration::from_secs(2);
 /// A search finds at most so many packages.
 const FOUND: usize = 100;
 /// How many pages, and pieces of metadata, are kept in memory.
@@ -56,9 +60,11 @@ pub struct Packages {
     builds: Builds,
     table: Table,
     upstream: Upstream,
+    registry: Registry,
     s3: aws_sdk_s3::Client,
     sqs: aws_sdk_sqs::Client,
     projects: Fresh<Option<Arc<Project>>>,
+    crates: Fresh<Arc<BTreeSet<String>>>,
     pages: Fresh<Arc<Page>>,
     rows: Fresh<Option<Row>>,
     builders: Fresh<Arc<BuilderInfo>>,
@@ -91,9 +97,11 @@ impl Packages {
             builds: Builds::new(dynamo.clone(), &config.builds_table),
             table: Table::new(dynamo, &config.packages_table),
             upstream: Upstream::new(&config.index)?,
+            registry: Registry::new(&config.crates_index, None)?,
             s3: aws::s3_client(sdk),
             sqs: aws_sdk_sqs::Client::new(sdk),
             projects: Fresh::new(config.index_age),
+            crates: Fresh::bounded(config.index_age, PAGES),
             pages: Fresh::bounded(MOMENT, PAGES),
             rows: Fresh::new(GLANCE),
             builders: Fresh::new(MOMENT),
@@ -106,19 +114,23 @@ impl Packages {
         })
     }
 
-    /// The names of all packages that are known here.
+    /// The names of all packages of PyPI that are known here.
     pub(super) async fn names(&self) -> Result<BTreeSet<String>, Refusal> {
-        Ok(self.table.names().await?)
+        Ok(self.table.names(PYPI).await?)
     }
 
-    /// The packages with this text in their names.
-    pub(super) async fn search(&self, text: &str) -> Result<Vec<(String, Known)>, Refusal> {
-        Ok(self.table.search(text, FOUND).await?)
+    /// The packages of an ecosystem with this text in their names.
+    pub(super) async fn search(
+        &self,
+        ecosystem: &str,
+        text: &str,
+    ) -> Result<Vec<(String, Known)>, Refusal> {
+        Ok(self.table.search(ecosystem, text, FOUND).await?)
     }
 
-    /// What is known of a package.
-    pub(super) async fn known(&self, name: &str) -> Result<Known, Refusal> {
-        Ok(self.table.known(name).await?)
+    /// What is known of a package, by its key.
+    pub(super) async fn known(&self, package: &str) -> Result<Known, Refusal> {
+        Ok(self.table.known(package).await?)
     }
 
     /// A project of upstream.
@@ -132,15 +144,58 @@ impl Packages {
                 Answer::Absent => None,
             })
         };
-        let project = self.projects.get(name, look_up).await?;
+        let age = |found: &Option<Arc<Project>>| match found {
+            Some(_) => self.config.index_age,
+            None => self.config.index_age.min(ABSENT),
+        };
+        let project = self.projects.get_aged(name, age, look_up).await?;
         project.ok_or_else(|| Refusal::Absent(format!("upstream has no project {name}")))
     }
 
-    /// What builds are made in.
+    /// How long the page of a project without versions is held.
+    pub(super) fn hold(&self) -> Duration {
+        self.config.hold
+    }
+
+    /// What builds of PyPI are made in.
     pub(super) async fn builder(&self) -> Result<Arc<BuilderInfo>, Refusal> {
-        let none = || Refusal::Later("no compile worker has started yet".to_owned(), 5);
-        let look_up = async |_| Ok(Arc::new(self.table.builder().await?.ok_or_else(none)?));
-        self.builders.get("", look_up).await
+        self.builder_of(PYPI).await
+    }
+
+    async fn builder_of(&self, ecosystem: &str) -> Result<Arc<BuilderInfo>, Refusal> {
+        let none = || {
+            let what = format!("no compile worker that builds of {ecosystem} has started yet");
+            Refusal::Later(what, 5)
+        };
+        let look_up =
+            async |_| Ok(Arc::new(self.table.builder(ecosystem).await?.ok_or_else(none)?));
+        self.builders.get(ecosystem, look_up).await
+    }
+
+    /// The option set of an index, as its builder understands it.
+    pub(super) async fn options(&self, optset: &str) -> Result<Options, Refusal> {
+        let options = pypi::options(optset)?;
+        // Only one that names a Python needs to know which there is.
+        match options.get("python") {
+            None => Ok(options),
+            Some(_) => Ok(pypi::settled(options, &*self.builder().await?)?),
+        }
+    }
+
+    /// The versions of a package that has a source upstream; none where there is no package.
+    pub(super) async fn versions(
+        &self,
+        ecosystem: &str,
+        name: &str,
+    ) -> Result<BTreeSet<String>, Refusal> {
+        if ecosystem == PYPI {
+            return Ok(pypi::versions(name, &self.project(name).await?.files));
+        }
+        let look_up = async |_| {
+            let found = self.registry.versions(name, None).await?;
+            Ok::<_, Failure>(Arc::new(found.map(|found| found.all).unwrap_or_default()))
+        };
+        Ok((*self.crates.get(name, look_up).await?).clone())
     }
 
     /// The page of a project, a second old at most.
@@ -182,13 +237,18 @@ impl Packages {
         options: Options,
     ) -> Result<Request, Refusal> {
         let name = normalize(name).map_err(Refusal::Absent)?;
-        Ok(Request::new(&name, version, options, &*self.builder().await?)?)
+        Ok(Request::new(PYPI, &name, version, options, &*self.builder().await?)?)
     }
 
     /// The request for what somebody wants.
     pub(super) async fn wished(&self, wish: &Wish) -> Result<Request, Refusal> {
-        let builder = self.builder().await?;
-        wish.request(&self.config.categories, &builder).map_err(Refusal::Impossible)
+        let grammar = ecosystem(&wish.ecosystem, &self.config.categories);
+        let grammar = grammar.map_err(Refusal::Impossible)?;
+        // What is wrong with it is said also where nobody builds yet.
+        wish.options.options(&grammar.options)?;
+        (grammar.package)(&wish.package).map_err(Refusal::Impossible)?;
+        let builder = self.builder_of(grammar.name).await?;
+        wish.request(grammar, &builder).map_err(Refusal::Impossible)
     }
 
     /// The row of a request, whose build is started if need be.
@@ -248,8 +308,8 @@ impl Packages {
     }
 
     async fn check_version(&self, request: &Request) -> Result<(), Refusal> {
-        let Request { name, version, .. } = request;
-        match versions(name, &self.project(name).await?.files).contains(version) {
+        let Request { ecosystem, name, version, .. } = request;
+        match self.versions(ecosystem, name).await?.contains(version) {
             true => Ok(()),
             false => Err(Refusal::Absent(format!("upstream has no source of {name} {version}"))),
         }
@@ -278,11 +338,12 @@ impl Packages {
 
     /// Notes that somebody got a package with these options: its new versions are then built.
     pub(super) async fn note_download(&self, request: &Request) -> Result<(), Refusal> {
-        let (name, options) = (&request.name, request.options.to_string());
+        let (package, options) = (request.package(), request.options.to_string());
         let note = async |_| {
-            let seen = versions(name, &self.project(name).await?.files);
-            self.builds.downloaded(request).await?;
-            Ok::<_, Refusal>(self.table.downloaded(name, &options, seen).await?)
+            let seen = self.versions(&request.ecosystem, &request.name).await?;
+            let row = self.builds.downloaded(request);
+            let wanted = self.table.downloaded(&package, &options, seen);
+            Ok::<_, Refusal>(futures::future::try_join(row, wanted).await.map(drop)?)
         };
         self.noted.get(&request.key, note).await
     }

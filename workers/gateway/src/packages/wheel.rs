@@ -15,7 +15,6 @@ use compile_worker::{
     builds::{Artifact, Request, State},
     keys::sha256,
     names::WheelName,
-    options::Options,
 };
 use serde::Deserialize;
 
@@ -50,7 +49,7 @@ pub(super) async fn wheel(
     if WheelName::parse(wheel).is_none() {
         return Err(Refusal::Absent(format!("{filename} is no wheel")));
     }
-    let options: Options = optset.parse()?;
+    let options = packages.options(&optset).await?;
     let request = packages.request(&name, &version, options).await?;
     if of_metadata && let Some(text) = metadata::of(&packages, &request).await? {
         return Ok(metadata_answer(&headers, &text));

@@ -1,0 +1,203 @@
+//! crates.io: crates to the binaries in them.
+//!
+//! What `cargo fetch --locked` would fetch is fetched here, without cargo: it reads configuration
+//! beside the crate, which may name programs that it then runs. The crate's own `Cargo.lock` names
+//! every dependency with its hash; the build in the container has them as a directory of sources,
+//! and `cargo build --offline --locked` may neither choose nor fetch anything.
+
+mod lock;
+mod options;
+mod pack;
+mod registry;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use flotilla_runtime::Failure;
+use flotilla_sandbox::BuildLimits;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+pub use self::registry::Registry;
+use self::{lock::Source, pack::Binary};
+use crate::{
+    builder::{BuilderInfo, Workshop},
+    builds::{Lock, Locked},
+    container::{Answer, Waiting, packed},
+    ecosystem::{Ecosystem, Grammar, Made, Product, Versions},
+    error::Stopped,
+    keys::{ArtifactParts, RECIPE, artifact_key},
+    message::BuildOrder,
+    options::Options,
+    progress::Progress,
+    steps::Step,
+};
+
+/// How crates are named.
+pub static GRAMMAR: Grammar = Grammar {
+    name: "crates",
+    purl: "cargo",
+    package: registry::spelling,
+    options: options::RULES,
+    settled: |options, _| Ok(options),
+};
+
+/// How many dependencies are fetched at once.
+const AT_ONCE: usize = 8;
+/// All dependencies together have at most this many bytes, packed.
+const VENDORED_LIMIT: usize = 384 << 20;
+
+/// The ecosystem of crates.io.
+#[derive(Debug, Clone)]
+pub struct Crates {
+    /// Where crates come from.
+    pub registry: Registry,
+    /// Where builds are made.
+    pub workshop: Workshop,
+    /// What a build may use.
+    pub limits: BuildLimits,
+}
+
+#[derive(Serialize)]
+struct Plan<'a> {
+    crate_name: &'a str,
+    arguments: Vec<String>,
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    binaries: Vec<Binary>,
+}
+
+impl Crates {
+    async fn build(
+        &self,
+        order: &BuildOrder,
+        progress: &Progress<'_>,
+        log: &mut Vec<u8>,
+    ) -> Result<Product, Stopped> {
+        let (builder, info) = self.workshop.get().await?;
+        let options = Options::parse(&order.options, &GRAMMAR.options)
+            .map_err(|why| Stopped::theirs(format!("options: {why}")))?;
+        let (container, given) = tokio::join!(
+            Waiting::start(builder, &self.limits),
+            Box::pin(self.given(order, &options, progress))
+        );
+        let (source, input, lock) = given?;
+        let (said, answer) = container?.run(input, progress.live.clone()).await?;
+        log.extend_from_slice(&said);
+        let Answer::<Outcome> { head, bytes } = answer.map_err(Stopped::Theirs)?;
+        progress.reached(Step::Built).await;
+        let bytes = pack::packed(head.binaries, &bytes, source.newest).map_err(Stopped::Theirs)?;
+        progress.reached(Step::Checked).await;
+        let (key, parts) = key(order, info, &lock, &source)?;
+        let filename = format!("{}-{}-{}.tar.zst", order.name, order.version, info.abi);
+        Ok(Product { key, parts, filename, bytes, metadata: None, requires: Vec::new() })
+    }
+
+    /// All that the container is given, and what that is recorded as.
+    async fn given(
+        &self,
+        order: &BuildOrder,
+        options: &Options,
+        progress: &Progress<'_>,
+    ) -> Result<(Source, Vec<u8>, Lock), Stopped> {
+        let releases = self.registry.releases(&order.name).await?;
+        let release = releases.iter().find(|it| it.version == order.version);
+        // A release is not everywhere at once: not to be remembered as a failure.
+        let release = release.ok_or_else(|| {
+            let what = format!("the registry has no {} {} (yet)", order.name, order.version);
+            Stopped::Ours(Failure::transient("no_source", what))
+        })?;
+        let archive = self.registry.archive(&release.into()).await?;
+        let source = Source::read(&archive, release)?;
+        progress.reached(Step::Fetched).await;
+        let crates = self.fetch(&source).await?;
+        progress.reached(Step::Resolved).await;
+        let lock = recorded(&source);
+        if progress.lock.as_ref() != Some(&lock) {
+            progress.locked(&lock).await?;
+        }
+        progress.reached(Step::Locked).await;
+        let mut env = options::environment(options);
+        env.insert("SOURCE_DATE_EPOCH".to_owned(), source.newest.to_string());
+        let arguments = options::arguments(options);
+        let plan = Plan { crate_name: &release.name, arguments, env };
+        let files = crates.iter().map(|(path, bytes)| (path.clone(), &**bytes));
+        let files = [("source.crate".to_owned(), &*archive)].into_iter().chain(files);
+        let input = packed(&plan, files)
+            .map_err(|e| Stopped::theirs(format!("the crate cannot be handed in: {e}")))?;
+        Ok((source, input, lock))
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<Vec<(String, Arc<[u8]>)>, Stopped> {
+        let registry = self.registry.clone();
+        let fetched = stream::iter(source.locked.clone()).map(move |it| {
+            let registry = registry.clone();
+            async move {
+                // Its hash is in its name, where the container finds it without looking into a lock.
+                let path = format!("vendor/{}-{}.{}.crate", it.name, it.version, it.sha256);
+                Ok::<_, Failure>((path, registry.archive(&it).await?))
+            }
+        });
+        let mut fetched = std::pin::pin!(fetched.buffered(AT_ONCE));
+        let (mut crates, mut size) = (Vec::new(), 0);
+        while let Some((path, bytes)) = fetched.try_next().await? {
+            size += bytes.len();
+            if size > VENDORED_LIMIT {
+                let mib = VENDORED_LIMIT >> 20;
+                return Err(Stopped::theirs(format!("its dependencies have over {mib} MiB")));
+            }
+            crates.push((path, bytes));
+        }
+        Ok(crates)
+    }
+}
+
+impl Ecosystem for Crates {
+    fn grammar(&self) -> &'static Grammar {
+        &GRAMMAR
+    }
+
+    fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    async fn make(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Made, Stopped> {
+        let mut log = Vec::new();
+        let built = self.build(order, progress, &mut log).await;
+        Made::of(log, built)
+    }
+
+    async fn versions(&self, name: &str, etag: Option<&str>) -> Result<Option<Versions>, Failure> {
+        self.registry.versions(name, etag).await
+    }
+}
+
+/// The dependencies, as the row and the artifact key have them.
+fn recorded(source: &Source) -> Lock {
+    let locked = source.locked.iter().map(|it| Locked {
+        filename: format!("{}-{}.crate", it.name, it.version),
+        sha256: it.sha256.clone(),
+        url: None,
+    });
+    Lock { requires: Vec::new(), wheels: locked.collect() }
+}
+
+fn key(
+    order: &BuildOrder,
+    info: &BuilderInfo,
+    lock: &Lock,
+    source: &Source,
+) -> Result<(String, BTreeMap<String, serde_json::Value>), Failure> {
+    artifact_key(&ArtifactParts {
+        abi: &info.abi,
+        build_requires: &lock.hashes(),
+        builder: &info.image,
+        glibc: &info.glibc,
+        options: &order.options,
+        recipe: RECIPE,
+        source: &source.sha256,
+        version: &order.version,
+    })
+}

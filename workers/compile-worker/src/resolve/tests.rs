@@ -1,0 +1,80 @@
+//! Which wheels are chosen.
+
+use super::*;
+use crate::builder::Vendored;
+
+fn builder() -> BuilderInfo {
+    let wheel = Vendored { filename: "wheel-0.38.4-py3-none-any.whl".into(), sha256: "w".into() };
+    BuilderInfo {
+        image: "i".into(),
+        abi: "cp311".into(),
+        python: "3.11.2".into(),
+        platform: "linux_x86_64".into(),
+        glibc: "2.36".into(),
+        wheels: vec![wheel],
+        ..BuilderInfo::default()
+    }
+}
+
+fn project(files: &[(&str, Option<&str>, bool)]) -> Project {
+    let file = |(name, python, yanked): &(&str, Option<&str>, bool)| File {
+        filename: (*name).to_owned(),
+        sha256: Some("00".into()),
+        requires_python: python.map(str::to_owned),
+        yanked: yanked.then(String::new),
+        ..File::default()
+    };
+    Project { files: files.iter().map(file).collect(), ..Project::default() }
+}
+
+fn wanted(specifier: &str) -> Wanted {
+    Wanted { specifiers: vec![specifier.parse().unwrap()], ..Wanted::default() }
+}
+
+#[test]
+fn the_newest_wheel_that_fits_is_taken() {
+    let project = project(&[
+        ("a-1.10-py3-none-any.whl", None, false),
+        ("a-1.9-py3-none-any.whl", None, false),
+        ("a-1.11-py3-none-any.whl", Some(">=3.12"), false),
+        ("a-1.12-py3-none-any.whl", None, true),
+        ("a-1.13rc1-py3-none-any.whl", None, false),
+        ("a-1.14-cp312-cp312-linux_x86_64.whl", None, false),
+        ("a-1.15.tar.gz", None, false),
+        ("a-2.0-py3-none-any.whl", None, false),
+    ]);
+    let chosen = |specifier: &str| {
+        newest(&project, &builder(), &wanted(specifier)).map(|(version, _)| version.to_string())
+    };
+    assert_eq!(chosen("<2").as_deref(), Some("1.10"));
+    assert_eq!(chosen("==1.13rc1").as_deref(), Some("1.13rc1"));
+    assert_eq!(chosen(">=3"), None);
+}
+
+#[test]
+fn the_images_own_wheels_fill_in_within_their_version() {
+    assert!(vendored(&builder(), "wheel", &wanted(">=0.30")).is_ok());
+    let none = vendored(&builder(), "wheel", &wanted(">=99"));
+    assert!(matches!(none, Err(Stopped::Theirs(why)) if why.contains("wheel >=99")));
+}
+
+#[test]
+fn what_another_platform_needs_is_not_wanted() {
+    let roots = ["a; sys_platform == 'win32'", "b>=1", "c; python_version < '3'"];
+    let roots: Vec<_> = roots.iter().map(|text| parse(text).unwrap()).collect();
+    let wants = wants(&roots, &BTreeMap::new(), &environment(&builder()).unwrap()).unwrap();
+    assert_eq!(wants.keys().collect::<Vec<_>>(), ["b"]);
+    assert!(matches!(parse("a b c"), Err(Stopped::Theirs(_))));
+}
+
+#[test]
+fn an_extra_adds_its_own_requirements_and_no_others() {
+    let info = "Provides-Extra: speed\nProvides-Extra: docs\nRequires-Dist: always\n\
+        Requires-Dist: cython>=3; extra == \"speed\"\n\
+        Requires-Dist: nothere; sys_platform == \"win32\" and extra == \"speed\"\n\
+        Requires-Dist: sphinx; extra == 'docs'\n\nRequires-Dist: body; extra == 'speed'";
+    let of = |extra: &str| of_extras(&builder(), info, extra.split('+'));
+    assert_eq!(of("speed").unwrap(), ["cython>=3"]);
+    assert_eq!(of("docs+speed").unwrap(), ["sphinx", "cython>=3"]);
+    assert!(matches!(of("fast"), Err(Stopped::Theirs(why)) if why.contains("docs, speed")));
+}
