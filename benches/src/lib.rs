@@ -17,6 +17,7 @@ pub mod rates;
 pub mod rig;
 pub mod schedule;
 pub mod settings;
+pub mod stack;
 pub mod stub;
 
 use futures::future::BoxFuture;

@@ -1,6 +1,7 @@
 //! The sensors: how fast readings are compared, what a device takes in memory, and how well what is
 //! told of a simulated sewer is what was wrong with it.
 
+mod latency;
 mod ratio;
 pub mod sewer;
 pub mod watch;
@@ -46,7 +47,8 @@ async fn run(settings: &Settings) -> Result<(), Trouble> {
     if settings.wants(&quality_wanted) {
         quality(settings);
     }
-    ratio::run(settings).await
+    ratio::run(settings).await?;
+    latency::run(settings).await
 }
 
 /// The sewer of the settings: `FLOTILLA_BENCH_SEED` chooses another.

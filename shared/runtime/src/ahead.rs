@@ -17,7 +17,7 @@ use crate::queue::BATCH;
 /// Jobs that take more calls' time than this gain next to nothing by it.
 const SHORT: f64 = 3.0;
 /// The share of a call's time that messages may wait for their start, and what is always little.
-const LITTLE: (f64, f64) = (0.25, 0.001);
+const LITTLE: (f64, f64) = (0.5, 0.010);
 /// What was learned of a deep queue holds for so long after its last receive.
 const FRESH: Duration = Duration::from_secs(1);
 /// After messages found no slot in time, nothing is asked for ahead for so long.
@@ -223,7 +223,7 @@ mod tests {
 
         #[test]
         fn where_messages_wait_it_only_shrinks_and_ends(known in known()) {
-            let mut known = Known { wait: known.latency + 0.01, ..known };
+            let mut known = Known { wait: known.latency + 0.021, ..known };
             for _ in 0..64 {
                 let next = known.decide();
                 prop_assert!(next < known.ahead || known.ahead == 0);

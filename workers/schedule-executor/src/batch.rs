@@ -11,7 +11,6 @@ use std::{
 
 use aws_sdk_dynamodb::types::{AttributeValue as Attr, TransactWriteItem, Update};
 use flotilla_runtime::{Completion, Failure, Lease, payload::hex};
-use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -25,8 +24,6 @@ use crate::{
     store::Store,
 };
 
-/// How many rows of states are written at a time.
-const WRITES: usize = 16;
 /// The most sources that are told of an end in its transaction; the others are told before.
 const TOLD: usize = 90;
 
@@ -140,7 +137,7 @@ impl Hands {
             let fields = case.note(batch, outcomes.get(&case.item.id))?;
             Some((case.key.as_str(), fields))
         });
-        self.hold(notes.collect()).await?;
+        self.store.hold_all(&notes.collect::<Vec<_>>()).await?;
         let entries = cases.iter().filter_map(|it| it.entry(batch, outcomes.get(&it.item.id)));
         let entries = entries.collect();
         let passing = outcomes.into_values().filter_map(Result::err).find(Refusal::passes);
@@ -152,12 +149,7 @@ impl Hands {
         let stops = cases.iter().filter(|it| matches!(it.step, Step::Act(Action::Stop, _)));
         let sizes = stops
             .filter_map(|it| Some((it.key.as_str(), json!({ "size": it.seen.size.as_ref()? }))));
-        self.hold(sizes.collect()).await
-    }
-
-    async fn hold(&self, rows: Vec<(&str, Value)>) -> Result<(), Failure> {
-        let writes = rows.iter().map(|(key, fields)| self.store.hold(key, fields));
-        stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(WRITES).try_collect().await
+        self.store.hold_all(&sizes.collect::<Vec<_>>()).await
     }
 
     /// What was done, a second time under its bulk action, so that it can be undone.

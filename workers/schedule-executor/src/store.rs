@@ -2,6 +2,8 @@
 
 mod states;
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
@@ -299,23 +301,31 @@ impl Store {
         fields: &Value,
         present: bool,
     ) -> Result<bool, Failure> {
-        let none = Map::new();
-        let fields = fields.as_object().unwrap_or(&none);
-        let mut call = self.dynamo.update_item().table_name(table);
-        call = call.key(key, Attr::S(value.to_owned()));
-        let mut sets = Vec::new();
-        for (index, (name, attr)) in to_item(fields).into_iter().enumerate() {
-            sets.push(format!("#f{index} = :v{index}"));
-            call = call.expression_attribute_names(format!("#f{index}"), name);
-            call = call.expression_attribute_values(format!(":v{index}"), attr);
-        }
-        call = call.update_expression(format!("SET {}", sets.join(", ")));
+        let (expression, names, values) = assignments(fields);
+        let call = self.dynamo.update_item().table_name(table).update_expression(expression);
+        let mut call = call
+            .key(key, Attr::S(value.to_owned()))
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values));
         if present {
             call = call.condition_expression("attribute_exists(#key)");
             call = call.expression_attribute_names("#key", key);
         }
         settled(call.send().await, table)
     }
+}
+
+/// An update expression that sets these fields, with the names and values that it uses.
+fn assignments(fields: &Value) -> (String, HashMap<String, String>, Item) {
+    let none = Map::new();
+    let fields = fields.as_object().unwrap_or(&none);
+    let (mut sets, mut names, mut values) = (Vec::new(), HashMap::new(), Item::new());
+    for (index, (name, attr)) in to_item(fields).into_iter().enumerate() {
+        sets.push(format!("#f{index} = :v{index}"));
+        names.insert(format!("#f{index}"), name);
+        values.insert(format!(":v{index}"), attr);
+    }
+    (format!("SET {}", sets.join(", ")), names, values)
 }
 
 /// Whether a conditional update took place.

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use aws_sdk_dynamodb::types::{AttributeValue as Attr, KeysAndAttributes};
+use aws_sdk_dynamodb::{
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{AttributeValue as Attr, KeysAndAttributes, TransactWriteItem, Update},
+};
 use flotilla_runtime::Failure;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Store, unavailable};
+use super::{Store, assignments, unavailable};
 use crate::rows::{Held, from_item};
 
-/// The most rows that a call of DynamoDB gives.
+/// The most rows that a call of DynamoDB gives, and that a transaction takes.
 const CALL: usize = 100;
 /// How often rows that a call left out are asked for again.
 const TURNS: usize = 8;
@@ -69,6 +72,44 @@ impl Store {
     /// Transient, when DynamoDB does not answer.
     pub async fn hold(&self, key: &str, fields: &Value) -> Result<(), Failure> {
         self.set(&self.names.states, (KEY, key), fields, false).await.map(drop)
+    }
+
+    /// The same of many resources, each named once, a hundred to a call.
+    ///
+    /// # Errors
+    /// As [`hold`](Self::hold); some of them may be written then.
+    pub async fn hold_all(&self, rows: &[(&str, Value)]) -> Result<(), Failure> {
+        for part in rows.chunks(CALL) {
+            let writes = part.iter().map(|(key, fields)| self.write(key, fields));
+            let writes = writes.collect::<Result<Vec<_>, _>>()?;
+            let call = self.dynamo.transact_write_items().set_transact_items(Some(writes));
+            match call.send().await {
+                Ok(_) => {}
+                // Somebody writes one of them at this moment, an override for example.
+                Err(e)
+                    if e.as_service_error().is_some_and(
+                        TransactWriteItemsError::is_transaction_canceled_exception,
+                    ) =>
+                {
+                    for (key, fields) in part {
+                        self.hold(key, fields).await?;
+                    }
+                }
+                Err(e) => return Err(unavailable("TransactWriteItems", &self.names.states, &e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, key: &str, fields: &Value) -> Result<TransactWriteItem, Failure> {
+        let (expression, names, values) = assignments(fields);
+        let update = Update::builder().table_name(&self.names.states);
+        let update = update.key(KEY, Attr::S(key.to_owned())).update_expression(expression);
+        let update = update
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values));
+        let update = update.build().map(|it| TransactWriteItem::builder().update(it).build());
+        update.map_err(|e| Failure::permanent("request", "a row of states").caused_by(e))
     }
 
     /// Notes the last bulk action.
