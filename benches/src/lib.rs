@@ -36,6 +36,29 @@ impl Trouble {
     }
 }
 
+/// What went wrong with the parts of something that goes on all the same: the figures of the others
+/// are not lost by it.
+#[derive(Debug, Default)]
+pub struct Parts(Vec<String>);
+
+impl Parts {
+    /// Notes how a part ended, and says at once what went wrong with it.
+    pub fn note(&mut self, part: &str, ended: Result<(), Trouble>) {
+        if let Err(why) = ended {
+            eprintln!("failed: {part}: {why}");
+            self.0.push(format!("{part}: {why}"));
+        }
+    }
+
+    /// How all ended.
+    ///
+    /// # Errors
+    /// When a part did not end well; all such parts are named.
+    pub fn all(self) -> Result<(), Trouble> {
+        if self.0.is_empty() { Ok(()) } else { Err(Trouble(self.0.join("; "))) }
+    }
+}
+
 /// A bench: it prints its figures as it goes.
 pub struct Bench {
     /// What it is called, and what its figures' names begin with.
@@ -53,6 +76,16 @@ pub const ALL: &[Bench] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_that_fails_takes_no_other_with_it_and_is_named_at_the_end() {
+        let mut parts = Parts::default();
+        parts.note("one", Err(Trouble::new("no port")));
+        parts.note("two", Ok(()));
+        parts.note("three", Err(Trouble::new("no disk")));
+        assert_eq!(parts.all().unwrap_err().to_string(), "one: no port; three: no disk");
+        assert!(Parts::default().all().is_ok());
+    }
 
     #[test]
     fn no_two_benches_have_one_name() {

@@ -25,6 +25,12 @@ async fn bad_messages_go_whole_to_the_dead_letter_queue_and_the_worker_goes_on()
                "object": {"key": "submissions/a/e/p/s/s.json"}}}]}"#,
             "other_bucket",
         ),
+        // Neither its body nor what is said of it may keep it from the dead-letter queue.
+        (
+            r#"{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "\uffff\u0001"},
+               "object": {"key": "submissions/a/e/p/s/s.json"}}}]}"#,
+            "other_bucket",
+        ),
     ];
     for (message, _) in messages {
         world.send(message).await;
@@ -38,6 +44,8 @@ async fn bad_messages_go_whole_to_the_dead_letter_queue_and_the_worker_goes_on()
         assert_eq!(letter.why["kind"], kind, "{message}: {}", letter.why);
         assert_eq!(letter.why["worker"], worker.id());
         assert!(letter.why["reason"].as_str().is_some_and(|reason| reason.len() > 10));
+        let image = letter.why["image"].as_str().unwrap_or_default();
+        assert!(image.starts_with("sha256:"), "{}", letter.why);
     }
     let good = world.submit("ada/labs/sums", "good", ADD).await;
     assert_eq!(world.verdict(&good).await, "AC");

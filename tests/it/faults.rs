@@ -115,6 +115,7 @@ async fn a_lost_lease_ends_the_job_and_makes_its_result_impossible() {
     let mut worker = world.grading_worker().ready().await;
     let submission = world.submit("ada/labs/sums", "fenced", SLOW).await;
     until_running(&world).await;
+    let before = containers(worker.id());
     // Another worker's claim, as it looks in the ledger.
     let row =
         eventually("a claim", Duration::from_secs(10), async || world.ledger().await.pop()).await;
@@ -133,6 +134,11 @@ async fn a_lost_lease_ends_the_job_and_makes_its_result_impossible() {
     })
     .await;
     assert!(world.row("fenced").await.is_none());
+    eventually("the container of the lost job is gone", Duration::from_secs(10), async || {
+        let left = containers(worker.id());
+        before.iter().any(|id| !left.contains(id)).then_some(())
+    })
+    .await;
     // The claim that was made up runs out, and the submission is graded after all.
     assert_eq!(world.verdict(&submission).await, "AC");
     world.until_queue_is_empty().await;

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use flotilla_tests::{FakeEc2, Prometheus, ScaledGroup, World, eventually, mixin, reading};
+use flotilla_tests::{FakeEc2, Farm, Prometheus, ScaledGroup, World, eventually, mixin, reading};
 use serde_json::{Value, json};
 
 use crate::schedule::Town;
@@ -13,6 +13,8 @@ const SUM: &str = "import sys\nprint(sum(map(int, sys.argv[1:])))\n";
 const SCALER: &str = "Autoscaler";
 const SCHEDULER: &str = "Scheduler";
 const SENSORS: &str = "Sensors";
+const GRADING: &str = "Grading";
+const COMPILE: &str = "Compile";
 
 /// Title and expression of every query of the dashboard, for one kind of worker.
 fn queries(worker: &str) -> Vec<(String, String)> {
@@ -73,6 +75,13 @@ async fn until_yields(prometheus: &Prometheus, what: &str, query: &str) {
     .await;
 }
 
+/// Waits until every query of a row yields a number.
+async fn until_all_yield(prometheus: &Prometheus, row: &str) {
+    for (title, query) in queries_below(row) {
+        until_yields(prometheus, &title, &query).await;
+    }
+}
+
 #[tokio::test]
 async fn every_query_and_every_alert_finds_the_series_of_a_real_fleet() {
     let world = World::new().await;
@@ -93,6 +102,14 @@ async fn every_query_and_every_alert_finds_the_series_of_a_real_fleet() {
     for (title, query) in queries("grading") {
         until_yields(&prometheus, &title, &query).await;
     }
+    // There is a rate only of what goes on.
+    let grading = async {
+        for n in 0.. {
+            let submission = world.submit("ada/labs/sums", &format!("more-{n}"), SUM).await;
+            assert_eq!(world.verdict(&submission).await, "AC");
+        }
+    };
+    tokio::select! { () = until_all_yield(&prometheus, GRADING) => {}, () = grading => {} }
     for (alert, expr) in alerts() {
         prometheus.query(&expr).await.unwrap_or_else(|e| panic!("{alert}: {e}"));
         until_yields(&prometheus, &alert, measured(&expr)).await;
@@ -111,9 +128,7 @@ async fn every_query_of_the_autoscalers_row_finds_the_series_of_a_real_one() {
     let mut scaler = world.autoscale(&group);
     scaler.process.until_ready().await;
     let prometheus = Prometheus::start(&[scaler.process.addr()]).await;
-    for (title, query) in queries_below(SCALER) {
-        until_yields(&prometheus, &title, &query).await;
-    }
+    until_all_yield(&prometheus, SCALER).await;
     assert!(scaler.process.stop().await.success());
 }
 
@@ -131,9 +146,7 @@ async fn every_query_of_the_schedulers_row_finds_the_series_of_a_real_one_and_ea
     ec2.fill(&[]);
     ec2.deny(true);
     town.world.tick("2026-06-02T06:01:00Z").await;
-    for (title, query) in queries_below(SCHEDULER) {
-        until_yields(&prometheus, &title, &query).await;
-    }
+    until_all_yield(&prometheus, SCHEDULER).await;
     let counted = [
         "flotilla_schedule_refusals_total{kind=\"capacity\"} > 0",
         "flotilla_schedule_refusals_total{kind=\"denied\"} > 0",
@@ -153,11 +166,6 @@ async fn every_query_of_the_sensors_row_finds_the_series_of_a_real_worker() {
     let mut worker = world.anomaly_worker().ready().await;
     let prometheus = Prometheus::start(&[worker.addr()]).await;
     world.measure(&[reading("02", 0, 1_700_000_000)]).await;
-    let every_query = async {
-        for (title, query) in queries_below(SENSORS) {
-            until_yields(&prometheus, &title, &query).await;
-        }
-    };
     // There is a rate only of what goes on.
     let readings = async {
         for second in 0.. {
@@ -165,9 +173,25 @@ async fn every_query_of_the_sensors_row_finds_the_series_of_a_real_worker() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    tokio::select! { () = every_query => {}, () = readings => {} }
+    tokio::select! { () = until_all_yield(&prometheus, SENSORS) => {}, () = readings => {} }
     world.until_compared().await;
     assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn every_query_of_the_compile_row_finds_the_series_of_a_real_worker() {
+    let farm = Farm::new().await;
+    let prometheus = Prometheus::start(&[farm.worker.addr()]).await;
+    let building = async {
+        for n in 0.. {
+            // What ends soonest.
+            let name = format!("bad{n}");
+            farm.broken(&name, "raise SystemExit('error: no such thing')\n");
+            farm.built(&name, "").await;
+        }
+    };
+    tokio::select! { () = until_all_yield(&prometheus, COMPILE) => {}, () = building => {} }
+    farm.end().await;
 }
 
 #[test]

@@ -234,11 +234,15 @@ async fn an_instance_is_protected_while_busy_and_drains_when_its_group_ends_it()
     let (world, instance) = tokio::join!(World::new(), FakeInstance::start("i-0123"));
     let mut worker = instance.under(world.grading_worker()).ready().await;
     let count = |call: &str| instance.calls().iter().filter(|it| *it == call).count();
-    assert!(instance.calls().is_empty(), "an idle instance is left alone");
+    instance.until("SetInstanceProtection false").await;
+    assert_eq!(instance.calls().len(), 1, "an idle instance is left alone: {:?}", instance.calls());
     let first = hand_in(&world, "one", 0.5).await;
     instance.until("SetInstanceProtection true").await;
     assert_eq!(world.verdict(&first).await, "AC");
-    instance.until("SetInstanceProtection false").await;
+    eventually("no protection", Duration::from_secs(30), async || {
+        (count("SetInstanceProtection false") == 2).then_some(())
+    })
+    .await;
 
     let second = hand_in(&world, "two", 3.0).await;
     eventually("protection again", Duration::from_secs(30), async || {
@@ -250,6 +254,18 @@ async fn an_instance_is_protected_while_busy_and_drains_when_its_group_ends_it()
     assert_eq!(world.verdict(&second).await, "AC");
     assert_eq!(instance.calls().last().unwrap(), "CompleteLifecycleAction CONTINUE");
     assert!(count("RecordLifecycleActionHeartbeat") > 0, "{:?}", instance.calls());
+}
+
+#[tokio::test]
+async fn an_instance_that_ends_while_its_worker_starts_is_waited_for_no_longer_than_that() {
+    let (world, instance) = tokio::join!(World::new(), FakeInstance::start("i-0123"));
+    // SQS does not answer: the worker would try to open its queue for ever.
+    let nowhere = ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9");
+    let mut worker = instance.under(world.grading_worker()).env(nowhere.0, nowhere.1).start();
+    instance.until("SetInstanceProtection false").await;
+    instance.says("autoscaling/target-lifecycle-state", "Terminated");
+    assert!(worker.end().await.success());
+    assert_eq!(instance.calls().last().unwrap(), "CompleteLifecycleAction CONTINUE");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::types::MessageAttributeValue;
-use flotilla_tests::{World, eventually};
+use flotilla_tests::{Farm, World, eventually};
 use serde_json::json;
 
 use crate::scripted::{Running, times, until_done};
@@ -55,7 +55,8 @@ async fn nothing_is_received_beyond_the_free_slots() {
     .await;
     world.until_queue_is_empty().await;
     worker.stop().await;
-    // Deleted messages may still be counted while their acknowledgement waits for others.
+    // Deleted messages may still be counted while their acknowledgement waits for others; that none is
+    // asked for without a slot is tested of the runtime alone, where nothing is approximate.
     assert!(most <= 4, "{most} in flight with two slots");
 }
 
@@ -79,6 +80,25 @@ async fn a_permanent_failure_is_dead_lettered_at_once_whole_with_its_reason() {
     assert_eq!(letter.attributes["color"], "red");
     world.until_queue_is_empty().await;
     assert_eq!(worker.stop().await, 1);
+}
+
+#[tokio::test]
+async fn a_trace_goes_from_a_request_to_the_span_of_the_job_that_it_leads_to() {
+    let farm = Farm::new().await;
+    farm.broken("bad", "raise SystemExit('error: no such thing')\n");
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    let trace = format!("00-{id}-b7ad6b7169203331-01");
+    let order = json!({ "package": "bad", "version": "1.0", "options": "" }).to_string();
+    let headers = [("traceparent", trace.as_str())];
+    let told = farm.gateway.ask("POST", "/v1/builds", &headers, &order).await.json();
+    farm.ended(told["key"].as_str().unwrap()).await;
+    eventually("the job's own line, in its span", Duration::from_secs(10), async || {
+        let log = farm.worker.log();
+        let told = |line: &str| line.contains("built") && line.contains("outcome");
+        log.lines().any(|line| told(line) && line.contains(id)).then_some(())
+    })
+    .await;
+    farm.end().await;
 }
 
 #[tokio::test]

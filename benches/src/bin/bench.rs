@@ -1,7 +1,7 @@
 //! `bench [NAME…]`: measures and prints the figures of these benches, or of all.
 
 use clap::{Parser, builder::PossibleValuesParser};
-use flotilla_benches::{ALL, Trouble, settings::Settings};
+use flotilla_benches::{ALL, Parts, Trouble, settings::Settings};
 use flotilla_runtime::{config::Reader, shutdown};
 
 /// Measures Flotilla's figures: each is one JSON object on a line of standard output.
@@ -39,9 +39,10 @@ async fn interrupted() {
 async fn measure(names: &[String]) -> Result<(), Trouble> {
     let settings = Settings::read(Reader::from_env()).map_err(|e| Trouble::new(e.to_string()))?;
     let chosen = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let mut parts = Parts::default();
     for bench in ALL.iter().filter(|bench| chosen(bench.name)) {
         eprintln!("== {}: {}", bench.name, bench.about);
-        (bench.run)(settings.clone()).await?;
+        parts.note(bench.name, (bench.run)(settings.clone()).await);
     }
-    Ok(())
+    parts.all()
 }

@@ -12,7 +12,7 @@ mod soak;
 
 use futures::FutureExt;
 
-use crate::{Bench, Trouble, settings::Settings};
+use crate::{Bench, Parts, Trouble, settings::Settings};
 
 /// The bench.
 pub const BENCH: Bench = Bench {
@@ -22,12 +22,19 @@ pub const BENCH: Bench = Bench {
 };
 
 async fn run(settings: &Settings) -> Result<(), Trouble> {
-    ratios::to_bare_loop(settings).await?;
-    ratios::with_ledger(settings).await?;
-    peers::run(settings).await?;
-    effects::stranded(settings).await?;
-    effects::duplicates(settings).await?;
+    let mut parts = Parts::default();
+    parts.note("beside a bare loop", ratios::to_bare_loop(settings).await);
+    parts.note("with the ledger", ratios::with_ledger(settings).await);
+    peers::run(settings).await;
+    parts.note("what a stop strands", effects::stranded(settings).await);
+    parts.note("what duplicates do", effects::duplicates(settings).await);
     // Neither disturbs the other: the idle worker does next to nothing.
-    futures::try_join!(idle::run(settings), soak::run(settings))?;
-    ministack::run(settings).await
+    let (idle, soak) = tokio::join!(idle::run(settings), soak::run(settings));
+    parts.note("idle", idle);
+    parts.note("the soak", soak);
+    // Nothing is promised of an endpoint that others made.
+    if let Err(why) = ministack::run(settings).await {
+        eprintln!("left out: the local endpoint: {why}");
+    }
+    parts.all()
 }

@@ -48,21 +48,24 @@ pub(super) const PEERS: &[Peer] = &[
     },
 ];
 
-/// Measures every peer that is wanted and can be installed.
-pub(super) async fn run(settings: &Settings) -> Result<(), Trouble> {
+/// Measures every peer that is wanted, can be installed and works: what is wrong with one is no
+/// trouble of ours, nor of the others.
+pub(super) async fn run(settings: &Settings) {
     for peer in PEERS {
         if !settings.wants(&[peer.figure, &per_cpu(peer)]) {
             continue;
         }
-        match peers::install(peer.name).await {
-            Ok(place) => beside(peer, &place, settings).await?,
-            Err(why) => eprintln!("left out: {}: {why}", peer.name),
+        let measured = match peers::install(peer.name).await {
+            Ok(place) => beside(peer, &place, settings).await.map_err(|why| why.to_string()),
+            Err(why) => Err(why.to_string()),
+        };
+        if let Err(why) = measured {
+            eprintln!("left out: {}: {why}", peer.name);
         }
     }
     if cfg!(not(feature = "peers")) {
         eprintln!("left out: the peers in Rust (built without the feature `peers`)");
     }
-    Ok(())
 }
 
 fn per_cpu(peer: &Peer) -> String {
@@ -70,13 +73,7 @@ fn per_cpu(peer: &Peer) -> String {
 }
 
 async fn beside(peer: &Peer, place: &Path, settings: &Settings) -> Result<(), Trouble> {
-    let swept = match sweep(peer, place, settings).await {
-        Ok(swept) => swept,
-        Err(why) => {
-            eprintln!("left out: {}: {why}", peer.name);
-            return Ok(());
-        }
-    };
+    let swept = sweep(peer, place, settings).await?;
     let best = |of: fn(&Rate) -> f64| {
         swept.iter().max_by(|a, b| of(&a.1).total_cmp(&of(&b.1))).map_or(peer.sweep[0], |(s, _)| s)
     };

@@ -26,6 +26,9 @@ const BATCH: usize = 10;
 /// So many receives in a row that bring nothing are the end of a queue: SQS asks a part of its
 /// hosts at a time.
 const EMPTY: usize = 2;
+/// So many receives in a row that bring only letters that were seen before: others than those do not
+/// come any more. SQS gives a letter again once it has been out of sight for as long as it may.
+const VAIN: usize = 200;
 
 /// Why a message is dead, as its worker wrote it; see the runtime's dead letters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -105,6 +108,42 @@ impl Letter {
     }
 }
 
+/// Receives since the last that brought something new.
+#[derive(Debug, Default)]
+struct Looks {
+    empty: usize,
+    vain: usize,
+}
+
+/// What a receive means for those that look through a queue.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// There is something new.
+    New,
+    /// There may be more.
+    Again,
+    /// There is no more.
+    End,
+    /// There may be more, and it does not come.
+    Vain,
+}
+
+impl Looks {
+    /// A receive brought so many letters, and so many new ones.
+    fn noted(&mut self, given: usize, new: usize) -> Look {
+        match (given, new) {
+            (0, _) => self.empty += 1,
+            (_, 0) => (self.empty, self.vain) = (0, self.vain + 1),
+            _ => return Look::New,
+        }
+        match (self.empty, self.vain) {
+            (EMPTY.., _) => Look::End,
+            (_, VAIN..) => Look::Vain,
+            _ => Look::Again,
+        }
+    }
+}
+
 /// A dead-letter queue that is being looked through.
 pub(crate) struct DeadLetters<'a> {
     clients: &'a Clients,
@@ -117,26 +156,39 @@ impl<'a> DeadLetters<'a> {
         Self { clients, url, seen: HashMap::new() }
     }
 
-    /// The next letters that were not seen yet; none at the end.
+    /// The next letters that were not seen yet; none at the end, which is where the queue gives no
+    /// letters at all.
     pub(crate) async fn next(&mut self) -> Result<Vec<Letter>, Error> {
-        for _ in 0..EMPTY {
-            let letters = self.receive().await?;
-            if !letters.is_empty() {
-                return Ok(letters);
+        let mut looks = Looks::default();
+        loop {
+            let (given, letters) = self.receive().await?;
+            match looks.noted(given, letters.len()) {
+                Look::New => return Ok(letters),
+                Look::Again => {}
+                Look::End => return Ok(Vec::new()),
+                Look::Vain => {
+                    let (url, seen) = (self.url, self.seen.len());
+                    return Err(Error::Fleet(format!(
+                        "{url} gave {VAIN} times in a row what was seen already ({seen} letters): \
+                         others may be left; run it again"
+                    )));
+                }
             }
         }
-        Ok(Vec::new())
     }
 
-    async fn receive(&mut self) -> Result<Vec<Letter>, Error> {
+    /// How many letters the queue gave, and those of them that were not seen yet.
+    async fn receive(&mut self) -> Result<(usize, Vec<Letter>), Error> {
         let call = self.clients.sqs.receive_message().queue_url(self.url);
         let call = call.max_number_of_messages(BATCH as i32).wait_time_seconds(1);
         let call = call.visibility_timeout(HOLD.as_secs() as i32);
         let call = call.message_attribute_names("All").message_system_attribute_names(System::All);
         let answer = call.send().await.doing(|| format!("receiving from {}", self.url))?;
-        let letters = answer.messages.unwrap_or_default().into_iter().filter_map(Letter::read);
+        let messages = answer.messages.unwrap_or_default();
+        let given = messages.len();
+        let letters = messages.into_iter().filter_map(Letter::read);
         let new = |it: &Letter| self.seen.insert(it.id.clone(), it.handle.clone()).is_none();
-        Ok(letters.filter(new).collect())
+        Ok((given, letters.filter(new).collect()))
     }
 
     /// Puts a letter back on its queue as it was before it died, and takes it off this one. Cut
@@ -170,5 +222,34 @@ impl<'a> DeadLetters<'a> {
             put.doing(|| format!("making the dead letters of {} visible again", self.url))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_receives_that_bring_nothing_at_all_are_the_end_of_a_queue() {
+        let mut looks = Looks::default();
+        // Letters that were out of sight for too long come again, between new ones and before the end.
+        for (given, new, wanted) in [
+            (10, 0, Look::Again),
+            (0, 0, Look::Again),
+            (3, 0, Look::Again),
+            (0, 0, Look::Again),
+            (4, 1, Look::New),
+        ] {
+            assert_eq!(looks.noted(given, new), wanted, "{given} letters, {new} of them new");
+        }
+        let mut looks = Looks::default();
+        assert_eq!((looks.noted(0, 0), looks.noted(0, 0)), (Look::Again, Look::End));
+    }
+
+    #[test]
+    fn what_comes_again_and_again_is_not_waited_for_without_end() {
+        let mut looks = Looks::default();
+        let vain = (1..).find(|_| looks.noted(10, 0) == Look::Vain);
+        assert_eq!(vain, Some(VAIN));
     }
 }

@@ -13,22 +13,23 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    claiming::Claiming,
     consumer::Consumer,
     failure::{Disposition, Failure},
     job::{Effect, Job},
-    lease::Lease,
+    lease::{Lease, cancelled},
     ledger::{Claim, Claimed},
     queue::Received,
     retry::RetryPolicy,
 };
 
-/// Where no claim counts attempts (the failure came before it, or the effect needs none), receives
-/// must do, and hand-backs count there too: so many receives are taken for one attempt.
-const UNCOUNTED: u32 = 20;
-/// Where messages are handed back in the ordinary course of things (behind a failure of their group,
-/// or since their tenant has enough), receives say next to nothing: these are short of the thousand
-/// after which SQS itself would move a message, without a reason.
+/// Where no claim counts attempts (the failure came before it, or the effect needs none), there are
+/// only receives, and every hand-back is one: of a deploy, behind a failure of the group, since a
+/// tenant has enough. So they say next to nothing; these are short of the thousand after which SQS
+/// itself would move a message, without a reason.
 const NEARLY_MOVED: u32 = 900;
+/// How long the answer to a claim is waited for whose job is to end before it began.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Whether the job is to run.
 enum Entry {
@@ -49,8 +50,9 @@ impl<J: Job> Consumer<J> {
         if cancel.is_cancelled() {
             return Box::pin(self.cut_off(message)).await;
         }
+        let claiming = Claiming::default();
         let attempt = async {
-            let attempt = AssertUnwindSafe(self.attempt(message, cancel)).catch_unwind();
+            let attempt = AssertUnwindSafe(self.attempt(message, cancel, &claiming)).catch_unwind();
             let outcome = attempt.await.unwrap_or_else(|panic| self.panicked(message, &*panic));
             if let Disposition::Dead { reason, .. } = &outcome {
                 Box::pin(self.give_up(message, cancel, reason)).await;
@@ -60,7 +62,7 @@ impl<J: Job> Consumer<J> {
         tokio::select! {
             biased;
             outcome = attempt => outcome,
-            () = cancel.cancelled() => Box::pin(self.cut_off(message)).await,
+            () = cancel.cancelled() => Box::pin(self.cut_short(message, &claiming)).await,
         }
     }
 
@@ -77,6 +79,15 @@ impl<J: Job> Consumer<J> {
         let told = self.give_up(message, &unhurried, &reason);
         let _ = tokio::time::timeout(self.worker.config.visibility / 3, told).await;
         Disposition::Dead { kind: "cancelled", reason }
+    }
+
+    /// The same of an attempt that has begun: a claim that it was still waiting for is settled too.
+    async fn cut_short(&self, message: &Received, claiming: &Claiming) -> Disposition {
+        let limit = LATE.min(self.worker.config.visibility / 3);
+        if let Some(claim) = claiming.late(limit).await {
+            self.keeper.claimed(&message.delivery.message_id, &claim);
+        }
+        self.cut_off(message).await
     }
 
     /// Lets the job tell, under its claim, that the effect will not come. Its work is looked up
@@ -97,13 +108,18 @@ impl<J: Job> Consumer<J> {
         }
     }
 
-    async fn attempt(&self, message: &Received, cancel: &CancellationToken) -> Disposition {
+    async fn attempt(
+        &self,
+        message: &Received,
+        cancel: &CancellationToken,
+        claiming: &Claiming,
+    ) -> Disposition {
         let prepared = self.prepare(message).await;
         let (effect, work) = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => return self.failed(message, None, failure),
         };
-        let claim = match self.claim(message, &effect).await {
+        let claim = match self.claim(message, &effect, claiming).await {
             Ok(Entry::Open(claim)) => claim,
             Ok(Entry::AlreadyDone) => return Box::pin(self.already_done(message, work)).await,
             Err(disposition) => return disposition,
@@ -125,12 +141,17 @@ impl<J: Job> Consumer<J> {
     }
 
     /// Claims the effect, where it is one that happens once.
-    async fn claim(&self, message: &Received, effect: &Effect) -> Result<Entry, Disposition> {
+    async fn claim(
+        &self,
+        message: &Received,
+        effect: &Effect,
+        claiming: &Claiming,
+    ) -> Result<Entry, Disposition> {
         let Effect::Once(key) = effect else {
             return Ok(Entry::Open(None));
         };
         let key = format!("{}/{key}", J::NAME);
-        let claimed = Box::pin(self.worker.ledger.claim(&key)).await;
+        let claimed = claiming.claim(&self.worker.ledger, &key).await;
         match claimed.map_err(|f| self.failed(message, None, f))? {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
@@ -166,6 +187,7 @@ impl<J: Job> Consumer<J> {
             claim,
             ledger: self.worker.ledger.clone(),
             queue: self.queue.clone(),
+            payloads: self.worker.payloads.clone(),
             max_attempts: self.worker.config.max_attempts,
             cancel: cancel.clone(),
             committed: Arc::new(AtomicBool::new(false)),
@@ -195,8 +217,7 @@ impl<J: Job> Consumer<J> {
         tracing::warn!(id, job = J::NAME, kind, reason, "a job failed");
         let last = lease.is_some_and(|l| l.claim.is_some() && l.is_last_attempt());
         let count = message.delivery.receive_count;
-        let uncounted =
-            lease.is_none_or(|l| l.claim.is_none()) && count >= self.uncounted(UNCOUNTED);
+        let uncounted = lease.is_none_or(|l| l.claim.is_none()) && count >= NEARLY_MOVED;
         match failure {
             Failure::Permanent(_) => Disposition::Dead { kind, reason },
             Failure::Transient { .. } if kind == "lease_lost" => Disposition::Lost,
@@ -223,7 +244,7 @@ impl<J: Job> Consumer<J> {
         // A panic may strike before the claim, where no ledger counts: then receives do.
         let (count, most) = match self.keeper.claim(id) {
             Some(claim) => (claim.attempt, self.worker.config.max_attempts),
-            None => (message.delivery.receive_count, self.uncounted(1)),
+            None => (message.delivery.receive_count, NEARLY_MOVED),
         };
         tracing::error!(id, reason, count, "a job panicked");
         if count >= most {
@@ -232,22 +253,9 @@ impl<J: Job> Consumer<J> {
         Disposition::Retry { delay: self.retry_policy().delay(count), kind: "panic", reason }
     }
 
-    /// After how many receives a message is given up where no claim counts its attempts, of which
-    /// each is taken for so many receives.
-    fn uncounted(&self, each: u32) -> u32 {
-        if self.queue.is_fifo() || self.worker.tenants.are_bounded() {
-            return NEARLY_MOVED;
-        }
-        self.worker.config.max_attempts.saturating_mul(each)
-    }
-
     fn retry_policy(&self) -> RetryPolicy {
         RetryPolicy::new(self.worker.config.retry_first, Duration::from_secs(900))
     }
-}
-
-fn cancelled(why: &str) -> String {
-    format!("cancelled by an operator: {why}")
 }
 
 fn exhausted(claim: &Claim, max: u32) -> Disposition {

@@ -228,8 +228,6 @@ pub struct WorkerConfig {
     pub http_addr: String,
     /// Where the worker tells of itself, on an instance of a group.
     pub presence: Option<PresenceConfig>,
-    /// The digest of the image that jobs run in, for the records; set by the worker.
-    pub image: Option<String>,
 }
 
 impl WorkerConfig {
@@ -265,7 +263,6 @@ impl WorkerConfig {
                 .optional("FLOTILLA_HTTP_ADDR")
                 .unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
             presence: PresenceConfig::read(settings),
-            image: None,
         }
     }
 }

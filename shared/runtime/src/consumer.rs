@@ -1,10 +1,6 @@
 //! The loop over one queue: receive for free slots, run, settle.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -17,16 +13,15 @@ use crate::{
     acks::Acks,
     depth,
     failure::{Disposition, Failure},
-    job::{Delivery, Job},
+    job::{self, Delivery, Job},
     keeper::Keeper,
     lanes::Lanes,
     metrics::Meter,
+    place::Place,
     pollers::{Asked, Pollers},
     queue::{Queue, Received},
     retry::RetryPolicy,
-    slots::Slot,
     tail::Tail,
-    tenants::{BACK, Seat},
     worker::Worker,
 };
 
@@ -36,13 +31,6 @@ struct Hand {
     message: Received,
     /// Cancelled when its job must end.
     cancel: CancellationToken,
-}
-
-/// What a message in hand is worked on with: a slot, and its tenant's right to it.
-#[derive(Debug)]
-struct Place {
-    slot: Slot,
-    _seat: Option<Seat>,
 }
 
 /// A worker at one of its queues.
@@ -130,7 +118,12 @@ impl<J: Job> Consumer<J> {
         };
         tokio::select! {
             () = stop.cancelled() => return Ok(true),
-            ready = self.worker.job.ready() => ready?,
+            ready = job::ready(&*self.worker.job) => ready?,
+        }
+        // Both waits may have taken hours: an operator may have paused the worker meanwhile.
+        if *self.worker.paused.borrow() {
+            self.pollers.unasked(slots.len());
+            return Ok(true);
         }
         // Not under the select: messages of a dropped receive would be stranded.
         let (visibility, asked) = (self.worker.config.visibility, Instant::now());
@@ -182,39 +175,13 @@ impl<J: Job> Consumer<J> {
         self.meter.receives(result, 1);
         let messages = received?;
         self.meter.consumed(messages.len() as u64);
-        let ages = messages.iter().map(|message| message.delivery.age());
-        self.meter.age(ages.max().unwrap_or_default());
+        self.depth.received(messages.iter().map(|message| message.delivery.age()).max());
         let first = messages.iter().filter(|message| message.delivery.receive_count == 1);
         first.for_each(|message| self.meter.waited(message.delivery.age()));
         if !messages.is_empty() {
             self.depth.stir();
         }
         Ok(messages)
-    }
-
-    /// A slot for a message; where there is none for it, after how long it should come again.
-    fn place_for(&self, message: &Received, slots: &mut Vec<Slot>) -> Result<Place, Duration> {
-        let seat = match self.tenant(message) {
-            Some(tenant) => {
-                let back =
-                    || BACK.delay(message.delivery.receive_count).max(Duration::from_secs(1));
-                Some(self.worker.tenants.seat(&tenant).ok_or_else(back)?)
-            }
-            None => None,
-        };
-        let slot = slots.pop().ok_or(Duration::ZERO)?;
-        Ok(Place { slot, _seat: seat })
-    }
-
-    /// The tenant whose slots are counted. On a FIFO queue a group has one at a time as it is.
-    fn tenant(&self, message: &Received) -> Option<String> {
-        if !self.worker.tenants.are_bounded() || self.queue.is_fifo() {
-            return None;
-        }
-        let named = message.delivery.group.clone();
-        // A job's own parser may panic; that is told where the message is worked on.
-        let parsed = || J::tenant(&serde_json::from_str(&message.body).ok()?);
-        named.or_else(|| catch_unwind(AssertUnwindSafe(parsed)).ok().flatten())
     }
 
     /// Has a message worked on: now, or after those of its group that are in hand already. Where

@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::{
     Client,
     types::{AttributeValue as Attr, KeysAndAttributes},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -91,6 +91,11 @@ impl Control {
         let keys = keys.map_err(|e| Failure::permanent("request", "control rows").caused_by(e))?;
         let answer = self.client.batch_get_item().request_items(&self.table, keys).send().await;
         let answer = answer.map_err(|e| self.unavailable("BatchGetItem", &e))?;
+        // A row that DynamoDB had no time for is not one that is not there: a pause would end by it.
+        if answer.unprocessed_keys().is_some_and(|left| !left.is_empty()) {
+            let what = format!("BatchGetItem of table {} left rows unread", self.table);
+            return Err(Failure::transient("control", what));
+        }
         let rows = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
         Ok(rows.iter().filter_map(standing).collect())
     }
@@ -112,7 +117,8 @@ fn standing(row: &HashMap<String, Attr>) -> Option<(String, Standing)> {
     Some((name, Standing { order: text("order")?.clone(), at }))
 }
 
-fn now_ms() -> u64 {
+/// Now, in milliseconds of the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
@@ -125,16 +131,22 @@ pub(crate) struct Obedience {
     pub(crate) drain: Arc<Drain>,
     pub(crate) health: Arc<Health>,
     pub(crate) paused: watch::Sender<bool>,
+    /// When this worker started, in milliseconds of the Unix epoch.
+    pub(crate) started: u64,
+    /// The orders that stood at the last look; none before the first.
+    pub(crate) known: Option<HashMap<String, Standing>>,
 }
+
+/// How long the look before the first receive may take.
+const FIRST: Duration = Duration::from_secs(3);
 
 impl Obedience {
     /// Looks for orders until the token is cancelled. A failure changes nothing: the last order
     /// that was read stands.
-    pub(crate) async fn run(self, end: CancellationToken) {
-        let started = now_ms();
+    pub(crate) async fn run(mut self, end: CancellationToken) {
         let mut failing = false;
-        while !end.is_cancelled() {
-            match self.look(started).await {
+        while timeout(self.every, end.cancelled()).await.is_err() {
+            match self.look().await {
                 Ok(()) => failing = false,
                 Err(failure) if !failing => {
                     failing = true;
@@ -142,21 +154,135 @@ impl Obedience {
                 }
                 Err(_) => {}
             }
-            let _ = tokio::time::timeout(self.every, end.cancelled()).await;
         }
     }
 
-    async fn look(&self, started: u64) -> Result<(), Failure> {
+    /// Looks before the first receive, or a worker that starts under a pause would begin with what
+    /// nobody wants begun. A ledger that does not answer keeps none from its work for long.
+    pub(crate) async fn first(&mut self, stop: &CancellationToken) {
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = timeout(FIRST, self.look()) => looked,
+        };
+        let late = || Failure::transient("control", format!("no answer within {FIRST:?}"));
+        if let Err(failure) = looked.unwrap_or_else(|_| Err(late())) {
+            tracing::warn!(%failure, "orders cannot be read: beginning without them");
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Failure> {
         let orders = self.control.standing(&self.names.each_ref().map(String::as_str)).await?;
-        let stands = |order: Order| orders.values().filter(move |it| it.order == order.name());
-        let paused = stands(Order::Pause).next().is_some();
+        let paused = orders.values().any(|it| it.order == Order::Pause.name());
         if self.paused.send_replace(paused) != paused {
             tracing::info!(paused, "as the operator ordered");
             self.health.paused(paused);
         }
-        if stands(Order::Drain).any(|it| it.at > started) {
+        if orders.iter().any(|(name, order)| self.is_to_drain(name, order)) {
             self.drain.begin("the operator's order", None);
         }
+        self.known = Some(orders);
         Ok(())
+    }
+
+    /// Whether an order is one to drain that was given to this process. One that was not there at the
+    /// last look is, whatever the clock says that it was given by. Only at the first look is there
+    /// nothing but two clocks to tell; there an order of before the start, or of a clock that is ahead,
+    /// would end every process that is started after it.
+    fn is_to_drain(&self, name: &str, order: &Standing) -> bool {
+        order.order == Order::Drain.name()
+            && match &self.known {
+                Some(known) => known.get(name) != Some(order),
+                None => (self.started..=now_ms()).contains(&order.at),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fake::FakeAws;
+
+    type Rows = Arc<Mutex<Vec<Value>>>;
+
+    fn row(name: &str, order: &str, at: u64) -> Value {
+        let at = at.to_string();
+        json!({ "effect": { "S": key(name) }, "order": { "S": order }, "ordered_at": { "N": at } })
+    }
+
+    /// A worker that obeys what these rows say.
+    fn obedience(rows: &Rows) -> Obedience {
+        let rows = rows.clone();
+        let fake = FakeAws::new(
+            move |_, _| json!({ "Responses": { "ledger": rows.lock().unwrap().clone() } }),
+        );
+        Obedience {
+            control: Control::new(fake.dynamo(), "ledger"),
+            names: ["grading".to_owned(), "one".to_owned()],
+            every: Duration::from_secs(10),
+            drain: Arc::new(Drain::new(Duration::from_secs(90))),
+            health: Health::new(Duration::from_secs(20)),
+            paused: watch::Sender::new(false),
+            started: now_ms(),
+            known: None,
+        }
+    }
+
+    const DAY: u64 = 86_400_000;
+
+    #[tokio::test]
+    async fn an_order_to_drain_is_obeyed_whatever_clock_it_was_given_by() {
+        for at in [now_ms() - DAY, now_ms() + DAY] {
+            let rows = Rows::default();
+            let mut obedience = obedience(&rows);
+            obedience.first(&CancellationToken::new()).await;
+            rows.lock().unwrap().push(row("one", "drain", at));
+            assert!(!obedience.drain.begun().is_cancelled());
+            obedience.look().await.unwrap();
+            assert!(obedience.drain.begun().is_cancelled(), "given at {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_of_before_the_start_is_not_obeyed_until_it_is_given_again() {
+        for at in [now_ms() - DAY, now_ms() + DAY] {
+            let rows = Rows::new(Mutex::new(vec![row("grading", "drain", at)]));
+            let mut obedience = obedience(&rows);
+            obedience.first(&CancellationToken::new()).await;
+            obedience.look().await.unwrap();
+            assert!(!obedience.drain.begun().is_cancelled(), "given at {at}");
+            rows.lock().unwrap()[0] = row("grading", "drain", at + 1);
+            obedience.look().await.unwrap();
+            assert!(obedience.drain.begun().is_cancelled());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_of_the_moment_between_the_start_and_the_first_look_is_obeyed() {
+        let rows = Rows::default();
+        let mut obedience = obedience(&rows);
+        rows.lock().unwrap().push(row("one", "drain", now_ms()));
+        obedience.first(&CancellationToken::new()).await;
+        assert!(obedience.drain.begun().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_row_that_was_not_read_ends_no_pause() {
+        let throttled = Arc::new(Mutex::new(false));
+        let (at, keys) = (now_ms(), json!({ "Keys": [{ "effect": { "S": key("one") } }] }));
+        let now = throttled.clone();
+        let fake = FakeAws::new(move |_, _| match *now.lock().unwrap() {
+            true => json!({ "Responses": {}, "UnprocessedKeys": { "ledger": keys } }),
+            false => json!({ "Responses": { "ledger": [row("one", "pause", at)] } }),
+        });
+        let mut obedience = obedience(&Rows::default());
+        obedience.control = Control::new(fake.dynamo(), "ledger");
+        obedience.look().await.unwrap();
+        *throttled.lock().unwrap() = true;
+        obedience.look().await.unwrap_err();
+        assert!(*obedience.paused.borrow());
     }
 }

@@ -22,8 +22,9 @@ use serde_json::{Value, json};
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 type Answer = dyn Fn(&str, &Value) -> Value + Send + Sync;
 
-/// Answers each call by its operation and body. In an answer, `"__hang"` is how many seconds it
-/// takes and `"__status"` its HTTP status.
+/// Answers each call by its operation and body; an operation that no header names is its form's
+/// `Action`, or method and path. In an answer, `"__hang"` is how many seconds it takes, `"__status"`
+/// its HTTP status, and `"__text"` what it says where that is no JSON.
 #[derive(Clone)]
 pub(crate) struct FakeAws {
     answer: Arc<Answer>,
@@ -78,10 +79,7 @@ impl FakeAws {
 
 impl HttpConnector for FakeAws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default());
-        let body: Value = body.unwrap_or(Value::Null);
+        let (operation, body) = read(&request);
         let answer = (self.answer)(&operation, &body);
         self.calls.lock().unwrap().push((operation, body));
         HttpConnectorFuture::new(async move {
@@ -89,11 +87,33 @@ impl HttpConnector for FakeAws {
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
             let status = answer["__status"].as_u64().unwrap_or(200) as u16;
             let status = StatusCode::try_from(status).unwrap();
-            let mut response = HttpResponse::new(status, SdkBody::from(answer.to_string()));
+            let text = answer["__text"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
+            let mut response = HttpResponse::new(status, SdkBody::from(text));
             response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+            // What the metadata service says with a token.
+            response.headers_mut().insert("x-aws-ec2-metadata-token-ttl-seconds", "21600");
             Ok(response)
         })
     }
+}
+
+/// What a request asks for: the operation, and its body.
+fn read(request: &HttpRequest) -> (String, Value) {
+    let bytes = request.body().bytes().unwrap_or_default();
+    if let Some(target) = request.headers().get("x-amz-target") {
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        return (operation, serde_json::from_slice(bytes).unwrap_or(Value::Null));
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    let form: serde_json::Map<_, _> =
+        pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    let uri = request.uri();
+    let path =
+        uri.find("://").and_then(|at| uri[at + 3..].find('/').map(|end| &uri[at + 3 + end..]));
+    let asked = || format!("{} {}", request.method(), path.unwrap_or(uri));
+    let action = form.get("Action").and_then(Value::as_str).map(str::to_owned);
+    (action.unwrap_or_else(asked), Value::Object(form))
 }
 
 /// The answer to a batch call: these entries failed, all others went well.

@@ -7,7 +7,7 @@
 //! heartbeated, and after it the hook is completed, so that the instance ends at once.
 //!
 //! Where `FLOTILLA_GROUP` names the group, the instance is protected from scale-in while it has
-//! messages in hand.
+//! messages in hand, and neither after an orderly stop nor at a start.
 
 use std::{
     sync::Arc,
@@ -34,6 +34,8 @@ const LAST: Duration = Duration::from_secs(10);
 /// At every so manieth look the hook is told that its instance still drains. That extends the wait
 /// by the hook's own timeout: an hour unless told otherwise, half a minute at least.
 const BEAT: u32 = 3;
+/// How long the end of a worker waits for the protection to be off.
+const OFF: Duration = Duration::from_secs(5);
 
 /// What a worker knows of the instance under it.
 #[derive(Debug, Clone)]
@@ -106,8 +108,8 @@ impl Instance {
     }
 
     /// Looks for notices until the token is cancelled, and heartbeats the hook from when the group
-    /// waits for this instance. Then completes the hook.
-    pub(crate) async fn watch(self: Arc<Self>, drain: Arc<Drain>, end: CancellationToken) {
+    /// waits for this instance. Then completes the hook. Whether the group waited.
+    pub(crate) async fn watch(self: Arc<Self>, drain: Arc<Drain>, end: CancellationToken) -> bool {
         let mut waited_for: Option<u32> = None;
         while !end.is_cancelled() {
             if let Some(left) = self.spot_notice().await {
@@ -129,9 +131,11 @@ impl Instance {
             }
             let _ = tokio::time::timeout(LOOK, end.cancelled()).await;
         }
-        if waited_for.is_some() || self.is_terminating().await {
+        let waits = waited_for.is_some() || self.is_terminating().await;
+        if waits {
             self.complete().await;
         }
+        waits
     }
 
     /// How long a spot instance has yet to live, once it is told.
@@ -183,26 +187,40 @@ impl Instance {
 
     /// Keeps the instance protected from scale-in while messages are in hand, until the token is
     /// cancelled. It stays protected for a while when the last one ends, for another may follow.
+    /// Whether it is protected at the end, as far as is known.
     pub(crate) async fn protect(
         self: Arc<Self>,
         mut in_hand: watch::Receiver<usize>,
         end: CancellationToken,
-    ) {
-        let Some(group) = self.config.group.clone().filter(|_| self.config.protect) else { return };
+    ) -> bool {
+        let Some(group) = self.config.group.clone().filter(|_| self.config.protect) else {
+            return false;
+        };
+        // An earlier worker of this instance may have been killed at its work, and have left it on.
+        let mut on = true;
         let keep = async {
-            let mut failures = 0;
             loop {
+                on = !self.protected(&group, false, &mut in_hand).await;
                 if in_hand.wait_for(|count| *count > 0).await.is_err() {
                     return;
                 }
-                self.protected(&group, true, &mut failures).await;
+                on = true;
+                self.protected(&group, true, &mut in_hand).await;
                 self.idle(&mut in_hand).await;
-                self.protected(&group, false, &mut failures).await;
             }
         };
         tokio::select! {
             () = keep => {}
             () = end.cancelled() => {}
+        }
+        on
+    }
+
+    /// Takes the protection off once, if that does not take long: nobody works here any more.
+    pub(crate) async fn unprotect(&self) {
+        let Some(group) = &self.config.group else { return };
+        if tokio::time::timeout(OFF, self.protection(group, false)).await.is_err() {
+            tracing::warn!(group, "the scale-in protection was not taken off in time");
         }
     }
 
@@ -220,22 +238,32 @@ impl Instance {
     }
 
     /// Sets the protection, for as long as it takes: an instance that stays protected by mistake
-    /// is never scaled in, and one that is not may be killed at work.
-    async fn protected(&self, group: &str, on: bool, failures: &mut u32) {
-        loop {
-            let call = self.groups.set_instance_protection().auto_scaling_group_name(group);
-            match call.instance_ids(&self.id).protected_from_scale_in(on).send().await {
-                Ok(_) => {
-                    *failures = 0;
-                    return;
-                }
-                Err(error) => {
-                    *failures += 1;
-                    let error = chain(&error);
-                    tracing::warn!(error, on, group, "the scale-in protection was not set");
-                    tokio::time::sleep(RetryPolicy::CALL.delay(*failures)).await;
-                }
+    /// is never scaled in, and one that is not may be killed at work. False where it is not taken off
+    /// since there is work again.
+    async fn protected(&self, group: &str, on: bool, in_hand: &mut watch::Receiver<usize>) -> bool {
+        let mut failures = 0;
+        while !self.protection(group, on).await {
+            failures += 1;
+            let pause = tokio::time::sleep(RetryPolicy::CALL.delay(failures));
+            tokio::select! {
+                () = pause => {}
+                Ok(_) = in_hand.wait_for(|count| !on && *count > 0) => return false,
             }
         }
+        true
+    }
+
+    /// Sets the protection; false where that failed.
+    async fn protection(&self, group: &str, on: bool) -> bool {
+        let call = self.groups.set_instance_protection().auto_scaling_group_name(group);
+        let set = call.instance_ids(&self.id).protected_from_scale_in(on).send().await;
+        if let Err(error) = &set {
+            let error = chain(error);
+            tracing::warn!(error, on, group, "the scale-in protection was not set");
+        }
+        set.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,15 @@
 //! What a worker does with a message.
 
-use std::{future::Future, time::Duration, time::SystemTime};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    time::{Duration, SystemTime},
+};
 
+use futures::FutureExt;
 use serde::de::DeserializeOwned;
 
-use crate::{failure::Failure, lease::Lease};
+use crate::{failure::Failure, lease::Lease, trace};
 
 /// A kind of work that arrives on a queue.
 ///
@@ -46,6 +51,14 @@ pub trait Job: Send + Sync + 'static {
         delivery: &Delivery,
     ) -> impl Future<Output = Result<(Effect, Self::Work), Failure>> + Send;
 
+    /// The image that the job's containers for a message are made of, by its digest, for the dead
+    /// letter of the message (which may be none of ours); `None` where there is none, or none is known
+    /// yet.
+    fn image(&self, message: Option<&Self::Message>) -> Option<String> {
+        let _ = message;
+        None
+    }
+
     /// Called instead of [`run`](Job::run) when the effect has happened already: mends what
     /// follows the commit and may have been cut off (a copy under a fixed name, say).
     fn repair(&self, work: Self::Work) -> impl Future<Output = Result<(), Failure>> + Send {
@@ -84,6 +97,13 @@ pub trait Job: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
+/// Asks a job whether it can work. A panic is a failure like any other: the loop goes on.
+pub(crate) async fn ready<J: Job>(job: &J) -> Result<(), Failure> {
+    let asked = AssertUnwindSafe(async { job.ready().await }).catch_unwind().await;
+    let panicked = || Failure::transient("panic", "the job panicked when asked if it can work");
+    asked.unwrap_or_else(|_| Err(panicked()))
+}
+
 /// How an effect is kept from happening twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -116,10 +136,8 @@ impl Delivery {
         self.sent_at.elapsed().unwrap_or_default()
     }
 
-    /// The trace id of [`traceparent`](Self::traceparent) (`version-traceid-parentid-flags`,
-    /// W3C Trace Context), if it has that form.
+    /// The trace id of [`traceparent`](Self::traceparent), if it has the form of one.
     pub fn trace_id(&self) -> Option<&str> {
-        let id = self.traceparent.as_deref()?.split('-').nth(1)?;
-        (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+        trace::trace_id(self.traceparent.as_deref()?)
     }
 }

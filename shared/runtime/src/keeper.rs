@@ -28,7 +28,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// SQS counts its twelve hours from the moment that it handed the message out, which is before
 /// the moment that we saw it.
-const LONGEST: Duration = MAX_VISIBILITY.saturating_sub(Duration::from_secs(30));
+pub(crate) const LONGEST: Duration = MAX_VISIBILITY.saturating_sub(Duration::from_secs(30));
 
 /// Extends held messages and claims well before they run out, and cancels the job of a lease
 /// that cannot be extended.

@@ -15,7 +15,8 @@ use crate::{
     failure::Failure,
     job::Delivery,
     ledger::{Claim, Ledger, Written},
-    queue::Queue,
+    payload::Payloads,
+    queue::{Queue, legible},
 };
 
 /// What a job holds while it works on a message.
@@ -28,6 +29,7 @@ pub struct Lease {
     pub(crate) claim: Option<Claim>,
     pub(crate) ledger: Ledger,
     pub(crate) queue: Queue,
+    pub(crate) payloads: Payloads,
     pub(crate) max_attempts: u32,
     pub(crate) cancel: CancellationToken,
     pub(crate) committed: Arc<AtomicBool>,
@@ -74,7 +76,8 @@ impl Lease {
     /// most 99 items). After this the message is only deleted, whoever gets it.
     ///
     /// # Errors
-    /// Transient with kind `lease_lost` when another worker has taken over: nothing was written.
+    /// Transient with kind `lease_lost` when another worker has taken over, permanent with kind
+    /// `cancelled` when an operator does not want the effect any more: nothing was written.
     pub async fn complete(&self, effect: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
         let claim = self.held()?;
         let written = Box::pin(self.ledger.complete(claim, effect)).await?;
@@ -93,20 +96,25 @@ impl Lease {
     }
 
     /// Puts a message on the worker's own queue (a part of this one, say), for the same tenant or
-    /// group. On a FIFO queue the same body is sent once, however often an attempt is repeated.
+    /// group, and of the same trace. On a FIFO queue the same body is sent once, however often an
+    /// attempt is repeated. A body that is larger than SQS takes travels by way of S3.
     ///
     /// # Errors
-    /// Transient, when SQS does not take it.
+    /// Transient, when SQS or S3 does not take it.
     pub async fn send(&self, body: &str) -> Result<(), Failure> {
-        self.queue.send(body, &self.delivery).await
+        self.queue.send(&self.sendable(body).await?, &self.delivery).await
     }
 
     /// The same, to be received only after a while, of 15 minutes at most.
     ///
     /// # Errors
-    /// Transient, when SQS does not take it.
+    /// Transient, when SQS or S3 does not take it.
     pub async fn send_after(&self, body: &str, delay: Duration) -> Result<(), Failure> {
-        self.queue.send_after(body, &self.delivery, delay).await
+        self.queue.send_after(&self.sendable(body).await?, &self.delivery, delay).await
+    }
+
+    async fn sendable(&self, body: &str) -> Result<String, Failure> {
+        self.payloads.shrink(&legible(body), 0).await
     }
 
     fn held(&self) -> Result<&Claim, Failure> {
@@ -129,19 +137,30 @@ fn answer(claim: &Claim, written: Written) -> Result<Completion, Failure> {
             let what = format!("generation {generation} of {key} is no longer ours");
             Err(Failure::retry_after("lease_lost", what, Duration::ZERO))
         }
+        Written::Cancelled(why) => Err(Failure::permanent("cancelled", cancelled(&why))),
     }
+}
+
+/// What a dead letter says of a job that an operator does not want.
+pub(crate) fn cancelled(why: &str) -> String {
+    format!("cancelled by an operator: {why}")
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::time::SystemTime;
 
+    use serde_json::Value;
+
     use super::*;
     use crate::fake::FakeAws;
 
     /// A lease without a claim.
     pub(crate) fn idempotent() -> Lease {
-        let fake = FakeAws::new(|_, _| serde_json::json!({}));
+        lease(&FakeAws::new(|_, _| serde_json::json!({})))
+    }
+
+    fn lease(fake: &FakeAws) -> Lease {
         Lease {
             delivery: Delivery {
                 message_id: "m".to_owned(),
@@ -153,9 +172,43 @@ pub(crate) mod tests {
             claim: None,
             ledger: Ledger::new(fake.dynamo(), "ledger", "me", Duration::from_secs(60)),
             queue: Queue::of(fake.sqs(), "http://q/main", "http://q/dead"),
+            payloads: Payloads::new(crate::aws::s3_client(&fake.sdk()), "payloads"),
             max_attempts: 5,
             cancel: CancellationToken::new(),
             committed: Arc::default(),
+        }
+    }
+
+    /// The bodies that were put on the queue, and the objects that were stored.
+    fn sent(fake: &FakeAws) -> (Vec<Value>, Vec<String>) {
+        let calls = fake.calls();
+        let sends = calls.iter().filter(|(call, _)| call == "SendMessage");
+        let puts = calls.iter().filter_map(|(call, _)| call.strip_prefix("PUT /payloads/"));
+        let key = |rest: &str| rest.split('?').next().unwrap().to_owned();
+        (sends.map(|(_, body)| body.clone()).collect(), puts.map(key).collect())
+    }
+
+    #[tokio::test]
+    async fn what_a_job_sends_is_of_its_trace_and_a_body_over_the_limit_goes_by_way_of_s3() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let fake = FakeAws::new(|_, _| serde_json::json!({}));
+        let mut lease = lease(&fake);
+        lease.delivery.traceparent = Some(trace.to_owned());
+        let large = format!("{{\"rest\":\"{}\"}}", "x".repeat(2 << 20));
+        lease.send(&large).await.unwrap();
+        lease.send_after(&large, Duration::from_secs(9)).await.unwrap();
+        lease.send("{\"part\":\"\u{ffff}\"}").await.unwrap();
+        let (sends, stored) = sent(&fake);
+        assert_eq!(stored.len(), 2);
+        for send in &sends[..2] {
+            let pointer: Value =
+                serde_json::from_str(send["MessageBody"].as_str().unwrap()).unwrap();
+            assert_eq!(pointer["flotilla_payload"]["key"], stored[0].as_str());
+        }
+        assert_eq!(sends[1]["DelaySeconds"], 9);
+        assert_eq!(sends[2]["MessageBody"], "{\"part\":\"\\uffff\"}");
+        for send in &sends {
+            assert_eq!(send["MessageAttributes"]["traceparent"]["StringValue"], trace);
         }
     }
 }

@@ -83,6 +83,8 @@ pub enum Written {
     Refused,
     /// The claim is no longer ours; nothing was written.
     Fenced,
+    /// An operator does not want the effect any more, for this reason; nothing was written.
+    Cancelled(String),
 }
 
 impl Ledger {
@@ -149,8 +151,8 @@ impl Ledger {
 
     /// Cancels the effect of a key that has not happened yet: who holds it ends its job at the next
     /// beat (within a third of the lease), who claims it next does not begin, and the message is
-    /// dead-lettered with the reason. A redrive of it is not cancelled any more. False where the
-    /// effect has happened.
+    /// dead-lettered with the reason. A job that wants to commit before the next beat is refused. A
+    /// redrive of it is not cancelled any more. False where the effect has happened.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.

@@ -16,7 +16,7 @@
 //!    exponential ceiling; a [permanent](Failure::Permanent) one, and a body that does not parse,
 //!    goes to the dead-letter queue at once, whole, with the reason in the attribute `flotilla`.
 //!    A panic is a transient failure. After five attempts a message is dead-lettered as well; where
-//!    no claim counts attempts, after a hundred receives.
+//!    no claim counts attempts, after nine hundred receives, since hand-backs count there too.
 //! 6. At a stop nothing more is received, running jobs may finish within the grace, and the rest
 //!    is handed back, visible at once; being handed back counts as no attempt. The grace is counted
 //!    from the signal; the receive that is on its way is awaited beside it.
@@ -78,6 +78,7 @@ mod attempt;
 pub mod aws;
 pub mod batch;
 mod calls;
+mod claiming;
 pub mod config;
 mod consumer;
 pub mod control;
@@ -96,6 +97,7 @@ pub mod lease;
 pub mod ledger;
 pub mod metrics;
 pub mod payload;
+mod place;
 mod pollers;
 pub mod presence;
 pub mod process;
@@ -111,6 +113,7 @@ pub mod store;
 mod tail;
 pub mod telemetry;
 mod tenants;
+pub mod trace;
 mod worker;
 
 pub use batch::{BatchJob, Batched};

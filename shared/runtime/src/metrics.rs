@@ -62,10 +62,14 @@ describe_metrics! {
     counter API_CALLS = "flotilla_api_calls_total";
     /// What one SQS request costs, in US dollars (list price; a call of over 64 KiB is several).
     gauge REQUEST_PRICE = "flotilla_sqs_request_price_dollars";
+    /// What one DynamoDB call costs by operation, in US dollars (list price on demand, rows of up to
+    /// 1 KiB; a transaction is of two rows, a batch of ten).
+    gauge CALL_PRICE = "flotilla_dynamodb_call_price_dollars";
     /// Messages on the queue by state (visible, in_flight, delayed), and on its dead-letter queue
     /// (dead), as SQS counts them; every worker reports the whole queue, so take the maximum.
     gauge MESSAGES = "flotilla_queue_messages";
-    /// Age of the oldest message of the last receive; 0 after an empty one.
+    /// Age of the oldest message of the last receive, 0 after an empty one; it grows while messages
+    /// wait and none is received.
     gauge AGE = "flotilla_queue_age_seconds";
     /// 1 while /healthz is well, else 0.
     gauge HEALTHY = "flotilla_healthy";
@@ -94,6 +98,22 @@ const DESTINATION: &str = "messaging_destination_name";
 /// Dollars of a request, standard and FIFO.
 const PRICES: [f64; 2] = [0.40e-6, 0.50e-6];
 
+/// Dollars of a DynamoDB write unit and of a read unit.
+const WRITE: f64 = 0.625e-6;
+const READ: f64 = 0.125e-6;
+/// Dollars of a call. A transaction takes two units for each row, and a read that may be a little old
+/// half of one.
+const CALLS: [(&str, f64); 8] = [
+    ("UpdateItem", WRITE),
+    ("PutItem", WRITE),
+    ("DeleteItem", WRITE),
+    ("TransactWriteItems", 4.0 * WRITE),
+    ("BatchWriteItem", 10.0 * WRITE),
+    ("GetItem", READ / 2.0),
+    ("Query", READ / 2.0),
+    ("BatchGetItem", 5.0 * READ),
+];
+
 /// Counts an attempt of a call to AWS.
 pub(crate) fn called(service: &str, operation: &str, code: String, took: Duration) {
     let (service, operation) = (service.to_lowercase(), operation.to_owned());
@@ -111,9 +131,13 @@ pub(crate) fn slots(slots: usize) {
     ::metrics::gauge!(SLOTS).set(slots as f64);
 }
 
-/// Tells what a request costs; of the dearest queue, where a worker has several.
-pub(crate) fn request_price(fifo: bool) {
+/// Tells what a request to SQS costs (of the dearest queue, where a worker has several), and a call to
+/// DynamoDB.
+pub(crate) fn prices(fifo: bool) {
     ::metrics::gauge!(REQUEST_PRICE).set(PRICES[usize::from(fifo)]);
+    for (operation, price) in CALLS {
+        ::metrics::gauge!(CALL_PRICE, "operation" => operation).set(price);
+    }
 }
 
 /// What a worker counts of a queue. Every metric carries the queue's name, of which there are as many

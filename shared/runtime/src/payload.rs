@@ -1,5 +1,7 @@
 //! Message bodies that are larger than SQS takes travel as a pointer to S3.
 
+use std::sync::Arc;
+
 use aws_sdk_s3::Client;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,7 +22,7 @@ const ATTRIBUTES: usize = 16 * 1024;
 #[derive(Debug, Clone)]
 pub struct Payloads {
     client: Client,
-    bucket: String,
+    bucket: Arc<str>,
 }
 
 /// The body of a message whose real body is in the payloads bucket.
@@ -40,7 +42,7 @@ struct Place {
 impl Payloads {
     /// Payloads in `bucket`.
     pub fn new(client: Client, bucket: &str) -> Self {
-        Self { client, bucket: bucket.to_owned() }
+        Self { client, bucket: bucket.into() }
     }
 
     /// The body to send: itself, or where it was put because it is too large together with the

@@ -122,6 +122,11 @@ impl Pollers {
         });
     }
 
+    /// Takes note that so many slots were taken for a receive that is not made.
+    pub(crate) fn unasked(&self, slots: usize) {
+        self.slots.unused(self.queue, slots);
+    }
+
     /// Sends all but the first poller to rest: what there is to receive is of no use now.
     pub(crate) fn rest(&self) {
         self.wanted.send_replace(1);

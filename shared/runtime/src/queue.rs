@@ -21,6 +21,7 @@ use serde_json::Value;
 
 pub use self::message::Received;
 use self::message::{TOLD, received};
+pub(crate) use self::send::legible;
 use crate::failure::{Failure, chain};
 
 /// The most messages that one SQS call carries.

@@ -1,9 +1,9 @@
 //! A worker's process, from its start to its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
-use futures::future::try_join_all;
+use futures::{FutureExt, future::try_join_all};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use crate::{
     metrics, presence,
     queue::Queue,
     retry::RetryPolicy,
-    worker::Worker,
+    worker::{Course, Worker},
 };
 
 /// Consumes the queues of `config` with `job` until `shutdown`, then drains.
@@ -35,38 +35,52 @@ pub async fn run<J: Job>(
     let handle = metrics::install(J::NAME)
         .map_err(|e| Failure::permanent("metrics", "the metrics recorder").caused_by(e))?;
     job.describe_metrics();
-    let (health, end) = (Health::new(config.wait), CancellationToken::new());
+    let (course, end) = (Course::new(&config), CancellationToken::new());
     // The endpoint outlives the drain, so that an operator can watch it.
     let _end = end.clone().drop_guard();
-    health::serve(&config.http_addr, health.clone(), handle, end.clone()).await?;
+    health::serve(&config.http_addr, course.health.clone(), handle, end.clone()).await?;
+    let instance = Instance::find(config.instance.clone(), sdk).await?;
+    // Notices are looked for from the start on: a group does not wait for queues to open.
+    let watching = instance.map(|instance| Watching::start(instance, &course));
     let job = Arc::new(job);
-    let ended = consume(job.clone(), config, sdk, health, shutdown).await;
-    job.end().await;
-    if let Some(watching) = ended? {
+    let ended = consume(job.clone(), config, sdk, course, shutdown).await;
+    if AssertUnwindSafe(job.end()).catch_unwind().await.is_err() {
+        tracing::error!("the job panicked at its end");
+    }
+    if let Some(watching) = watching {
         watching.end().await;
     }
-    Ok(())
+    ended
 }
 
 /// The tasks that look after the instance under the worker.
 struct Watching {
-    notices: JoinHandle<()>,
+    instance: Arc<Instance>,
+    /// Whether the group waited for the instance.
+    notices: JoinHandle<bool>,
+    /// Whether the instance is protected.
+    protection: JoinHandle<bool>,
     end: CancellationToken,
 }
 
 impl Watching {
-    fn start<J: Job>(instance: Arc<Instance>, worker: &Worker<J>) -> Self {
+    fn start(instance: Arc<Instance>, course: &Course) -> Self {
         let end = CancellationToken::new();
-        let (drain, in_hand) = (worker.drain.clone(), worker.in_hand.subscribe());
+        let (drain, in_hand) = (course.drain.clone(), course.in_hand.subscribe());
         let notices = tokio::spawn(instance.clone().watch(drain, end.clone()));
-        tokio::spawn(instance.protect(in_hand, end.clone()));
-        Self { notices, end }
+        let protection = tokio::spawn(instance.clone().protect(in_hand, end.clone()));
+        Self { instance, notices, protection, end }
     }
 
-    /// Tells the group that the instance is drained, where it waits for that.
+    /// Tells the group that the instance is drained, where it waits for that; else it may be scaled in
+    /// until a worker begins here again.
     async fn end(self) {
         self.end.cancel();
-        let _ = self.notices.await;
+        let waited_for = self.notices.await.unwrap_or_default();
+        let protected = self.protection.await.unwrap_or_default();
+        if protected && !waited_for {
+            self.instance.unprotect().await;
+        }
     }
 }
 
@@ -74,18 +88,19 @@ async fn consume<J: Job>(
     job: Arc<J>,
     config: WorkerConfig,
     sdk: &SdkConfig,
-    health: Arc<Health>,
+    course: Course,
     shutdown: CancellationToken,
-) -> Result<Option<Watching>, Failure> {
-    let instance = Instance::find(config.instance.clone(), sdk).await?;
-    let Some(queues) = open(&config, sdk, &health, &shutdown).await? else {
-        return Ok(None);
+) -> Result<(), Failure> {
+    let drain = course.drain.clone();
+    let queues = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        () = drain.begun().cancelled() => return Ok(()),
+        queues = open(&config, sdk, &course.health) => queues?,
     };
-    let worker = Worker::new(job, config, sdk, queues, health);
-    let watching = instance.map(|instance| Watching::start(instance, &worker));
-    let (presence, drain) = (worker.presence.clone(), worker.drain.clone());
+    let worker = Worker::new(job, config, sdk, queues, course);
+    let presence = worker.presence.clone();
     presence::telling(presence, &drain, worker.consume(shutdown)).await;
-    Ok(watching)
+    Ok(())
 }
 
 /// Opens the queues, for as long as it takes: SQS may be up later than the worker.
@@ -93,24 +108,22 @@ async fn open(
     config: &WorkerConfig,
     sdk: &SdkConfig,
     health: &Health,
-    shutdown: &CancellationToken,
-) -> Result<Option<Vec<Queue>>, Failure> {
+) -> Result<Vec<Queue>, Failure> {
     let client = crate::aws::sqs_client(sdk);
     let mut attempt = 0;
-    while !shutdown.is_cancelled() {
+    loop {
         let queues = config.queues.iter().map(|queue| Queue::open(client.clone(), &queue.url));
         match try_join_all(queues).await {
-            Ok(queues) => return Ok(Some(queues)),
+            Ok(queues) => return Ok(queues),
             Err(failure @ Failure::Permanent(_)) => return Err(failure),
             Err(failure) => {
                 attempt += 1;
                 health.failing(&failure, attempt);
                 tracing::warn!(%failure, attempt, "not every queue can be opened yet");
-                pause(RetryPolicy::CALL.delay(attempt), shutdown).await;
+                tokio::time::sleep(RetryPolicy::CALL.delay(attempt)).await;
             }
         }
     }
-    Ok(None)
 }
 
 /// Waits, unless the worker must stop.

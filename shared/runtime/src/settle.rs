@@ -1,10 +1,16 @@
 //! What a message leaves behind when it is settled.
 
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
 use crate::{
     acks::{Ack, Acks},
     consumer::Consumer,
     failure::Disposition,
     job::Job,
+    keeper::LONGEST,
     ledger::Claim,
     queue::Received,
     retry::RetryPolicy,
@@ -40,6 +46,8 @@ impl<J: Job> Consumer<J> {
             Disposition::Released { after } => Some(*after),
             Disposition::Lost => return what,
         };
+        let visible_after =
+            visible_after.map(|delay| within_window(delay, message.received_at.elapsed()));
         let group = self.queue.order(message).map(str::to_owned);
         acks.push(Ack { group, handle, visible_after });
         what
@@ -75,7 +83,7 @@ impl<J: Job> Consumer<J> {
             "kind": kind,
             "job": J::NAME,
             "worker": self.worker.config.worker_id,
-            "image": self.worker.config.image,
+            "image": self.image(&message.body),
             "trace_id": message.delivery.trace_id(),
             "message_id": message.delivery.message_id,
             "receive_count": message.delivery.receive_count,
@@ -101,6 +109,12 @@ impl<J: Job> Consumer<J> {
         }
     }
 
+    fn image(&self, body: &str) -> Option<String> {
+        // A job's own parser may panic: it may be what the message died of.
+        let image = || self.worker.job.image(serde_json::from_str(body).ok().as_ref());
+        catch_unwind(AssertUnwindSafe(image)).ok().flatten()
+    }
+
     /// Puts the last lines of the message's log where the dead letter says. Without them it is
     /// better off than not dead-lettered at all.
     async fn keep_log(&self, message: &Received, tail: &Tail) -> Option<String> {
@@ -111,5 +125,32 @@ impl<J: Job> Consumer<J> {
         let kept =
             self.worker.payloads.keep(&format!("dead-letters/{}/{id}.log", J::NAME), text).await;
         kept.inspect_err(|failure| tracing::warn!(id, %failure, "the log is not kept")).ok()
+    }
+}
+
+/// What is left of a delay where a message was in hand for so long: SQS takes none that goes past the
+/// end of its twelve hours, and the message would come back by its visibility, unseen by its backoff.
+fn within_window(delay: Duration, in_hand: Duration) -> Duration {
+    delay.min(LONGEST.saturating_sub(in_hand))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::queue::MAX_VISIBILITY;
+
+    proptest! {
+        #[test]
+        fn no_delay_goes_past_the_twelve_hours_of_its_receive(
+            delay in 0u64..50_000, in_hand in 0u64..50_000,
+        ) {
+            let (delay, in_hand) = (Duration::from_secs(delay), Duration::from_secs(in_hand));
+            let cut = within_window(delay, in_hand);
+            prop_assert!(cut <= delay);
+            prop_assert!(cut.is_zero() || cut + in_hand < MAX_VISIBILITY);
+            prop_assert!(cut == delay || delay + in_hand > LONGEST, "cut without need");
+        }
     }
 }

@@ -9,6 +9,8 @@
 //! rights than slots, and a message waits for its slot with its right in hand: not for long, or it
 //! goes back.
 
+mod waiting;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -20,6 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::waiting::Waiting;
 use crate::ahead::{Ahead, Depth};
 
 /// How long a message that is here waits for a slot. Whoever asked for it thought that one would be
@@ -285,32 +288,6 @@ impl Drop for Slot {
         if wakes {
             self.slots.freed.notify_waiters();
         }
-    }
-}
-
-/// Somebody who waits for a turn of a queue.
-#[derive(Debug)]
-pub(crate) struct Waiting<'a> {
-    slots: &'a Slots,
-    queue: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn of(slots: &'a Slots, queue: usize) -> Self {
-        let mut state = slots.state();
-        let now = state.now;
-        let share = &mut state.queues[queue];
-        share.due = share.due.max(now);
-        share.waiting += 1;
-        Self { slots, queue }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.slots.state().queues[self.queue].waiting -= 1;
-        // Others may have let this one go first.
-        self.slots.freed.notify_waiters();
     }
 }
 

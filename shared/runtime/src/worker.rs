@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{QueueConfig, WorkerConfig},
     consumer::Consumer,
-    control::{Control, Obedience},
+    control::{self, Control, Obedience},
     drain::Drain,
     health::Health,
     job::Job,
@@ -45,30 +45,46 @@ pub(crate) struct Worker<J> {
     control: Control,
 }
 
+/// What there is of a worker from the start of its process on, before its queues can be opened.
+#[derive(Debug)]
+pub(crate) struct Course {
+    pub(crate) health: Arc<Health>,
+    pub(crate) drain: Arc<Drain>,
+    pub(crate) in_hand: watch::Sender<usize>,
+}
+
+impl Course {
+    pub(crate) fn new(config: &WorkerConfig) -> Self {
+        let (health, drain) = (Health::new(config.wait), Drain::new(config.grace));
+        Self { health, drain: Arc::new(drain), in_hand: watch::Sender::new(0) }
+    }
+}
+
 impl<J: Job> Worker<J> {
     pub(crate) fn new(
         job: Arc<J>,
         config: WorkerConfig,
         sdk: &SdkConfig,
         queues: Vec<Queue>,
-        health: Arc<Health>,
+        course: Course,
     ) -> Arc<Self> {
+        let Course { health, drain, in_hand } = course;
         let dynamo = crate::aws::dynamo_client(sdk);
         let (table, owner) = (&config.ledger_table, &config.worker_id);
         let ledger = Ledger::new(dynamo.clone(), table, owner, config.visibility);
         let control = Control::new(dynamo, table);
         health.watch(queues.iter().map(|queue| queue.name().to_owned()));
         metrics::slots(config.slots);
-        metrics::request_price(queues.iter().any(Queue::is_fifo));
+        metrics::prices(queues.iter().any(Queue::is_fifo));
         Arc::new(Self {
             presence: Presence::new(&config, sdk, health.clone(), J::NAME),
             payloads: Payloads::new(crate::aws::s3_client(sdk), &config.payloads_bucket),
             slots: slots(&config, &queues),
             tenants: Tenants::new(config.tenant_slots),
             hand_back: CancellationToken::new(),
-            drain: Arc::new(Drain::new(config.grace)),
             paused: watch::Sender::new(false),
-            in_hand: watch::Sender::new(0),
+            drain,
+            in_hand,
             control,
             job,
             config,
@@ -81,10 +97,12 @@ impl<J: Job> Worker<J> {
     /// Consumes until `shutdown` or another reason to drain, and drains.
     pub(crate) async fn consume(self: Arc<Self>, shutdown: CancellationToken) {
         let end = CancellationToken::new();
-        let obeying = tokio::spawn(self.obedience().run(end.clone()));
         let stopping = tokio::spawn(self.clone().hand_back_after_grace(shutdown));
         let queues: Vec<_> = self.queues.iter().map(Queue::url).collect();
         let (worker, slots) = (&self.config.worker_id, self.config.slots);
+        let mut obedience = self.obedience();
+        obedience.first(self.drain.begun()).await;
+        let obeying = tokio::spawn(obedience.run(end.clone()));
         tracing::info!(worker, slots, ?queues, "consuming");
         let consumers = (0..self.queues.len()).map(|place| Consumer::new(self.clone(), place));
         join_all(consumers.map(Consumer::run)).await;
@@ -102,6 +120,8 @@ impl<J: Job> Worker<J> {
             drain: self.drain.clone(),
             health: self.health.clone(),
             paused: self.paused.clone(),
+            started: control::now_ms(),
+            known: None,
         }
     }
 

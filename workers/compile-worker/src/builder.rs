@@ -86,6 +86,11 @@ impl Workshop {
         self.open.get_or_try_init(|| self.connect()).await
     }
 
+    /// The image by its digest, once it is known.
+    pub fn image(&self) -> Option<String> {
+        self.open.get().map(|(_, info)| info.image.clone())
+    }
+
     /// Waits until the containers that have ended are gone, for a while at most: what the engine does
     /// not do in time goes on in the background.
     pub async fn removed(&self) {

@@ -52,6 +52,13 @@ impl Ecosystems {
         }
     }
 
+    /// The image that packages of an ecosystem are built in, by its digest, once it is known.
+    pub fn image(&self, name: &str) -> Option<String> {
+        let crates = name == self.crates.grammar().name;
+        let workshop = if crates { self.crates.workshop() } else { self.pypi.workshop() };
+        workshop.image()
+    }
+
     /// Waits until the containers of builds that have ended are gone.
     pub async fn removed(&self) {
         tokio::join!(self.pypi.workshop().removed(), self.crates.workshop().removed());

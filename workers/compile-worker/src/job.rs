@@ -293,6 +293,14 @@ impl Job for Compile {
     type Message = CompileMessage;
     type Work = CompileMessage;
 
+    fn image(&self, message: Option<&CompileMessage>) -> Option<String> {
+        let ecosystem = match message {
+            Some(CompileMessage::Build(order)) => order.ecosystem.as_str(),
+            _ => PYPI,
+        };
+        self.ecosystems.image(ecosystem)
+    }
+
     async fn ready(&self) -> Result<(), Failure> {
         let (own, ()) = tokio::join!(self.ready_for_pypi(), self.ready_for_crates());
         own

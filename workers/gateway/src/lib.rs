@@ -12,9 +12,10 @@ pub mod schedule;
 pub mod sensors;
 pub mod serve;
 pub mod throttle;
+mod traced;
 
 use aws_config::SdkConfig;
-use axum::{Router, routing::get};
+use axum::{Router, middleware, routing::get};
 use flotilla_runtime::Failure;
 
 pub use config::GatewayConfig;
@@ -37,5 +38,5 @@ pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure>
     if let Some(sensors) = config.sensors {
         router = router.merge(sensors::Sensors::new(sensors, sdk)?.router());
     }
-    Ok(router)
+    Ok(router.layer(middleware::from_fn(traced::traced)))
 }

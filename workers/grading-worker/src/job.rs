@@ -106,7 +106,7 @@ impl Grading {
     }
 
     async fn publish(&self, work: &ToGrade, lease: &Lease, graded: Graded) -> Result<(), Failure> {
-        let graded = Graded { image: self.image(), ..graded };
+        let graded = Graded { image: self.image_id(), ..graded };
         let handed_in = &work.handed_in;
         let place = RunPlace::new(&handed_in.submission, &work.effect, lease.generation());
         self.shelf.store_run(&place, &graded).await?;
@@ -132,7 +132,7 @@ impl Grading {
         metrics::histogram!(crate::metrics::TURNAROUND).record(turnaround);
     }
 
-    fn image(&self) -> Option<String> {
+    fn image_id(&self) -> Option<String> {
         self.cells.sandbox.get().map(|sandbox| sandbox.image_id().to_owned())
     }
 }
@@ -152,6 +152,10 @@ impl Job for Grading {
 
     fn describe_metrics(&self) {
         crate::metrics::describe();
+    }
+
+    fn image(&self, _: Option<&GradingMessage>) -> Option<String> {
+        self.image_id()
     }
 
     /// Removes every cell.

@@ -68,24 +68,51 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     let told = |e: flotilla_runtime::Failure| Error::Fleet(e.to_string());
     let wanted = format!("{}/{}", args.worker, args.id);
     let open = ledger.open(&wanted).await.map_err(told)?;
-    let key = match &open[..] {
-        // Nobody has begun with it: then only its whole key can be meant.
-        [] => wanted,
-        [(key, _)] => key.clone(),
-        several => {
-            let keys: Vec<_> = several.iter().map(|(key, _)| key.as_str()).collect();
-            let which = keys.join("\n  ");
-            return Err(Error::Usage(format!("{wanted} is the beginning of several:\n  {which}")));
-        }
-    };
+    let meant = meant(&open, &wanted)?;
+    // Where nobody has begun with it, only its whole key can be meant.
+    let key = meant.map_or(wanted, |(key, _)| key.clone());
     if !ledger.cancel(&key, &args.reason).await.map_err(told)? {
         return Err(Error::Fleet(format!("{key} is done: there is nothing to cancel")));
     }
-    let held = open.first().is_some_and(|(_, held)| *held);
-    out(match (open.is_empty(), held) {
-        (_, true) => format!("{key} is cancelled: its worker ends it at the next heartbeat"),
-        (false, false) => format!("{key} is cancelled: it is not tried again"),
-        (true, _) => format!("{key} is cancelled in advance: no worker has begun with it"),
+    out(match meant {
+        Some((_, true)) => format!("{key} is cancelled: its worker ends it at the next heartbeat"),
+        Some((_, false)) => format!("{key} is cancelled: it is not tried again"),
+        None => format!("{key} is cancelled in advance: no worker has begun with it"),
     });
     Ok(())
+}
+
+/// Which of the open keys that begin so is meant: the one that is no longer than what is asked for, or
+/// else the only one.
+fn meant<'a>(
+    open: &'a [(String, bool)],
+    wanted: &str,
+) -> Result<Option<&'a (String, bool)>, Error> {
+    match (open.iter().find(|(key, _)| key == wanted), open) {
+        (Some(exact), _) => Ok(Some(exact)),
+        (None, []) => Ok(None),
+        (None, [one]) => Ok(Some(one)),
+        (None, several) => {
+            let keys: Vec<_> = several.iter().map(|(key, _)| key.as_str()).collect();
+            let which = keys.join("\n  ");
+            Err(Error::Usage(format!("{wanted} is the beginning of several:\n  {which}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_key_is_meant_though_others_begin_with_it() {
+        let open =
+            [("w/a1".to_owned(), false), ("w/a".to_owned(), true), ("w/b1".to_owned(), true)];
+        let key = |open, wanted: &str| meant(open, wanted).unwrap().map(|(key, _)| key.as_str());
+        assert_eq!(key(&open[..2], "w/a"), Some("w/a"));
+        assert_eq!(key(&open[2..], "w/b"), Some("w/b1"), "the only one that begins so");
+        assert_eq!(key(&[], "w/c"), None);
+        let why = meant(&open, "w/").unwrap_err().to_string();
+        assert!(open.iter().all(|(key, _)| why.contains(key.as_str())), "{why}");
+    }
 }

@@ -221,3 +221,21 @@ async fn many_messages_are_extended_ten_to_a_call() {
     let calls = fake.count(EXTEND);
     assert!((4..=8).contains(&calls), "{calls} calls for 40 messages");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_beats_of_many_workers_spread_out_and_each_comes_in_time() {
+    let mut beats = Vec::new();
+    for _ in 0..40 {
+        let fake = FakeAws::new(|_, body| batch(body, &[]));
+        let kept = keep(&fake, 600);
+        while fake.count(EXTEND) == 0 {
+            pass(0.25).await;
+        }
+        beats.push(kept.began.elapsed().as_secs_f64());
+    }
+    let (first, last) =
+        beats.iter().fold((f64::MAX, 0.0f64), |(a, b), it| (a.min(*it), b.max(*it)));
+    // A third of the visibility, less up to a fifth of that.
+    assert!(first >= 159.0 && last <= 202.0, "{beats:?}");
+    assert!(last - first > 20.0, "all within {} s of each other", last - first);
+}

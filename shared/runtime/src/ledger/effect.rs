@@ -1,10 +1,16 @@
 //! The effect of a claim: written together with its completion, or under it.
 
-use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem, Update};
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{
+        ConditionCheck, ReturnValuesOnConditionCheckFailure as OnRefusal, TransactWriteItem, Update,
+    },
+};
 
 use super::{
     Claim, Ledger, ROW_LIFE, Written, now_ms, number,
-    row::{cancelled_by, conflicted},
+    row::{cancelled, cancelled_by, conflicted, fence, held_under},
     text,
 };
 use crate::{failure::Failure, retry::RetryPolicy};
@@ -65,7 +71,7 @@ impl Ledger {
             };
             attempt += 1;
             match cancelled_by(&error) {
-                Some(0) => return Ok(Written::Fenced),
+                Some(0) => return Ok(refused(claim, &error)),
                 Some(_) => return Ok(Written::Refused),
                 // Our own heartbeat may write the same row at this moment.
                 None if conflicted(&error) && attempt < CONFLICTS => {
@@ -83,7 +89,10 @@ impl Ledger {
             .update_expression(
                 "SET #s = :done, done_at = :now, expires_at = :ttl REMOVE lease_until",
             )
-            .condition_expression("#s = :claimed AND generation = :generation")
+            .condition_expression(
+                "#s = :claimed AND generation = :generation AND attribute_not_exists(cancelled)",
+            )
+            .return_values_on_condition_check_failure(OnRefusal::AllOld)
             .expression_attribute_names("#s", "state")
             .expression_attribute_values(":done", text("done"))
             .expression_attribute_values(":claimed", text("claimed"))
@@ -93,6 +102,12 @@ impl Ledger {
             .build()
             .map_err(request)
     }
+}
+
+/// Why the claim's own row refused a transaction.
+fn refused<R>(claim: &Claim, error: &SdkError<TransactWriteItemsError, R>) -> Written {
+    let row = fence(error).filter(|row| held_under(row, claim));
+    row.and_then(cancelled).map_or(Written::Fenced, Written::Cancelled)
 }
 
 fn request(error: aws_sdk_dynamodb::error::BuildError) -> Failure {

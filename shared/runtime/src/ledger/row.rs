@@ -76,6 +76,22 @@ pub(super) fn cancelled_by<R>(error: &SdkError<TransactWriteItemsError, R>) -> O
     }
 }
 
+/// The row of the claim itself, as the first item of a transaction found it.
+pub(super) fn fence<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<&Row> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(e) => {
+            e.cancellation_reasons().first()?.item()
+        }
+        _ => None,
+    }
+}
+
+/// Whether a row stands under this claim.
+pub(super) fn held_under(row: &Row, claim: &Claim) -> bool {
+    let claimed = row.get("state").and_then(|s| s.as_s().ok()).is_some_and(|s| s == "claimed");
+    claimed && read_number(row, "generation") == Some(claim.generation)
+}
+
 /// Whether a transaction was cancelled only because another write was at one of its items.
 pub(super) fn conflicted<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
     match error.as_service_error() {

@@ -81,3 +81,49 @@ async fn a_commit_of_a_lost_claim_is_refused_and_not_sent_again() {
     let written = ledger(&fake).complete(&claimed(), Vec::new()).await.unwrap();
     assert_eq!((written, fake.count("TransactWriteItems")), (Written::Fenced, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_what_an_operator_has_cancelled_is_refused_for_that_reason() {
+    let refused = |generation: &str| {
+        let mut answer = cancelled("ConditionalCheckFailed");
+        answer["CancellationReasons"][0]["Item"] = json!({
+            "state": { "S": "claimed" },
+            "generation": { "N": generation },
+            "cancelled": { "S": "not wanted" },
+        });
+        answer
+    };
+    for (generation, wanted) in
+        [("1", Written::Cancelled("not wanted".to_owned())), ("2", Written::Fenced)]
+    {
+        let answer = refused(generation);
+        let fake = FakeAws::new(move |_, _| answer.clone());
+        assert_eq!(ledger(&fake).complete(&claimed(), Vec::new()).await.unwrap(), wanted);
+        let update = &fake.calls()[0].1["TransactItems"][0]["Update"];
+        let condition = update["ConditionExpression"].as_str().unwrap();
+        assert!(condition.ends_with("AND attribute_not_exists(cancelled)"), "{condition}");
+    }
+}
+
+/// The time at which DynamoDB may remove the row of a request, in seconds of the Unix epoch.
+fn expiry(request: &serde_json::Value) -> u64 {
+    let text = request["UpdateExpression"].as_str().unwrap();
+    assert!(text.contains("expires_at = "), "{text}");
+    request["ExpressionAttributeValues"][":ttl"]["N"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_row_outlives_the_longest_retention_and_no_row_lives_for_ever() {
+    let fake = FakeAws::new(|_, _| json!({}));
+    let ledger = ledger(&fake);
+    ledger.claim("k").await.unwrap();
+    ledger.complete(&claimed(), Vec::new()).await.unwrap();
+    ledger.cancel("k", "why").await.unwrap();
+    let calls = fake.calls();
+    let done = &calls[1].1["TransactItems"][0]["Update"];
+    let now = now_ms() / 1000;
+    for request in [&calls[0].1, done, &calls[2].1] {
+        let days = (expiry(request) - now) as f64 / 86_400.0;
+        assert!((34.99..36.0).contains(&days), "{days} days");
+    }
+}

@@ -22,7 +22,7 @@ fn everything() -> String {
     exposition(|| {
         let meter = Meter::new("http://sqs/1/main");
         super::slots(4);
-        super::request_price(true);
+        super::prices(true);
         meter.attempted(7);
         meter.waited(Duration::from_secs(1));
         meter.messages("visible", 3);
@@ -37,7 +37,7 @@ fn every_metric_has_its_help_text_and_type() {
     let text = everything();
     let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names: Vec<_> = names.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names.len(), 16, "{names:?}");
+    assert_eq!(names.len(), 17, "{names:?}");
     for name in names {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
         let ours = name.starts_with("flotilla_") || name.starts_with("messaging_");
@@ -48,7 +48,7 @@ fn every_metric_has_its_help_text_and_type() {
 #[test]
 fn what_has_not_happened_is_zero_and_not_absent() {
     let text = exposition(|| {
-        super::request_price(true);
+        super::prices(true);
         drop(Meter::new("http://sqs/1/main.fifo"));
     });
     for line in [
@@ -59,13 +59,14 @@ fn what_has_not_happened_is_zero_and_not_absent() {
         r#"flotilla_queue_wait_seconds_count{worker="job",queue="main.fifo"} 0"#,
         r#"flotilla_jobs_in_flight{worker="job",queue="main.fifo"} 0"#,
         r#"flotilla_sqs_request_price_dollars{worker="job"} 0.0000005"#,
+        r#"flotilla_dynamodb_call_price_dollars{worker="job",operation="UpdateItem"} 0.000000625"#,
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
 }
 
 /// The metrics that are about a process, and not about a queue of it.
-const OF_THE_PROCESS: [&str; 5] = [API_CALLS, OPERATION, SLOTS, REQUEST_PRICE, HEALTHY];
+const OF_THE_PROCESS: [&str; 6] = [API_CALLS, OPERATION, SLOTS, REQUEST_PRICE, CALL_PRICE, HEALTHY];
 
 #[test]
 fn what_is_about_a_queue_says_which_and_two_queues_are_told_apart() {

@@ -1,6 +1,9 @@
 mod ahead;
+mod claims;
 mod fifo;
+mod pauses;
 mod queues;
+mod shelf;
 mod tenants;
 
 use std::{
@@ -119,9 +122,9 @@ fn worker_on(
     let mut settings = Reader::from_pairs(known.into_iter().chain(more.iter().copied()));
     let config = WorkerConfig::read(&mut settings);
     settings.finish().unwrap();
-    let health = Health::new(config.wait);
+    let (course, job) = (Course::new(&config), Arc::new(Sleeper(Arc::default())));
     let queue = Queue::of(fake.sqs(), url, "http://q/dead");
-    Worker::new(Arc::new(Sleeper(Arc::default())), config, &fake.sdk(), vec![queue], health)
+    Worker::new(job, config, &fake.sdk(), vec![queue], course)
 }
 
 /// The entries of all calls of an operation: handle and, where it is one, the visibility.
@@ -222,7 +225,7 @@ async fn a_panic_in_prepare_is_one_failed_attempt() {
 #[tokio::test(start_paused = true)]
 async fn what_no_claim_counts_is_dead_lettered_with_its_reason_in_the_end() {
     let bad = json!({ "seconds": 0.0, "fail": true });
-    let messages = vec![received("m", "few", bad.clone(), 99), received("n", "many", bad, 100)];
+    let messages = vec![received("m", "few", bad.clone(), 899), received("n", "many", bad, 900)];
     let fake = fake(vec![(0.0, messages)], |b| batch(b, &[]));
     let running = start(&fake, "60");
     sleep(Duration::from_secs(1)).await;

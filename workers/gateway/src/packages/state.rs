@@ -25,6 +25,7 @@ use flotilla_runtime::{
     Failure, aws,
     failure::chain,
     store::{self, Missing},
+    trace,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -331,6 +332,7 @@ impl Packages {
     pub(super) async fn send(&self, message: &CompileMessage) -> Result<(), Refusal> {
         let body = message.body().map_err(|e| Failure::permanent("message", e.to_string()))?;
         let call = self.sqs.send_message().queue_url(&self.config.queue_url).message_body(body);
+        let call = call.set_message_attributes(trace::attributes());
         let failed = |why| Failure::transient("sqs", format!("SendMessage: {why}"));
         call.send().await.map_err(|e| failed(chain(&e)))?;
         Ok(())

@@ -1,6 +1,6 @@
 //! What can be asked of contexts, tags and resources, whatever the shape of the request.
 
-use flotilla_runtime::Failure;
+use flotilla_runtime::{Failure, trace};
 use jiff::Timestamp;
 use schedule_executor::{
     arn::Target,
@@ -211,6 +211,7 @@ impl Schedules {
     /// Puts a message on the scheduler's queue.
     pub(super) async fn send(&self, message: &Value) -> Done<()> {
         let call = self.sqs.send_message().queue_url(&self.queue_url);
+        let call = call.set_message_attributes(trace::attributes());
         let sent = call.message_body(message.to_string()).send().await;
         sent.map(drop).map_err(|e| {
             let why = flotilla_runtime::failure::chain(&e);

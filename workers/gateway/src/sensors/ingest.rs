@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use flotilla_runtime::{failure::chain, retry::RetryPolicy};
+use flotilla_runtime::{failure::chain, retry::RetryPolicy, trace};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -151,7 +151,8 @@ impl Sensors {
     async fn send_once(&self, letters: Vec<Letter>, posted: &mut Posted) -> Vec<Letter> {
         let url = &self.config.queue_url;
         let entry = |(number, letter): (usize, &Letter)| {
-            Entry::builder().id(number.to_string()).message_body(&letter.body).build().ok()
+            let entry = Entry::builder().id(number.to_string()).message_body(&letter.body);
+            entry.set_message_attributes(trace::attributes()).build().ok()
         };
         let entries = letters.iter().enumerate().filter_map(entry).collect();
         let call = self.sqs.send_message_batch().queue_url(url).set_entries(Some(entries));

@@ -1,135 +1,16 @@
-//! A FIFO queue in memory, with SQS's rule: nothing of a group is given to anybody while a message
-//! of it is in hand.
+//! FIFO queues: each group in its order, whatever fails.
 
 use std::{collections::HashMap, sync::MutexGuard};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    shelf::{Kept, Sent, Shelf, sent},
+    *,
+};
 
 const URL: &str = "http://q/main.fifo";
 const DEAD: &str = "http://q/dead.fifo";
-
-/// A message as the test wants it.
-#[derive(Debug, Clone)]
-struct Sent {
-    id: String,
-    group: String,
-    ms: u64,
-    /// How often it fails before it succeeds.
-    fails: u32,
-    fate: &'static str,
-}
-
-fn sent(id: &str, group: &str, ms: u64, fails: u32, fate: &'static str) -> Sent {
-    Sent { id: id.to_owned(), group: group.to_owned(), ms, fails, fate }
-}
-
-/// A message as the queue has it.
-struct Kept {
-    sent: Sent,
-    visible_at: Instant,
-    receives: u32,
-    deleted: bool,
-}
-
-#[derive(Default)]
-struct Shelf {
-    messages: Vec<Kept>,
-    /// Deletes in their order.
-    deleted: Vec<String>,
-    /// What went to the dead-letter queue.
-    dead: Vec<Value>,
-    /// Visibilities that were set, by message.
-    visibilities: Vec<(String, u64)>,
-    /// One delete in so many is answered with an error.
-    bad_deletes: usize,
-    deletes: usize,
-    /// The message whose extensions are refused.
-    refused: Option<String>,
-}
-
-impl Shelf {
-    fn answer(&mut self, operation: &str, body: &Value) -> Value {
-        match operation {
-            "ReceiveMessage" => self.receive(body),
-            "DeleteMessageBatch" => self.delete(body),
-            "ChangeMessageVisibilityBatch" => self.change(body),
-            "SendMessage" => {
-                self.dead.push(body.clone());
-                json!({ "MessageId": "d", "MD5OfMessageBody": "" })
-            }
-            _ => json!({}),
-        }
-    }
-
-    fn receive(&mut self, body: &Value) -> Value {
-        let (now, visibility) = (Instant::now(), body["VisibilityTimeout"].as_u64().unwrap());
-        let held = self.messages.iter().filter(|it| !it.deleted && it.visible_at > now);
-        let locked: Vec<_> = held.map(|it| it.sent.group.clone()).collect();
-        let free = |it: &&mut Kept| !it.deleted && !locked.contains(&it.sent.group);
-        let most = body["MaxNumberOfMessages"].as_u64().unwrap() as usize;
-        let mut given = Vec::new();
-        for kept in self.messages.iter_mut().filter(free).take(most) {
-            kept.visible_at = now + Duration::from_secs(visibility);
-            kept.receives += 1;
-            let Sent { id, group, ms, fails, fate } = &kept.sent;
-            let order = json!({ "id": id, "ms": ms, "fails": fails, "fate": fate });
-            given.push(json!({
-                "MessageId": id,
-                "ReceiptHandle": format!("{id}#{}", kept.receives),
-                "Body": order.to_string(),
-                "Attributes": {
-                    "ApproximateReceiveCount": kept.receives.to_string(),
-                    "MessageGroupId": group,
-                },
-            }));
-        }
-        json!({ "Messages": given, "__hang": if given.is_empty() { 0.1 } else { 0.01 } })
-    }
-
-    /// The message of a handle, if that is its newest.
-    fn named(&mut self, handle: &Value) -> Option<&mut Kept> {
-        let (id, receives) = handle.as_str().unwrap().split_once('#').unwrap();
-        let kept = self.messages.iter_mut().find(|it| it.sent.id == id).unwrap();
-        (kept.receives.to_string() == receives && !kept.deleted).then_some(kept)
-    }
-
-    fn delete(&mut self, body: &Value) -> Value {
-        self.deletes += 1;
-        if self.bad_deletes > 0 && self.deletes.is_multiple_of(self.bad_deletes) {
-            return json!({ "__status": 500, "__hang": 0.2 });
-        }
-        let mut failed = Vec::new();
-        for (index, entry) in body["Entries"].as_array().unwrap().iter().enumerate() {
-            let Some(kept) = self.named(&entry["ReceiptHandle"]) else {
-                failed.push((index, true));
-                continue;
-            };
-            kept.deleted = true;
-            let id = kept.sent.id.clone();
-            self.deleted.push(id);
-        }
-        batch(body, &failed)
-    }
-
-    fn change(&mut self, body: &Value) -> Value {
-        let mut failed = Vec::new();
-        for (index, entry) in body["Entries"].as_array().unwrap().iter().enumerate() {
-            let seconds = entry["VisibilityTimeout"].as_u64().unwrap();
-            let refused = self.refused.clone().filter(|_| seconds > 0);
-            let kept = self.named(&entry["ReceiptHandle"]);
-            let Some(kept) = kept.filter(|it| Some(&it.sent.id) != refused.as_ref()) else {
-                failed.push((index, true));
-                continue;
-            };
-            kept.visible_at = Instant::now() + Duration::from_secs(seconds);
-            let id = kept.sent.id.clone();
-            self.visibilities.push((id, seconds));
-        }
-        batch(body, &failed)
-    }
-}
 
 /// What the jobs did, in order: a message begins and ends with an outcome.
 type Log = Arc<Mutex<Vec<(Instant, String, &'static str)>>>;
@@ -222,11 +103,11 @@ impl Consuming {
         let mut reader = Reader::from_pairs(pairs);
         let config = WorkerConfig::read(&mut reader);
         reader.finish().unwrap();
-        let (shutdown, log, health) =
-            (CancellationToken::new(), Log::default(), Health::new(config.wait));
+        let (shutdown, log) = (CancellationToken::new(), Log::default());
         let job = Arc::new(Noter { log: log.clone(), tries: Mutex::default() });
         let queue = Queue::of(fake.sqs(), URL, DEAD);
-        let worker = Worker::new(job, config, &fake.sdk(), vec![queue], health);
+        let course = Course::new(&config);
+        let worker = Worker::new(job, config, &fake.sdk(), vec![queue], course);
         let ended = tokio::spawn(worker.consume(shutdown.clone()));
         Self { shelf, log, shutdown, ended, start }
     }

@@ -29,6 +29,16 @@ impl Line {
         self.messages.push((visible_at, body.to_string(), 0));
     }
 
+    /// The same of a message that was received so often already.
+    pub(super) fn put_received(&mut self, count: u32, body: &Value) {
+        self.messages.push((Instant::now(), body.to_string(), count));
+    }
+
+    /// Whether nothing is on it, seen or unseen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// A queue without end, of messages that take so long.
     fn endless(url: &'static str, ms: u64) -> Self {
         Self { endless: Some(json!({ "ms": ms }).to_string()), ..Self::new(url) }
@@ -149,11 +159,12 @@ impl Shared {
         ]);
         let config = WorkerConfig::read(&mut settings);
         settings.finish().unwrap();
-        let (shutdown, health) = (CancellationToken::new(), Health::new(config.wait));
+        let (shutdown, course) = (CancellationToken::new(), Course::new(&config));
+        let health = course.health.clone();
         let job = Arc::new(Napper::default());
         let queues = urls.iter().map(|url| Queue::of(fake.sqs(), url, &format!("{url}-dead")));
         let (sdk, queues) = (fake.sdk(), queues.collect());
-        let worker = Worker::new(job.clone(), config, &sdk, queues, health.clone());
+        let worker = Worker::new(job.clone(), config, &sdk, queues, course);
         let ended = tokio::spawn(worker.consume(shutdown.clone()));
         Self { fake, job, health, shutdown, ended, start: Instant::now() }
     }

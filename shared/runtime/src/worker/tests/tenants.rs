@@ -79,10 +79,10 @@ impl Shop {
         ]);
         let config = WorkerConfig::read(&mut settings);
         settings.finish().unwrap();
-        let (shutdown, health) = (CancellationToken::new(), Health::new(config.wait));
+        let (shutdown, course) = (CancellationToken::new(), Course::new(&config));
         let job = Arc::new(Tenanted::default());
         let queue = Queue::of(fake.sqs(), URL, "http://q/dead");
-        let worker = Worker::new(job.clone(), config, &fake.sdk(), vec![queue], health);
+        let worker = Worker::new(job.clone(), config, &fake.sdk(), vec![queue], course);
         let ended = tokio::spawn(worker.consume(shutdown.clone()));
         Self { fake, job, shutdown, ended, start: Instant::now() }
     }

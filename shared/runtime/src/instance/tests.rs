@@ -1,0 +1,102 @@
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fake::FakeAws;
+
+const PROTECT: &str = "SetInstanceProtection";
+
+/// An instance whose metadata says in which state it is to be.
+async fn instance(state: &Arc<Mutex<&'static str>>) -> (FakeAws, Arc<Instance>) {
+    let state = state.clone();
+    let fake = FakeAws::new(move |operation, _| match operation {
+        "PUT /latest/api/token" => json!({ "__text": "a-token" }),
+        "GET /latest/meta-data/instance-id" => json!({ "__text": "i-0123" }),
+        "GET /latest/meta-data/autoscaling/target-lifecycle-state" => {
+            json!({ "__text": *state.lock().unwrap() })
+        }
+        _ if operation.starts_with("GET ") => json!({ "__status": 404, "__text": "none" }),
+        call => json!({ "__text": format!(
+            "<{call}Response><{call}Result/><ResponseMetadata><RequestId>r</RequestId>\
+             </ResponseMetadata></{call}Response>"
+        ) }),
+    });
+    let config = InstanceConfig {
+        metadata: true,
+        group: Some("a-group".to_owned()),
+        hook: "terminating".to_owned(),
+        protect: true,
+        unprotect_after: Duration::from_secs(30),
+    };
+    let found = Instance::find(config, &fake.sdk()).await.unwrap().unwrap();
+    (fake, found)
+}
+
+/// What the group was told of the protection, in its order.
+fn told(fake: &FakeAws) -> Vec<Value> {
+    let calls = fake.calls().into_iter().filter(|(call, _)| call == PROTECT);
+    calls.map(|(_, body)| body["ProtectedFromScaleIn"].clone()).collect()
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hook_is_heartbeated_for_as_long_as_the_drain_lasts_and_completed_after_it() {
+    let state = Arc::new(Mutex::new("InService"));
+    let (fake, instance) = instance(&state).await;
+    let (drain, end) = (Arc::new(Drain::new(Duration::from_secs(90))), CancellationToken::new());
+    let watching = tokio::spawn(instance.watch(drain.clone(), end.clone()));
+    pass(60).await;
+    assert!(!drain.begun().is_cancelled());
+    assert_eq!(fake.count("RecordLifecycleActionHeartbeat"), 0);
+    *state.lock().unwrap() = "Terminated";
+    pass(70).await;
+    assert!(drain.begun().is_cancelled());
+    // The shortest that a hook waits is half a minute.
+    let beats = fake.count("RecordLifecycleActionHeartbeat");
+    assert!((4..=6).contains(&beats), "{beats} heartbeats in 65 s or so");
+    assert_eq!(fake.count("CompleteLifecycleAction"), 0, "it is not drained yet");
+    end.cancel();
+    assert!(watching.await.unwrap(), "the group waits");
+    assert_eq!(fake.calls().last().unwrap().0, "CompleteLifecycleAction");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_protected_while_it_works_and_not_before_nor_after() {
+    let (fake, instance) = instance(&Arc::new(Mutex::new("InService"))).await;
+    let (in_hand, end) = (watch::Sender::new(0), CancellationToken::new());
+    let protecting = tokio::spawn(instance.clone().protect(in_hand.subscribe(), end.clone()));
+    pass(5).await;
+    assert_eq!(told(&fake), ["false"], "what a worker that was killed has left on");
+    in_hand.send_replace(1);
+    pass(5).await;
+    assert_eq!(told(&fake), ["false", "true"]);
+    in_hand.send_replace(0);
+    pass(25).await;
+    in_hand.send_replace(2);
+    pass(60).await;
+    assert_eq!(told(&fake).len(), 2, "it had hardly been idle");
+    in_hand.send_replace(0);
+    pass(40).await;
+    assert_eq!(told(&fake), ["false", "true", "false"]);
+    end.cancel();
+    assert!(!protecting.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_worker_knows_of_the_protection_that_it_has_to_take_off() {
+    let (fake, instance) = instance(&Arc::new(Mutex::new("InService"))).await;
+    let (in_hand, end) = (watch::Sender::new(0), CancellationToken::new());
+    let protecting = tokio::spawn(instance.clone().protect(in_hand.subscribe(), end.clone()));
+    pass(5).await;
+    in_hand.send_replace(1);
+    pass(5).await;
+    in_hand.send_replace(0);
+    end.cancel();
+    assert!(protecting.await.unwrap(), "it has been idle for too short to have taken it off");
+    instance.unprotect().await;
+    assert_eq!(told(&fake), ["false", "true", "false"]);
+}

@@ -1,0 +1,122 @@
+//! The trace that a message belongs to: W3C Trace Context, from a request to the job that it leads to.
+//!
+//! Whoever answers a request does so within [`Traceparent::scope`]; what is put on a queue meanwhile
+//! carries [`attributes`], and the worker's span of the message has the trace's id.
+
+use std::{collections::HashMap, fmt, future::Future};
+
+use aws_sdk_sqs::types::MessageAttributeValue;
+
+/// The name of the HTTP header, and of the message attribute.
+pub const TRACEPARENT: &str = "traceparent";
+
+tokio::task_local! {
+    static CURRENT: Traceparent;
+}
+
+/// A place in a trace: `version-traceid-parentid-flags`, in lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traceparent(String);
+
+impl Traceparent {
+    /// The one that a header or an attribute says, where it says one. It is passed on as it is: who
+    /// notes no span of its own is to change nothing of it.
+    pub fn given(text: &str) -> Option<Self> {
+        trace_id(text).map(|_| Self(text.to_owned()))
+    }
+
+    /// The beginning of a trace.
+    pub fn begun() -> Self {
+        // Neither may be zero.
+        let trace = rand::random::<u128>().max(1);
+        let parent = rand::random::<u64>().max(1);
+        Self(format!("00-{trace:032x}-{parent:016x}-01"))
+    }
+
+    /// Has what runs within `future` belong to it.
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
+        CURRENT.scope(self, future).await
+    }
+}
+
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The attributes of a message that is sent now: it belongs to what is answered now, or begins a trace.
+pub fn attributes() -> Option<HashMap<String, MessageAttributeValue>> {
+    let current = CURRENT.try_with(Traceparent::clone).unwrap_or_else(|_| Traceparent::begun());
+    carried(&current.0)
+}
+
+/// The attributes of a message that belongs to the same trace as another, if that does to one.
+pub(crate) fn carried(traceparent: &str) -> Option<HashMap<String, MessageAttributeValue>> {
+    trace_id(traceparent)?;
+    let value = MessageAttributeValue::builder().data_type("String").string_value(traceparent);
+    Some(HashMap::from([(TRACEPARENT.to_owned(), value.build().ok()?)]))
+}
+
+/// The trace's id, where the text is a `traceparent`. A version to come may say more at the end.
+pub fn trace_id(text: &str) -> Option<&str> {
+    let mut fields = text.split('-');
+    let version = hexadecimal(fields.next()?, 2)?;
+    let trace = hexadecimal(fields.next()?, 32)?;
+    let parent = hexadecimal(fields.next()?, 16)?;
+    hexadecimal(fields.next()?, 2)?;
+    let known = version != "ff" && (version != "00" || fields.next().is_none());
+    let zero = |id: &str| id.bytes().all(|digit| digit == b'0');
+    (known && !zero(trace) && !zero(parent)).then_some(trace)
+}
+
+fn hexadecimal(text: &str, digits: usize) -> Option<&str> {
+    let all = text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    (text.len() == digits && all).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0af7651916cd43dd8448eb211c80319c";
+
+    #[test]
+    fn only_what_the_standard_calls_one_is_a_traceparent() {
+        let good = [
+            format!("00-{ID}-b7ad6b7169203331-01"),
+            format!("cc-{ID}-b7ad6b7169203331-01-what-else"),
+        ];
+        for text in &good {
+            assert_eq!(trace_id(text), Some(ID), "{text}");
+        }
+        let zero = "0".repeat(32);
+        let bad = [
+            String::new(),
+            "00".to_owned(),
+            format!("ff-{ID}-b7ad6b7169203331-01"),
+            format!("00-{ID}-b7ad6b7169203331-01-what-else"),
+            format!("00-{ID}-b7ad6b7169203331"),
+            format!("00-{zero}-b7ad6b7169203331-01"),
+            format!("00-{ID}-0000000000000000-01"),
+            format!("00-{}-b7ad6b7169203331-01", ID.to_uppercase()),
+            format!("00-{ID}é-b7ad6b7169203331-01"),
+        ];
+        for text in &bad {
+            assert!(trace_id(text).is_none() && Traceparent::given(text).is_none(), "{text}");
+        }
+    }
+
+    fn sent() -> String {
+        attributes().unwrap()[TRACEPARENT].string_value().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_within_a_request_belongs_to_its_trace_and_else_begins_one() {
+        let given = format!("00-{ID}-b7ad6b7169203331-01");
+        let request = Traceparent::given(&given).unwrap();
+        assert_eq!(request.scope(async { sent() }).await, given);
+        let (one, other) = (sent(), sent());
+        assert!(trace_id(&one).is_some() && trace_id(&one) != trace_id(&other), "{one} {other}");
+    }
+}

@@ -1,0 +1,265 @@
+//! Effects that happen once: a ledger in memory beside the queue.
+
+use std::{collections::HashMap, sync::MutexGuard};
+
+use super::{
+    queues::{Line, answer},
+    *,
+};
+
+const URL: &str = "http://q/main";
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A row of the ledger.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    state: &'static str,
+    generation: u64,
+    attempts: i64,
+    until: Option<Instant>,
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        let left =
+            self.until.map_or(Duration::ZERO, |it| it.saturating_duration_since(Instant::now()));
+        let until = crate::control::now_ms() + left.as_millis() as u64;
+        json!({
+            "state": { "S": self.state },
+            "generation": { "N": self.generation.to_string() },
+            "attempts": { "N": self.attempts.to_string() },
+            "lease_until": { "N": until.to_string() },
+        })
+    }
+
+    /// Applies a write of the ledger's, if its condition holds.
+    fn write(&mut self, request: &Value) -> bool {
+        let text = request["UpdateExpression"].as_str().unwrap();
+        let number = &request["ExpressionAttributeValues"][":generation"]["N"];
+        let (now, claimed) = (Instant::now(), self.state == "claimed");
+        let claim = text.contains("claim_id");
+        let allowed = match claim {
+            true => self.state != "done" && !(claimed && self.until > Some(now)),
+            false => {
+                claimed && number.as_str().and_then(|it| it.parse().ok()) == Some(self.generation)
+            }
+        };
+        if !allowed {
+            return false;
+        }
+        if claim {
+            (self.state, self.until) = ("claimed", Some(now + LEASE));
+            (self.generation, self.attempts) = (self.generation + 1, self.attempts + 1);
+        } else if text == "SET lease_until = :until" {
+            self.until = Some(now + LEASE);
+        } else if text.contains("done_at") {
+            self.state = "done";
+        } else {
+            self.state = "free";
+            self.attempts -= i64::from(text.contains(":back"));
+        }
+        true
+    }
+}
+
+/// The endpoint: a queue and a ledger.
+struct Desk {
+    lines: [Line; 1],
+    rows: HashMap<String, Row>,
+    /// How long an answer to a claim takes.
+    slow: u64,
+    /// Until when claims are answered with an error.
+    ill_until: Instant,
+}
+
+impl Desk {
+    fn new(line: Line) -> Arc<Mutex<Self>> {
+        let (rows, ill_until) = (HashMap::new(), Instant::now());
+        Arc::new(Mutex::new(Self { lines: [line], rows, slow: 0, ill_until }))
+    }
+
+    fn answer(&mut self, operation: &str, body: &Value) -> Value {
+        let request = match operation {
+            "UpdateItem" => body,
+            "TransactWriteItems" => &body["TransactItems"][0]["Update"],
+            _ => return answer(&mut self.lines, operation, body),
+        };
+        if Instant::now() < self.ill_until {
+            return json!({ "__status": 500 });
+        }
+        let row = self.rows.entry(request["Key"]["effect"]["S"].to_string()).or_default();
+        let written = row.write(request);
+        let refused = |kind: &str| format!("com.amazonaws.dynamodb.v20120810#{kind}Exception");
+        match (written, operation) {
+            // It is carried out at once, and its answer comes later.
+            (true, _) => json!({ "Attributes": row.json(), "__hang": self.slow }),
+            (false, "UpdateItem") => json!({
+                "__status": 400,
+                "__type": refused("ConditionalCheckFailed"),
+                "Item": row.json(),
+            }),
+            (false, _) => json!({
+                "__status": 400,
+                "__type": refused("TransactionCanceled"),
+                "CancellationReasons": [{ "Code": "ConditionalCheckFailed", "Item": row.json() }],
+            }),
+        }
+    }
+}
+
+/// Takes as long as its message says, and commits.
+struct Keyed(Arc<AtomicU32>);
+
+#[derive(serde::Deserialize)]
+struct Task {
+    key: String,
+    seconds: u64,
+}
+
+impl Job for Keyed {
+    const NAME: &'static str = "keyed";
+    type Message = Task;
+    type Work = u64;
+
+    async fn prepare(&self, task: Task, _: &Delivery) -> Result<(Effect, u64), Failure> {
+        Ok((Effect::Once(task.key), task.seconds))
+    }
+
+    async fn run(&self, seconds: u64, lease: &Lease) -> Result<(), Failure> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_secs(seconds)).await;
+        lease.complete(Vec::new()).await.map(drop)
+    }
+}
+
+/// Workers at one desk.
+struct Office {
+    desk: Arc<Mutex<Desk>>,
+    fake: FakeAws,
+    runs: Arc<AtomicU32>,
+}
+
+impl Office {
+    fn new(line: Line) -> Self {
+        let desk = Desk::new(line);
+        let answering = desk.clone();
+        let fake =
+            FakeAws::new(move |operation, body| answering.lock().unwrap().answer(operation, body));
+        Self { desk, fake, runs: Arc::default() }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap()
+    }
+
+    /// Starts a worker that hands back at once what it has at a stop.
+    fn worker(&self) -> (CancellationToken, JoinHandle<()>) {
+        let mut settings = Reader::from_pairs([
+            ("FLOTILLA_QUEUE_URL", URL),
+            ("FLOTILLA_LEDGER_TABLE", "ledger"),
+            ("FLOTILLA_PAYLOADS_BUCKET", "payloads"),
+            ("FLOTILLA_SLOTS", "4"),
+            ("FLOTILLA_WAIT_SECONDS", "1"),
+            ("FLOTILLA_GRACE_SECONDS", "0"),
+        ]);
+        let config = WorkerConfig::read(&mut settings);
+        settings.finish().unwrap();
+        let (stop, course) = (CancellationToken::new(), Course::new(&config));
+        let queue = Queue::of(self.fake.sqs(), URL, "http://q/dead");
+        let job = Arc::new(Keyed(self.runs.clone()));
+        let worker = Worker::new(job, config, &self.fake.sdk(), vec![queue], course);
+        (stop.clone(), tokio::spawn(worker.consume(stop)))
+    }
+
+    async fn until_empty(&self) {
+        let start = Instant::now();
+        while !self.desk().lines[0].is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(3600), "{:?}", self.desk().rows);
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The one row that there is.
+    fn row(&self) -> Row {
+        let rows = self.desk().rows.clone();
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        rows.into_values().next().unwrap()
+    }
+
+    fn runs(&self) -> u32 {
+        self.runs.load(Ordering::SeqCst)
+    }
+}
+
+async fn stop((token, ended): (CancellationToken, JoinHandle<()>)) {
+    token.cancel();
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_messages_of_one_effect_at_two_workers_run_it_once_however_long_it_takes() {
+    let mut line = Line::new(URL);
+    for n in 0..2 {
+        line.put(0, &json!({ "key": "k", "seconds": 300, "n": n }));
+    }
+    let office = Office::new(line);
+    let workers = [office.worker(), office.worker()];
+    office.until_empty().await;
+    for worker in workers {
+        stop(worker).await;
+    }
+    let row = office.row();
+    assert_eq!((row.state, row.generation, row.attempts), ("done", 1, 1));
+    assert_eq!(office.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_back_while_the_claim_is_on_its_way_releases_it_and_counts_no_attempt() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 1 }));
+    let office = Office::new(line);
+    office.desk().slow = 3;
+    let worker = office.worker();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((office.row().state, office.runs()), ("claimed", 0));
+    stop(worker).await;
+    let row = office.row();
+    assert_eq!((row.state, row.attempts, office.runs()), ("free", 0, 0));
+    office.desk().slow = 0;
+    let next = office.worker();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(office.row().state, "done", "nothing keeps the next worker from it");
+    stop(next).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_handed_back_often_survives_a_ledger_that_does_not_answer() {
+    let mut line = Line::new(URL);
+    line.put_received(300, &json!({ "key": "k", "seconds": 1 }));
+    let office = Office::new(line);
+    office.desk().ill_until = Instant::now() + Duration::from_secs(5);
+    let worker = office.worker();
+    office.until_empty().await;
+    stop(worker).await;
+    assert_eq!(office.fake.count("SendMessage"), 0, "no dead letter");
+    assert_eq!((office.row().state, office.row().attempts, office.runs()), ("done", 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_a_hundred_deploys_hand_back_still_has_all_its_attempts() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 30 }));
+    let office = Office::new(line);
+    for deploy in 1..=100 {
+        let worker = office.worker();
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(office.row().attempts, 1, "it is begun for the {deploy}th time");
+        stop(worker).await;
+        assert_eq!((office.row().state, office.row().attempts), ("free", 0));
+    }
+    let last = office.worker();
+    office.until_empty().await;
+    stop(last).await;
+    assert_eq!((office.row().state, office.runs()), ("done", 101));
+    assert_eq!(office.fake.count("SendMessage"), 0, "no dead letter");
+}
