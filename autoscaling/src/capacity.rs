@@ -6,6 +6,9 @@ use crate::{
     policy::Policy,
 };
 
+/// What was launched so many boots ago and is not ready may never be: nothing is counted on it.
+const OVERDUE_BOOTS: Millis = 3;
+
 /// The instances by state, and when their slots are free.
 #[derive(Debug, Default)]
 pub(crate) struct Capacity {
@@ -39,7 +42,7 @@ impl Capacity {
         this.counted = this.draining.saturating_sub(seen.leaving);
         this.warm += seen.pooled;
         let known = this.live + this.counted;
-        this.unlaunched = seen.desired.unwrap_or_default().saturating_sub(known);
+        this.unlaunched = seen.desired.unwrap_or_default().min(policy.max).saturating_sub(known);
         this.live += this.unlaunched;
         this.starting += this.unlaunched;
         this.arriving.extend((0..this.unlaunched).map(|_| (boot, this.slots)));
@@ -53,7 +56,9 @@ impl Capacity {
                 self.starting += 1;
                 let age = now.saturating_sub(instance.launched_at);
                 let slots = if slots == 0 { self.slots } else { slots };
-                self.arriving.push((boot.saturating_sub(age), slots));
+                if age <= boot.saturating_mul(OVERDUE_BOOTS) {
+                    self.arriving.push((boot.saturating_sub(age), slots));
+                }
             }
             State::Idle => {
                 self.idle += 1;

@@ -59,9 +59,13 @@ pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) ->
         _ => Vec::new(),
     };
     let live = (capacity.live + more).saturating_sub(remove.len() as u32).min(most);
+    // From what the group is told to have, and not from how many are listed: what is listed beyond it
+    // (a replacement that came before the other went, or what is just ending) is no wish for more.
+    let told = seen.desired.unwrap_or_default();
+    let desired = (told + more).saturating_sub(remove.len() as u32);
     let reason = words(&capacity, &demand, more, limit, remove.len());
     Decision {
-        desired: live + capacity.counted.min(policy.max),
+        desired: desired.min(policy.max),
         remove,
         warm: (policy.warm > 0.0).then(|| demand.warm.min(most.saturating_sub(live))),
         hold: false,
@@ -93,7 +97,8 @@ fn grow(
 ) -> (u32, Option<&'static str>) {
     let spare = demand.spare.saturating_sub(capacity.idle + capacity.starting);
     let floor = policy.min.saturating_sub(capacity.live);
-    let wanted = demand.more.max(spare).max(floor);
+    // What is kept ready is as dear as what works; a minimum is wanted whatever it costs.
+    let wanted = demand.more.max(spare.min(demand.room)).max(floor);
     let room = most.saturating_sub(capacity.live);
     if wanted > 0 && now < memory.paused_until {
         // From zero it is tried all the same: a fleet that serves nobody cannot wait.

@@ -11,6 +11,9 @@ use crate::{
 
 /// How many boots are remembered.
 const BOOTS: usize = 15;
+/// How many idle levels are: the memory is kept in a row of DynamoDB, which holds 400 KB. Of more idle
+/// instances, these go first, and then there are levels for the next.
+const LEVELS: usize = 5000;
 
 /// What decisions remember. It goes in and comes out, so that a decision stays a function; it can
 /// be lost at any time, which costs patience and no job.
@@ -106,11 +109,12 @@ impl Memory {
     fn see_idle(&mut self, instances: &[Instance], now: Millis) {
         let idle = instances.iter().filter(|it| it.state == State::Idle);
         if self.begun {
-            self.idle_levels.resize(idle.count(), now);
+            self.idle_levels.resize(idle.count().min(LEVELS), now);
             return;
         }
         // Nothing is remembered: the instances' own idle times are the best there is.
         self.idle_levels = idle.map(|it| it.since.min(now)).collect();
         self.idle_levels.sort_unstable();
+        self.idle_levels.truncate(LEVELS);
     }
 }

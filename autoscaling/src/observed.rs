@@ -173,10 +173,15 @@ impl Observed {
         }
     }
 
-    /// What an instance of a type costs an hour, in millionths of a dollar.
-    pub(crate) fn price(&self, kind: &str, policy: &Policy) -> u64 {
-        let known = self.prices.iter().filter(|(name, _)| name == kind).map(|(_, price)| *price);
-        known.max().unwrap_or(policy.price_per_hour)
+    /// What an instance costs an hour, in millionths of a dollar: one of spot as `TYPE:spot` where
+    /// that is known, else as its type.
+    pub(crate) fn price(&self, kind: &str, spot: bool, policy: &Policy) -> u64 {
+        let of = |wanted: &str| {
+            let known = self.prices.iter().filter(|(name, _)| name == wanted);
+            known.map(|(_, price)| *price).max()
+        };
+        let as_spot = spot.then(|| of(&format!("{kind}:spot"))).flatten();
+        as_spot.or_else(|| of(kind)).unwrap_or(policy.price_per_hour)
     }
 
     /// What is missing to decide from, if anything.

@@ -69,26 +69,43 @@ pub enum ReplayError {
     },
 }
 
-/// Makes every decision of a log again: how many there are, and those that come out differently.
-///
-/// # Errors
-/// [`ReplayError`], with the line that cannot be read.
-pub fn replay(log: impl BufRead) -> Result<(usize, Vec<Mismatch>), ReplayError> {
-    let (mut count, mut mismatches) = (0, Vec::new());
+/// What came of making a log's decisions again.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// How many were made again.
+    pub count: usize,
+    /// Those that come out differently.
+    pub mismatches: Vec<Mismatch>,
+    /// Lines that could not be read; what is behind them is made again all the same.
+    pub unread: Vec<ReplayError>,
+}
+
+/// Makes every decision of a log again.
+pub fn replay(log: impl BufRead) -> Replayed {
+    let mut replayed = Replayed::default();
     for read in records(log) {
-        let (line, record) = read?;
-        count += 1;
+        let (line, record) = match read {
+            Ok(read) => read,
+            Err(why) => {
+                replayed.unread.push(why);
+                continue;
+            }
+        };
+        replayed.count += 1;
         let is = record.again();
         if is != record.decision {
-            mismatches.push(Mismatch { line, was: record.decision, is });
+            replayed.mismatches.push(Mismatch { line, was: record.decision, is });
         }
     }
-    Ok((count, mismatches))
+    replayed
 }
 
 /// The records of a log, each with its line from 1; empty lines are left out.
 pub fn records(log: impl BufRead) -> impl Iterator<Item = Result<(usize, Record), ReplayError>> {
-    (1..).zip(log.lines()).filter_map(|(line, text)| {
+    // Without the rest after a failure to read: it would be the same failure for ever.
+    let mut failed = false;
+    let lines = log.lines().take_while(move |read| !std::mem::replace(&mut failed, read.is_err()));
+    (1..).zip(lines).filter_map(|(line, text)| {
         let text = match text {
             Ok(text) if text.trim().is_empty() => return None,
             Ok(text) => text,

@@ -185,7 +185,7 @@ impl Last {
             queues: queues.collect(),
             instances: instances().count() as u64,
             waiting: seen.queues.iter().filter_map(|it| Some(it.visible?.value)).sum(),
-            price: instances().map(|it| seen.price(&it.kind, policy)).sum(),
+            price: instances().map(|it| seen.price(&it.kind, it.spot, policy)).sum(),
         })
     }
 

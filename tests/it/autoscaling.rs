@@ -92,6 +92,29 @@ async fn jobs_on_instances_lost_at_random_run_again_with_one_effect() {
 }
 
 #[tokio::test]
+async fn one_message_is_enough_though_the_worker_that_is_there_is_dead() {
+    let world = World::new().await;
+    let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
+    let mut machines = Machines::default();
+    let (builder, log) = world.autoscaler(&group);
+    let process = builder.env("FLOTILLA_SILENT_SECONDS", "0.7").start();
+    let mut scaler = Autoscaler { process, log };
+    world.nap("first", 100).await;
+    machines.until(1, &world, &group).await;
+    world.until_queue_is_empty().await;
+    machines.forget_all().await;
+    world.nap("second", 100).await;
+    eventually("both effects", Duration::from_secs(60), async || {
+        machines.follow(&world, &group).await;
+        (world.done().await.len() == 2).then_some(())
+    })
+    .await;
+    // The one without a worker is ended, too: nobody idles.
+    machines.until(0, &world, &group).await;
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
 async fn a_group_or_a_table_that_cannot_be_seen_is_left_as_it_is() {
     let world = World::new().await;
     let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;

@@ -148,3 +148,34 @@ async fn an_endpoint_that_is_named_goes_before_that_of_the_environment() {
     let nobody = Clients::for_endpoint("http://127.0.0.1:9").await;
     assert!(nobody.sqs.list_queues().send().await.is_err(), "another endpoint answered");
 }
+
+#[tokio::test]
+async fn policies_are_simulated_on_a_trace_and_what_is_none_is_named() {
+    let operator = Operator::new();
+    let place = |name: &str| operator.folder.path().join(name).display().to_string();
+    let (trace, bad, picture) = (place("trace.csv"), place("bad.csv"), place("front.svg"));
+    let rows = (0..40).map(|n| format!("{},{}\n", n * 30, n % 7 + 1)).collect::<String>();
+    std::fs::write(&trace, format!("arrival_seconds,service_seconds\n{rows}")).unwrap();
+    std::fs::write(&bad, "arrival_seconds,service_seconds\n0,1\n1,1e300\n").unwrap();
+    let simulate = ["autoscale", "simulate"];
+    let policies = ["--policy", "ours=0.8", "--policy", "keda=1", "--policy", "clairvoyant"];
+    let world = ["--boot", "30", "--boot-spread", "0.3", "--lag", "20", "--noise", "0.1"];
+    let more = ["--losses", "1", "--seeds", "3", "--svg", &picture];
+    let all = [&simulate[..], &[trace.as_str()], &policies, &world, &more].concat();
+    let (code, told) = operator.run(&all).await;
+    assert_eq!(code, 0, "{told}");
+    for name in ["ours=0.8", "keda=1", "clairvoyant"] {
+        assert!(told.contains(name), "{told}");
+    }
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("<svg"));
+    for (arguments, said) in [
+        (vec![bad.as_str()], "row 2"),
+        (vec![trace.as_str(), "--policy", "nobody"], "no policy nobody"),
+        (vec![trace.as_str(), "--boot", "99999999999"], "--boot"),
+        (vec![trace.as_str(), "--losses", "1e9"], "--losses"),
+        (vec!["deadlines"], "deadlines"),
+    ] {
+        let (code, told) = operator.run(&[&simulate[..], &arguments].concat()).await;
+        assert!(code != 0 && told.contains(said), "{arguments:?}: {told}");
+    }
+}

@@ -149,6 +149,8 @@ impl Autoscaler {
 #[derive(Debug, Default)]
 pub struct Machines {
     running: HashMap<String, Worker>,
+    /// Instances on which no worker runs any more.
+    dead: Vec<String>,
     /// How many there were at a time, at most.
     pub most: usize,
     /// How many there were in all.
@@ -162,8 +164,8 @@ impl Machines {
     /// When an instance was ended whose worker had not ended by itself before.
     pub async fn follow(&mut self, world: &World, group: &ScaledGroup) {
         let instances = group.instances().await;
-        for id in instances.iter().filter(|id| !self.running.contains_key(*id)).collect::<Vec<_>>()
-        {
+        let served = |id: &&String| self.running.contains_key(*id) || self.dead.contains(*id);
+        for id in instances.iter().filter(|id| !served(id)).collect::<Vec<_>>() {
             self.started += 1;
             self.running.insert(id.clone(), world.sleeper(&group.name, id).start());
         }
@@ -189,6 +191,14 @@ impl Machines {
         worker.kill().await;
         let call = group.calls.terminate_instance_in_auto_scaling_group().instance_id(&id);
         call.should_decrement_desired_capacity(false).send().await.expect("the end of an instance");
+    }
+
+    /// Ends every worker at once, and leaves the instances; nothing starts one there again.
+    pub async fn forget_all(&mut self) {
+        for (id, mut worker) in self.running.drain() {
+            worker.kill().await;
+            self.dead.push(id);
+        }
     }
 
     /// Follows the group until it has `count` instances.

@@ -26,6 +26,8 @@ pub(crate) struct Demand {
     pub(crate) warm: u32,
     /// Whether a money limit kept it from being more.
     pub(crate) limited: bool,
+    /// How many more all queues' money allows; without a limit on one of them, any number.
+    pub(crate) room: u32,
     /// Why so many, in words.
     pub(crate) why: String,
 }
@@ -87,6 +89,7 @@ pub(crate) fn of(
         wanted.stood(stood.saturating_sub(capacity.coming_slots()), capacity.slots);
         let most = room(seen, policy, ask, capacity, asks.len() == 1);
         demand.limited |= wanted.instances > most;
+        demand.room = demand.room.saturating_add(most);
         demand.more = demand.more.saturating_add(wanted.instances.min(most));
         ask.explain(&mut demand, &wanted);
     }
@@ -137,7 +140,8 @@ impl<'a> Ask<'a> {
             *free = (*free - *free * (all as f64 / starts as f64)).max(0.0);
         }
         // A new slot is there after a boot, and begins jobs until the target is over.
-        let turns = 1 + self.policy.wait_target_ms.saturating_sub(boot) / self.service.max(1);
+        let turns = self.policy.wait_target_ms.saturating_sub(boot) / self.service.max(1);
+        let turns = turns.saturating_add(1);
         let more = late.div_ceil(turns.saturating_mul(capacity.slots));
         Wanted { instances: u32::try_from(more).unwrap_or(u32::MAX), all, late, horizon }
     }
@@ -201,6 +205,7 @@ fn room(seen: &Observed, policy: &Policy, ask: &Ask<'_>, capacity: &Capacity, al
 fn interrupted(seen: &Observed, capacity: &Capacity, demand: &mut Demand) {
     let lost = seen.spot_interruptions.min(u32::try_from(demand.unseen_busy).unwrap_or(u32::MAX));
     let lost = lost.saturating_sub(capacity.idle + capacity.starting);
+    let lost = lost.min(demand.room);
     if lost > demand.more {
         demand.more = lost;
         demand.why = format!("{lost} spot instance(s) were taken back, and their jobs come again");

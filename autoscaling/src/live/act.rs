@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_autoscaling::types::LifecycleState;
 use flotilla_runtime::failure::Failure;
 
 use super::{
@@ -12,9 +13,11 @@ use super::{
 };
 use crate::{decide::Decision, observed::Millis};
 
-/// An instance that was ordered to drain and is silent for so many times the time that makes it
-/// silent has no worker any more.
+/// An instance that is silent for so many times the time that makes it silent has no worker any more:
+/// it is ordered to drain, and ended when it did not hear that for as long.
 const GIVEN_UP: u32 = 20;
+/// One that was never heard of has so many boots' time, at the least.
+const BOOTS: Millis = 3;
 
 /// The hands of the autoscaler.
 pub(super) struct Hands<'a> {
@@ -22,6 +25,8 @@ pub(super) struct Hands<'a> {
     pub(super) group: &'a Group,
     pub(super) fleet: &'a Fleet,
     pub(super) silent: Duration,
+    /// How long a boot takes.
+    pub(super) boot: Millis,
 }
 
 impl Hands<'_> {
@@ -49,7 +54,7 @@ impl Hands<'_> {
                 self.order(instance, &mut done).await;
             }
         }
-        self.keep_rows(seen, rows).await;
+        self.give_up_silent(seen, rows, &mut done).await;
         done
     }
 
@@ -78,6 +83,33 @@ impl Hands<'_> {
         }
     }
 
+    /// Orders instances to drain whose workers nobody has heard of for long.
+    async fn give_up_silent(&self, seen: &Described, rows: &Rows, done: &mut Vec<String>) {
+        let serving = seen.members.iter().filter(|it| it.lifecycle == LifecycleState::InService);
+        for member in serving {
+            let Some(row) = rows.instances.get(&member.id) else { continue };
+            if self.is_given_up(row, now_ms()) && self.owner.may_act() {
+                match self.fleet.order_silent(&member.id, row.at).await {
+                    Ok(true) => done.push(format!("gave {} up: it is silent", member.id)),
+                    Ok(false) => {}
+                    Err(failure) => note(done, String::new(), Err(failure)),
+                }
+            }
+        }
+    }
+
+    fn is_given_up(&self, row: &Row, now: Millis) -> bool {
+        let (heard, limit) = match row.at {
+            0 => (row.seen_at.unwrap_or(now), self.limit().max(self.boot.saturating_mul(BOOTS))),
+            at => (at, self.limit()),
+        };
+        row.drain.is_none() && row.drained.is_none() && now.saturating_sub(heard) > limit
+    }
+
+    fn limit(&self) -> Millis {
+        self.silent.saturating_mul(GIVEN_UP).as_millis() as Millis
+    }
+
     /// Ends the instances whose workers are drained.
     async fn end_drained(&self, seen: &Described, rows: &Rows, done: &mut Vec<String>) -> u32 {
         let before = done.len();
@@ -92,13 +124,18 @@ impl Hands<'_> {
     }
 
     fn is_drained(&self, row: &Row) -> bool {
-        let Some(ordered) = row.drain else { return false };
-        let limit = self.silent.saturating_mul(GIVEN_UP).as_millis() as Millis;
-        row.drained.is_some() || now_ms().saturating_sub(row.at.max(ordered)) > limit
+        let now = now_ms();
+        match (row.drain, row.drained) {
+            (Some(_), Some(_)) => true,
+            (Some(ordered), None) => now.saturating_sub(row.at.max(ordered)) > self.limit(),
+            // Stopped by somebody else: another worker may start in its place, and say so.
+            (None, Some(at)) => now.saturating_sub(at) > self.silent.as_millis() as Millis,
+            (None, None) => false,
+        }
     }
 
     /// Notes instances that are new, and forgets those that are gone.
-    async fn keep_rows(&self, seen: &Described, rows: &Rows) {
+    pub(super) async fn keep_rows(&self, seen: &Described, rows: &Rows) {
         for member in &seen.members {
             let known = rows.instances.get(&member.id).is_some_and(|row| row.seen_at.is_some());
             if !known {

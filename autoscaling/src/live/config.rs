@@ -17,11 +17,12 @@ pub struct AutoscalerConfig {
     /// `FLOTILLA_QUEUE_URLS`: the queues that it serves, with commas between.
     pub queue_urls: Vec<String>,
     /// `FLOTILLA_PRICES`: what an instance costs an hour in dollars, by type, such as
-    /// `c7g.large=0.0725,m7g.large=0.0816`; in millionths of a dollar here.
+    /// `c7g.large=0.0725,c7g.large:spot=0.0281`; in millionths of a dollar here. A spot instance
+    /// without a price of its own costs what others of its type do.
     pub prices: Vec<(String, u64)>,
     /// `FLOTILLA_FLEET_TABLE`: where the workers tell of themselves.
     pub fleet_table: String,
-    /// `FLOTILLA_WORKER_ID`: unique among autoscalers; default `host-pid`.
+    /// `FLOTILLA_WORKER_ID`: unique among autoscalers; by default host, process and a random number.
     pub id: String,
     /// `FLOTILLA_DECIDE_SECONDS`: how often it decides (default 5 s).
     pub every: Duration,
@@ -72,7 +73,7 @@ impl AutoscalerConfig {
         Self {
             group: settings.required("FLOTILLA_GROUP"),
             fleet_table: settings.required("FLOTILLA_FLEET_TABLE"),
-            id: settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(default_worker_id),
+            id: settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(own_id),
             every,
             lease,
             silent: settings.seconds("FLOTILLA_SILENT_SECONDS", 30.0, (0.5, 3600.0)),
@@ -87,6 +88,11 @@ impl AutoscalerConfig {
             queue_urls,
         }
     }
+}
+
+/// Two containers on a host's network may both be its process 1.
+fn own_id() -> String {
+    format!("{}-{:x}", default_worker_id(), rand::random::<u64>())
 }
 
 fn cloudwatch(settings: &mut Reader) -> Duration {
@@ -104,10 +110,24 @@ fn policy(settings: &mut Reader, urls: &[String]) -> Policy {
     };
     let text = std::fs::read_to_string(&path).map_err(|e| e.to_string());
     let policy = text.and_then(|text| serde_json::from_str(&text).map_err(|e| e.to_string()));
+    let policy = policy.and_then(|policy| sound(policy, urls));
     policy.unwrap_or_else(|why| {
         settings.mistake(format!("FLOTILLA_POLICY={path}: {why}"));
         Policy::for_queue("", 0)
     })
+}
+
+/// A policy that can be kept with these queues.
+fn sound(policy: Policy, urls: &[String]) -> Result<Policy, String> {
+    let known: Vec<&str> = urls.iter().map(|url| queue_name(url)).collect();
+    if let Some(queue) = policy.queues.iter().find(|it| !known.contains(&it.name.as_str())) {
+        let name = &queue.name;
+        return Err(format!("queue {name:?} is none of FLOTILLA_QUEUE_URLS: {}", known.join(", ")));
+    }
+    if policy.min > policy.max {
+        return Err(format!("min ({}) is above max ({})", policy.min, policy.max));
+    }
+    Ok(policy)
 }
 
 fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {

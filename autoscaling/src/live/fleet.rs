@@ -36,6 +36,10 @@ pub(super) struct Row {
     pub(super) seen_at: Option<Millis>,
     pub(super) started_at: Option<Millis>,
     pub(super) ready_at: Option<Millis>,
+    /// When the first of its workers was ready.
+    pub(super) first_ready_at: Option<Millis>,
+    /// Whether it is a spot instance.
+    pub(super) spot: bool,
     pub(super) slots: u32,
     pub(super) held: u32,
     pub(super) jobs: u64,
@@ -90,11 +94,27 @@ impl Fleet {
     /// Orders the worker of an instance to drain, unless it has begun to work since the look;
     /// false then.
     pub(super) async fn order_drain(&self, instance: &str) -> Result<bool, Failure> {
+        self.drain_where(instance, "held = :seen", 0).await
+    }
+
+    /// Orders an instance to drain whose worker was last heard of at `at` (0 for never), unless it
+    /// has told of itself since the look; false then.
+    pub(super) async fn order_silent(&self, instance: &str, at: Millis) -> Result<bool, Failure> {
+        match at {
+            0 => self.drain_where(instance, "attribute_not_exists(#at) OR #at = :seen", 0).await,
+            _ => self.drain_where(instance, "#at = :seen", at).await,
+        }
+    }
+
+    async fn drain_where(&self, instance: &str, so: &str, seen: u64) -> Result<bool, Failure> {
         let call = self.update(instance).update_expression("SET #drain = :now");
-        let call =
-            call.condition_expression("held = :none").expression_attribute_names("#drain", "drain");
+        let call = call.condition_expression(so).expression_attribute_names("#drain", "drain");
+        let call = match so.contains("#at") {
+            true => call.expression_attribute_names("#at", "at"),
+            false => call,
+        };
         let call = call.expression_attribute_values(":now", number(now_ms()));
-        let call = call.expression_attribute_values(":none", number(0));
+        let call = call.expression_attribute_values(":seen", number(seen));
         match call.send().await {
             Ok(_) => Ok(true),
             Err(e)
@@ -151,6 +171,8 @@ impl Row {
             seen_at: numeral(item, "seen_at"),
             started_at: numeral(item, "started_at"),
             ready_at: numeral(item, "ready_at"),
+            first_ready_at: numeral(item, "first_ready_at"),
+            spot: words(item, "life_cycle").is_some_and(|it| it == "spot"),
             slots: small("slots"),
             held: small("held"),
             jobs: count("jobs"),

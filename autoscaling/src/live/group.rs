@@ -1,5 +1,7 @@
 //! The Auto Scaling group.
 
+use std::collections::HashSet;
+
 use aws_config::SdkConfig;
 use aws_sdk_autoscaling::{
     Client,
@@ -18,6 +20,7 @@ pub(super) struct Group {
 #[derive(Debug, Clone)]
 pub(super) struct Described {
     pub(super) desired: u32,
+    pub(super) min: u32,
     pub(super) max: u32,
     pub(super) members: Vec<Member>,
     /// The warm pool, where there is one.
@@ -79,19 +82,22 @@ impl Group {
             })
         });
         let size = |n: Option<i32>| u32::try_from(n.unwrap_or_default()).unwrap_or_default();
-        let (desired, max) = (size(group.desired_capacity), size(group.max_size));
+        let (desired, min) = (size(group.desired_capacity), size(group.min_size));
+        let max = size(group.max_size);
         let warm = group.warm_pool_configuration.as_ref().map(warm_pool);
         let pooled = size(group.warm_pool_size);
-        Ok(Described { desired, max, members: members.collect(), warm, pooled })
+        Ok(Described { desired, min, max, members: members.collect(), warm, pooled })
     }
 
-    /// How many launches failed for want of capacity since `since` (seconds since 1970), and the
-    /// latest start of any activity.
-    pub(super) async fn capacity_errors(&self, since: i64) -> Result<(u32, i64), Failure> {
+    /// How many more launches failed for want of capacity.
+    pub(super) async fn capacity_errors(
+        &self,
+        failed: &mut FailedLaunches,
+    ) -> Result<u32, Failure> {
         let call = self.client.describe_scaling_activities();
         let call = call.auto_scaling_group_name(&self.name).max_records(RECORDS);
         let answer = call.send().await.map_err(|e| self.failed("the activities of", &e))?;
-        Ok(failures(answer.activities(), since))
+        Ok(failed.more(answer.activities()))
     }
 
     /// Has the warm pool hold so many.
@@ -131,15 +137,37 @@ fn warm_pool(told: &WarmPoolConfiguration) -> WarmPool {
     WarmPool { least: size(told.min_size), prepared: size(told.max_group_prepared_capacity) }
 }
 
-fn failures(activities: &[Activity], since: i64) -> (u32, i64) {
-    let started = |it: &Activity| it.start_time.as_ref().map_or(0, |at| at.secs());
-    let latest = activities.iter().map(started).fold(since, i64::max);
-    let lacked = |it: &&Activity| {
-        let message = it.status_message.as_deref().unwrap_or_default();
-        let failed = matches!(it.status_code, Some(Status::Failed | Status::Cancelled));
-        failed && started(it) > since && NO_CAPACITY.iter().any(|code| message.contains(code))
-    };
-    (activities.iter().filter(lacked).count() as u32, latest)
+/// Launches that failed for want of capacity, each counted once: one that is under way at a look
+/// may fail after others that began later.
+#[derive(Debug)]
+pub(super) struct FailedLaunches {
+    /// From when on they count, in seconds since 1970.
+    since: i64,
+    /// Those that were counted, as long as they are told.
+    counted: HashSet<String>,
+}
+
+impl FailedLaunches {
+    pub(super) fn since(since: i64) -> Self {
+        Self { since, counted: HashSet::new() }
+    }
+
+    /// How many of these are new.
+    fn more(&mut self, activities: &[Activity]) -> u32 {
+        let lacked =
+            activities.iter().filter(|it| self.lacked(it)).filter_map(|it| it.activity_id());
+        let lacked: HashSet<String> = lacked.map(str::to_owned).collect();
+        let new = lacked.difference(&self.counted).count() as u32;
+        self.counted = lacked;
+        new
+    }
+
+    fn lacked(&self, activity: &Activity) -> bool {
+        let started = activity.start_time.as_ref().map_or(0, |at| at.secs());
+        let message = activity.status_message.as_deref().unwrap_or_default();
+        let failed = matches!(activity.status_code, Some(Status::Failed | Status::Cancelled));
+        failed && started > self.since && NO_CAPACITY.iter().any(|code| message.contains(code))
+    }
 }
 
 #[cfg(test)]
@@ -149,24 +177,34 @@ mod tests {
     use super::*;
 
     fn activity(at: i64, status: Status, message: &str) -> Activity {
-        let base = Activity::builder().activity_id("a").auto_scaling_group_name("g").cause("c");
-        let base = base.start_time(DateTime::from_secs(at)).status_code(status);
-        base.status_message(message).build()
+        let base = Activity::builder().activity_id(format!("a-{at}")).cause("c");
+        let base = base.auto_scaling_group_name("g").status_code(status);
+        base.start_time(DateTime::from_secs(at)).status_message(message).build()
     }
+
+    const LACK: &str = "We currently do not have sufficient c7g.large capacity in the zone you \
+                        requested. Launching EC2 instance failed.";
 
     #[test]
     fn launches_that_failed_for_want_of_capacity_count_once() {
-        let lack = "We currently do not have sufficient c7g.large capacity in the zone you \
-                    requested. Launching EC2 instance failed.";
         let all = [
-            activity(100, Status::Failed, lack),
+            activity(100, Status::Failed, LACK),
             activity(130, Status::Failed, "Could not launch: MaxSpotInstanceCountExceeded"),
             activity(140, Status::Failed, "The image id 'ami-1' does not exist"),
             activity(150, Status::Successful, ""),
         ];
-        assert_eq!(failures(&all, 0), (2, 150));
-        assert_eq!(failures(&all, 100), (1, 150));
-        assert_eq!(failures(&all, 150), (0, 150));
-        assert_eq!(failures(&[], 150), (0, 150));
+        let mut failed = FailedLaunches::since(0);
+        assert_eq!((failed.more(&all), failed.more(&all)), (2, 0));
+        assert_eq!(FailedLaunches::since(100).more(&all), 1);
+        assert_eq!((failed.more(&[]), failed.more(&all[2..])), (0, 0));
+    }
+
+    #[test]
+    fn a_launch_that_fails_after_later_ones_counts_too() {
+        let mut failed = FailedLaunches::since(0);
+        let under_way = activity(100, Status::InProgress, "");
+        assert_eq!(failed.more(&[activity(120, Status::Failed, LACK), under_way]), 1);
+        let then = [activity(120, Status::Failed, LACK), activity(100, Status::Failed, LACK)];
+        assert_eq!(failed.more(&then), 1);
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn observed(
 ) -> Observed {
     let members = group.zip(rows).map(|(group, rows)| {
         let member = |it| instance(it, rows.instances.get(it_id(it)), now, silent);
-        group.members.iter().filter(|it| !gone(&it.lifecycle)).map(member).collect()
+        group.members.iter().filter(|it| belongs(&it.lifecycle)).map(member).collect()
     });
     for queue in &mut queues {
         queue.services = services(rows, &queue.name);
@@ -43,6 +43,12 @@ fn it_id(member: &Member) -> &str {
 
 fn gone(lifecycle: &Lifecycle) -> bool {
     matches!(lifecycle, Lifecycle::Terminated | Lifecycle::Detached | Lifecycle::Detaching)
+}
+
+/// Whether an instance is one of those that the group sizes: on standby it is in somebody's hands, and
+/// the desired capacity does not count it.
+fn belongs(lifecycle: &Lifecycle) -> bool {
+    !gone(lifecycle) && !matches!(lifecycle, Lifecycle::Standby | Lifecycle::EnteringStandby)
 }
 
 /// Instances that the group is ending: a hook may have them wait, but its capacity they are not.
@@ -88,16 +94,19 @@ fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -
     let row = row.cloned().unwrap_or_default();
     let launched = row.seen_at.into_iter().chain(row.started_at).min();
     let state = state(&member.lifecycle, &row, now, silent);
+    // Nobody knows whether a silent worker takes messages, so no message is left to it.
+    let held = if is_silent(&row, now, silent) { row.slots } else { row.held };
     Instance {
         id: member.id.clone(),
         state,
         since: if row.since > 0 { row.since } else { now },
         launched_at: launched.unwrap_or(now),
-        ready_at: row.ready_at,
+        // A worker that starts again is no boot.
+        ready_at: row.first_ready_at.or(row.ready_at),
         slots: row.slots,
-        busy_slots: row.held,
+        busy_slots: held,
         kind: member.kind.clone(),
-        spot: false,
+        spot: row.spot,
     }
 }
 
@@ -109,17 +118,22 @@ fn state(lifecycle: &Lifecycle, row: &Row, now: Millis, silent: Duration) -> Sta
     if lifecycle.starts_with("Warmed") {
         return State::Warm;
     }
-    if row.drain.is_some() {
+    // Without an order, too: a worker that was stopped takes no more messages.
+    if row.drain.is_some() || row.drained.is_some() {
         return State::Draining;
     }
     match (row.at, row.ready_at) {
         (0, _) if lifecycle.starts_with("Pending") => State::Pending,
         (0, _) | (_, None) => State::Booting,
         // Nobody knows what a silent one does.
-        _ if now.saturating_sub(row.at) > silent.as_millis() as Millis => State::Busy,
+        _ if is_silent(row, now, silent) => State::Busy,
         _ if row.held > 0 => State::Busy,
         _ => State::Idle,
     }
+}
+
+fn is_silent(row: &Row, now: Millis, silent: Duration) -> bool {
+    row.at > 0 && now.saturating_sub(row.at) > silent.as_millis() as Millis
 }
 
 #[cfg(test)]
@@ -141,6 +155,7 @@ mod tests {
         assert_eq!(told(Row { at: NOW - 30_001, ..idle() }), State::Busy);
         assert_eq!(told(Row { ready_at: None, ..idle() }), State::Booting);
         assert_eq!(told(Row { drain: Some(NOW), ..idle() }), State::Draining);
+        assert_eq!(told(Row { drained: Some(NOW), ..idle() }), State::Draining);
         assert_eq!(told(Row::default()), State::Booting);
     }
 
@@ -150,6 +165,39 @@ mod tests {
         assert_eq!(seen(Lifecycle::PendingWait), State::Pending);
         assert_eq!(seen(Lifecycle::WarmedStopped), State::Warm);
         assert_eq!(state(&Lifecycle::TerminatingWait, &idle(), NOW, SILENT), State::Draining);
+    }
+
+    fn seen(row: Row) -> Instance {
+        let (id, lifecycle, kind) = ("i-1".to_owned(), Lifecycle::InService, String::new());
+        instance(&Member { id, lifecycle, kind }, Some(&row), NOW, SILENT)
+    }
+
+    #[test]
+    fn no_message_is_left_to_a_worker_that_is_silent() {
+        assert_eq!(seen(idle()).busy_slots, 0);
+        assert_eq!(seen(Row { at: NOW - 30_001, ..idle() }).busy_slots, 2);
+    }
+
+    #[test]
+    fn a_worker_that_starts_again_is_no_boot() {
+        let first = Some(NOW - 900_000);
+        let row = Row { seen_at: Some(NOW - 1_000_000), first_ready_at: first, ..idle() };
+        assert_eq!((seen(row.clone()).ready_at, row.ready_at > first), (first, true));
+    }
+
+    #[test]
+    fn what_is_on_standby_is_nothing_that_the_group_sizes() {
+        let member = |lifecycle| Member { id: "i-1".to_owned(), lifecycle, kind: String::new() };
+        for lifecycle in [Lifecycle::Standby, Lifecycle::EnteringStandby] {
+            let members = vec![member(lifecycle)];
+            let group = Described { members, ..described() };
+            let seen = observed(Some(&group), Some(&Rows::default()), Vec::new(), NOW, SILENT);
+            assert_eq!(seen.instances, Some(Vec::new()));
+        }
+    }
+
+    fn described() -> Described {
+        Described { desired: 0, min: 0, max: 9, members: Vec::new(), warm: None, pooled: 0 }
     }
 
     #[test]
@@ -162,7 +210,7 @@ mod tests {
             member("i-3", Lifecycle::TerminatingProceed),
             member("i-4", Lifecycle::Terminated),
         ];
-        let group = Described { desired: 1, max: 9, members, warm: None, pooled: 2 };
+        let group = Described { desired: 1, members, pooled: 2, ..described() };
         let rows = Rows::default();
         let seen = observed(Some(&group), Some(&rows), Vec::new(), NOW, SILENT);
         let states: Vec<State> = seen.instances.iter().flatten().map(|it| it.state).collect();
@@ -175,9 +223,7 @@ mod tests {
         let mut rows = Rows::default();
         rows.instances.insert("i-1".to_owned(), Row { held: 1, ..idle() });
         rows.instances.insert("i-2".to_owned(), idle());
-        let members = Vec::new();
-        let group = Described { desired: 0, max: 9, members, warm: None, pooled: 0 };
-        assert_eq!(lost(Some(&group), Some(&rows)), ["i-1"]);
+        assert_eq!(lost(Some(&described()), Some(&rows)), ["i-1"]);
         assert_eq!(lost(None, Some(&rows)), [""; 0]);
     }
 }

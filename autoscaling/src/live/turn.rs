@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -19,7 +19,7 @@ use super::{
     books::Books,
     config::AutoscalerConfig,
     fleet::{Fleet, Rows},
-    group::{Described, Group},
+    group::{Described, FailedLaunches, Group},
     look, metrics, now_ms,
     owner::Owner,
     queues::Queues,
@@ -76,8 +76,8 @@ struct Autoscaler {
     books: Books,
     watch: Watch,
     shadow: Shadow,
-    /// Until when activities of the group were looked at, in seconds since 1970.
-    activities_until: i64,
+    /// Launches of the group that failed.
+    failed: FailedLaunches,
     log: Box<dyn Write + Send>,
 }
 
@@ -93,7 +93,7 @@ impl Autoscaler {
             memory: Memory::default(),
             books: Books::default(),
             shadow: Shadow::default(),
-            activities_until: (now_ms() / 1000).cast_signed(),
+            failed: FailedLaunches::since((now_ms() / 1000).cast_signed()),
             fleet,
             config,
         })
@@ -132,10 +132,7 @@ impl Autoscaler {
     /// Launches that failed for want of capacity. Where that cannot be seen there are none: it would
     /// only have kept the group from growing.
     async fn capacity_errors(&mut self) -> u32 {
-        let answer = seen(self.group.capacity_errors(self.activities_until).await);
-        let Some((count, until)) = answer else { return 0 };
-        self.activities_until = until;
-        count
+        seen(self.group.capacity_errors(&mut self.failed).await).unwrap_or_default()
     }
 
     async fn decide(&mut self, group: Option<&Described>, rows: Option<&Rows>) -> Record {
@@ -147,9 +144,10 @@ impl Autoscaler {
         let observed = look::observed(group, rows, queues, now, self.config.silent);
         let prices = self.config.prices.clone();
         let observed = Observed { capacity_errors, prices, ..observed };
-        let limit = group.map_or(u32::MAX, |group| group.max);
-        let policy =
-            Policy { max: self.config.policy.max.min(limit), ..self.config.policy.clone() };
+        let (least, most) = group.map_or((0, u32::MAX), |group| (group.min, group.max));
+        let base = self.config.policy.clone();
+        // The group itself ends none below its minimum and launches none above its maximum.
+        let policy = Policy { min: base.min.max(least), max: base.max.min(most), ..base };
         let memory = self.memory.clone();
         let decision = decide(&observed, &policy, &memory, now);
         let group = self.config.group.clone();
@@ -166,20 +164,25 @@ impl Autoscaler {
         if self.config.shadow {
             return vec!["nothing: it only watches (FLOTILLA_SHADOW)".to_owned()];
         }
-        if let Some(why) = frozen {
-            return vec![format!("nothing: frozen ({why})")];
-        }
         let Some((group, rows)) = group.zip(rows) else { return Vec::new() };
         let Self { owner, group: calls, fleet, config, .. } = self;
-        let hands = Hands { owner, group: calls, fleet, silent: config.silent };
-        hands.act(&record.decision, group, rows).await
+        let boot = record.decision.memory.boot_ms(&record.policy);
+        let hands = Hands { owner, group: calls, fleet, silent: config.silent, boot };
+        let done = match frozen {
+            Some(why) => vec![format!("nothing: frozen ({why})")],
+            None => hands.act(&record.decision, group, rows).await,
+        };
+        hands.keep_rows(group, rows).await;
+        done
     }
 
     /// A decision that cannot be logged is made all the same: the fleet matters more.
     fn write(&mut self, record: &Record) {
         let line = serde_json::to_string(record).map_err(io::Error::from);
-        let written =
-            line.and_then(|line| writeln!(self.log, "{line}").and_then(|()| self.log.flush()));
+        // In one write: whoever ends the process between two leaves no half of a line without an end.
+        let written = line.and_then(|line| {
+            self.log.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.log.flush())
+        });
         if let Err(error) = written {
             tracing::error!(%error, "a decision was not logged");
         }
@@ -196,9 +199,38 @@ fn seen<T>(result: Result<T, Failure>) -> Option<T> {
 
 fn open(path: Option<&Path>) -> Result<Box<dyn Write + Send>, Failure> {
     let Some(path) = path else { return Ok(Box::new(io::stdout())) };
-    let file = File::options().create(true).append(true).open(path).map_err(|e| {
+    let file = appended(path).map_err(|e| {
         let what = format!("the decision log {} (FLOTILLA_DECISION_LOG)", path.display());
         Failure::permanent("log", what).caused_by(e)
     })?;
     Ok(Box::new(file))
+}
+
+/// A file at its end, on a line of its own: the last one may have been cut off.
+fn appended(path: &Path) -> io::Result<File> {
+    let mut file = File::options().create(true).read(true).append(true).open(path)?;
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_off_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions");
+        std::fs::write(&path, "{\"half").unwrap();
+        open(Some(&path)).unwrap().write_all(b"{}\n").unwrap();
+        open(Some(&path)).unwrap().write_all(b"[]\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"half\n{}\n[]\n");
+    }
 }

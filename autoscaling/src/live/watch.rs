@@ -27,6 +27,8 @@ const PERIOD_S: u64 = 60;
 const PAST_S: u64 = 600;
 
 const PATIENCE: Duration = Duration::from_secs(3);
+/// What it said last holds for so long when it does not answer.
+const KEPT: Duration = Duration::from_secs(PAST_S);
 
 /// What CloudWatch says of the queues of a group, asked now and then.
 ///
@@ -41,6 +43,8 @@ pub(super) struct Watch {
     queues: Vec<String>,
     every: Option<Duration>,
     asked: Option<Instant>,
+    /// When it answered last.
+    answered: Option<Instant>,
     told: HashMap<String, Told>,
 }
 
@@ -79,6 +83,7 @@ impl Watch {
             queues: config.queue_urls.iter().map(|url| queue_name(url).to_owned()).collect(),
             every: config.cloudwatch,
             asked: None,
+            answered: None,
             told: HashMap::new(),
         }
     }
@@ -91,10 +96,14 @@ impl Watch {
             // The group's turn waits for it, so it does not wait for long.
             let told = tokio::time::timeout(PATIENCE, self.ask()).await;
             let told = told.unwrap_or_else(|_| Err(silent()));
-            self.told = told.unwrap_or_else(|failure| {
-                tracing::warn!(%failure, "CloudWatch is done without");
-                HashMap::new()
-            });
+            match told {
+                Ok(told) => (self.told, self.answered) = (told, Some(Instant::now())),
+                Err(failure) => tracing::warn!(%failure, "CloudWatch is done without"),
+            }
+        }
+        // A call that fails takes back nothing: without it the group would be seen to be at rest.
+        if self.answered.is_some_and(|at| at.elapsed() > KEPT) {
+            self.told.clear();
         }
         for queue in queues {
             let told = self.told.get(&queue.name).copied().unwrap_or_default();

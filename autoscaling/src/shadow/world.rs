@@ -29,6 +29,7 @@ pub(super) struct World {
 struct Machine {
     id: String,
     kind: String,
+    spot: bool,
     launched_at: Millis,
     ready_at: Millis,
     /// When each slot is free again, and whose job it has until then.
@@ -99,7 +100,8 @@ impl World {
         self.paid_until = now;
         for machine in &self.machines {
             self.spent.instance_hours += hours;
-            self.spent.dollars += seen.price(&machine.kind, policy) as f64 / 1e6 * hours;
+            self.spent.dollars +=
+                seen.price(&machine.kind, machine.spot, policy) as f64 / 1e6 * hours;
         }
     }
 
@@ -177,6 +179,7 @@ impl Machine {
         Self {
             id: it.id.clone(),
             kind: it.kind.clone(),
+            spot: it.spot,
             launched_at: it.launched_at,
             ready_at: if starts { boots } else { now },
             slots: (0..slots).map(|slot| (busy(slot), 0)).collect(),
@@ -190,6 +193,7 @@ impl Machine {
         Self {
             id: format!("shadow-{number:08}"),
             kind: like.map(|it| it.kind.clone()).unwrap_or_default(),
+            spot: like.is_some_and(|it| it.spot),
             launched_at: now,
             ready_at,
             slots: vec![(ready_at, 0); slots],

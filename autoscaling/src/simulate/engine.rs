@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
 };
 
 use super::{
@@ -15,6 +15,10 @@ const AFTERWARDS: Millis = 20 * 60_000;
 
 /// Without any job that begins or ends for so long, none ever will.
 const STUCK: Millis = 12 * 3_600_000;
+/// A job that was lost so often will be lost again.
+const LOST: u32 = 1000;
+/// How long before the next arrival the policy looks again, where nothing is there for long.
+const BEFORE: Millis = 3_600_000;
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,7 +33,8 @@ pub struct Outcome {
     /// Jobs at work on instances that were lost, likewise.
     pub lost: u64,
     /// Jobs that were not done within twelve hours of the last arrival or end, and never will be:
-    /// the policy leaves them waiting. Their waits count up to then.
+    /// the policy leaves them waiting, or they were lost a thousand times. Their waits count up to
+    /// then.
     pub undone: u64,
     /// The most instances that there were at one time.
     pub peak: u32,
@@ -73,6 +78,9 @@ struct Engine<'a> {
     events: BinaryHeap<Reverse<(Millis, Event)>>,
     arrived: usize,
     finished: u64,
+    /// How often each job was lost that was.
+    losses: HashMap<u32, u32>,
+    given_up: Vec<u32>,
     busy: u64,
     timed: Millis,
     last_finish: Millis,
@@ -95,6 +103,8 @@ impl<'a> Engine<'a> {
             events: BinaryHeap::new(),
             arrived: 0,
             finished: 0,
+            losses: HashMap::new(),
+            given_up: Vec::new(),
             busy: 0,
             timed: 0,
             last_finish: 0,
@@ -109,7 +119,7 @@ impl<'a> Engine<'a> {
     }
 
     fn done(&self) -> bool {
-        self.finished == self.jobs.len() as u64
+        self.finished + self.given_up.len() as u64 == self.jobs.len() as u64
     }
 
     fn last_change(&self) -> Millis {
@@ -119,6 +129,9 @@ impl<'a> Engine<'a> {
     }
 
     fn over(&self, at: Millis) -> bool {
+        if self.arrived < self.jobs.len() {
+            return false;
+        }
         if at > self.last_change() + STUCK {
             return true;
         }
@@ -206,7 +219,15 @@ impl<'a> Engine<'a> {
     fn end(&mut self, key: u32) -> bool {
         let Some(job) = self.group.end(key, self.now) else { return false };
         self.busy -= 1;
-        self.events.push(Reverse((self.now + self.world.visibility_ms, Event::Back { job })));
+        let losses = self.losses.entry(job).or_default();
+        *losses += 1;
+        match *losses < LOST {
+            true => {
+                let back = self.now + self.world.visibility_ms;
+                self.events.push(Reverse((back, Event::Back { job })));
+            }
+            false => self.given_up.push(job),
+        }
         true
     }
 
@@ -224,7 +245,19 @@ impl<'a> Engine<'a> {
         let order = scaler.look(&view);
         self.group.observed.spot_interruptions = 0;
         self.carry_out(&order);
-        self.events.push(Reverse((self.now + scaler.every_ms().max(1), Event::Look)));
+        let next = self.next_look(scaler.every_ms().max(1));
+        self.events.push(Reverse((next, Event::Look)));
+    }
+
+    /// When the policy looks again. While nothing is there and nothing comes for long, it would see
+    /// the same each time.
+    fn next_look(&self, every: Millis) -> Millis {
+        let empty = self.busy == 0 && self.waiting.is_empty() && self.events.is_empty();
+        let coming = self.jobs.get(self.arrived).filter(|_| empty && self.group.all() == 0);
+        match coming {
+            Some(job) if job.at > self.now + STUCK => job.at - BEFORE,
+            _ => self.now + every,
+        }
     }
 
     fn see(&mut self, visible: u64, in_flight: u64) {
@@ -235,7 +268,8 @@ impl<'a> Engine<'a> {
         let queue = QueueSeen {
             visible: Some(visible),
             in_flight: Some(in_flight),
-            sent: books.then_some(self.arrived as u64),
+            // Nobody counts what is sent: whatever puts a message on a queue would have to.
+            sent: None,
             finished: books.then_some(self.finished),
             arrivals_per_s: books.then_some(rate),
             services: vec![service],
@@ -318,7 +352,11 @@ impl<'a> Engine<'a> {
     }
 
     fn outcome(mut self) -> Outcome {
-        for job in self.waiting.drain(..) {
+        let hidden = self.events.drain().filter_map(|Reverse((_, event))| match event {
+            Event::Back { job } => Some(job),
+            _ => None,
+        });
+        for job in self.waiting.drain(..).chain(self.given_up.drain(..)).chain(hidden) {
             let wait = self.now - self.jobs[job as usize].at;
             self.out.waits[job as usize] = u32::try_from(wait).unwrap_or(u32::MAX);
             self.out.undone += 1;

@@ -211,3 +211,35 @@ fn no_more_is_launched_or_in_flight_than_the_services_allow() {
     // Forty at a time, a minute each: the last of five hundred waits for twelve before it.
     assert!(quantile(&bound.waits, 1.0) >= 720_000);
 }
+
+#[test]
+fn a_trace_goes_on_after_days_without_a_job() {
+    let job = |at| Job { at, service: 10_000 };
+    let trace = Trace::new(vec![job(0), job(5 * 86_400_000), job(3 * 365 * 86_400_000)]);
+    let outcome = run(&trace, &exact(), &mut ours());
+    assert_eq!((outcome.undone, outcome.waits.len()), (0, 3));
+    assert!(outcome.waits[2] >= 120_000 && outcome.cost >= 3 * 130_000, "{outcome:?}");
+}
+
+#[test]
+fn a_job_that_is_lost_again_and_again_is_given_up() {
+    let trace = Trace::new(vec![Job { at: 0, service: 86_400_000 }]);
+    let world = World { losses_per_hour: 30.0, ..exact() };
+    let outcome = run(&trace, &world, &mut ours());
+    assert_eq!(outcome.undone, 1, "{outcome:?}");
+}
+
+#[test]
+fn a_trace_of_hostile_numbers_is_refused_and_one_of_times_since_1970_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.csv");
+    let read = |rows: &str| {
+        std::fs::write(&path, format!("arrival_seconds,service_seconds\n{rows}")).unwrap();
+        Trace::read(&path, 1.0, 1.0)
+    };
+    for rows in ["1,1e300", "0,1\n1e15,1", "0,-1", "NaN,1", "0,1e11", "0,1\n1e11,1"] {
+        assert!(read(rows).is_err(), "{rows}");
+    }
+    let trace = read("1795000000,5\n1795000010,7").unwrap();
+    assert_eq!(trace.jobs()[1], Job { at: 10_000, service: 7000 });
+}

@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use crate::observed::Millis;
 
+/// The longest trace, and the longest job: ten years.
+const LONGEST: Millis = 10 * 366 * 86_400_000;
+
 /// A job of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Job {
@@ -32,8 +35,8 @@ pub enum TraceError {
         /// What is wrong, and in which line.
         source: csv::Error,
     },
-    /// A number in it is negative or no number.
-    #[error("trace {}: row {row}: times are seconds from 0 on", path.display())]
+    /// A number in it is negative, no number, or too large.
+    #[error("trace {}: row {row}: times are seconds from 0 on, and a trace is no longer than ten years", path.display())]
     Time {
         /// The file.
         path: PathBuf,
@@ -56,7 +59,7 @@ impl Trace {
     }
 
     /// Reads `arrival_seconds,service_seconds` rows and divides the former by `time`, the latter
-    /// by `service`.
+    /// by `service`. It begins with its first job, whenever that came.
     ///
     /// # Errors
     /// [`TraceError`], with the row that cannot be read.
@@ -67,11 +70,15 @@ impl Trace {
         for (row, read) in (1..).zip(reader.deserialize::<Row>()) {
             let Row { arrival_seconds, service_seconds } = read.map_err(rows)?;
             let job = millis(arrival_seconds / time).zip(millis(service_seconds / service));
-            let bad = || TraceError::Time { path: path.to_owned(), row };
-            let (at, service) = job.ok_or_else(bad)?;
+            let (at, service) = job.ok_or_else(|| bad(path, row))?;
             jobs.push(Job { at, service });
         }
-        Ok(Self::new(jobs))
+        let trace = Self::new(jobs);
+        let trace = Self::from_zero(&trace.jobs);
+        match trace.jobs.iter().position(|it| it.at > LONGEST || it.service > LONGEST) {
+            Some(index) => Err(bad(path, index + 1)),
+            None => Ok(trace),
+        }
     }
 
     /// The first half of the rows and the rest, each beginning at zero.
@@ -91,6 +98,11 @@ impl Trace {
     }
 }
 
+fn bad(path: &Path, row: usize) -> TraceError {
+    TraceError::Time { path: path.to_owned(), row }
+}
+
 fn millis(seconds: f64) -> Option<Millis> {
-    (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0).round() as Millis)
+    // Far more than the longest trace: times since 1970 are below.
+    (0.0..1e12).contains(&seconds).then_some((seconds * 1000.0).round() as Millis)
 }

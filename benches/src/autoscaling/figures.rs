@@ -44,8 +44,10 @@ pub(super) fn print(trace: &str, rest: &Trace, front: &Front, picture: &Path) {
     print_p50_zero(p50_zero, front);
     print_p95_60s(p95_60s, rest, within(front, BUDGET * ROOM));
     print_dominated(beaten, trace, front, picture);
-    let value = within(front, BUDGET).map_or(f64::NAN, |it| it.point.late.median);
-    let detail = within(front, BUDGET).map_or(Value::Null, shown);
+    let chosen = within(front, BUDGET * ROOM);
+    let affordable = chosen.filter(|it| it.point.cost.median <= BUDGET);
+    let value = affordable.map_or(f64::NAN, |it| it.point.late.median);
+    let detail = chosen.map_or(Value::Null, shown);
     Figure::new(slo, value, "share", Better::Lower).target(0.0).detail(detail).print();
 }
 
@@ -56,8 +58,10 @@ pub(super) fn print_made_up(shape: &str, front: &Front, picture: &Path) {
 }
 
 fn print_killed(name: &str, front: &Front) {
-    let killed = front.ours.iter().map(|it| it.point.killed.high).fold(0.0, f64::max);
-    let detail = json!({ "settings": front.ours.len(), "seeds": SEEDS });
+    let killed = front.ours.iter().map(|it| it.point.killed.high).fold(f64::NAN, f64::max);
+    let detail = json!({ "settings": front.ours.len(), "seeds": SEEDS,
+        "what": "ours ends instances by name, and only idle ones: as the worker itself says, which \
+                 is drained before it is ended" });
     Figure::new(name, killed, "jobs", Better::Lower).target(0.0).detail(detail).print();
 }
 
@@ -75,7 +79,7 @@ fn print_p95_60s(name: &str, rest: &Trace, chosen: Option<&Chosen>) {
     let value = met.map_or(f64::NAN, |it| it.point.cost.median);
     let mut detail = chosen.map_or_else(|| json!({ "why": "no setting is cheap enough" }), shown);
     if let Some(it) = chosen {
-        detail["without_books_of_what_is_sent"] = place(&it.setting.without_books(rest));
+        detail["without_the_fleets_books"] = place(&it.setting.without_books(rest));
     }
     if chosen.is_some() && met.is_none() {
         detail["why"] = "the setting's p95 wait is 60 s or more".into();
@@ -90,7 +94,8 @@ fn print_dominated(name: &str, trace: &str, front: &Front, picture: &Path) {
     let detail = json!({ "trace": trace, "beaten": beaten, "picture": picture,
         "ours": front.ours.iter().map(shown).collect::<Vec<_>>(),
         "others": front.others.iter().map(place).collect::<Vec<_>>() });
-    let value = beaten.len() as f64;
+    // No front is beaten nowhere.
+    let value = if ours.is_empty() { f64::NAN } else { beaten.len() as f64 };
     Figure::new(name, value, "points", Better::Lower).target(0.0).detail(detail).print();
 }
 

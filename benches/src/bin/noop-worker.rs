@@ -8,6 +8,10 @@ use std::{process::ExitCode, time::Duration};
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
 use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, process};
 
+/// As every worker.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Noop {
     ledger: bool,
     longest: Duration,

@@ -106,7 +106,7 @@ fn nginx(
          open_file_cache max=100; default_type text/html;\n\
          client_body_temp_path {folder_name}/b; proxy_temp_path {folder_name}/p;\n\
          fastcgi_temp_path {folder_name}/f; uwsgi_temp_path {folder_name}/u; scgi_temp_path {folder_name}/s;\n\
-         server {{ listen {address}; location = {page} {{ alias {folder_name}/page.html; }}\n\
+         server {{ listen {address}; location = {page} {{ root {folder_name}; try_files /page.html =404; }}\n\
          location = {wheel} {{ return 302 {elsewhere}; }} }} }}\n",
         user = if nix::unistd::geteuid().is_root() { "user root;\n" } else { "" },
     );
@@ -117,7 +117,8 @@ fn nginx(
     Ok((command, [page, wheel]))
 }
 
-/// Waitress, with the directory cached in memory.
+/// With the directory cached in memory; of the servers that it knows it takes Waitress, which is
+/// installed beside it.
 fn pypiserver(
     place: &Path,
     folder: &Path,
@@ -127,7 +128,7 @@ fn pypiserver(
     let files = files(folder, content)?;
     let (host, port) = address.split_once(':').unwrap_or((address, "0"));
     let mut command = Command::new(place.join("venv/bin/pypi-server"));
-    command.args(["run", "--interface", host, "--port", port, "--server", "waitress"]);
+    command.args(["run", "--interface", host, "--port", port, "--server", "auto"]);
     command.args(["--backend", "cached-dir", "--disable-fallback", "--log-stream", "none"]);
     command.arg(files);
     let paths = [format!("/simple/{}/", content.name), format!("/packages/{}", content.wheel)];

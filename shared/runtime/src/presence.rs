@@ -33,6 +33,9 @@ const SOONEST: Duration = Duration::from_secs(1);
 /// A row of an instance that is gone is removed after this.
 const ROW_LIFE: Duration = Duration::from_secs(24 * 3600);
 
+/// When the worker was ready, in its row.
+const READY: &str = "ready_at";
+
 /// Where a worker tells of itself.
 #[derive(Debug, Clone)]
 pub struct PresenceConfig {
@@ -42,6 +45,9 @@ pub struct PresenceConfig {
     pub group: String,
     /// `FLOTILLA_INSTANCE_ID`: the instance that the worker runs on.
     pub instance: String,
+    /// `FLOTILLA_INSTANCE_LIFE_CYCLE`: `spot` or `on-demand`, as the instance's metadata say; what
+    /// it costs depends on it.
+    pub life_cycle: Option<String>,
     /// `FLOTILLA_PRESENCE_SECONDS`: how often (default 5 s).
     pub every: Duration,
 }
@@ -54,6 +60,7 @@ impl PresenceConfig {
             table,
             group: settings.required("FLOTILLA_GROUP"),
             instance: settings.required("FLOTILLA_INSTANCE_ID"),
+            life_cycle: settings.optional("FLOTILLA_INSTANCE_LIFE_CYCLE"),
             every: settings.seconds("FLOTILLA_PRESENCE_SECONDS", 5.0, (0.1, 60.0)),
         })
     }
@@ -111,13 +118,14 @@ impl Presence {
     ) -> Option<Arc<Self>> {
         let config = worker.presence.clone()?;
         let urls: Vec<_> = worker.queues.iter().map(|queue| queue.url.as_str()).collect();
-        let fixed = vec![
+        let mut fixed = vec![
             ("worker", text(&worker.worker_id)),
             ("queue", text(&urls.join(","))),
             ("job", text(job)),
             ("slots", number(worker.slots as u64)),
             ("started_at", number(now_ms())),
         ];
+        fixed.extend(config.life_cycle.as_deref().map(|it| ("life_cycle", text(it))));
         let work = Work { held: 0, since: now_ms(), jobs: 0, total_ms: 0, ready_at: None };
         let (work, changed) = (Mutex::new(work), Notify::new());
         let client = crate::aws::dynamo_client(sdk);
@@ -179,8 +187,19 @@ impl Presence {
     async fn write(&self, drained: Option<u64>) -> bool {
         let PresenceConfig { table, group, instance, .. } = &self.config;
         let fields: Vec<_> = self.fixed.iter().cloned().chain(self.moving(drained)).collect();
-        let sets: Vec<_> = fields.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
-        let gone = if drained.is_some() { "" } else { " REMOVE drained" };
+        let mut sets: Vec<_> =
+            fields.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
+        let ready = fields.iter().any(|(name, _)| *name == READY);
+        if ready {
+            // That of the first worker: one that starts again on the instance is no boot.
+            sets.push(format!("first_ready_at = if_not_exists(first_ready_at, :{READY})"));
+        }
+        let gone = match (drained.is_some(), ready) {
+            (true, _) => "",
+            (false, true) => " REMOVE drained",
+            // What a worker before this one said of itself holds no more.
+            (false, false) => " REMOVE drained, ready_at",
+        };
         let mut call = self.client.update_item().table_name(table).key("group", text(group));
         call = call.key("instance", text(instance)).return_values(ReturnValue::AllNew);
         call = call.update_expression(format!("SET {}{gone}", sets.join(", ")));
@@ -212,7 +231,7 @@ impl Presence {
             ("total_ms", number(work.total_ms)),
             ("expires_at", number(now_ms() / 1000 + ROW_LIFE.as_secs())),
         ];
-        fields.extend(work.ready_at.map(|at| ("ready_at", number(at))));
+        fields.extend(work.ready_at.map(|at| (READY, number(at))));
         fields.extend(drained.map(|at| ("drained", number(at))));
         fields
     }

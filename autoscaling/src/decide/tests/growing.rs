@@ -179,3 +179,14 @@ fn a_rise_that_the_last_ones_foretold_is_booted_for_ahead() {
     assert_eq!(desired[..10], [0; 10], "nothing is known yet");
     assert!((8..=13).contains(&desired[239]), "{desired:?}");
 }
+
+#[test]
+fn an_instance_that_never_gets_ready_is_not_waited_for() {
+    let policy = Policy::for_queue("q", 100);
+    let booting = |age| instance(0, State::Booting, age);
+    let decided = |age| {
+        decide(&with_queue(group(vec![booting(age)]), 1, 0), &policy, &Memory::default(), NOW)
+    };
+    assert_eq!(decided(policy.boot_ms).desired, 1);
+    assert_eq!(decided(policy.boot_ms * 4).desired, 2);
+}

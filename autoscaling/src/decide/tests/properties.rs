@@ -98,6 +98,41 @@ proptest! {
             group: "g".to_owned(), now: NOW, observed: seen, policy, memory, decision, done: vec![],
         };
         let line = serde_json::to_string(&record).unwrap();
-        prop_assert_eq!(replay(line.as_bytes()).unwrap(), (1, vec![]));
+        // A line that was cut off in between spoils neither.
+        let log = format!("{line}\n{}\n{line}\n", &line[..line.len() / 2]);
+        let replayed = replay(log.as_bytes());
+        prop_assert_eq!((replayed.count, replayed.mismatches), (2, vec![]));
+        prop_assert!(replayed.unread[0].to_string().contains("line 2"));
+    }
+
+    #[test]
+    fn a_group_is_told_to_have_more_only_where_more_are_wanted(
+        seen in any_observed(), policy in any_policy(), memory in any_memory(), told in 0u32..60,
+    ) {
+        // However many are listed: replacements come before the others go, and who ends is listed yet.
+        let seen = Observed { desired: Some(told), ..seen };
+        let decision = decide(&seen, &policy, &memory, NOW);
+        if !decision.reason.contains(" more: ") {
+            prop_assert!(decision.desired <= told, "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_grows_it_stays_within_the_money(
+        seen in any_observed(), policy in any_policy(), memory in any_memory(),
+    ) {
+        let mut policy = Policy { min: 0, ..policy };
+        policy.queues.truncate(1);
+        let money = policy.queues[0].money_per_hour.unwrap_or(500_000);
+        policy.queues[0].money_per_hour = Some(money);
+        let dearest = seen.prices.iter().map(|(_, price)| *price).max();
+        let price = dearest.unwrap_or(policy.price_per_hour).max(1);
+        let most = (money / price).max(u64::from(money > 0));
+        let decision = decide(&seen, &policy, &memory, NOW);
+        let told = seen.desired.unwrap_or_default();
+        // Those that drain are on their way out.
+        let drain = seen.instances.iter().flatten().filter(|it| it.state == State::Draining);
+        let stays = decision.desired.saturating_sub(drain.count() as u32);
+        prop_assert!(decision.desired <= told || u64::from(stays) <= most, "{decision:?}");
     }
 }

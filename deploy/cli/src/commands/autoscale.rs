@@ -6,10 +6,10 @@ use std::{fs::File, io::BufReader, path::PathBuf};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use clap::Subcommand;
-use flotilla_autoscaling::{FREEZE_ROW, Mismatch, Shadow, records, replay};
+use flotilla_autoscaling::{FREEZE_ROW, Mismatch, Replayed, Shadow, records, replay};
 
 use crate::{
-    console::out,
+    console::{note, out},
     error::{Doing, Error},
     target::{Target, Which},
 };
@@ -73,16 +73,18 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 
 fn replay_log(path: &std::path::Path) -> Result<(), Error> {
     let log = File::open(path).doing(|| format!("reading {}", path.display()))?;
-    let (count, mismatches) = replay(BufReader::new(log))
-        .map_err(|e| Error::Usage(format!("{}: {}", path.display(), crate::chain(&e))))?;
+    let Replayed { count, mismatches, unread } = replay(BufReader::new(log));
     mismatches.iter().for_each(tell);
-    match mismatches.len() {
-        0 => {
+    unread.iter().for_each(|why| out(crate::chain(why)));
+    match (mismatches.len(), unread.len()) {
+        (0, 0) => {
             out(format!("{count} decisions, made again: each the same"));
             Ok(())
         }
-        different => Err(Error::Fleet(format!(
-            "{different} of {count} decisions come out differently (made by another version?)"
+        (different, unread) => Err(Error::Fleet(format!(
+            "{}: {different} of {count} decisions come out differently (made by another version?), \
+             and {unread} line(s) could not be read",
+            path.display()
         ))),
     }
 }
@@ -91,9 +93,10 @@ fn shadow(path: &std::path::Path, json: bool) -> Result<(), Error> {
     let log = File::open(path).doing(|| format!("reading {}", path.display()))?;
     let mut shadow = Shadow::default();
     for read in records(BufReader::new(log)) {
-        let (_, record) =
-            read.map_err(|e| Error::Usage(format!("{}: {}", path.display(), crate::chain(&e))))?;
-        shadow.note(&record.observed, &record.policy, record.now);
+        match read {
+            Ok((_, record)) => shadow.note(&record.observed, &record.policy, record.now),
+            Err(why) => note(format!("left out: {}: {}", path.display(), crate::chain(&why))),
+        }
     }
     let report = shadow.report();
     match json {

@@ -34,22 +34,22 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1.0)]
     service: f64,
     /// Seconds from a launch to readiness, the median.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 120, value_parser = within_a_day())]
     boot: u64,
     /// By how much a boot differs: the standard deviation of its logarithm.
     #[arg(long, default_value_t = 0.1, value_parser = part)]
     boot_spread: f64,
     /// How late the queue's counts are, in seconds.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = within_a_day())]
     lag: u64,
     /// How wrong the queue's counts are: the standard deviation, as a part of the count.
     #[arg(long, default_value_t = 0.05, value_parser = part)]
     noise: f64,
     /// Seconds that are paid for at least.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = within_a_day())]
     minimum_billed: u64,
     /// Instances lost, per instance and hour.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = losses)]
     losses: f64,
     /// Runs of each policy.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -57,6 +57,16 @@ pub(crate) struct Args {
     /// Where to write the picture of the front.
     #[arg(long)]
     svg: Option<PathBuf>,
+}
+
+/// Seconds, a day at the most.
+fn within_a_day() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=86_400)
+}
+
+fn losses(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|it| (0.0..=60.0).contains(it));
+    value.ok_or_else(|| format!("{text:?} is no number from 0 to 60"))
 }
 
 fn part(text: &str) -> Result<f64, String> {
@@ -114,12 +124,12 @@ fn point(name: &str, trace: &Trace, args: &Args) -> Result<Point, Error> {
 
 fn world(args: &Args, seed: u64) -> World {
     World {
-        boot_ms: args.boot.saturating_mul(1000),
+        boot_ms: args.boot * 1000,
         boot_spread: args.boot_spread,
-        lag_ms: args.lag.saturating_mul(1000),
+        lag_ms: args.lag * 1000,
         noise: args.noise,
-        minimum_billed_ms: args.minimum_billed.saturating_mul(1000),
-        losses_per_hour: args.losses.max(0.0),
+        minimum_billed_ms: args.minimum_billed * 1000,
+        losses_per_hour: args.losses,
         seed,
         ..World::default()
     }
