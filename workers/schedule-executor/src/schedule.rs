@@ -21,9 +21,9 @@ pub(crate) use self::zone::note;
 use self::zone::{arrival, instant, reached};
 pub use self::{cron::Cron, over::Override, period::Periods, zone::zone};
 
-/// How many firings are looked at for one that changes the state: rules that always cancel each
-/// other never do.
-const LOOKS: usize = 20_000;
+/// How many firings are looked at for one that changes the state: of rules, one in each gap of the
+/// clock may not; of periods, all windows that touch, which some make all year long.
+const LOOKS: usize = 100_000;
 
 /// What is wrong with a rule, a period or a zone, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -249,7 +249,12 @@ impl Pair {
         let next = |rule: &Option<Cron>| rule.as_ref()?.calendar.after(local);
         match now {
             Some(Power::On) => next(&self.stop),
-            Some(Power::Off) => next(&self.start),
+            Some(Power::Off) => match (&self.start, &self.stop) {
+                // A start at the minute of a stop is none: what is left is found by its masks,
+                // since there may be years of such minutes.
+                (Some(on), Some(off)) => on.calendar.after_but(&off.calendar, local),
+                _ => next(&self.start),
+            },
             None => next(&self.start).into_iter().chain(next(&self.stop)).min(),
         }
     }

@@ -23,6 +23,9 @@ pub(super) const MONTH: Field =
 const FIRST_YEAR: u16 = 1970;
 const LAST_YEAR: u16 = 2199;
 
+/// The longest rule, in bytes.
+const LONGEST: usize = 1_000;
+
 /// A rule: the local minutes at which something happens.
 ///
 /// `minute hour day-of-month month day-of-week`, weekdays from 0 (Sunday) to 6, a day of either
@@ -90,6 +93,9 @@ impl FromStr for Cron {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bare = text.trim();
+        if bare.len() > LONGEST {
+            return Err(ScheduleError(format!("a rule of over {LONGEST} bytes")));
+        }
         let inner = bare.strip_prefix("cron(").and_then(|rest| rest.strip_suffix(')'));
         let fields: Vec<&str> = inner.unwrap_or(bare).split_whitespace().collect();
         let calendar = match fields[..] {
@@ -260,6 +266,7 @@ fn years(text: &str) -> Result<Vec<u16>, ScheduleError> {
     let items = text.split(',').map(|item| YEAR.item(item)).collect::<Result<Vec<_>, _>>()?;
     let mut years: Vec<u16> = items.into_iter().flatten().collect();
     years.sort_unstable();
+    years.dedup();
     Ok(years)
 }
 
@@ -274,6 +281,8 @@ fn at_or_above(day: i8) -> u32 {
 fn at_or_below(day: i8) -> u32 {
     ((2_u64 << day) - 1) as u32
 }
+
+mod but;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@ use super::ScheduleError;
 
 /// The largest file that is read, in bytes.
 const LIMIT: usize = 128 << 10;
+/// The most events.
+const EVENTS: usize = 1_000;
 /// The longest event, in days.
 const LONGEST: i32 = 366;
 const WEEKDAYS: [(&str, Weekday); 7] = [
@@ -27,7 +29,8 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
 /// The days of a calendar.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Holidays {
-    single: BTreeSet<Date>,
+    /// First and last day of each.
+    spans: Vec<(Date, Date)>,
     yearly: Vec<Yearly>,
 }
 
@@ -64,59 +67,134 @@ impl Holidays {
             return Err(wrong("it does not begin with BEGIN:VCALENDAR"));
         }
         let mut holidays = Self::default();
-        for event in text.split("BEGIN:VEVENT").skip(1) {
-            let Some((event, _)) = event.split_once("END:VEVENT") else {
-                return Err(wrong("an event has no END:VEVENT"));
-            };
-            holidays.add(event)?;
+        let events = events(&text)?;
+        if events.len() > EVENTS {
+            return Err(wrong(&format!("it has over {EVENTS} events")));
+        }
+        for event in events {
+            holidays.add(&event)?;
         }
         Ok(holidays)
     }
 
-    fn add(&mut self, event: &str) -> Result<(), ScheduleError> {
-        let field = |name: &str| {
-            let found = event.lines().find_map(|line| {
-                let (key, value) = line.trim().split_once(':')?;
-                key.split(';').next()?.eq_ignore_ascii_case(name).then_some(value.trim())
-            });
-            found.filter(|value| !value.is_empty())
-        };
-        if field("STATUS").is_some_and(|status| status.eq_ignore_ascii_case("CANCELLED")) {
+    fn add(&mut self, event: &Event<'_>) -> Result<(), ScheduleError> {
+        if event.field("STATUS").is_some_and(|it| it.eq_ignore_ascii_case("CANCELLED")) {
             return Ok(());
         }
-        let first = field("DTSTART").and_then(date);
+        let first = event.field("DTSTART").and_then(date);
         let first =
             first.ok_or_else(|| wrong("an event has no DTSTART, or one that is no date"))?;
-        let days = match field("DTEND") {
-            None => 1,
-            Some(end) => {
-                let end = date(end).ok_or_else(|| wrong(&format!("DTEND:{end} is no date")))?;
-                first.until(end).map_or(0, |span| span.get_days()).clamp(1, LONGEST)
-            }
-        };
-        match field("RRULE") {
-            None => (0..days).for_each(|n| self.single.extend(later(first, n))),
-            Some(rule) => {
-                let except = field("EXDATE").unwrap_or_default().split(',').filter_map(date);
-                self.yearly.push(Yearly::parse(rule, first, days, except.collect())?);
-            }
+        let days = event.days(first)?;
+        for more in event.dates("RDATE")? {
+            self.spans.extend(span(more, days));
+        }
+        let except = event.dates("EXDATE")?;
+        match event.field("RRULE") {
+            None if except.contains(&first) => {}
+            None => self.spans.extend(span(first, days)),
+            Some(rule) => self.yearly.push(Yearly::parse(rule, first, days, except)?),
         }
         Ok(())
     }
 
     /// The holidays of the month that begins on `first`, as bits.
     pub(super) fn of(&self, first: Date) -> u32 {
-        let last = first.last_of_month();
-        let single = self.single.range(first..=last).copied();
-        let yearly = self.yearly.iter().flat_map(|it| {
-            // One that began last year may reach over into this one.
-            [first.year() - 1, first.year()]
-                .into_iter()
-                .filter_map(|year| it.begins(year))
-                .flat_map(|begin| (0..it.days).filter_map(move |n| later(begin, n)))
-        });
-        let days = single.chain(yearly).filter(|day| *day >= first && *day <= last);
-        days.fold(0, |bits, day| bits | 1 << day.day())
+        // One that began last year may reach over into this one.
+        let years = [first.year() - 1, first.year()];
+        let yearly = self
+            .yearly
+            .iter()
+            .flat_map(|it| years.into_iter().filter_map(|year| span(it.begins(year)?, it.days)));
+        let spans = self.spans.iter().copied().chain(yearly);
+        spans.fold(0, |bits, span| bits | within(span, first))
+    }
+}
+
+/// The days of a span that are in the month that begins on `first`, as bits.
+fn within((from, to): (Date, Date), first: Date) -> u32 {
+    let last = first.last_of_month();
+    if to < first || from > last {
+        return 0;
+    }
+    let (from, to) = (from.max(first).day(), to.min(last).day());
+    let up_to = |day: i8| (1_u64 << (day + 1)) - 1;
+    (up_to(to) & !up_to(from - 1)) as u32
+}
+
+/// The first and the last of so many days.
+fn span(first: Date, days: i32) -> Option<(Date, Date)> {
+    Some((first, first.checked_add(Span::new().days(days - 1)).ok()?))
+}
+
+/// The lines of an event: name and value.
+#[derive(Debug, Default)]
+struct Event<'a>(Vec<(&'a str, &'a str)>);
+
+/// The events of a file, without what is inside them, such as their alarms.
+fn events(text: &str) -> Result<Vec<Event<'_>>, ScheduleError> {
+    let (mut events, mut inside) = (Vec::new(), None::<(Event<'_>, usize)>);
+    for line in text.lines() {
+        let Some((key, value)) = line.trim().split_once(':') else { continue };
+        let (name, value) = (key.split(';').next().unwrap_or_default(), value.trim());
+        let is = |word: &str| name.eq_ignore_ascii_case(word);
+        let event = value.eq_ignore_ascii_case("VEVENT");
+        inside = match inside.take() {
+            None => (is("BEGIN") && event).then(Default::default),
+            Some((found, 0)) if is("END") && event => {
+                events.push(found);
+                None
+            }
+            Some((found, depth)) if is("BEGIN") => Some((found, depth + 1)),
+            Some((found, depth)) if is("END") => Some((found, depth.saturating_sub(1))),
+            Some((mut found, 0)) => {
+                found.0.push((name, value));
+                Some((found, 0))
+            }
+            alarm => alarm,
+        };
+    }
+    if inside.is_some() {
+        return Err(wrong("an event has no END:VEVENT"));
+    }
+    Ok(events)
+}
+
+impl<'a> Event<'a> {
+    fn fields(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| *value).filter(|value| !value.is_empty())
+    }
+
+    fn field(&self, name: &str) -> Option<&'a str> {
+        self.fields(name).next()
+    }
+
+    /// All dates of the lines of this name, which hold lists; of a period its beginning.
+    fn dates(&self, name: &str) -> Result<BTreeSet<Date>, ScheduleError> {
+        let all = self.fields(name).flat_map(|list| list.split(','));
+        let read = |text: &str| {
+            date(text.trim()).ok_or_else(|| wrong(&format!("{name}:{text} is no date")))
+        };
+        all.map(read).collect()
+    }
+
+    /// How many days it lasts.
+    fn days(&self, first: Date) -> Result<i32, ScheduleError> {
+        let days = match (self.field("DTEND"), self.field("DURATION")) {
+            (Some(end), _) => {
+                let end = date(end).ok_or_else(|| wrong(&format!("DTEND:{end} is no date")))?;
+                first.until(end).map_or(0, |span| span.get_days())
+            }
+            (None, Some(length)) => {
+                let none = || wrong(&format!("DURATION:{length} is no duration"));
+                let span: Span = length.parse().map_err(|_| none())?;
+                let relative = jiff::SpanRelativeTo::days_are_24_hours();
+                let hours = span.total((jiff::Unit::Hour, relative)).map_err(|_| none())?;
+                (hours / 24.0).ceil().clamp(0.0, f64::from(LONGEST)) as i32
+            }
+            (None, None) => 1,
+        };
+        Ok(days.clamp(1, LONGEST))
     }
 }
 
@@ -187,10 +265,6 @@ fn date(text: &str) -> Option<Date> {
     Date::new(number(0..4)?, number(4..6)? as i8, number(6..8)? as i8).ok()
 }
 
-fn later(day: Date, days: i32) -> Option<Date> {
-    day.checked_add(Span::new().days(days)).ok()
-}
-
 fn wrong(why: &str) -> ScheduleError {
     ScheduleError(format!("the iCalendar file of holidays: {why}"))
 }
@@ -232,12 +306,44 @@ mod tests {
     }
 
     #[test]
+    fn every_line_of_an_event_counts_in_whatever_case_and_its_alarms_do_not() {
+        let holidays = Holidays::parse(&file(&[
+            "DTSTART:20200101\r\nRRULE:FREQ=YEARLY\r\nEXDATE:20260101\r\nEXDATE:20270101,20280101",
+            "DTSTART;VALUE=DATE:20260401\r\nDURATION:P2D\r\nRDATE;VALUE=DATE:20260410,20260430",
+            "DTSTART;VALUE=DATE:20260501\r\nDURATION:P1W\r\nBEGIN:VALARM\r\nDURATION:PT5M\r\nDTSTART:1\r\nEND:VALARM",
+            "dtstart;value=date:20260601\r\nduration:PT36H",
+        ])).unwrap();
+        for year in 2026..=2028 {
+            assert_eq!(days(&holidays, year, 1), [0; 0], "{year}");
+        }
+        assert_eq!((days(&holidays, 2025, 1), days(&holidays, 2029, 1)), (vec![1], vec![1]));
+        assert_eq!(days(&holidays, 2026, 4), [1, 2, 10, 11, 30]);
+        assert_eq!(days(&holidays, 2026, 5), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(days(&holidays, 2026, 6), [1, 2]);
+        let lower = file(&["DTSTART:20260704"]).to_lowercase();
+        assert_eq!(days(&Holidays::parse(&lower).unwrap(), 2026, 7), [4]);
+    }
+
+    #[test]
+    fn many_long_events_take_no_time_and_too_many_are_refused() {
+        let event = "DTSTART:20200101\r\nDTEND:20201231\r\nRRULE:FREQ=YEARLY";
+        let holidays = Holidays::parse(&file(&vec![event; 1000])).unwrap();
+        let begin = std::time::Instant::now();
+        (2021..2121)
+            .for_each(|year| assert_eq!(holidays.of(date(year, 2, 1)).count_ones() / 28, 1));
+        assert!(begin.elapsed() < std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
+        assert!(Holidays::parse(&file(&vec!["DTSTART:20200101"; 1001])).is_err());
+    }
+
+    #[test]
     fn a_file_whose_days_cannot_be_told_is_refused() {
         for bad in [
             "",
             "hello",
             &file(&["SUMMARY:x"]),
             &file(&["DTSTART:soon"]),
+            &file(&["DTSTART:20260101\r\nDURATION:long"]),
+            &file(&["DTSTART:20260101\r\nRDATE:soon"]),
             &file(&["DTSTART:20260101\r\nRRULE:FREQ=DAILY"]),
             &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;BYSETPOS=1"]),
             &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;BYDAY=MO"]),

@@ -17,6 +17,9 @@ use super::{
     zone::{instant, reached},
 };
 
+/// The longest text of periods, in bytes, and the most windows of one.
+const LONGEST: usize = 4_000;
+const MOST: usize = 32;
 const MINUTES_OF_A_DAY: u16 = 24 * 60;
 
 /// Times of being on, from their beginning up to their end.
@@ -97,12 +100,18 @@ impl Periods {
     /// # Errors
     /// When a period is none, or the file, or a period is about holidays without a file.
     pub(super) fn parse(text: &str, holidays: Option<&str>) -> Result<Self, ScheduleError> {
+        if text.len() > LONGEST {
+            return Err(ScheduleError(format!("a period of over {LONGEST} bytes")));
+        }
         let holidays = holidays.map(Holidays::parse).transpose()?.map(Arc::new);
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
         let windows =
             parts.map(|it| windows(it, holidays.as_ref())).collect::<Result<Vec<_>, _>>()?.concat();
         if windows.is_empty() {
             return Err(ScheduleError("the period is empty".to_owned()));
+        }
+        if windows.len() > MOST {
+            return Err(ScheduleError(format!("the period has over {MOST} windows")));
         }
         Ok(Self(windows))
     }

@@ -69,6 +69,25 @@ fn rules_that_always_cancel_each_other_change_nothing_and_end() {
 }
 
 #[test]
+fn a_start_that_a_stop_cancels_for_months_is_found_all_the_same() {
+    let schedule = Schedule::rules("* * * * *", "* * * 11-2 *", "UTC").unwrap();
+    let on = schedule.next(ts("2026-11-05T00:00:00Z")).unwrap();
+    assert_eq!((on.at, on.power), (ts("2027-03-01T00:00:00Z"), Power::On));
+    let off = schedule.next(on.at).unwrap();
+    assert_eq!((off.at, off.power), (ts("2027-11-01T00:00:00Z"), Power::Off));
+}
+
+#[test]
+fn windows_that_touch_for_years_end_when_they_end() {
+    let text = "jan01-feb28 00:00-06:00,06:00-24:00; mar01-dec31 00:00-06:00,06:00-24:00";
+    let schedule = Schedule::periods(text, "UTC").unwrap();
+    let off = schedule.next(ts("2025-03-05T00:00:00Z")).unwrap();
+    assert_eq!((off.at, off.power), (ts("2028-02-29T00:00:00Z"), Power::Off));
+    let many = vec!["00:00-00:01"; 33].join(",");
+    assert!(Schedule::periods(&many, "UTC").unwrap_err().to_string().contains("32 windows"));
+}
+
+#[test]
 fn a_window_over_midnight_belongs_to_the_day_it_begins_on() {
     let schedule = Schedule::periods("fri 22:00-06:00", "UTC").unwrap();
     assert_eq!(

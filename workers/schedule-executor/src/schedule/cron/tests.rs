@@ -106,3 +106,31 @@ fn what_is_no_rule_is_refused_with_the_field_that_is_wrong() {
         assert!(why.contains(field), "{text:?}: {why}");
     }
 }
+
+#[test]
+fn a_rule_that_would_fill_the_memory_is_refused() {
+    let text = format!("0 8 ? * * {}", vec!["*"; 400].join(",,"));
+    assert!(text.parse::<Cron>().is_err());
+    let long = format!("{} 8 * * *", vec!["1"; 1000].join(","));
+    assert!(long.parse::<Cron>().unwrap_err().to_string().contains("1000 bytes"));
+}
+
+proptest::proptest! {
+    /// What the masks find is what a walk over every match of the first rule finds.
+    #[test]
+    fn a_minute_of_one_rule_and_not_of_the_other_is_found(
+        minutes in ("[0-5]?[0-9]|\\*|\\*/7|0-30", "[0-5]?[0-9]|\\*|\\*/5|10-59"),
+        hours in ("1?[0-9]|\\*|8-18", "1?[0-9]|\\*|0-12"),
+        days in ("\\*|1-10|L", "\\*|5-31|L"),
+        minute in 0..1440i16,
+    ) {
+        let rule = |m: &str, h: &str, d: &str| self::rule(&format!("{m} {h} {d} * *"));
+        let one = rule(&minutes.0, &hours.0, &days.0);
+        let other = rule(&minutes.1, &hours.1, &days.1);
+        let from = date(2026, 1, 9).at((minute / 60) as i8, (minute % 60) as i8, 0, 0);
+        let end = date(2026, 4, 1).at(0, 0, 0, 0);
+        let all = std::iter::successors(one.after(from), |at| one.after(*at));
+        let walked = all.take_while(|at| *at < end).find(|at| !other.matches(*at));
+        proptest::prop_assert_eq!(one.after_but(&other, from).filter(|at| *at < end), walked);
+    }
+}
