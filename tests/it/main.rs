@@ -28,6 +28,7 @@ mod priorities;
 mod promises;
 mod schedule;
 mod schedule_hard;
+mod schedule_level;
 mod schedule_people;
 mod scripted;
 mod sensors;

@@ -20,6 +20,10 @@ impl Town {
 
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let (world, moto) = tokio::join!(World::new(), Moto::start());
+        Self::of(world, moto, settings).await
+    }
+
+    pub(crate) async fn of(world: World, moto: Moto, settings: &[(&str, &str)]) -> Self {
         let builder = world.schedule_executor(&moto);
         let builder = settings.iter().fold(builder, |it, (name, value)| it.env(name, value));
         let (scheduler, gateway) = tokio::join!(builder.ready(), world.gateway(&[]));
@@ -29,6 +33,14 @@ impl Town {
     pub(crate) async fn end(mut self) {
         assert!(self.scheduler.stop().await.success());
         assert!(self.gateway.process.stop().await.success());
+    }
+
+    /// Kills the scheduler and starts another, which lies to nobody.
+    pub(crate) async fn replace(&mut self, settings: &[(&str, &str)]) {
+        self.scheduler.kill().await;
+        let builder = self.world.schedule_executor(&self.moto);
+        let builder = settings.iter().fold(builder, |it, (name, value)| it.env(name, value));
+        self.scheduler = builder.ready().await;
     }
 
     /// A context that is on from 8 to 19 in Berlin.

@@ -62,7 +62,8 @@ async fn what_is_not_permitted_is_said_and_done_once_it_is() {
 async fn without_capacity_another_type_is_taken_where_that_is_allowed() {
     let ec2 = FakeEc2::start(2, 1).await;
     let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
-    let attrib = json!(["types=m5a.large,m6i.large", ""]);
+    // A type that does not exist keeps nobody from the next one.
+    let attrib = json!(["types=nope.large,m5a.large,m6i.large", "types=nope.large"]);
     let resources = json!({"ec2:instance": {"id": ["i-0000", "i-0001"], "attrib": attrib}});
     town.context("web", resources).await;
     town.world.tick("2026-06-01T17:00:00Z").await;
@@ -73,7 +74,8 @@ async fn without_capacity_another_type_is_taken_where_that_is_allowed() {
     let rows = town.audit("ec2:instance", "i-0000").await;
     let row = rows.iter().find(|row| row["action"] == "START").unwrap();
     assert!(row["reason"].contains("as m6i.large"), "{row:?}");
-    find(&town.audit("ec2:instance", "i-0001").await, "failed", "capacity");
+    let rows = town.audit("ec2:instance", "i-0001").await;
+    assert!(find(&rows, "failed", "capacity")["reason"].contains("nope.large"), "{rows:?}");
     town.end().await;
 }
 
@@ -229,7 +231,7 @@ async fn resources_of_another_account_are_reached_by_its_role_and_never_without(
     let order = json!({"action": "STOP", "service": "rds", "ids": ["arn:aws:rds:us-east-1:210987654321:db:orders"]});
     town.world.schedule(order).await;
     town.world.until_scheduled().await;
-    let rows = town.audit("rds:instance", "orders").await;
+    let rows = town.world.audit(&format!("rds:instance/210987654321/{HOME}/orders")).await;
     assert!(find(&rows, "failed", "foreign_account")["reason"].contains("FLOTILLA_ROLE"));
     town.end().await;
 }
@@ -277,6 +279,13 @@ async fn the_resource_command_switches_with_no_table() {
     );
     let (code, out) = run(&["show", "--service", "ec2", "--ids", "i-0001"]).await;
     assert!(code == Some(0) && out.contains("running"), "{out}");
+    // An ARN of another account is nobody's to switch without a role, whatever its id is here.
+    let arn = "arn:aws:ec2:us-east-1:210987654321:instance/i-0001";
+    let (code, out) = run(&["stop", "--service", "ec2", "--ids", arn]).await;
+    assert!(code == Some(1) && out.contains("FLOTILLA_ROLE"), "{out}");
+    assert_eq!(ec2.count("running"), 1);
+    let own = ["stop", "--service", "ec2", "--account", "210987654321", "--ids", arn];
+    assert_eq!((run(&own).await.0, ec2.count("running")), (Some(0), 0));
     assert_eq!(run(&["stop", "--service", "moon", "--ids", "x"]).await.0, Some(2));
 }
 

@@ -13,7 +13,7 @@ use axum::{
     routing::post,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
 /// What it knows, and how it misbehaves.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ struct Facts {
     /// Types without capacity.
     full: BTreeSet<String>,
     denied: bool,
+    /// Whether nobody may even look.
+    blind: bool,
+    /// Whoever stops something waits here for the answer.
+    gate: Option<Arc<Semaphore>>,
     chances: StdRng,
     calls: BTreeMap<String, u64>,
     hibernated: BTreeSet<String>,
@@ -34,8 +38,11 @@ type Shared = Arc<Mutex<Facts>>;
 type Fields = BTreeMap<String, String>;
 
 /// Answers `DescribeInstances` (by the filter `instance-id`, without pages), `StartInstances`,
-/// `StopInstances` and `ModifyInstanceAttribute` (the type alone). Instances change their state at
-/// once. An instance whose id ends in `h` can hibernate. Signatures and regions are not looked at.
+/// `StopInstances` and `ModifyInstanceAttribute` (the type alone; there is none that begins with
+/// `nope`). Instances change their state at once. An instance whose id ends in `h` can hibernate.
+/// The same instances are databases too, to `DescribeDBInstances` (by the filter
+/// `db-instance-id`), `StartDBInstance` and `StopDBInstance`. Signatures and regions are not looked
+/// at.
 #[derive(Debug)]
 pub struct FakeEc2 {
     facts: Shared,
@@ -53,6 +60,8 @@ impl FakeEc2 {
             faults: (0, 0),
             full: BTreeSet::new(),
             denied: false,
+            blind: false,
+            gate: None,
             chances: StdRng::seed_from_u64(seed),
             calls: BTreeMap::new(),
             hibernated: BTreeSet::new(),
@@ -91,6 +100,23 @@ impl FakeEc2 {
         self.with(|facts| facts.denied = denied);
     }
 
+    /// From now on nobody may even look, or everybody again.
+    pub fn blind(&self, blind: bool) {
+        self.with(|facts| facts.blind = blind);
+    }
+
+    /// From now on what is stopped is stopped, and whoever asked for it hears nothing until
+    /// [`answer`](Self::answer).
+    pub fn hold(&self) {
+        self.with(|facts| facts.gate = Some(Arc::new(Semaphore::new(0))));
+    }
+
+    /// Answers everybody who waits, and from now on at once.
+    pub fn answer(&self) {
+        let gate = self.with(|facts| facts.gate.take());
+        gate.inspect(|gate| gate.close());
+    }
+
     /// From now on there is no capacity for these types.
     pub fn fill(&self, types: &[&str]) {
         self.with(|facts| facts.full = types.iter().map(|it| (*it).to_owned()).collect());
@@ -124,29 +150,73 @@ impl Drop for FakeEc2 {
 }
 
 async fn answer(State(facts): State<Shared>, Form(fields): Form<Fields>) -> Response {
-    let mut facts = facts.lock().expect("no panic before");
+    let (answer, gate) = {
+        let mut facts = facts.lock().expect("no panic before");
+        let answer = asked(&mut facts, &fields);
+        let stops = fields.get("Action").is_some_and(|it| it.starts_with("Stop"));
+        let dry = fields.get("DryRun").is_some_and(|it| it == "true");
+        (answer, facts.gate.clone().filter(|_| stops && !dry))
+    };
+    if let Some(gate) = gate {
+        // It is closed, never opened.
+        let _ = gate.acquire().await;
+    }
+    answer
+}
+
+fn asked(facts: &mut Facts, fields: &Fields) -> Response {
     let action = fields.get("Action").cloned().unwrap_or_default();
     let dry = fields.get("DryRun").is_some_and(|it| it == "true");
     let name = if dry { format!("{action} (dry)") } else { action.clone() };
     *facts.calls.entry(name).or_default() += 1;
     let (throttled, broken) = facts.faults;
+    let refuse = if action.contains("DB") { refused_by_rds } else { refused };
     match facts.chances.random_range(0..100) {
-        n if n < throttled => return refused(503, "RequestLimitExceeded", "too many requests"),
-        n if n < throttled + broken => return refused(500, "InternalError", "as ordered"),
+        n if n < throttled => return refuse(503, "RequestLimitExceeded", "too many requests"),
+        n if n < throttled + broken => return refuse(500, "InternalError", "as ordered"),
         _ => {}
     }
+    if facts.blind {
+        return refuse(403, "UnauthorizedOperation", "you may not look");
+    }
     match action.as_str() {
-        "DescribeInstances" => describe(&facts, &fields),
-        "StartInstances" | "StopInstances" => switch(&mut facts, &action, &fields, dry),
+        "DescribeInstances" => describe(facts, fields),
+        "StartInstances" | "StopInstances" => switch(facts, &action, fields, dry),
         "ModifyInstanceAttribute" => {
-            let instance = facts.instances.get_mut(&fields["InstanceId"]).expect("an instance");
-            instance.1 = fields["InstanceType.Value"].clone();
+            let kind = fields["InstanceType.Value"].clone();
+            if kind.starts_with("nope") {
+                return refused(400, "InvalidParameterValue", "there is no such type");
+            }
+            facts.instances.get_mut(&fields["InstanceId"]).expect("an instance").1 = kind;
             xml(
                 "<ModifyInstanceAttributeResponse><return>true</return></ModifyInstanceAttributeResponse>",
             )
         }
-        _ => refused(400, "InvalidAction", &action),
+        "DescribeDBInstances" => describe_databases(facts, fields),
+        "StartDBInstance" | "StopDBInstance" => {
+            let state = if action.starts_with("Start") { "running" } else { "stopped" };
+            let id = &fields["DBInstanceIdentifier"];
+            facts.instances.get_mut(id).expect("a database").0 = state.to_owned();
+            xml(&format!("<{action}Response><{action}Result/></{action}Response>"))
+        }
+        _ => refuse(400, "InvalidAction", &action),
     }
+}
+
+fn describe_databases(facts: &Facts, fields: &Fields) -> Response {
+    let items = values(fields, "Filters.Filter.1.Values.Value.").filter_map(|id| {
+        let running = facts.instances.get(id)?.0 == "running";
+        let state = if running { "available" } else { "stopped" };
+        Some(format!(
+            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier>\
+             <DBInstanceStatus>{state}</DBInstanceStatus></DBInstance>"
+        ))
+    });
+    let items: String = items.collect();
+    xml(&format!(
+        "<DescribeDBInstancesResponse><DescribeDBInstancesResult><DBInstances>{items}</DBInstances>\
+         </DescribeDBInstancesResult></DescribeDBInstancesResponse>"
+    ))
 }
 
 fn values<'a>(fields: &'a Fields, prefix: &'a str) -> impl Iterator<Item = &'a String> {
@@ -205,6 +275,15 @@ fn refused(status: u16, code: &str, message: &str) -> Response {
     let body = format!(
         "<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>\
          <RequestID>0</RequestID></Response>"
+    );
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, [(CONTENT_TYPE, "text/xml")], body).into_response()
+}
+
+fn refused_by_rds(status: u16, code: &str, message: &str) -> Response {
+    let body = format!(
+        "<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error>\
+         <RequestId>0</RequestId></ErrorResponse>"
     );
     let status = StatusCode::from_u16(status).expect("a status");
     (status, [(CONTENT_TYPE, "text/xml")], body).into_response()

@@ -50,6 +50,7 @@ impl World {
         let builder = self
             .worker("gateway")
             .env("FLOTILLA_GATEWAY_ADDR", &addr)
+            .env("FLOTILLA_ACCOUNT", "123456789012")
             .env("FLOTILLA_SCHEDULE_QUEUE_URL", &outputs.schedule_queue_url)
             .env("FLOTILLA_AUDIT_TABLE", &outputs.audit_table_name)
             .env("FLOTILLA_CONTEXTS_TABLE", &outputs.contexts_table_name)
@@ -85,7 +86,7 @@ impl World {
     /// Waits until the scheduler's queue holds nothing. A plan sends its batches before it is
     /// deleted, so an empty queue is the end of all of it.
     pub async fn until_scheduled(&self) {
-        eventually("an empty schedule queue", Duration::from_secs(60), async || {
+        eventually("an empty schedule queue", Duration::from_secs(120), async || {
             (self.left_on(&self.outputs().schedule_queue_url).await == 0).then_some(())
         })
         .await;

@@ -13,10 +13,11 @@ moments, found = [], []
 for job in asked["jobs"]:
     zone = ZoneInfo(job["zone"])
     starts = [datetime.fromtimestamp(at, zone) for at in job["at"]]
-    rules = [rule for rule in (job["start"], job["stop"]) if rule]
+    # Parsed once, as ours are.
+    rules = [croniter(rule, starts[0]) for rule in (job["start"], job["stop"]) if rule]
     for at in starts:
         begin = time.perf_counter_ns()
-        following = min(croniter(rule, at).get_next(datetime) for rule in rules)
+        following = min(rule.get_next(datetime, start_time=at) for rule in rules)
         moments.append(time.perf_counter_ns() - begin)
         found.append(int(following.timestamp()))
 print(json.dumps({"nanoseconds": sum(moments), "count": len(moments), "found": found}))

@@ -62,6 +62,7 @@ pub(super) fn run(settings: &Settings) -> Result<(), Trouble> {
         .target(1.0)
         .detail(json!({
             "resources": RESOURCES, "schedules": SCHEDULES, "acts": acts, "skips": skips,
+            "without": "reading and writing tables, tag look-ups, grouping into batches and sending them",
             "rounds": seconds, "threads": 1, "reasons": true, "parse_schedules_s": parsed,
         }))
         .print();
@@ -82,6 +83,7 @@ fn tick(plans: &[Plan<'_>], resources: &[Resource], at: Timestamp) -> Vec<Option
                 Mode::Enforce
             },
             hand: false,
+            chosen: None,
             reason: &wanted.reason,
         };
         Some(reconcile(asked, Some(&resource.held), &resource.observed, at))

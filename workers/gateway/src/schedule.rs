@@ -13,7 +13,10 @@ pub mod v1;
 use aws_config::SdkConfig;
 use axum::{Router, middleware};
 use flotilla_runtime::config::Reader;
-use schedule_executor::store::{Store, TableNames};
+use schedule_executor::{
+    arn::{Home, account_of_queue},
+    store::{Store, TableNames},
+};
 
 use crate::cors;
 
@@ -27,6 +30,8 @@ pub struct ScheduleConfig {
     pub audit: String,
     /// `FLOTILLA_SCHEDULE_QUEUE_URL`: the scheduler's queue.
     pub queue_url: String,
+    /// `FLOTILLA_ACCOUNT`: the scheduler's own account (default: that of its queue).
+    pub account: String,
 }
 
 impl ScheduleConfig {
@@ -37,7 +42,9 @@ impl ScheduleConfig {
         let tables = TableNames::read(settings);
         let audit = settings.required("FLOTILLA_AUDIT_TABLE");
         let queue_url = settings.required("FLOTILLA_SCHEDULE_QUEUE_URL");
-        Some(Self { tables, audit, queue_url })
+        let account = settings.optional("FLOTILLA_ACCOUNT");
+        let account = account.unwrap_or_else(|| account_of_queue(&queue_url).to_owned());
+        Some(Self { tables, audit, queue_url, account })
     }
 }
 
@@ -48,19 +55,20 @@ pub struct Schedules {
     pub(crate) sqs: aws_sdk_sqs::Client,
     pub(crate) queue_url: String,
     pub(crate) audit: String,
-    /// The region of ids that are no ARNs.
-    pub(crate) region: String,
+    /// Where ids are that are no ARNs.
+    pub(crate) home: Home,
 }
 
 impl Schedules {
     /// The part, on the SDK's endpoint.
     pub fn new(config: ScheduleConfig, sdk: &SdkConfig) -> Self {
+        let region = sdk.region().map(ToString::to_string).unwrap_or_default();
         Self {
             store: Store::new(aws_sdk_dynamodb::Client::new(sdk), config.tables),
             sqs: aws_sdk_sqs::Client::new(sdk),
             queue_url: config.queue_url,
             audit: config.audit,
-            region: sdk.region().map(ToString::to_string).unwrap_or_default(),
+            home: Home { account: config.account, region },
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     Client,
+    error::{ProvideErrorMetadata, SdkError},
     types::{AttributeValue as Attr, PutRequest, WriteRequest},
 };
 use flotilla_runtime::{Failure, failure::chain};
@@ -12,8 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    arn::short,
     plan::Action,
-    rows::{from_item, to_item},
+    rows::{Item, from_item, to_item},
+    store::is_invalid,
 };
 
 /// How long a row is kept.
@@ -23,6 +26,10 @@ const CALL: usize = 25;
 const AT_ONCE: usize = 4;
 /// How often rows that a call left out are written again.
 const TURNS: usize = 8;
+/// How many rows of a resource are looked at for an act that was cut off.
+const LAST: i32 = 50;
+/// The outcome of an act before it is known.
+pub const INTENDED: &str = "intended";
 /// What the keys of the rows begin with that tell what a bulk action changed.
 pub const BULK: &str = "bulk";
 
@@ -42,7 +49,8 @@ pub struct Entry {
     pub actor: String,
     /// `START`, `STOP`, `MODCLASS`, or `NONE` where nothing was wanted.
     pub action: String,
-    /// `done`, `failed`, `skipped`, or `dry_run` for what would have been done.
+    /// `done`, `failed`, `skipped`, or `dry_run` for what would have been done; `intended` while
+    /// its service is asked.
     pub outcome: &'static str,
     /// The bounded kind of the outcome's reason.
     pub kind: &'static str,
@@ -51,6 +59,9 @@ pub struct Entry {
     /// The account of the resource; empty for the worker's own.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub account: String,
+    /// The bulk action that it is a part of, by which it can be undone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bulk: String,
     /// The state that was seen.
     pub before: String,
     /// The state that was asked for.
@@ -74,6 +85,26 @@ pub struct Changed {
     pub account: String,
 }
 
+/// An act whose outcome was never written: its worker died at it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Intended {
+    /// The sort key of its row.
+    pub at: String,
+    /// The clock of the tick or order.
+    pub tick: String,
+    /// The action.
+    pub action: Action,
+    /// Always `intended`.
+    pub outcome: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The bulk action that it is a part of.
+    #[serde(default)]
+    pub bulk: String,
+    /// The state that was seen before.
+    pub before: String,
+}
+
 /// The audit's table.
 #[derive(Debug, Clone)]
 pub struct Audit {
@@ -93,7 +124,7 @@ impl Audit {
     }
 
     /// Writes rows. A row of the same key is replaced, so that a repeated message writes none
-    /// twice.
+    /// twice. One that DynamoDB takes for none is left out, and does not keep the others back.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not take them all.
@@ -102,9 +133,28 @@ impl Audit {
         entries.reverse();
         let mut seen = std::collections::HashSet::new();
         entries.retain(|it| seen.insert((it.resource.clone(), it.at.clone())));
-        let parts = entries.chunks(CALL).map(requests).collect::<Result<Vec<_>, _>>()?;
-        let puts = stream::iter(parts.into_iter().map(|part| self.put(part)));
-        puts.buffer_unordered(AT_ONCE).try_collect().await
+        let parts = entries.chunks(CALL).map(|part| self.put_each(part)).collect::<Vec<_>>();
+        stream::iter(parts).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    async fn put_each(&self, entries: &[Entry]) -> Result<(), Failure> {
+        match self.put(requests(entries)?).await {
+            Err(Failure::Permanent(_)) => {}
+            written => return written,
+        }
+        for entry in entries {
+            match self.put(requests(std::slice::from_ref(entry))?).await {
+                Err(Failure::Permanent(why)) => {
+                    tracing::error!(
+                        resource = short(&entry.resource),
+                        ?why,
+                        "an audit row is lost"
+                    );
+                }
+                written => written?,
+            }
+        }
+        Ok(())
     }
 
     async fn put(&self, mut puts: Vec<WriteRequest>) -> Result<(), Failure> {
@@ -120,9 +170,16 @@ impl Audit {
         Err(Failure::transient("audit", format!("table {table} left rows unwritten")))
     }
 
-    fn unavailable(&self, what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
-        let table = &self.table;
-        Failure::transient("audit", format!("{what} in table {table}: {}", chain(error)))
+    fn unavailable<E, R>(&self, what: &str, error: &SdkError<E, R>) -> Failure
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        let message = format!("{what} in table {}: {}", self.table, chain(error));
+        match is_invalid(error) {
+            true => Failure::permanent("audit", message),
+            false => Failure::transient("audit", message),
+        }
     }
 
     /// What a bulk action changed, as its rows tell: who is to have it back, and how it was.
@@ -136,7 +193,22 @@ impl Audit {
         let call = call.expression_attribute_values(":r", Attr::S(format!("{BULK}/{id}")));
         let items = call.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
         let items = items.map_err(|e| self.unavailable("Query", &e))?;
-        Ok(items.iter().filter_map(from_item).collect())
+        let failed = |item: &&Item| item.get("outcome") == Some(&Attr::S("failed".to_owned()));
+        Ok(items.iter().filter(|item| !failed(item)).filter_map(from_item).collect())
+    }
+
+    /// The newest act on a resource whose outcome was never written, if it is among its last rows.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn intended(&self, key: &str) -> Result<Option<Intended>, Failure> {
+        let call = self.dynamo.query().table_name(&self.table).consistent_read(true);
+        let call = call.key_condition_expression("#r = :r").scan_index_forward(false);
+        let call = call.expression_attribute_names("#r", "resource").limit(LAST);
+        let call = call.expression_attribute_values(":r", Attr::S(key.to_owned()));
+        let answer = call.send().await.map_err(|e| self.unavailable("Query", &e))?;
+        let rows = answer.items().iter().filter_map(from_item::<Intended>);
+        Ok(rows.into_iter().find(|row| row.outcome == INTENDED))
     }
 }
 

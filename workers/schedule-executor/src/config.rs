@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flotilla_runtime::config::Reader;
 
-use crate::{handlers::Accounts, store::TableNames};
+use crate::{arn::account_of_queue, handlers::Accounts, store::TableNames};
 
 /// What the scheduler needs to know beside what every worker does.
 #[derive(Debug, Clone)]
@@ -61,12 +61,9 @@ fn list(settings: &mut Reader, name: &str) -> Vec<String> {
     parts.map(str::to_owned).collect()
 }
 
-/// The queue's URL ends in account and name.
 fn accounts(settings: &mut Reader) -> Accounts {
     let queue = settings.optional("FLOTILLA_QUEUE_URL").unwrap_or_default();
-    let of_queue = queue.rsplit('/').nth(1).unwrap_or_default();
-    let known = of_queue.len() == 12 && of_queue.bytes().all(|b| b.is_ascii_digit());
-    let of_queue = if known { of_queue } else { "" };
+    let of_queue = account_of_queue(&queue);
     Accounts {
         own: settings.optional("FLOTILLA_ACCOUNT").unwrap_or_else(|| of_queue.to_owned()),
         role: settings.optional("FLOTILLA_ROLE"),

@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
+    arn::Home,
     audit::Audit,
     batch::{Hands, effect_key},
     config::ScheduleConfig,
@@ -52,8 +53,9 @@ impl Scheduler {
     pub fn new(config: ScheduleConfig, sdk: &SdkConfig) -> Self {
         let dynamo = aws_sdk_dynamodb::Client::new(sdk);
         let store = Store::new(dynamo.clone(), config.tables);
-        let home = sdk.region().map(ToString::to_string).unwrap_or_default();
-        let regions = if config.regions.is_empty() { vec![home.clone()] } else { config.regions };
+        let region = sdk.region().map(ToString::to_string).unwrap_or_default();
+        let regions = if config.regions.is_empty() { vec![region.clone()] } else { config.regions };
+        let home = Home { account: config.accounts.own.clone(), region };
         let audit = Audit::new(dynamo, config.audit);
         let places = Places::new(sdk, config.accounts);
         let limits = Arc::<Limits>::default();
@@ -62,6 +64,7 @@ impl Scheduler {
             audit: audit.clone(),
             places: places.clone(),
             limits: limits.clone(),
+            home: home.clone(),
             stage_wait: config.stage_wait,
             stage_limit: config.stage_limit,
         };
@@ -71,24 +74,26 @@ impl Scheduler {
         Self { sources, hands }
     }
 
-    /// Plans a tick, unless it is not due by the period.
+    /// Plans a tick, unless it is not due by the period, or the past.
     async fn tick(&self, tick: Tick, lease: &Lease) -> Result<(), Failure> {
         let delivery = lease.delivery();
-        let time = tick.time.unwrap_or_else(|| sent(delivery));
+        let time = tick.time.unwrap_or_else(|| second(sent(delivery)));
         let settings = self.sources.store.settings().await?;
-        if !tick.forced && !tick.dry_run && !settings.is_due(time) {
+        let counts = !tick.forced && !tick.dry_run;
+        if counts && settings.is_past(time, Timestamp::now()) {
+            return self.send(self.sources.past(settings, time), lease).await;
+        }
+        if counts && !settings.is_due(time) {
             let period = settings.period.unwrap_or_default();
             tracing::debug!(%time, period, "a tick that is not due by its period is left out");
             return Ok(());
         }
-        let counts = settings.period.is_some() && !tick.forced && !tick.dry_run;
         let at = present(time, delivery.age());
         let planned = self.sources.tick(settings, time, at, tick.dry_run).await?;
         self.send(planned, lease).await?;
         if counts {
             // Only now: a tick that failed on the way is to be planned by its next delivery.
-            let fields = serde_json::json!({ "lastTick": time.as_second() });
-            self.sources.store.set_settings(&fields).await?;
+            self.sources.store.note_tick(time).await?;
         }
         Ok(())
     }
@@ -98,15 +103,15 @@ impl Scheduler {
             metrics::counter!(names::SKIPS, "kind" => entry.kind).increment(1);
         }
         let (batches, skips) = (planned.batches.len(), planned.entries.len());
-        self.hands.audit.write(planned.entries).await?;
         let send = async |batch: &Batch| {
             lease.send(&serde_json::json!({ "batch": batch }).to_string()).await
         };
         let sends = planned.batches.iter().map(send).collect::<Vec<_>>();
         stream::iter(sends).buffer_unordered(SENDS).try_collect::<()>().await?;
         metrics::counter!(names::BATCHES).increment(batches as u64);
-        tracing::info!(actor = planned.actor, batches, skips, "planned");
-        Ok(())
+        tracing::info!(actor = planned.actor, bulk = planned.bulk, batches, skips, "planned");
+        // Last: an audit that cannot be written keeps nobody's batch back.
+        self.hands.audit.write(planned.entries).await
     }
 }
 
@@ -149,8 +154,8 @@ impl Job for Scheduler {
             }
             Work::Undo(undo) => {
                 let delivery = lease.delivery();
-                let planned =
-                    self.sources.undo(&undo, &delivery.message_id, sent(delivery)).await?;
+                let at = second(sent(delivery));
+                let planned = self.sources.undo(&undo, &delivery.message_id, at).await?;
                 self.send(planned, lease).await
             }
             Work::Batch(batch) => self.hands.work(&batch, lease).await,
@@ -162,20 +167,31 @@ impl Job for Scheduler {
         }
     }
 
+    /// A transition that was acted on already may not have been told to its sources, or what they
+    /// were told is gone: they are told here, so that the next tick mends what differs.
     async fn repair(&self, work: Work) -> Result<(), Failure> {
-        if let Work::Batch(batch) = work {
-            let (tick, occasion) = (batch.tick, &batch.occasion);
-            tracing::info!(%tick, occasion, "acted on already: nothing to do");
-        }
-        Ok(())
+        let Work::Batch(batch) = work else { return Ok(()) };
+        let (tick, occasion) = (batch.tick, &batch.occasion);
+        tracing::info!(%tick, occasion, "acted on already: nothing to do");
+        self.hands.looked_at(&batch).await
+    }
+
+    /// What used its attempts up is the next tick's, under that tick's own name.
+    async fn give_up(&self, work: Work, _: &Lease, reason: &str) -> Result<(), Failure> {
+        let Work::Batch(batch) = work else { return Ok(()) };
+        tracing::warn!(tick = %batch.tick, reason, "a batch is given up: the next tick plans anew");
+        self.hands.looked_at(&batch).await
     }
 }
 
 /// When a message was sent.
 fn sent(delivery: &Delivery) -> Timestamp {
-    let sent = Timestamp::try_from(delivery.sent_at);
-    let now = sent.unwrap_or_else(|_| Timestamp::now());
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
+    Timestamp::try_from(delivery.sent_at).unwrap_or_else(|_| Timestamp::now())
+}
+
+/// The whole second of an instant: the clock of ticks.
+fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// The clock to plan at: a tick that waited in the queue must not bring back the past.

@@ -1,11 +1,11 @@
 //! What arrives on the queue: ticks, orders by hand, and the worker's own batches.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    arn::Target,
+    arn::{Target, short},
     plan::Action,
     rows::{Mode, Service},
 };
@@ -15,6 +15,11 @@ use crate::{
 pub const BATCH: usize = 200;
 /// What EventBridge Scheduler replaces by the time; an endpoint that only plays its part does not.
 const PLACEHOLDER: &str = "<aws.scheduler.scheduled-time>";
+
+/// What the names of the bulk actions begin with that undo another.
+pub const UNDO: &str = "undo ";
+/// How far the clock of who gives an order may be ahead of the queue's.
+const AHEAD: SignedDuration = SignedDuration::from_secs(60);
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -84,6 +89,10 @@ pub struct Order {
     /// The new class, for MODCLASS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attrib: Option<String>,
+    /// When it was given; when it was sent, where it does not tell. An order that is overtaken by
+    /// a later one does nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// Resources of one account, region and kind, to which the same is to be done.
@@ -114,8 +123,12 @@ pub struct Batch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
     /// What makes two batches of the same resources two effects: the transition for the first
-    /// act on it, the tick when drift is mended, the message of an order.
+    /// act on it, the tick when drift is mended, the name of an order.
     pub occasion: String,
+    /// How often it was sent again because its stage had to wait: of an order, which no tick
+    /// repeats.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turn: u32,
     /// The resources.
     pub items: Vec<BatchItem>,
 }
@@ -127,6 +140,9 @@ pub struct Gate {
     pub context: String,
     /// The number of the stage, from 0; stops go from the last to the first.
     pub stage: usize,
+    /// The bulk action that is undone: only what that changed is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<String>,
 }
 
 /// One resource of a batch.
@@ -140,6 +156,9 @@ pub struct BatchItem {
     pub since: Timestamp,
     /// Why, in words.
     pub reason: String,
+    /// Whether a hand or an override asks for it, and no rule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chosen: bool,
     /// The new class for MODCLASS; else what the context says of it, such as `hibernate`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub attrib: String,
@@ -165,24 +184,54 @@ impl TryFrom<Value> for Message {
         if let Some(batch) = value.get("batch") {
             return Batch::deserialize(batch).map(Self::Batch).map_err(|e| read("a batch", e));
         }
-        let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
-        let dry_run = flag("dry_run") || flag("dryRun");
+        let dry_run = flag(&value, "dry_run")? || flag(&value, "dryRun")?;
         if value.get("action").and_then(Value::as_str) == Some("UNDO") {
-            let bulk = value.get("bulk").and_then(Value::as_str).map(str::to_owned);
+            let bulk = text(&value, "bulk")?.map(str::to_owned);
             return Ok(Self::Undo(Undo { bulk, dry_run }));
         }
         if value.get("action").is_some() {
             let order = Order::deserialize(&value).map_err(|e| read("an order", e))?;
             return order.checked().map(Self::Hand);
         }
-        let time = value.get("time").and_then(Value::as_str);
+        let time = text(&value, "time")?;
         let time = time.ok_or("neither a tick (`time`), nor an order (`action`), nor a batch")?;
         let time = match time {
             PLACEHOLDER => None,
             time => Some(time.parse().map_err(|e| format!("a tick's time {time:?}: {e}"))?),
         };
-        Ok(Self::Tick(Tick { time, forced: flag("forced"), dry_run }))
+        Ok(Self::Tick(Tick { time, forced: flag(&value, "forced")?, dry_run }))
     }
+}
+
+/// A field that is true or false. Any other type is a mistake and not a no: what was meant as a
+/// dry run must not switch anything.
+///
+/// # Errors
+/// When it is neither, in words.
+pub fn flag(fields: &Value, name: &str) -> Result<bool, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(it)) => Ok(*it),
+        Some(other) => {
+            Err(format!("`{name}` must be true or false, not {}", short(&other.to_string())))
+        }
+    }
+}
+
+/// A field that is text, where it is there.
+///
+/// # Errors
+/// When it is something else, in words.
+pub fn text<'a>(fields: &'a Value, name: &str) -> Result<Option<&'a str>, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(it)) => Ok(Some(it)),
+        Some(other) => Err(format!("`{name}` must be text, not {}", short(&other.to_string()))),
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Order {
@@ -200,7 +249,31 @@ impl Order {
                 return Err("MODCLASS needs the new class as attrib".to_owned());
             }
         }
+        let region = self.region.as_deref().unwrap_or("r");
+        let plain = region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if region.is_empty() || region.len() > 64 || !plain {
+            return Err(format!("{:?} is no region", short(region)));
+        }
         Ok(self)
+    }
+
+    /// When it was given, which is not after it was sent: clocks differ by a minute at most.
+    pub fn given(&self, sent: Timestamp) -> Timestamp {
+        let latest = sent.saturating_add(AHEAD).unwrap_or(Timestamp::MAX);
+        self.at.filter(|at| *at <= latest).unwrap_or(sent)
+    }
+
+    /// What it is called as a bulk action, and what makes its acts happen once: what is asked for
+    /// and when. Where it does not tell when, the id of its message stands for that.
+    pub fn name(&self, message_id: &str) -> String {
+        let Some(at) = self.at else { return message_id.to_owned() };
+        let Self { context, tag, service, .. } = self;
+        let what = match (context, tag, service) {
+            (Some(id), ..) => format!("context/{id}"),
+            (_, Some(key), _) => format!("tag/{key}"),
+            (.., service) => service.map(Service::name).unwrap_or_default().to_owned(),
+        };
+        format!("{} {what} {at}", self.action.name())
     }
 }
 
@@ -237,6 +310,22 @@ mod tests {
     }
 
     #[test]
+    fn an_order_is_named_by_what_it_asks_for_and_when_and_is_not_given_in_the_future() {
+        let order = |at: Value| -> Order {
+            serde_json::from_value(json!({"action": "STOP", "context": "web", "at": at})).unwrap()
+        };
+        let sent: Timestamp = "2026-06-01T08:00:00Z".parse().unwrap();
+        let told = order(json!("2026-06-01T07:59:00.5Z"));
+        assert_eq!(told.name("m"), "STOP context/web 2026-06-01T07:59:00.5Z");
+        assert_eq!(told.given(sent), told.at.unwrap());
+        assert_eq!(order(json!("2099-01-01T00:00:00Z")).given(sent), sent);
+        assert_eq!(
+            (order(Value::Null).name("m").as_str(), order(Value::Null).given(sent)),
+            ("m", sent)
+        );
+    }
+
+    #[test]
     fn what_is_no_message_is_refused_with_its_reason() {
         for (bad, word) in [
             (json!({}), "neither"),
@@ -248,6 +337,14 @@ mod tests {
             (json!({"action": "MODCLASS", "context": "web"}), "rds"),
             (json!({"action": "MODCLASS", "service": "rds", "ids": ["a"]}), "attrib"),
             (json!({"batch": {}}), "batch"),
+            (json!({"time": "2026-06-01T08:00:00Z", "dry_run": "true"}), "dry_run"),
+            (json!({"action": "UNDO", "dryRun": 1}), "dryRun"),
+            (json!({"action": "UNDO", "bulk": 7}), "bulk"),
+            (json!({"action": "STOP", "context": "web", "dry_run": "true"}), "dry_run"),
+            (
+                json!({"action": "STOP", "service": "ec2", "ids": ["i-1"], "region": "a/b"}),
+                "region",
+            ),
         ] {
             let why = serde_json::from_value::<Message>(bad.clone()).unwrap_err().to_string();
             assert!(why.contains(word), "{bad}: {why}");

@@ -2,17 +2,20 @@
 
 mod step;
 
-use jiff::{SignedDuration, Span, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp, civil::DateTime};
 use serde::{Deserialize, Serialize};
 
 pub use self::step::{Asked, Observed, Step, reconcile};
 use crate::{
     rows::Scheduling,
-    schedule::{self, Power, Schedule, Transition},
+    schedule::{self, Override, Power, Schedule, Transition},
 };
 
 /// The longest that a start may be ahead of its rule, in seconds.
 const LONGEST_LEAD: i64 = 4 * 3600;
+
+/// The most changes that are added up: two years of one every 15 minutes.
+const MOST_CHANGES: usize = 75_000;
 
 /// What can be done to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,6 +55,8 @@ pub struct Wanted {
     pub since: Timestamp,
     /// Whether the schedule acted on this transition already, so that now only drift is mended.
     pub acted: bool,
+    /// Whether a hand or an override is behind it, and no rule.
+    pub chosen: bool,
     /// In words.
     pub reason: String,
 }
@@ -61,6 +66,24 @@ pub struct Wanted {
 pub struct Plan<'a> {
     row: &'a Scheduling,
     schedule: Schedule,
+}
+
+/// A decision, and what is behind it.
+#[derive(Debug, Clone, Copy)]
+struct Decided<'a> {
+    power: Power,
+    since: Timestamp,
+    why: Why<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Why<'a> {
+    /// The rule of this local time.
+    Rule(DateTime),
+    /// The same, which is to be ready by then.
+    Early(DateTime),
+    Hand,
+    Over(&'a Override),
 }
 
 /// A change of what is wanted, and why.
@@ -105,37 +128,54 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// When no rule has come yet.
     pub fn wanted(&self, at: Timestamp) -> Result<Wanted, String> {
+        let decided = self.decided(at).ok_or("no rule of it has come yet")?;
+        let Decided { power, since, why } = decided;
+        let (acted, chosen) =
+            (self.row.last >= since.as_second(), matches!(why, Why::Hand | Why::Over(_)));
+        Ok(Wanted { power, since, acted, chosen, reason: self.told(&decided) })
+    }
+
+    /// The same without a word, for who asks often.
+    fn decided(&self, at: Timestamp) -> Option<Decided<'_>> {
         let hand = self.row.hand().filter(|(_, since)| *since <= at);
-        let latest = match (self.ruled(at), hand) {
-            (Some(ruled), Some(hand)) if hand.1 > ruled.1 => Some(by_hand(hand)),
-            (None, Some(hand)) => Some(by_hand(hand)),
-            (ruled, _) => ruled,
+        let by_hand = hand.map(|(power, since)| Decided { power, since, why: Why::Hand });
+        let latest = match (self.ruled(at), by_hand) {
+            (Some(ruled), Some(hand)) if hand.since > ruled.since => Some(hand),
+            (ruled, hand) => ruled.or(hand),
         };
         let over = self.row.over.as_ref().filter(|over| over.holds(at));
         let over = over.and_then(|over| {
-            Some((over.power, Timestamp::from_second(over.from).ok()?, over.describe()))
+            let since = Timestamp::from_second(over.from).ok()?;
+            Some(Decided { power: over.power, since, why: Why::Over(over) })
         });
-        let over = over.filter(|over| hand.is_none_or(|hand| over.1 >= hand.1));
-        let (power, since, reason) = over.or(latest).ok_or("no rule of it has come yet")?;
-        Ok(Wanted { power, since, acted: self.row.last >= since.as_second(), reason })
+        over.filter(|over| hand.is_none_or(|hand| over.since >= hand.1)).or(latest)
+    }
+
+    fn told(&self, decided: &Decided<'_>) -> String {
+        let (Decided { power, since, why }, zone) = (decided, &self.row.zone);
+        match why {
+            Why::Rule(local) => format!("{power} by the rule of {local} {zone}"),
+            Why::Early(local) => {
+                format!("on, to be ready by {local} {zone}: that takes {} s", self.lead())
+            }
+            Why::Hand => format!("{power} by hand at {since}"),
+            Why::Over(over) => over.describe(),
+        }
     }
 
     /// What the rules say; a start that is to be ready by its time comes earlier.
-    fn ruled(&self, at: Timestamp) -> Option<(Power, Timestamp, String)> {
+    fn ruled(&self, at: Timestamp) -> Option<Decided<'_>> {
         let now = self.schedule.desired(at);
         let lead = self.lead();
         if lead > 0 && now.as_ref().is_none_or(|it| it.power == Power::Off) {
             let ready = at.checked_add(SignedDuration::from_secs(lead)).ok()?;
             if let Some(soon) = self.schedule.desired(ready).filter(|it| it.power == Power::On) {
                 let since = soon.since.checked_sub(SignedDuration::from_secs(lead)).ok()?;
-                let (local, zone) = (soon.local, &self.row.zone);
-                let reason = format!("on, to be ready by {local} {zone}: that takes {lead} s");
-                return Some((Power::On, since, reason));
+                return Some(Decided { power: Power::On, since, why: Why::Early(soon.local) });
             }
         }
         let now = now?;
-        let reason = format!("{} by the rule of {} {}", now.power, now.local, self.row.zone);
-        Some((now.power, now.since, reason))
+        Some(Decided { power: now.power, since: now.since, why: Why::Rule(now.local) })
     }
 
     fn lead(&self) -> i64 {
@@ -186,26 +226,24 @@ impl<'a> Plan<'a> {
     }
 
     /// How much of the time from `from` to `to` nothing needs to run, in seconds: the time
-    /// between the changes that [`preview`](Self::preview) tells.
-    pub fn seconds_off(&self, from: Timestamp, to: Timestamp) -> i64 {
-        let mut power = self.wanted(from).ok().map(|it| it.power);
-        let (mut since, mut off) = (from, 0);
-        for change in self.preview(from, to, usize::MAX) {
-            let at = change.transition.at;
+    /// between the changes that [`preview`](Self::preview) tells. None where there are more
+    /// changes than anybody waits for.
+    pub fn seconds_off(&self, from: Timestamp, to: Timestamp) -> Option<i64> {
+        let (mut cursor, mut off) = (from, 0);
+        let mut power = self.decided(from).map(|it| it.power);
+        for _ in 0..MOST_CHANGES {
+            let next = self.candidate(cursor).filter(|next| *next < to);
             if power == Some(Power::Off) {
-                off += at.as_second() - since.as_second();
+                off += next.unwrap_or(to).as_second() - cursor.as_second();
             }
-            (since, power) = (at, Some(change.transition.power));
+            cursor = match next {
+                Some(next) => next,
+                None => return Some(off),
+            };
+            power = self.decided(cursor).map(|it| it.power).or(power);
         }
-        if power == Some(Power::Off) {
-            off += to.as_second() - since.as_second();
-        }
-        off
+        None
     }
-}
-
-fn by_hand((power, since): (Power, Timestamp)) -> (Power, Timestamp, String) {
-    (power, since, format!("{power} by hand at {since}"))
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! `schedule-executor resource start --service ec2 --ids i-1,i-2`: a handler alone, with no table,
 //! queue or schedule.
 
-use std::{collections::BTreeMap, io::Write, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    process::ExitCode,
+};
 
 use aws_config::SdkConfig;
 use clap::{Parser, Subcommand, ValueEnum};
+use flotilla_runtime::signed::Call;
 use serde_json::json;
 
 use crate::{
-    arn::Target,
+    arn::{Home, Target, short},
     handlers::{Accounts, AnyHandler, Handler, Limits, Places, Refusal, Seen, Subject},
     message::BATCH,
     plan::{Action, Asked, Observed, Step, reconcile},
@@ -52,6 +57,9 @@ pub struct Args {
     /// The role to take in the accounts that ARNs name: a name, or an ARN with {account} in it.
     #[arg(long, env = "FLOTILLA_ROLE")]
     role: Option<String>,
+    /// The account of the credentials, where STS is not to be asked for it.
+    #[arg(long, env = "FLOTILLA_ACCOUNT")]
+    account: Option<String>,
     /// Looks and asks for the permission, and switches nothing.
     #[arg(long)]
     dry_run: bool,
@@ -81,18 +89,21 @@ struct Line {
 
 /// Does it, and prints a line for each resource. It fails if any of them did.
 pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
-    let accounts = Accounts { own: String::new(), role: args.role.clone(), external_id: None };
+    let region = sdk.region().map(ToString::to_string).unwrap_or_default();
+    let account = own_account(&args, sdk, &region).await;
+    let home = Home { account, region: args.region.clone().unwrap_or(region) };
+    let accounts =
+        Accounts { own: home.account.clone(), role: args.role.clone(), external_id: None };
     let (places, limits) = (Places::new(sdk, accounts), Limits::default());
-    let home = sdk.region().map(ToString::to_string).unwrap_or_default();
-    let home = args.region.clone().unwrap_or(home);
-    let (mut lines, mut groups) = (Vec::new(), BTreeMap::<_, Vec<String>>::new());
+    let (mut lines, mut groups) = (Vec::new(), BTreeMap::<_, BTreeSet<String>>::new());
     for id in &args.ids {
-        match Target::resolve(args.service, id, &home) {
-            Ok(it) => groups.entry((it.account, it.region)).or_default().push(it.id),
-            Err(why) => lines.push(Line { key: id.clone(), outcome: "failed", why }),
+        match home.target(args.service, id) {
+            Ok(it) => drop(groups.entry((it.account, it.region)).or_default().insert(it.id)),
+            Err(why) => lines.push(Line { key: short(id), outcome: "failed", why }),
         }
     }
     for ((account, region), ids) in groups {
+        let ids: Vec<String> = ids.into_iter().collect();
         for ids in ids.chunks(BATCH) {
             let caller = limits.caller(&account, &region, args.service);
             let done = match places.at(&account, &region).await {
@@ -110,6 +121,30 @@ pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }
+}
+
+/// The account that the credentials are of, where an ARN makes it matter: that of another is not
+/// to be taken for it. Empty where it cannot be told, so that ARNs need a role.
+async fn own_account(args: &Args, sdk: &SdkConfig, region: &str) -> String {
+    if let Some(account) = &args.account {
+        return account.clone();
+    }
+    if !args.ids.iter().any(|id| id.starts_with("arn:")) {
+        return String::new();
+    }
+    let own = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
+    let url = own.iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
+    let url = url.unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com"));
+    let call = Call {
+        service: "sts",
+        region,
+        url: &format!("{}/", url.trim_end_matches('/')),
+        headers: &[("content-type", "application/x-www-form-urlencoded")],
+        body: Some("Action=GetCallerIdentity&Version=2011-06-15"),
+    };
+    let answer = call.send(sdk).await.map(|(_, body)| body).unwrap_or_default();
+    let account = answer.split_once("<Account>").and_then(|(_, rest)| rest.split_once('<'));
+    account.map(|(account, _)| account.to_owned()).unwrap_or_default()
 }
 
 async fn switch(args: &Args, handler: &AnyHandler, region: &str, ids: &[String]) -> Vec<Line> {
@@ -179,6 +214,7 @@ fn step(args: &Args, action: Action, seen: &Seen) -> Step {
         service: args.service,
         mode: Mode::Enforce,
         hand: true,
+        chosen: None,
         reason: "by command",
     };
     reconcile(asked, None, &seen.state, jiff::Timestamp::now())

@@ -51,6 +51,9 @@ pub struct Scheduling {
     /// the next one.
     #[serde(rename = "lastByHand", default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<i64>,
+    /// The same in milliseconds: of two orders, the one that was given later counts.
+    #[serde(rename = "handAt", default, skip_serializing_if = "Option::is_none")]
+    pub hand_at: Option<i64>,
     /// To which state it was switched by hand.
     #[serde(rename = "powerByHand", default, skip_serializing_if = "Option::is_none")]
     pub power_by_hand: Option<bool>,
@@ -61,7 +64,12 @@ pub struct Scheduling {
     #[serde(default, skip_serializing_if = "Mode::is_enforce")]
     pub mode: Mode,
     /// Whether all of it is only tried: looked at and written down, and nothing switched.
-    #[serde(rename = "dryRun", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        rename = "dryRun",
+        alias = "dry_run",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub dry_run: bool,
     /// Whether starts come so much earlier that all is ready when the rule says.
     #[serde(rename = "readyBy", default, skip_serializing_if = "std::ops::Not::not")]

@@ -1,12 +1,13 @@
 //! The tables: contexts, resources, tags, and what is known of each resource.
 
+mod sources;
 mod states;
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
+    error::{ProvideErrorMetadata, SdkError},
     operation::update_item::{UpdateItemError, UpdateItemOutput},
     types::AttributeValue as Attr,
 };
@@ -64,41 +65,47 @@ impl Store {
     /// # Errors
     /// Transient, when DynamoDB does not answer; so for every method here.
     pub async fn context(&self, id: &str) -> Result<Option<Context>, Failure> {
-        let item = self.get(&self.names.contexts, "contextID", id).await?;
-        Ok(item.as_ref().and_then(from_item))
+        let table = &self.names.contexts;
+        let item = self.get(table, "contextID", id).await?;
+        item.map(|item| from_item(&item).ok_or_else(|| unreadable(table, id))).transpose()
     }
 
-    /// All contexts, in the order of their names.
-    pub async fn contexts(&self) -> Result<Vec<Context>, Failure> {
-        let mut rows: Vec<Context> = self.all(&self.names.contexts).await?;
+    /// All contexts, in the order of their names, and the names of those whose rows are none.
+    pub async fn contexts(&self) -> Result<(Vec<Context>, Vec<String>), Failure> {
+        let (mut rows, mut broken) = self.all::<Context>(&self.names.contexts, "contextID").await?;
         rows.retain(|row| row.id != ALL);
+        broken.retain(|id| id != ALL);
         rows.sort_by(|left, right| left.id.cmp(&right.id));
-        Ok(rows)
+        Ok((rows, broken))
     }
 
     /// The resources of a context; none where it has no row.
     pub async fn resources(&self, context: &str) -> Result<ResourceRow, Failure> {
-        let item = self.get(&self.names.resources, "contextID", context).await?;
-        let row = item.and_then(|item| ResourceRow::from_json(context, &json(&item)));
-        Ok(row.unwrap_or_else(|| ResourceRow { context: context.to_owned(), lists: Vec::new() }))
+        let table = &self.names.resources;
+        let Some(item) = self.get(table, "contextID", context).await? else {
+            return Ok(ResourceRow { context: context.to_owned(), lists: Vec::new() });
+        };
+        let row = ResourceRow::from_json(context, &json(&item));
+        row.ok_or_else(|| unreadable(table, context))
     }
 
     /// The resources of every context that has a row of them.
     pub async fn all_resources(&self) -> Result<Vec<Value>, Failure> {
-        self.all(&self.names.resources).await
+        Ok(self.all(&self.names.resources, "contextID").await?.0)
     }
 
     /// A tag, if it is registered.
     pub async fn tag(&self, key: &str) -> Result<Option<Tag>, Failure> {
-        let item = self.get(&self.names.tags, "tagKey", key).await?;
-        Ok(item.as_ref().and_then(from_item))
+        let table = &self.names.tags;
+        let item = self.get(table, "tagKey", key).await?;
+        item.map(|item| from_item(&item).ok_or_else(|| unreadable(table, key))).transpose()
     }
 
-    /// All tags, in the order of their keys.
-    pub async fn tags(&self) -> Result<Vec<Tag>, Failure> {
-        let mut rows: Vec<Tag> = self.all(&self.names.tags).await?;
+    /// All tags, in the order of their keys, and the keys of those whose rows are none.
+    pub async fn tags(&self) -> Result<(Vec<Tag>, Vec<String>), Failure> {
+        let (mut rows, broken) = self.all::<Tag>(&self.names.tags, "tagKey").await?;
         rows.sort_by(|left, right| left.key.cmp(&right.key));
-        Ok(rows)
+        Ok((rows, broken))
     }
 
     /// Registers a context, or changes it: what was done last is kept.
@@ -131,12 +138,12 @@ impl Store {
 
     /// Sets fields of a context. False when there is none.
     pub async fn set_context(&self, id: &str, fields: &Value) -> Result<bool, Failure> {
-        self.set(&self.names.contexts, ("contextID", id), fields, true).await
+        self.set(&self.names.contexts, ("contextID", id), fields, PRESENT).await
     }
 
     /// Sets fields of a tag. False when there is none.
     pub async fn set_tag(&self, key: &str, fields: &Value) -> Result<bool, Failure> {
-        self.set(&self.names.tags, ("tagKey", key), fields, true).await
+        self.set(&self.names.tags, ("tagKey", key), fields, PRESENT).await
     }
 
     /// Changes the list of one kind of a context's resources; what others change meanwhile is
@@ -206,21 +213,6 @@ impl Store {
         settled(call.send().await, table)
     }
 
-    /// Notes that a context was switched by hand. False when there is none.
-    pub async fn context_by_hand(
-        &self,
-        id: &str,
-        on: bool,
-        at: Timestamp,
-    ) -> Result<bool, Failure> {
-        self.set_context(id, &by_hand(on, at)).await
-    }
-
-    /// Notes that a tag was switched by hand. False when there is none.
-    pub async fn tag_by_hand(&self, key: &str, on: bool, at: Timestamp) -> Result<bool, Failure> {
-        self.set_tag(key, &by_hand(on, at)).await
-    }
-
     /// The client and the names of the tables, for writes inside a transaction.
     pub fn parts(&self) -> (&Client, &TableNames) {
         (&self.dynamo, &self.names)
@@ -233,7 +225,15 @@ impl Store {
 
     /// Sets fields of the scheduler's settings, by the names that they have in the row.
     pub async fn set_settings(&self, fields: &Value) -> Result<(), Failure> {
-        self.set(&self.names.contexts, ("contextID", ALL), fields, false).await.map(drop)
+        self.set(&self.names.contexts, ("contextID", ALL), fields, ALWAYS).await.map(drop)
+    }
+
+    /// Notes that a tick was worked, unless a newer one is noted.
+    pub async fn note_tick(&self, tick: Timestamp) -> Result<(), Failure> {
+        let at = tick.as_second();
+        let when = When { present: false, newer: Some(("lastTick", at)) };
+        let fields = serde_json::json!({ "lastTick": at });
+        self.set(&self.names.contexts, ("contextID", ALL), &fields, when).await.map(drop)
     }
 
     /// The scheduler's settings, with their defaults where nothing was ever set.
@@ -252,11 +252,23 @@ impl Store {
         Ok(answer.map_err(|e| unavailable("GetItem", table, &e))?.item)
     }
 
-    async fn all<T: serde::de::DeserializeOwned>(&self, table: &str) -> Result<Vec<T>, Failure> {
+    /// The rows of a table, and the keys of those that cannot be read.
+    async fn all<T: serde::de::DeserializeOwned>(
+        &self,
+        table: &str,
+        key: &str,
+    ) -> Result<(Vec<T>, Vec<String>), Failure> {
         let pages = self.dynamo.scan().table_name(table).consistent_read(true);
         let items = pages.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
         let items = items.map_err(|e| unavailable("Scan", table, &e))?;
-        Ok(items.iter().filter_map(from_item).collect())
+        let (mut rows, mut broken) = (Vec::new(), Vec::new());
+        for item in &items {
+            match from_item(item) {
+                Some(row) => rows.push(row),
+                None => broken.extend(item.get(key).and_then(|it| it.as_s().ok()).cloned()),
+            }
+        }
+        Ok((rows, broken))
     }
 
     async fn delete(&self, table: &str, key: &str, value: &str) -> Result<bool, Failure> {
@@ -269,6 +281,7 @@ impl Store {
     async fn upsert(&self, table: &str, key: &str, mut item: Item) -> Result<(), Failure> {
         item.remove("lastScheduling");
         item.remove("lastByHand");
+        item.remove("handAt");
         item.remove("powerByHand");
         item.remove("override");
         item.remove("leadSeconds");
@@ -290,28 +303,60 @@ impl Store {
         let name = item.remove(key).unwrap_or(Attr::S(String::new()));
         let fields = json(&item);
         let name = name.as_s().map(String::as_str).unwrap_or_default();
-        self.set(table, (key, name), &fields, false).await.map(drop)
+        self.set(table, (key, name), &fields, ALWAYS).await.map(drop)
     }
 
-    /// Sets fields of a row; with `present` only where there is one.
+    /// Sets fields of a row, where the condition is met; says whether it was.
     async fn set(
         &self,
         table: &str,
         (key, value): (&str, &str),
         fields: &Value,
-        present: bool,
+        when: When<'_>,
     ) -> Result<bool, Failure> {
-        let (expression, names, values) = assignments(fields);
+        let (expression, mut names, mut values) = assignments(fields);
+        let condition = when.condition(key, &mut names, &mut values);
         let call = self.dynamo.update_item().table_name(table).update_expression(expression);
-        let mut call = call
+        let call = call
             .key(key, Attr::S(value.to_owned()))
+            .set_condition_expression(condition)
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(Some(values));
-        if present {
-            call = call.condition_expression("attribute_exists(#key)");
-            call = call.expression_attribute_names("#key", key);
-        }
         settled(call.send().await, table)
+    }
+}
+
+/// When fields of a row are set.
+#[derive(Debug, Clone, Copy)]
+struct When<'a> {
+    /// Only where there is the row.
+    present: bool,
+    /// Only where this field holds no greater number than this one.
+    newer: Option<(&'a str, i64)>,
+}
+
+const ALWAYS: When<'_> = When { present: false, newer: None };
+const PRESENT: When<'_> = When { present: true, newer: None };
+
+impl When<'_> {
+    /// The condition of a write, with the names and values that it uses.
+    fn condition(
+        self,
+        key: &str,
+        names: &mut HashMap<String, String>,
+        values: &mut Item,
+    ) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.present {
+            names.insert("#key".to_owned(), key.to_owned());
+            parts.push("attribute_exists(#key)");
+        }
+        if let Some((field, number)) = self.newer {
+            names.insert("#newer".to_owned(), field.to_owned());
+            values.insert(":next".to_owned(), Attr::N(number.saturating_add(1).to_string()));
+            parts.push("(attribute_not_exists(#newer) OR #newer < :next)");
+        }
+        (!parts.is_empty()).then(|| parts.join(" AND "))
     }
 }
 
@@ -347,11 +392,25 @@ fn settled(
     }
 }
 
-fn by_hand(on: bool, at: Timestamp) -> Value {
-    let (now, none) = (at.as_second(), Value::Null);
-    serde_json::json!({ "powerState": on, "powerByHand": on, "lastByHand": now, "override": none })
+fn unreadable(table: &str, key: &str) -> Failure {
+    let what = format!("the row {key:?} of table {table} cannot be read: register it anew");
+    Failure::permanent("unreadable", what)
 }
 
-fn unavailable(what: &str, table: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::transient("schedule_tables", format!("{what} in table {table}: {}", chain(error)))
+/// A call that a table did not take: for good, where it is the call that is wrong.
+fn unavailable<E, R>(what: &str, table: &str, error: &SdkError<E, R>) -> Failure
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    let message = format!("{what} in table {table}: {}", chain(error));
+    match is_invalid(error) {
+        true => Failure::permanent("schedule_tables", message),
+        false => Failure::transient("schedule_tables", message),
+    }
+}
+
+/// Whether it is the call itself that DynamoDB does not take: a key or a row that is too long.
+pub(crate) fn is_invalid<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.as_service_error().and_then(|it| it.meta().code()) == Some("ValidationException")
 }

@@ -1,6 +1,7 @@
 //! A tick: what every schedule wants now, as batches.
 
 mod planned;
+mod tags;
 mod undo;
 
 use std::{collections::HashMap, sync::Arc};
@@ -11,12 +12,12 @@ use jiff::Timestamp;
 pub use self::planned::Planned;
 use self::planned::Wish;
 use crate::{
-    arn::Target,
+    arn::{Home, short},
     audit::Audit,
-    handlers::{Limits, Places, Refusal, tagging::tagged},
+    handlers::{Limits, Places},
     message::Order,
     plan::{Action, wanted},
-    rows::{Context, ResourceRow, Service, Settings, Tag, stage_of},
+    rows::{Context, ResourceRow, Scheduling, Service, Settings, stage_of},
     store::Store,
 };
 
@@ -35,8 +36,8 @@ pub struct Sources {
     pub regions: Vec<String>,
     /// The other accounts in which they are.
     pub tag_accounts: Vec<String>,
-    /// The region of ids that are no ARNs.
-    pub home: String,
+    /// Where ids are that are no ARNs.
+    pub home: Home,
     /// Whether nothing is switched at all.
     pub dry_run: bool,
 }
@@ -55,43 +56,84 @@ impl Sources {
     ) -> Result<Planned, Failure> {
         let running = settings.running;
         let bulk = format!("tick {tick}");
-        let mut planned = Planned::new("schedule", bulk, dry_run || self.dry_run, settings);
+        let mut planned = self.planned("schedule", bulk, dry_run, settings);
         if !running {
             planned.idle("scheduler", tick, "scheduler_stopped", "the scheduler is stopped");
             return Ok(planned);
         }
-        let mut resources = self.all_resources().await?;
-        for mut context in self.store.contexts().await? {
-            let row = resources.remove(&context.id).unwrap_or_default();
-            if context.scheduling.ready_by {
-                context.scheduling.lead = self.lead(&context, &row).await?;
-            }
-            let source = format!("context/{}", context.id);
-            match wanted(&context.scheduling, at) {
-                Ok(want) => {
-                    let wish = Wish::scheduled(source, want, tick, &context.scheduling);
-                    self.context(&context, &row, &wish, tick, &mut planned);
-                }
-                Err(why) => planned.idle(&source, tick, "not_wanted", &why),
-            }
-        }
-        for tag in self.store.tags().await? {
+        self.contexts(tick, at, &mut planned).await?;
+        let (tags, broken) = self.store.tags().await?;
+        broken.iter().for_each(|key| unreadable(&format!("tag/{key}"), tick, &mut planned));
+        let mut wishes = Vec::new();
+        for tag in tags {
             let source = format!("tag/{}", tag.key);
             match wanted(&tag.scheduling, at) {
                 Ok(want) => {
                     let wish = Wish::scheduled(source, want, tick, &tag.scheduling);
-                    self.tag(&tag, &wish, tick, &mut planned).await?;
+                    wishes.push((tag, wish));
                 }
                 Err(why) => planned.idle(&source, tick, "not_wanted", &why),
             }
         }
+        self.tags(&wishes, tick, &mut planned).await;
         Ok(planned.batched(tick))
     }
 
-    async fn all_resources(&self) -> Result<HashMap<String, ResourceRow>, Failure> {
+    /// What a tick that is older than one that was worked comes to: nothing, and the reason.
+    pub fn past(&self, settings: Settings, tick: Timestamp) -> Planned {
+        let newest = Timestamp::from_second(settings.last_tick).unwrap_or_default();
+        let mut planned = self.planned("schedule", format!("tick {tick}"), false, settings);
+        let why = format!("the tick of {tick} is older than that of {newest}, which was worked");
+        planned.idle("scheduler", tick, "old_tick", &why);
+        planned
+    }
+
+    fn planned(
+        &self,
+        actor: &'static str,
+        bulk: String,
+        dry_run: bool,
+        settings: Settings,
+    ) -> Planned {
+        Planned::new(actor, bulk, dry_run || self.dry_run, settings, self.home.clone())
+    }
+
+    async fn contexts(
+        &self,
+        tick: Timestamp,
+        at: Timestamp,
+        planned: &mut Planned,
+    ) -> Result<(), Failure> {
+        let mut resources = self.all_resources().await?;
+        let (contexts, broken) = self.store.contexts().await?;
+        broken.iter().for_each(|id| unreadable(&format!("context/{id}"), tick, planned));
+        for mut context in contexts {
+            let source = format!("context/{}", context.id);
+            let Some(row) =
+                resources.remove(&context.id).unwrap_or_else(|| Some(Default::default()))
+            else {
+                unreadable(&source, tick, planned);
+                continue;
+            };
+            if context.scheduling.ready_by {
+                context.scheduling.lead = self.lead(&context, &row).await?;
+            }
+            match wanted(&context.scheduling, at) {
+                Ok(want) => {
+                    let wish = Wish::scheduled(source, want, tick, &context.scheduling);
+                    self.context(&context, &row, &wish, tick, planned);
+                }
+                Err(why) => planned.idle(&source, tick, "not_wanted", &why),
+            }
+        }
+        Ok(())
+    }
+
+    /// The resources of each context; none where its row cannot be read.
+    async fn all_resources(&self) -> Result<HashMap<String, Option<ResourceRow>>, Failure> {
         let rows = self.store.all_resources().await?.into_iter().filter_map(|row| {
             let context = row.get("contextID")?.as_str()?.to_owned();
-            Some((context.clone(), ResourceRow::from_json(&context, &row)?))
+            Some((context.clone(), ResourceRow::from_json(&context, &row)))
         });
         Ok(rows.collect())
     }
@@ -102,7 +144,7 @@ impl Sources {
         let mut stages = HashMap::<String, usize>::new();
         for (service, list) in &row.lists {
             for id in &list.id {
-                if let Ok(target) = Target::resolve(*service, id, &self.home) {
+                if let Ok(target) = self.home.target(*service, id) {
                     stages.insert(target.key(), stage_of(&context.stages, *service, id));
                 }
             }
@@ -121,39 +163,74 @@ impl Sources {
         Ok(lead)
     }
 
-    /// Plans an order, which came in the message `id`.
+    /// Plans an order, which was sent at `sent` in the message `id`.
     ///
     /// # Errors
     /// Permanent, when it names a context or tag that is not registered.
-    pub async fn order(&self, order: &Order, id: &str, at: Timestamp) -> Result<Planned, Failure> {
-        let dry_run = order.dry_run || self.dry_run;
+    pub async fn order(
+        &self,
+        order: &Order,
+        id: &str,
+        sent: Timestamp,
+    ) -> Result<Planned, Failure> {
         let settings = self.store.settings().await?;
-        let mut planned = Planned::new("hand", id.to_owned(), dry_run, settings);
-        let wish = |source: String| Wish::by_hand(source, order, id, at);
-        let on = order.action == Action::Start;
-        if let Some(name) = &order.context {
-            let context =
-                self.store.context(name).await?.ok_or_else(|| nothing("context", name))?;
-            if !dry_run {
-                self.store.context_by_hand(name, on, at).await?;
+        let (name, given) = (order.name(id), order.given(sent));
+        let at = Timestamp::from_second(given.as_second()).unwrap_or(given);
+        let mut planned = self.planned("hand", name.clone(), order.dry_run, settings);
+        let wish = |source: &str| Wish::by_hand(source.to_owned(), order, &name, at);
+        if let Some(id) = &order.context {
+            let source = format!("context/{id}");
+            let mut context = self.store.context(id).await?.ok_or_else(|| nothing(&source))?;
+            match self.overtaken(&source, &mut context.scheduling, order, given).await? {
+                Some(why) => planned.idle(&source, at, "superseded", &why),
+                None => {
+                    let row = self.store.resources(id).await?;
+                    self.context(&context, &row, &wish(&source), at, &mut planned);
+                }
             }
-            let row = self.store.resources(name).await?;
-            self.context(&context, &row, &wish(format!("context/{name}")), at, &mut planned);
         }
         if let Some(key) = &order.tag {
-            let tag = self.store.tag(key).await?.ok_or_else(|| nothing("tag", key))?;
-            if !dry_run {
-                self.store.tag_by_hand(key, on, at).await?;
+            let source = format!("tag/{key}");
+            let mut tag = self.store.tag(key).await?.ok_or_else(|| nothing(&source))?;
+            match self.overtaken(&source, &mut tag.scheduling, order, given).await? {
+                Some(why) => planned.idle(&source, at, "superseded", &why),
+                None => self.tags(&[(tag, wish(&source))], at, &mut planned).await,
             }
-            self.tag(&tag, &wish(format!("tag/{key}")), at, &mut planned).await?;
         }
         if let Some(service) = order.service {
-            let region = order.region.as_deref().unwrap_or(&self.home);
             for id in &order.ids {
-                planned.resource(service, id, region, &wish("ids".to_owned()), at);
+                planned.resource(service, id, order.region.as_deref(), &wish("ids"), at);
             }
         }
         Ok(planned.batched(at))
+    }
+
+    /// Notes an order with the context or tag that it is for. Gives why it does not count any more,
+    /// where a hand, an override or a rule came after it: orders come late, and in any sequence.
+    async fn overtaken(
+        &self,
+        source: &str,
+        row: &mut Scheduling,
+        order: &Order,
+        given: Timestamp,
+    ) -> Result<Option<String>, Failure> {
+        if order.dry_run || self.dry_run {
+            return Ok(None);
+        }
+        let (on, exact) = (order.action == Action::Start, given.as_millisecond());
+        // Who sent it may have noted it already.
+        if row.hand_at != Some(exact) {
+            let ends = row.over.as_ref().is_some_and(|over| over.from <= given.as_second());
+            if !self.store.by_hand(source, on, given, ends).await? {
+                let why = format!("the order of {given} came after one that was given later");
+                return Ok(Some(why));
+            }
+            row.over = row.over.take().filter(|_| !ends);
+            (row.power_by_hand, row.by_hand) = (Some(on), Some(given.as_second()));
+        }
+        let now = wanted(row, Timestamp::now().max(given)).ok();
+        let other = now.filter(|want| Action::towards(want.power) != order.action);
+        Ok(other.map(|want| format!("since the order of {given} it is to be {}", want.reason)))
     }
 
     fn context(
@@ -167,7 +244,7 @@ impl Sources {
         for (service, list) in &row.lists {
             for (index, id) in list.id.iter().enumerate() {
                 if !list.scheduled.get(index).copied().unwrap_or(true) {
-                    let named = named(*service, id, &self.home);
+                    let named = self.named(*service, id);
                     let why = "it is taken out of its context's schedule";
                     planned.left(&named, wish, tick, "taken_out", why);
                     continue;
@@ -180,7 +257,7 @@ impl Sources {
                         wish.staged(&context.id, stage_of(&context.stages, *service, id), tick)
                     }
                 };
-                planned.resource(*service, id, &self.home, &wish, tick);
+                planned.resource(*service, id, None, &wish, tick);
             }
         }
         if row.lists.iter().all(|(_, list)| list.id.is_empty()) {
@@ -188,52 +265,19 @@ impl Sources {
         }
     }
 
-    async fn tag(
-        &self,
-        tag: &Tag,
-        wish: &Wish,
-        tick: Timestamp,
-        planned: &mut Planned,
-    ) -> Result<(), Failure> {
-        if tag.values.is_empty() {
-            planned.idle(&wish.source, tick, "empty", "it has no values");
-            return Ok(());
-        }
-        let own = String::new();
-        for account in std::iter::once(&own).chain(&self.tag_accounts) {
-            for region in &self.regions {
-                match self.tagged(account, region, tag).await {
-                    Ok(arns) => arns.iter().for_each(|arn| planned.arn(arn, wish, tick)),
-                    Err(why) if why.passes() => return Err(lookup(tag, region, &why)),
-                    Err(why) => {
-                        let what = lookup(tag, region, &why).to_string();
-                        planned.idle(&wish.source, tick, why.kind, &what);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn tagged(&self, account: &str, region: &str, tag: &Tag) -> Result<Vec<String>, Refusal> {
-        let sdk = self.places.at(account, region).await?;
-        // The tagging service has one limit for all kinds; EC2's stands for it.
-        let caller = self.limits.caller(&format!("tags of {account}"), region, Service::Ec2);
-        tagged(&sdk, &caller, tag).await
+    fn named(&self, service: Service, id: &str) -> String {
+        let resolved = self.home.target(service, id);
+        let named = |_| format!("{}/{}", service.name(), short(id));
+        resolved.map_or_else(named, |target| target.key())
     }
 }
 
-fn nothing(what: &str, name: &str) -> Failure {
-    let message = format!("{what} {name:?} is not registered: register it, or correct the order");
+fn nothing(source: &str) -> Failure {
+    let message = format!("{source} is not registered: register it, or correct the order");
     Failure::permanent("not_registered", message)
 }
 
-fn lookup(tag: &Tag, region: &str, why: &Refusal) -> Failure {
-    let (key, message) = (&tag.key, &why.message);
-    Failure::transient("tagging", format!("looking up tag {key} in {region}: {message}"))
-}
-
-fn named(service: Service, id: &str, home: &str) -> String {
-    let resolved = Target::resolve(service, id, home);
-    resolved.map_or_else(|_| format!("{}/{id}", service.name()), |target| target.key())
+fn unreadable(source: &str, tick: Timestamp, planned: &mut Planned) {
+    let why = "its row cannot be read: register it anew";
+    planned.idle(source, tick, "unreadable", why);
 }

@@ -3,7 +3,6 @@
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use jiff::Timestamp;
 use schedule_executor::{
-    arn::Target,
     rows::{self, Service, Settings},
     schedule::{Override, zone},
 };
@@ -11,13 +10,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Schedules,
-    ops::{Done, Refused, Source},
+    ops::{Done, Refused, Source, words},
 };
 
 /// The shortest and the longest period of the tick, in seconds.
 const PERIODS: std::ops::RangeInclusive<i64> = 1..=86_400;
 /// The longest list of what is never touched, and the longest price list.
 const ENTRIES: usize = 1_000;
+/// The longest key of DynamoDB.
+const LONGEST_KEY: usize = 2048;
 /// The most rows of the audit in an answer.
 const ROWS: i32 = 1_000;
 
@@ -48,14 +49,15 @@ impl Schedules {
         self.send(&json!({ "time": now, "forced": true, "dry_run": dry_run })).await
     }
 
-    /// Undoes a bulk action, the last one by default.
-    pub(super) async fn undo(&self, bulk: Option<&str>, dry_run: bool) -> Done<()> {
+    /// Undoes a bulk action, the last one by default; gives its name.
+    pub(super) async fn undo(&self, bulk: Option<&str>, dry_run: bool) -> Done<String> {
         let bulk = match bulk {
             Some(bulk) => Some(bulk.to_owned()),
-            None => self.store.last_bulk().await?,
+            None => self.store.last_bulk(Timestamp::now()).await?,
         };
         let bulk = bulk.ok_or_else(|| Refused::Missing("nothing was done yet".to_owned()))?;
-        self.send(&json!({ "action": "UNDO", "bulk": bulk, "dry_run": dry_run })).await
+        self.send(&json!({ "action": "UNDO", "bulk": bulk, "dry_run": dry_run })).await?;
+        Ok(bulk)
     }
 
     /// Overrides a context or tag: `{"override": "on until 22:00", "reason"?}`.
@@ -104,7 +106,10 @@ impl Schedules {
         request: &Value,
     ) -> Done<Value> {
         let key = self.key(service?, id, region)?;
-        let zone = request.get("timeZone").and_then(Value::as_str).unwrap_or("UTC");
+        let zone = match words(request, "timeZone")? {
+            "" => "UTC",
+            zone => zone,
+        };
         let over = read(request, zone)?;
         self.store.hold(&key, &json!({ "override": over })).await?;
         self.look_now(false).await?;
@@ -124,9 +129,9 @@ impl Schedules {
     }
 
     fn key(&self, service: Service, id: &str, region: Option<&String>) -> Done<String> {
-        let region = region.unwrap_or(&self.region);
-        let target = Target::resolve(service, id, region).map_err(Refused::Bad)?;
-        Ok(target.key())
+        let home = region.map(|region| self.home.in_region(region));
+        let target = home.as_ref().unwrap_or(&self.home).target(service, id);
+        Ok(target.map_err(Refused::Bad)?.key())
     }
 
     /// Why something was done to a resource, or a context left alone: the newest rows first.
@@ -138,6 +143,9 @@ impl Schedules {
         let call = call.key_condition_expression("#r = :r").scan_index_forward(false);
         let call = call.expression_attribute_names("#r", "resource").limit(limit.clamp(1, ROWS));
         let call = call.expression_attribute_values(":r", Attr::S(resource.to_owned()));
+        if resource.len() > LONGEST_KEY {
+            return Err(bad(&format!("`resource` has {LONGEST_KEY} bytes at most")));
+        }
         let answer = call.send().await.map_err(|e| {
             let why = flotilla_runtime::failure::chain(&e);
             Refused::Down(format!("asking the audit table {}: {why}", self.audit))

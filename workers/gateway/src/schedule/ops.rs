@@ -3,7 +3,7 @@
 use flotilla_runtime::{Failure, trace};
 use jiff::Timestamp;
 use schedule_executor::{
-    arn::Target,
+    message,
     plan::{Action, Change, Plan},
     rows::{ALL, Context, ResourceRow, Scheduling, Service, Tag},
 };
@@ -14,6 +14,11 @@ use super::Schedules;
 
 /// The most transitions that a preview tells.
 const PREVIEW: usize = 10_000;
+
+/// The longest id that is nothing but a mistake, in bytes.
+const LONGEST_ID: usize = 512;
+/// How far the clock of another gateway may be ahead, in milliseconds.
+const AHEAD: i64 = 60_000;
 
 /// Why something was not done.
 #[derive(Debug)]
@@ -30,8 +35,12 @@ pub enum Refused {
 pub type Done<T> = Result<T, Refused>;
 
 impl From<Failure> for Refused {
+    /// What a table does not take for good is the request's fault: a text that is too long, say.
     fn from(failure: Failure) -> Self {
-        Self::Down(failure.to_string())
+        match failure {
+            Failure::Permanent(_) => Self::Bad(failure.to_string()),
+            Failure::Transient { .. } => Self::Down(failure.to_string()),
+        }
     }
 }
 
@@ -45,6 +54,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// As the audit names it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Context(id) => format!("context/{id}"),
+            Self::Tag(key) => format!("tag/{key}"),
+        }
+    }
+
     pub(super) fn missing(&self) -> Refused {
         Refused::Missing(match self {
             Self::Context(id) => format!("no context {id:?} is registered"),
@@ -63,11 +80,16 @@ impl Schedules {
         let resources = match request.get("resources") {
             None => None,
             Some(value) => {
-                Some(ResourceRow::from_json(&context.id, value).ok_or_else(|| {
-                    Refused::Bad("`resources` is no list of resources".to_owned())
-                })?)
+                let row = ResourceRow::from_json(&context.id, value);
+                Some(row.ok_or_else(|| bad("`resources` is no list of resources"))?)
             }
         };
+        let lists = resources.iter().flat_map(|row| &row.lists);
+        for (service, id) in
+            lists.flat_map(|(service, list)| list.id.iter().map(move |id| (service, id)))
+        {
+            self.check_id(*service, id)?;
+        }
         self.store.put_context(&context).await?;
         if let Some(row) = resources {
             self.store.put_resources(&row).await?;
@@ -93,6 +115,15 @@ impl Schedules {
         Ok(self.store.resources(id).await?)
     }
 
+    /// A name that no key of a table could hold would stop its context. One that is none at all is
+    /// left to the tick, which says so.
+    fn check_id(&self, service: Service, id: &str) -> Done<()> {
+        match self.home.target(service, id) {
+            Err(why) if id.len() > LONGEST_ID => Err(Refused::Bad(why)),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds a resource to a context, or changes what is known of it.
     pub async fn add_resource(
         &self,
@@ -106,7 +137,7 @@ impl Schedules {
         if id.trim().is_empty() {
             return Err(Refused::Bad("the resource's id is empty".to_owned()));
         }
-        Target::resolve(service, id, "").map_err(Refused::Bad)?;
+        self.home.target(service, id).map_err(Refused::Bad)?;
         let add = |list: &mut schedule_executor::rows::Resources| {
             list.add(id, scheduled, attrib);
             true
@@ -129,6 +160,7 @@ impl Schedules {
         let tag: Tag = read(request)?;
         check_key("tagKey", &tag.key)?;
         check(&tag.scheduling)?;
+        check_values(&tag.values)?;
         self.store.put_tag(&tag).await?;
         self.tag(&tag.key).await
     }
@@ -148,6 +180,7 @@ impl Schedules {
     /// Adds a value to a tag; one that is there already stays.
     pub async fn add_value(&self, key: &str, value: &str) -> Done<()> {
         self.tag(key).await?;
+        check_values(&[value.to_owned()])?;
         let add = |values: &mut Vec<String>| {
             let new = !values.iter().any(|it| it == value);
             if new {
@@ -184,28 +217,21 @@ impl Schedules {
     }
 
     /// Switches all resources of a context or tag, by hand: until the schedule's next rule. A dry
-    /// run is only written down in the audit.
-    pub async fn power(&self, source: &Source, on: bool, dry_run: bool) -> Done<()> {
-        let now = Timestamp::now();
-        let found = match source {
-            Source::Context(id) if id == ALL => false,
-            Source::Context(id) if dry_run => self.store.context(id).await?.is_some(),
-            Source::Tag(key) if dry_run => self.store.tag(key).await?.is_some(),
-            Source::Context(id) => self.store.context_by_hand(id, on, now).await?,
-            Source::Tag(key) => self.store.tag_by_hand(key, on, now).await?,
-        };
-        if !found {
+    /// run is only written down in the audit. Gives the bulk action's name, for an undo.
+    pub async fn power(&self, source: &Source, on: bool, dry_run: bool) -> Done<String> {
+        let scheduling = self.scheduling(source).await?;
+        let at = later(Timestamp::now(), scheduling.hand_at);
+        if !dry_run && !self.store.by_hand(&source.name(), on, at, true).await? {
             return Err(source.missing());
         }
         let action = if on { "START" } else { "STOP" };
-        let mut order = match source {
-            Source::Context(id) => json!({ "action": action, "context": id }),
-            Source::Tag(key) => json!({ "action": action, "tag": key }),
+        let (kind, name) = match source {
+            Source::Context(id) => ("context", id),
+            Source::Tag(key) => ("tag", key),
         };
-        if dry_run {
-            order["dry_run"] = json!(true);
-        }
-        self.send(&order).await
+        let order = json!({ "action": action, kind: name, "at": at, "dry_run": dry_run });
+        self.send(&order).await?;
+        Ok(format!("{action} {} {at}", source.name()))
     }
 
     /// Puts a message on the scheduler's queue.
@@ -233,18 +259,38 @@ impl Schedules {
         if from >= to {
             return Err(Refused::Bad("`from` must be before `to`".to_owned()));
         }
-        let plan = Plan::of(&scheduling).map_err(Refused::Bad)?;
-        let transitions = plan.preview(from, to, PREVIEW + 1);
-        if transitions.len() > PREVIEW {
-            return Err(Refused::Bad(format!("over {PREVIEW} transitions: ask for less time")));
-        }
-        let rows: Vec<Value> = transitions.iter().map(transition).collect();
-        let state = plan.wanted(from).ok().map(|wanted| wanted.power);
-        Ok(json!({
-            "timeZone": scheduling.zone, "from": from, "to": to, "stateAtFrom": state,
-            "isScheduled": scheduling.scheduled, "transitions": rows,
-        }))
+        apart(move || previewed(&scheduling, from, to)).await
     }
+}
+
+/// Reckons on a thread of its own: years of a schedule would hold every other request up.
+pub(super) async fn apart<T: Send + 'static>(
+    reckon: impl FnOnce() -> Done<T> + Send + 'static,
+) -> Done<T> {
+    let reckoned = tokio::task::spawn_blocking(reckon).await;
+    reckoned.unwrap_or_else(|why| Err(Refused::Down(format!("reckoning: {why}"))))
+}
+
+fn previewed(scheduling: &Scheduling, from: Timestamp, to: Timestamp) -> Done<Value> {
+    let plan = Plan::of(scheduling).map_err(Refused::Bad)?;
+    let transitions = plan.preview(from, to, PREVIEW + 1);
+    if transitions.len() > PREVIEW {
+        return Err(Refused::Bad(format!("over {PREVIEW} transitions: ask for less time")));
+    }
+    let rows: Vec<Value> = transitions.iter().map(transition).collect();
+    let state = plan.wanted(from).ok().map(|wanted| wanted.power);
+    Ok(json!({
+        "timeZone": scheduling.zone, "from": from, "to": to, "stateAtFrom": state,
+        "isScheduled": scheduling.scheduled, "transitions": rows,
+    }))
+}
+
+/// Now, in milliseconds, and after the last hand: of two requests the later one counts, whichever
+/// gateway it came to. What lies far ahead is no hand.
+fn later(now: Timestamp, last: Option<i64>) -> Timestamp {
+    let now = now.as_millisecond();
+    let after = last.filter(|last| (now..now + AHEAD).contains(last)).map(|last| last + 1);
+    Timestamp::from_millisecond(after.unwrap_or(now)).unwrap_or_default()
 }
 
 fn transition(it: &Change) -> Value {
@@ -270,6 +316,35 @@ fn check_stages(stages: &[Vec<String>]) -> Done<()> {
     }
 }
 
+fn check_values(values: &[String]) -> Done<()> {
+    if values.iter().any(|it| it.chars().count() > 256) {
+        return Err(bad("a tag's value has 256 characters at most"));
+    }
+    Ok(())
+}
+
+/// A field that is true or false, or its default.
+pub(super) fn flag(data: &Value, name: &str, default: bool) -> Done<bool> {
+    match data.get(name).is_none_or(Value::is_null) {
+        true => Ok(default),
+        false => message::flag(data, name).map_err(Refused::Bad),
+    }
+}
+
+/// Whether a request asks for a dry run, in either spelling.
+pub(super) fn is_dry(data: &Value) -> Done<bool> {
+    Ok(flag(data, "dry_run", false)? | flag(data, "dryRun", false)?)
+}
+
+/// A field that is text; empty where it is left out.
+pub(super) fn words<'a>(data: &'a Value, name: &str) -> Done<&'a str> {
+    Ok(message::text(data, name).map_err(Refused::Bad)?.unwrap_or_default())
+}
+
+fn bad(why: &str) -> Refused {
+    Refused::Bad(why.to_owned())
+}
+
 fn check_key(name: &str, key: &str) -> Done<()> {
     let why = match key {
         "" => "is empty",
@@ -279,4 +354,31 @@ fn check_key(name: &str, key: &str) -> Done<()> {
         _ => return Ok(()),
     };
     Err(Refused::Bad(format!("the {name} {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_hands_the_later_one_counts_though_its_clock_is_behind() {
+        let now = Timestamp::from_millisecond(1_000_000).unwrap();
+        let at = |last| later(now, last).as_millisecond();
+        assert_eq!((at(None), at(Some(999_999))), (1_000_000, 1_000_000));
+        assert_eq!(at(Some(1_000_500)), 1_000_501);
+        assert_eq!(at(Some(1_000_000 + 10 * AHEAD)), 1_000_000);
+    }
+
+    #[test]
+    fn a_dry_run_of_a_wrong_type_is_refused_and_not_run() {
+        assert!(
+            is_dry(&json!({"dry_run": true})).unwrap() && is_dry(&json!({"dryRun": true})).unwrap()
+        );
+        assert!(!is_dry(&json!({})).unwrap() && !is_dry(&json!({"dry_run": null})).unwrap());
+        for wrong in [json!("true"), json!(1), json!([true])] {
+            assert!(matches!(is_dry(&json!({ "dry_run": wrong })), Err(Refused::Bad(_))));
+        }
+        assert!(flag(&json!({"isScheduled": "false"}), "isScheduled", true).is_err());
+        assert!(words(&json!({"attrib": 7}), "attrib").is_err());
+    }
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     Schedules,
-    ops::{Done, Refused, Source},
+    ops::{Done, Refused, Source, flag, is_dry, words},
 };
 
 /// `POST /context-…`, `POST /tag-…`, `POST /scheduler-…`.
@@ -66,13 +66,13 @@ impl Schedules {
             "unregister" => self.unregister_context(id).await,
             "scheduler-start" => self.schedule(&source(), true).await,
             "scheduler-stop" => self.schedule(&source(), false).await,
-            "power-on" => self.power(&source(), true, false).await,
-            "power-off" => self.power(&source(), false, false).await,
+            "power-on" => self.power(&source(), true, is_dry(data)?).await.map(drop),
+            "power-off" => self.power(&source(), false, is_dry(data)?).await.map(drop),
             "override" => self.set_override(&source(), data).await.map(drop),
             "override-end" => self.end_override(&source()).await,
             "resource-add" => {
-                let scheduled = data.get("isScheduled").and_then(Value::as_bool).unwrap_or(true);
-                let attrib = data.get("attrib").and_then(Value::as_str).unwrap_or_default();
+                let scheduled = flag(data, "isScheduled", true)?;
+                let attrib = words(data, "attrib")?;
                 let (service, resource) = (service(data)?, text(data, "id")?);
                 self.add_resource(id, service, resource, scheduled, attrib).await
             }
@@ -84,7 +84,7 @@ impl Schedules {
 
     async fn context_get(&self, id: &str, data: &Value) -> Done<Value> {
         match (text(data, "type")?, id) {
-            ("context", ALL) => Ok(json!(self.store.contexts().await?)),
+            ("context", ALL) => Ok(json!(self.store.contexts().await?.0)),
             ("context", id) => Ok(json!(self.context(id).await?)),
             ("resource", ALL) => Ok(Value::Array(self.store.all_resources().await?)),
             ("resource", id) => Ok(self.resources(id).await?.to_json()),
@@ -99,13 +99,13 @@ impl Schedules {
         let key = text(data, "tagKey")?;
         let source = || Source::Tag(key.to_owned());
         match request {
-            "get" if key == ALL => return Ok(json!(self.store.tags().await?)),
+            "get" if key == ALL => return Ok(json!(self.store.tags().await?.0)),
             "get" => return Ok(json!(self.tag(key).await?)),
             "unregister" => self.unregister_tag(key).await,
             "scheduler-start" => self.schedule(&source(), true).await,
             "scheduler-stop" => self.schedule(&source(), false).await,
-            "power-on" => self.power(&source(), true, false).await,
-            "power-off" => self.power(&source(), false, false).await,
+            "power-on" => self.power(&source(), true, is_dry(data)?).await.map(drop),
+            "power-off" => self.power(&source(), false, is_dry(data)?).await.map(drop),
             "override" => self.set_override(&source(), data).await.map(drop),
             "override-end" => self.end_override(&source()).await,
             "value-add" => self.add_value(key, text(data, "tagValue")?).await,

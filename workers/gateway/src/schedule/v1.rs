@@ -8,7 +8,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     Schedules,
-    ops::{Done, Refused, Source},
+    ops::{self, Done, Refused, Source, flag, words},
 };
 
 pub(super) type At = State<Schedules>;
@@ -54,7 +54,7 @@ async fn order_all(State(it): At, Path(order): Path<String>) -> Response {
 }
 
 async fn contexts(State(it): At) -> Response {
-    answer(it.store.contexts().await.map(|all| json!({ "contexts": all })).map_err(Refused::from))
+    answer(it.store.contexts().await.map(|all| list("contexts", all)).map_err(Refused::from))
 }
 
 async fn context(State(it): At, Path(id): Path<String>) -> Response {
@@ -85,15 +85,13 @@ async fn put_resource(
     Path((id, service, resource)): ResourcePath,
     body: Bytes,
 ) -> Response {
-    // The body may be left out, and so may each field in it.
-    let fields: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let scheduled = fields["isScheduled"].as_bool().unwrap_or(true);
-    let attrib = fields["attrib"].as_str().unwrap_or_default();
-    let done = match Service::named(&service) {
-        Some(service) => it.add_resource(&id, service, &resource, scheduled, attrib).await,
-        None => Err(unknown()),
+    let done = async {
+        let service = Service::named(&service).ok_or_else(unknown)?;
+        let fields = fields(&body)?;
+        let (scheduled, attrib) = (flag(&fields, "isScheduled", true)?, words(&fields, "attrib")?);
+        it.add_resource(&id, service, &resource, scheduled, attrib).await
     };
-    nothing(done)
+    nothing(done.await)
 }
 
 async fn delete_resource(State(it): At, Path((id, service, resource)): ResourcePath) -> Response {
@@ -105,7 +103,7 @@ async fn delete_resource(State(it): At, Path((id, service, resource)): ResourceP
 }
 
 async fn tags(State(it): At) -> Response {
-    answer(it.store.tags().await.map(|all| json!({ "tags": all })).map_err(Refused::from))
+    answer(it.store.tags().await.map(|all| list("tags", all)).map_err(Refused::from))
 }
 
 async fn tag(State(it): At, Path(key): Path<String>) -> Response {
@@ -129,20 +127,25 @@ async fn delete_value(State(it): At, Path((key, value)): Path<(String, String)>)
     nothing(it.remove_value(&key, &value).await)
 }
 
+type OrderPath = Path<(String, String, String)>;
+type Asked = Query<HashMap<String, String>>;
+
 async fn order_context(
     State(it): At,
-    Path((id, what, order)): Path<(String, String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Path((id, what, order)): OrderPath,
+    Query(query): Asked,
+    body: Bytes,
 ) -> Response {
-    nothing(it.order(Source::Context(id), &what, &order, is_dry(&query)).await)
+    it.ordered(Source::Context(id), (&what, &order), &query, &body).await
 }
 
 async fn order_tag(
     State(it): At,
-    Path((key, what, order)): Path<(String, String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Path((key, what, order)): OrderPath,
+    Query(query): Asked,
+    body: Bytes,
 ) -> Response {
-    nothing(it.order(Source::Tag(key), &what, &order, is_dry(&query)).await)
+    it.ordered(Source::Tag(key), (&what, &order), &query, &body).await
 }
 
 async fn preview_context(
@@ -162,13 +165,34 @@ async fn preview_tag(
 }
 
 impl Schedules {
-    async fn order(&self, source: Source, what: &str, order: &str, dry: bool) -> Done<()> {
-        match (what, order) {
+    /// Nothing to tell but the name of the bulk action, where there is one, in a header.
+    async fn ordered(
+        &self,
+        source: Source,
+        order: (&str, &str),
+        query: &HashMap<String, String>,
+        body: &Bytes,
+    ) -> Response {
+        let done = async { self.order(source, order, is_dry(query, &fields(body)?)?).await };
+        match done.await {
+            Ok(bulk) => {
+                let mut response = nothing(Ok(()));
+                if let Some(bulk) = bulk.and_then(|it| HeaderValue::from_str(&it).ok()) {
+                    response.headers_mut().insert("flotilla-bulk", bulk);
+                }
+                response
+            }
+            Err(refused) => nothing(Err(refused)),
+        }
+    }
+
+    async fn order(&self, source: Source, order: (&str, &str), dry: bool) -> Done<Option<String>> {
+        match order {
             ("scheduler", _) if dry => Err(Refused::Bad("only `power` has a dry run".to_owned())),
-            ("scheduler", "start") => self.schedule(&source, true).await,
-            ("scheduler", "stop") => self.schedule(&source, false).await,
-            ("power", "on") => self.power(&source, true, dry).await,
-            ("power", "off") => self.power(&source, false, dry).await,
+            ("scheduler", "start") => self.schedule(&source, true).await.map(|()| None),
+            ("scheduler", "stop") => self.schedule(&source, false).await.map(|()| None),
+            ("power", "on") => self.power(&source, true, dry).await.map(Some),
+            ("power", "off") => self.power(&source, false, dry).await.map(Some),
             _ => Err(unknown()),
         }
     }
@@ -179,9 +203,37 @@ impl Schedules {
     }
 }
 
-/// Whether `?dry_run=true` is asked for.
-pub(super) fn is_dry(query: &HashMap<String, String>) -> bool {
-    query.get("dry_run").is_some_and(|it| matches!(it.as_str(), "true" | "1" | ""))
+/// The fields of a request, whose body may be left out.
+pub(super) fn fields(body: &[u8]) -> Done<Value> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(json!({}));
+    }
+    let fields: Value =
+        serde_json::from_slice(body).map_err(|why| Refused::Bad(format!("the body: {why}")))?;
+    let wrong = || Refused::Bad("the body must be an object".to_owned());
+    (fields.is_object() || fields.is_null()).then_some(fields).ok_or_else(wrong)
+}
+
+/// Whether `?dry_run=true` is asked for, or the same in the body. What is neither yes nor no is a
+/// mistake, and not a no.
+pub(super) fn is_dry(query: &HashMap<String, String>, fields: &Value) -> Done<bool> {
+    let mut dry = ops::is_dry(fields)?;
+    for (name, text) in query.iter().filter(|(name, _)| matches!(&***name, "dry_run" | "dryRun")) {
+        dry |= match text.to_ascii_lowercase().as_str() {
+            "" | "1" | "true" | "yes" => true,
+            "0" | "false" | "no" => false,
+            _ => return Err(Refused::Bad(format!("`{name}` must be true or false"))),
+        };
+    }
+    Ok(dry)
+}
+
+/// Rows, and the names of those that cannot be read where there are any.
+fn list(name: &str, (rows, unreadable): (impl serde::Serialize, Vec<String>)) -> Value {
+    match unreadable.is_empty() {
+        true => json!({ name: rows }),
+        false => json!({ name: rows, "unreadable": unreadable }),
+    }
 }
 
 /// `2026-06-01T08:00:00Z`, with any offset.
@@ -224,4 +276,28 @@ pub(super) fn answer(done: Done<Value>) -> Response {
         }
     };
     (status, Json(json!({ "error": why }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_is_asked_for_in_every_way_and_never_missed() {
+        let asked = |query: &[(&str, &str)], body: &str| {
+            let query = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            is_dry(&query, &fields(body.as_bytes())?)
+        };
+        for yes in ["true", "True", "1", "", "yes"] {
+            assert!(asked(&[("dry_run", yes)], "").unwrap(), "{yes:?}");
+        }
+        assert!(asked(&[("dryRun", "true")], "").unwrap());
+        assert!(asked(&[], r#"{"dry_run": true}"#).unwrap());
+        assert!(!asked(&[("dry_run", "false")], "null").unwrap() && !asked(&[], "").unwrap());
+        for (query, body) in
+            [("maybe", ""), ("false", "{"), ("false", r#"{"dry_run": "true"}"#), ("false", "[1]")]
+        {
+            assert!(matches!(asked(&[("dry_run", query)], body), Err(Refused::Bad(_))), "{body}");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! The rows that tell what became of a resource of a batch.
 
-use super::Case;
+use super::case::Case;
 use crate::{
-    audit::{Entry, expiry},
+    audit::{BULK, Entry, INTENDED, Intended, expiry},
     handlers::{AnyHandler, Handler, Refusal},
     message::{Batch, BatchItem},
     metrics as names,
@@ -10,12 +10,33 @@ use crate::{
 };
 
 impl Case<'_> {
-    /// The row of what was done or left; none where the service said nothing.
-    pub(super) fn entry(
+    /// The rows of what was done or left; none where the service said nothing. The row under the
+    /// bulk action is there since before the act, and written again where that failed.
+    pub(super) fn entries(
         &self,
         batch: &Batch,
         outcome: Option<&Result<String, Refusal>>,
-    ) -> Option<Entry> {
+    ) -> Vec<Entry> {
+        let Some(row) = self.entry(batch, outcome) else { return Vec::new() };
+        let failed = of_bulk(&row).filter(|it| it.outcome == "failed");
+        failed.into_iter().chain([row]).collect()
+    }
+
+    /// The rows of what is about to be done: one of the resource, and a second one under the bulk
+    /// action, so that it can be undone.
+    pub(super) fn intention(&self, batch: &Batch) -> Vec<Entry> {
+        let Step::Act(action, reason) = &self.step else { return Vec::new() };
+        let before = self.seen.state.name();
+        let row = Entry {
+            outcome: INTENDED,
+            reason: reason.clone(),
+            ..entry(batch, self.item, *action, before)
+        };
+        of_bulk(&row).into_iter().chain([row.clone()]).collect()
+    }
+
+    /// The row of what was done or left; none where the service said nothing.
+    fn entry(&self, batch: &Batch, outcome: Option<&Result<String, Refusal>>) -> Option<Entry> {
         let before = self.seen.state.name();
         match (&self.step, outcome) {
             (Step::Act(action, reason), Some(Ok(note))) => {
@@ -34,6 +55,37 @@ impl Case<'_> {
         let Step::Skip(kind, why) = &self.step else { return None };
         let before = self.seen.state.name();
         Some(skipped(batch, self.item, batch.action, before, kind, why.clone()))
+    }
+}
+
+/// The row of an act a second time, under its bulk action; none of what is left, and of what
+/// cannot be undone.
+fn of_bulk(row: &Entry) -> Option<Entry> {
+    let acts = row.outcome != "skipped" && row.action != Action::ModClass.name();
+    let (resource, at) = (format!("{BULK}/{}", row.bulk), row.resource.clone());
+    (acts && !row.bulk.is_empty()).then(|| Entry { resource, at, ..row.clone() })
+}
+
+/// The row of an act that an earlier attempt did, and died before it could say so.
+pub(super) fn made_good(batch: &Batch, item: &BatchItem, intended: &Intended) -> Entry {
+    let reason =
+        format!("{}; the worker that did it ended before it could say so", intended.reason);
+    count(batch, intended.action, "done", "acted");
+    Entry {
+        at: intended.at.clone(),
+        tick: intended.tick.clone(),
+        reason,
+        after: after(item, intended.action).to_owned(),
+        bulk: intended.bulk.clone(),
+        ..entry(batch, item, intended.action, &intended.before)
+    }
+}
+
+fn after(item: &BatchItem, action: Action) -> &str {
+    match action {
+        Action::Start => "running",
+        Action::Stop => "stopped",
+        Action::ModClass => &item.attrib,
     }
 }
 
@@ -78,11 +130,6 @@ fn done(
     reason: &str,
     note: &str,
 ) -> Entry {
-    let after = match action {
-        Action::Start => "running",
-        Action::Stop => "stopped",
-        Action::ModClass => &item.attrib,
-    };
     let found = match batch.occasion.starts_with("tick ") {
         true => format!("; it was found {before} since"),
         false => String::new(),
@@ -91,7 +138,7 @@ fn done(
     count(batch, action, "done", "acted");
     Entry {
         reason: format!("{reason}{found}{note}"),
-        after: after.to_owned(),
+        after: after(item, action).to_owned(),
         ..entry(batch, item, action, before)
     }
 }
@@ -134,6 +181,7 @@ fn entry(batch: &Batch, item: &BatchItem, action: Action, before: &str) -> Entry
         kind: "acted",
         reason: String::new(),
         account: batch.account.clone(),
+        bulk: batch.bulk.clone(),
         before: before.to_owned(),
         after: before.to_owned(),
         expires_at: expiry(),

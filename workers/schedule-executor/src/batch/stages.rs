@@ -6,6 +6,7 @@ use std::{
 };
 
 use flotilla_runtime::Failure;
+use jiff::Timestamp;
 
 use super::Hands;
 use crate::{
@@ -35,7 +36,9 @@ impl Hands {
         };
         let first = self.before(batch).await?;
         let since = batch.items.iter().map(|it| it.since).min().unwrap_or(batch.tick);
-        let waited = batch.tick.as_second() - since.as_second();
+        // An order is older than its clock tells: it comes again until its stage may go on.
+        let clock = if batch.actor == "hand" { Timestamp::now() } else { batch.tick };
+        let waited = clock.as_second() - since.as_second();
         let limit = i64::try_from(self.stage_limit.as_secs()).unwrap_or(i64::MAX);
         if first.is_empty() || waited >= limit {
             return Ok(None);
@@ -58,16 +61,23 @@ impl Hands {
             return Ok(Vec::new());
         };
         let row = self.store.resources(&gate.context).await?;
+        let changed = match &gate.undone {
+            Some(bulk) => Some(self.audit.bulk(bulk).await?),
+            None => None,
+        };
+        let counts = |target: &Target| {
+            changed.as_ref().is_none_or(|all| all.iter().any(|it| it.key == target.key()))
+        };
         let mut first = Vec::new();
         for (service, list) in &row.lists {
             for (id, scheduled) in list.id.iter().zip(&list.scheduled) {
-                let Ok(target) = Target::resolve(*service, id, &batch.region) else { continue };
+                let Ok(target) = self.home.target(*service, id) else { continue };
                 let stage = stage_of(&context.stages, *service, id);
                 let earlier = match batch.action {
                     Action::Start => stage < gate.stage,
                     _ => stage > gate.stage,
                 };
-                if *scheduled && earlier {
+                if *scheduled && earlier && counts(&target) {
                     first.push(target);
                 }
             }

@@ -89,24 +89,31 @@ impl Ec2 {
         outcomes
     }
 
-    /// Starts an instance as the first of other types that has capacity; as it was, if none has.
+    /// Starts an instance as the first of other types that has capacity; as it was, if none has,
+    /// or anything else goes wrong on the way.
     async fn start_as(&self, id: &str, types: &str, first: Refusal) -> Result<String, Refusal> {
-        let before = self.kind(id).await?;
-        let others = types.split(',').filter(|it| !it.is_empty() && *it != before);
-        for kind in others {
-            self.become_kind(id, kind).await?;
-            match self.once(Switch::Start, &[id.to_owned()], false).await {
+        let before = self.kind(id).await.map_err(|why| told(&first, &why.message))?;
+        let mut others = Vec::new();
+        for kind in types.split(',').filter(|it| !it.is_empty() && *it != before) {
+            match self.try_as(id, kind).await {
                 Ok(()) => return Ok(format!("as {kind}, since there is no capacity for {before}")),
-                Err(refusal) if refusal.kind == "capacity" => {}
                 Err(refusal) => {
-                    self.become_kind(id, &before).await?;
-                    return Err(refusal);
+                    others.push(format!("as {kind}: {}", refusal.message));
+                    if refusal.passes() || refusal.kind == "denied" {
+                        break;
+                    }
                 }
             }
         }
-        self.become_kind(id, &before).await?;
-        let message = format!("{}; nor for {types}", first.message);
-        Err(Refusal { message, ..first })
+        if let Err(why) = self.become_kind(id, &before).await {
+            others.push(format!("it could not be made {before} again: {}", why.message));
+        }
+        Err(told(&first, &others.join("; ")))
+    }
+
+    async fn try_as(&self, id: &str, kind: &str) -> Result<(), Refusal> {
+        self.become_kind(id, kind).await?;
+        self.once(Switch::Start, &[id.to_owned()], false).await
     }
 
     async fn become_kind(&self, id: &str, kind: &str) -> Result<(), Refusal> {
@@ -156,6 +163,11 @@ impl Ec2 {
         let found = self.caller.call(call).await?;
         Ok(found.into_iter().flat_map(|it| it.instances.unwrap_or_default()).collect())
     }
+}
+
+/// A refusal, and what was tried after it: its kind stays what it was.
+fn told(first: &Refusal, then: &str) -> Refusal {
+    Refusal { message: format!("{}; {then}", first.message), ..first.clone() }
 }
 
 /// A dry run that would have succeeded is an error of its own.

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
 use crate::{
     plan::{Action, Observed},
-    rows::{Service, Tag},
+    rows::Service,
     schedule::Power,
 };
 
@@ -58,9 +58,13 @@ impl Groups {
 
     /// The ARNs of the groups that carry a tag with one of its values, page by page: the tagging
     /// service does not know groups.
-    pub(super) async fn tagged(&self, tag: &Tag) -> Result<Vec<String>, Refusal> {
-        let name = format!("tag:{}", tag.key);
-        let filter = Filter::builder().name(name).set_values(Some(tag.values.clone())).build();
+    pub(super) async fn tagged(
+        &self,
+        key: &str,
+        values: &[String],
+    ) -> Result<Vec<String>, Refusal> {
+        let name = format!("tag:{key}");
+        let filter = Filter::builder().name(name).set_values(Some(values.to_vec())).build();
         let call = || {
             let call = self.client.describe_auto_scaling_groups().filters(filter.clone());
             call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()

@@ -9,6 +9,7 @@ use aws_config::{Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider}
 use aws_sdk_ec2::config::{IdentityCache, SharedCredentialsProvider};
 
 use super::Refusal;
+use crate::arn::partition;
 
 /// How other accounts are entered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +41,11 @@ impl Places {
         Self { base, sdk, accounts, entered: Arc::default() }
     }
 
+    /// The worker's own account, where it is known.
+    pub fn own(&self) -> &str {
+        &self.accounts.own
+    }
+
     /// The configuration for an account and region; the empty account is the worker's own.
     ///
     /// # Errors
@@ -59,11 +65,13 @@ impl Places {
             return Ok(known);
         }
         let Some(role) = self.role(account) else {
-            if self.accounts.own.is_empty() {
-                return Ok(self.sdk.clone());
-            }
-            let why =
-                format!("it is in account {account}: FLOTILLA_ROLE must name a role to take there");
+            let own = match self.accounts.own.as_str() {
+                "" => ", or FLOTILLA_ACCOUNT say that it is the own one",
+                _ => "",
+            };
+            let why = format!(
+                "it is in account {account}: FLOTILLA_ROLE must name a role to take there{own}"
+            );
             return Err(Refusal::new("foreign_account", why));
         };
         let mut provider =
@@ -86,11 +94,7 @@ impl Places {
             return Some(role.replace("{account}", account));
         }
         let region = self.sdk.region().map(ToString::to_string).unwrap_or_default();
-        let partition = match region.as_str() {
-            it if it.starts_with("cn-") => "aws-cn",
-            it if it.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        };
+        let partition = partition(&region);
         Some(format!("arn:{partition}:iam::{account}:role/{role}"))
     }
 }
@@ -112,6 +116,8 @@ mod tests {
         assert!(places.at("", "r").await.is_ok() && places.at("111111111111", "r").await.is_ok());
         let why = places.at("222222222222", "r").await.unwrap_err();
         assert!(why.kind == "foreign_account" && why.message.contains("FLOTILLA_ROLE"), "{why:?}");
+        // What is not known to be the own account is not taken for it.
+        assert!(self::places("", None).at("222222222222", "r").await.is_err());
     }
 
     #[test]

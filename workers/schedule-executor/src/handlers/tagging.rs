@@ -10,13 +10,43 @@ use crate::rows::Tag;
 const KINDS: [&str; 5] =
     ["ec2:instance", "rds:db", "rds:cluster", "appstream:fleet", "ecs:service"];
 
-/// The ARNs of a region's resources that carry the tag with one of its values, page by page.
-///
-/// # Errors
-/// When a service refuses to tell.
-pub async fn tagged(sdk: &SdkConfig, caller: &Caller, tag: &Tag) -> Result<Vec<String>, Refusal> {
-    let client = Client::new(sdk);
-    let filter = TagFilter::builder().key(&tag.key).set_values(Some(tag.values.clone())).build();
+/// The most values that a filter takes.
+const VALUES: usize = 20;
+
+/// What a look-up found, and why that may not be all.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// ARNs.
+    pub arns: Vec<String>,
+    /// What one of the services refused.
+    pub refused: Option<Refusal>,
+}
+
+/// The ARNs of a region's resources that carry the tag with one of its values, page by page. What
+/// one service refuses to tell does not hide what the others know.
+pub async fn tagged(sdk: &SdkConfig, caller: &Caller, tag: &Tag) -> Found {
+    let (client, groups) = (Client::new(sdk), Groups::new(sdk, caller.clone()));
+    let mut found = Found::default();
+    for values in tag.values.chunks(VALUES) {
+        for told in
+            [with(&client, caller, &tag.key, values).await, groups.tagged(&tag.key, values).await]
+        {
+            match told {
+                Ok(mut arns) => found.arns.append(&mut arns),
+                Err(refusal) => found.refused = Some(refusal),
+            }
+        }
+    }
+    found
+}
+
+async fn with(
+    client: &Client,
+    caller: &Caller,
+    key: &str,
+    values: &[String],
+) -> Result<Vec<String>, Refusal> {
+    let filter = TagFilter::builder().key(key).set_values(Some(values.to_vec())).build();
     let kinds = KINDS.map(str::to_owned).to_vec();
     let call = || {
         let call = client.get_resources().tag_filters(filter.clone());
@@ -24,7 +54,5 @@ pub async fn tagged(sdk: &SdkConfig, caller: &Caller, tag: &Tag) -> Result<Vec<S
         call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
     };
     let found = caller.call(call).await?.into_iter();
-    let mut arns: Vec<String> = found.filter_map(|it| it.resource_arn).collect();
-    arns.append(&mut Groups::new(sdk, caller.clone()).tagged(tag).await?);
-    Ok(arns)
+    Ok(found.filter_map(|it| it.resource_arn).collect())
 }

@@ -62,6 +62,9 @@ pub struct Asked<'a> {
     pub mode: Mode,
     /// Whether a hand asks, and not a schedule.
     pub hand: bool,
+    /// Since when it is wanted, where a hand or an override of its source is behind it and no
+    /// rule: an older override of the resource alone gives way to that.
+    pub chosen: Option<Timestamp>,
     /// Why.
     pub reason: &'a str,
 }
@@ -92,6 +95,7 @@ pub fn reconcile(
         seen => seen,
     };
     let over = held.and_then(|held| held.over.as_ref()).filter(|over| over.holds(at));
+    let over = over.filter(|over| asked.chosen.is_none_or(|since| since.as_second() <= over.from));
     if let Some(over) = over.filter(|_| !asked.hand && asked.action != Action::ModClass) {
         return step(Action::towards(over.power), observed, &over.describe());
     }

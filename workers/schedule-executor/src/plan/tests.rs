@@ -116,11 +116,11 @@ fn a_start_comes_so_much_earlier_that_all_is_ready_by_its_time() {
     assert_eq!(day.len(), 2, "{day:?}");
     assert_eq!(day[0].transition.at, at("07:50:00"));
     let off = plan.seconds_off(at("00:00:00"), "2026-06-02T00:00:00Z".parse().unwrap());
-    assert_eq!(off, 24 * 3600 - (11 * 3600 + 600));
+    assert_eq!(off, Some(24 * 3600 - (11 * 3600 + 600)));
 }
 
 fn asked(action: Action, mode: Mode, service: Service) -> Asked<'static> {
-    Asked { action, mode, service, hand: false, reason: "because" }
+    Asked { action, mode, service, hand: false, chosen: None, reason: "because" }
 }
 
 #[test]
@@ -172,6 +172,29 @@ fn the_override_of_a_resource_goes_before_its_schedule() {
     assert!(matches!(stop("20:00:00", Observed::Off), Step::Act(Action::Start, _)));
     assert!(matches!(stop("20:00:00", Observed::On), Step::Skip("already", _)));
     assert_eq!(stop("22:00:00", Observed::On), Step::Act(Action::Stop, "because".to_owned()));
+}
+
+#[test]
+fn an_override_of_a_resource_gives_way_to_a_later_hand_and_not_to_a_later_rule() {
+    let over = serde_json::from_value(over("ON", "10:00:00", "22:00:00")).unwrap();
+    let held = Held { over: Some(over), ..Held::default() };
+    let stop = |chosen| {
+        let asked = Asked { chosen, ..asked(Action::Stop, Mode::Enforce, Service::Ec2) };
+        reconcile(asked, Some(&held), &Observed::On, at("20:00:00"))
+    };
+    assert!(matches!(stop(None), Step::Skip("already", _)), "a rule");
+    assert!(matches!(stop(Some(at("09:00:00"))), Step::Skip("already", _)), "a hand before it");
+    assert_eq!(stop(Some(at("19:00:00"))), Step::Act(Action::Stop, "because".to_owned()));
+}
+
+#[test]
+fn what_changes_too_often_to_be_added_up_is_not_added_up() {
+    let often =
+        row(json!({"schedulingRuleStart": "*/2 * * * *", "schedulingRuleStop": "1/2 * * * *"}));
+    let plan = Plan::of(&often).unwrap();
+    let day = "2026-06-02T00:00:00Z".parse().unwrap();
+    assert_eq!(plan.seconds_off(at("00:00:00"), day), Some(12 * 3600));
+    assert_eq!(plan.seconds_off(at("00:00:00"), "2028-06-01T00:00:00Z".parse().unwrap()), None);
 }
 
 proptest::proptest! {

@@ -6,6 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Service, yes};
+use crate::arn::{Arn, Target, canonical};
+
+/// How far the clock of a tick may be ahead of ours, in seconds.
+const AHEAD: i64 = 60;
 
 /// The settings of the scheduler as a whole, in the row of [`ALL`](super::ALL).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,7 +20,7 @@ pub struct Settings {
     /// How many seconds lie between two ticks that count; every one counts where it is not set.
     #[serde(rename = "tickSeconds", default, skip_serializing_if = "Option::is_none")]
     pub period: Option<i64>,
-    /// The last tick that counted, in seconds since 1970.
+    /// The newest tick that was worked, in seconds since 1970.
     #[serde(rename = "lastTick", default)]
     pub last_tick: i64,
     /// Ids, ARNs or keys of resources that nothing may switch; `*` stands for any text.
@@ -37,16 +41,48 @@ impl Settings {
             || tick < self.last_tick - period
     }
 
-    /// The entry of the never-touch list that a resource falls under.
-    pub fn never_touched(&self, key: &str, id: &str, named: &str) -> Option<&str> {
-        let found = self.never.iter().find(|it| [key, id, named].iter().any(|text| glob(it, text)));
-        found.map(String::as_str)
+    /// Whether a tick is older than one that was worked already: what it would bring back is past.
+    /// A newest tick that lies ahead of the clock is no witness.
+    pub fn is_past(&self, tick: Timestamp, now: Timestamp) -> bool {
+        tick.as_second() < self.last_tick && self.last_tick <= now.as_second() + AHEAD
+    }
+
+    /// The entry of the never-touch list that a resource falls under, however either is spelled:
+    /// as an id, a key or an ARN, with `*` for any text. `named` is how its source names it, and
+    /// `own` the worker's own account.
+    pub fn never_touched(&self, target: &Target, named: &str, own: &str) -> Option<&str> {
+        if self.never.is_empty() {
+            return None;
+        }
+        let place = Target { account: String::new(), ..target.clone() }.key();
+        let (key, arn) = (target.key(), target.arn(own));
+        let texts = [key.as_str(), &place, &target.id, named, &arn];
+        let hit = |entry: &&String| {
+            texts.iter().any(|text| glob(entry, text)) || is_named(entry, target, own)
+        };
+        self.never.iter().find(hit).map(String::as_str)
     }
 
     /// What an hour of a resource costs, by the most exact entry.
     pub fn price(&self, service: Service, key: &str, id: &str) -> Option<f64> {
         [key, id, service.name()].iter().find_map(|name| self.prices.get(*name)).copied()
     }
+}
+
+/// Whether an entry names a resource in another spelling than those that its texts have.
+fn is_named(entry: &str, target: &Target, own: &str) -> bool {
+    let Some((arn, (service, id))) = Arn::parse(entry).and_then(|arn| Some((arn, arn.parts()?)))
+    else {
+        return glob(&canonical(target.service, entry), &target.id);
+    };
+    let account = if target.account.is_empty() { own } else { &target.account };
+    // What is not known is rather left alone.
+    let there =
+        |pattern: &str, text: &str| pattern.is_empty() || text.is_empty() || glob(pattern, text);
+    service == target.service
+        && there(arn.account, account)
+        && there(arn.region, &target.region)
+        && glob(&canonical(service, id), &target.id)
 }
 
 /// Whether a text is that of a pattern in which `*` stands for any text.

@@ -68,16 +68,63 @@ fn one_tick_in_each_period_counts() {
 }
 
 #[test]
+fn a_tick_that_is_older_than_one_that_was_worked_is_past() {
+    let settings = Settings { last_tick: 1_000, ..Settings::default() };
+    let at = |second| Timestamp::from_second(second).unwrap();
+    assert!(settings.is_past(at(999), at(5_000)));
+    assert!(!settings.is_past(at(1_000), at(5_000)) && !settings.is_past(at(1_001), at(5_000)));
+    assert!(!settings.is_past(at(500), at(600)), "a tick ahead of the clock stops no other");
+}
+
+fn never(entries: &[&str]) -> Settings {
+    let never = entries.iter().map(|it| (*it).to_owned()).collect();
+    Settings { never, ..Settings::default() }
+}
+
+fn target(service: Service, text: &str) -> crate::arn::Target {
+    let (account, region) = ("123456789012".to_owned(), "r".to_owned());
+    crate::arn::Home { account, region }.target(service, text).unwrap()
+}
+
+#[test]
 fn the_never_touch_list_knows_ids_keys_and_stars() {
-    let never = ["i-1", "rds:*", "*/eu-west-1/*", "a*b*c"].map(str::to_owned).to_vec();
-    let settings = Settings { never, ..Settings::default() };
-    let hit = |key: &str, id: &str| settings.never_touched(key, id, id);
-    assert_eq!(hit("ec2:instance/r/i-1", "i-1"), Some("i-1"));
-    assert_eq!(hit("ec2:instance/r/i-12", "i-12"), None);
-    assert_eq!(hit("rds:instance/r/db", "db"), Some("rds:*"));
-    assert_eq!(hit("ec2:instance/eu-west-1/i-9", "i-9"), Some("*/eu-west-1/*"));
-    assert_eq!(hit("k", "a-b-c"), Some("a*b*c"));
-    assert_eq!(hit("k", "a-c"), None);
+    let settings = never(&["i-1", "rds:*", "*/eu-west-1/*", "a*b*c"]);
+    let hit = |service, id: &str| {
+        settings.never_touched(&target(service, id), id, "123456789012").map(str::to_owned)
+    };
+    assert_eq!(hit(Service::Ec2, "i-1").as_deref(), Some("i-1"));
+    assert_eq!(hit(Service::Ec2, "i-12"), None);
+    assert_eq!(hit(Service::Rds, "db").as_deref(), Some("rds:*"));
+    let far = "arn:aws:ec2:eu-west-1:123456789012:instance/i-9";
+    assert_eq!(hit(Service::Ec2, far).as_deref(), Some("*/eu-west-1/*"));
+    assert_eq!(hit(Service::Group, "a-b-c").as_deref(), Some("a*b*c"));
+    assert_eq!(hit(Service::Group, "a-c"), None);
+}
+
+#[test]
+fn what_is_never_touched_is_not_reached_by_another_spelling() {
+    let own = "123456789012";
+    let group = "arn:aws:autoscaling:r:123456789012:autoScalingGroup:u-1:autoScalingGroupName/g";
+    for (entry, service, text) in [
+        ("arn:aws:ec2:r:123456789012:instance/i-1", Service::Ec2, "i-1"),
+        ("i-1", Service::Ec2, "arn:aws:ec2:r:123456789012:instance/i-1"),
+        ("arn:aws:ec2:r:*", Service::Ec2, "i-1"),
+        ("arn:*:rds:*:*:db:ord*", Service::Rds, "orders"),
+        ("Orders", Service::Rds, "orders"),
+        ("arn:aws:rds:r:123456789012:db:orders", Service::Rds, "ORDERS"),
+        ("arn:aws:ecs:r:123456789012:service/api", Service::Ecs, "default/api"),
+        ("default/api", Service::Ecs, "api"),
+        (group, Service::Group, "g"),
+        ("ec2:instance/r/i-1", Service::Ec2, "arn:aws:ec2:r:210987654321:instance/i-1"),
+    ] {
+        // As an undo names it: by its bare id.
+        let target = target(service, text);
+        let found = never(&[entry]);
+        assert_eq!(found.never_touched(&target, &target.id, own), Some(entry), "{text}");
+    }
+    let other = target(Service::Ec2, "arn:aws:ec2:r:210987654321:instance/i-1");
+    let own_arn = "arn:aws:ec2:r:123456789012:instance/i-1";
+    assert_eq!(never(&[own_arn]).never_touched(&other, "i-1", own), None);
 }
 
 proptest::proptest! {

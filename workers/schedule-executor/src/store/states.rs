@@ -7,10 +7,10 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue as Attr, KeysAndAttributes, TransactWriteItem, Update},
 };
 use flotilla_runtime::Failure;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Store, assignments, unavailable};
+use super::{ALWAYS, Store, assignments, unavailable};
 use crate::rows::{Held, from_item};
 
 /// The most rows that a call of DynamoDB gives, and that a transaction takes.
@@ -20,6 +20,10 @@ const TURNS: usize = 8;
 const KEY: &str = "resource";
 /// The row that names the last bulk action; no key of a resource is like it.
 const LAST_BULK: &str = "bulk/last";
+/// The same of what a hand did.
+const LAST_BY_HAND: &str = "bulk/last-by-hand";
+/// How long the last bulk action of a hand is what an undo means.
+const LATELY: SignedDuration = SignedDuration::from_hours(24);
 
 impl Store {
     /// What is known of these resources, by key; those that nothing is known of are left out.
@@ -71,7 +75,7 @@ impl Store {
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn hold(&self, key: &str, fields: &Value) -> Result<(), Failure> {
-        self.set(&self.names.states, (KEY, key), fields, false).await.map(drop)
+        self.set(&self.names.states, (KEY, key), fields, ALWAYS).await.map(drop)
     }
 
     /// The same of many resources, each named once, a hundred to a call.
@@ -112,34 +116,36 @@ impl Store {
         update.map_err(|e| Failure::permanent("request", "a row of states").caused_by(e))
     }
 
-    /// Notes the last bulk action.
+    /// Notes the last bulk action; that of a hand by itself.
     ///
     /// # Errors
     /// As [`hold`](Self::hold).
-    pub async fn note_bulk(&self, id: &str, at: Timestamp) -> Result<(), Failure> {
-        self.hold(LAST_BULK, &json!({ "bulk": id, "at": at.to_string() })).await
+    pub async fn note_bulk(&self, id: &str, hand: bool, at: Timestamp) -> Result<(), Failure> {
+        let key = if hand { LAST_BY_HAND } else { LAST_BULK };
+        self.hold(key, &json!({ "bulk": id, "at": at.to_string() })).await
     }
 
-    /// The last bulk action.
+    /// The last bulk action: that of a hand, if one acted within a day of `now`. Nobody who asks
+    /// for an undo means what a tick did after it.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn last_bulk(&self) -> Result<Option<String>, Failure> {
-        let item = self.get(&self.names.states, KEY, LAST_BULK).await?;
-        Ok(item.and_then(|item| item.get("bulk")?.as_s().ok().cloned()))
-    }
-
-    /// Tells a context or tag (`context/web`) in which state it is, and when it was acted on; one
-    /// that was unregistered meanwhile is not told.
-    ///
-    /// # Errors
-    /// Transient, when DynamoDB does not answer.
-    pub async fn acted(&self, source: &str, on: bool, at: Timestamp) -> Result<(), Failure> {
-        let fields = json!({ "powerState": on, "lastScheduling": at.as_second() });
-        match source.split_once('/') {
-            Some(("context", id)) => self.set_context(id, &fields).await.map(drop),
-            Some(("tag", key)) => self.set_tag(key, &fields).await.map(drop),
-            _ => Ok(()),
+    pub async fn last_bulk(&self, now: Timestamp) -> Result<Option<String>, Failure> {
+        let day_ago = now.saturating_sub(LATELY).unwrap_or(Timestamp::MIN);
+        let by_hand = self.noted_bulk(LAST_BY_HAND).await?;
+        let lately = by_hand.as_ref().is_some_and(|(_, at)| *at >= day_ago);
+        if lately {
+            return Ok(by_hand.map(|(id, _)| id));
         }
+        Ok(self.noted_bulk(LAST_BULK).await?.or(by_hand).map(|(id, _)| id))
+    }
+
+    async fn noted_bulk(&self, key: &str) -> Result<Option<(String, Timestamp)>, Failure> {
+        let item = self.get(&self.names.states, KEY, key).await?;
+        let noted = item.and_then(|item| {
+            let text = |name: &str| item.get(name)?.as_s().ok();
+            Some((text("bulk")?.clone(), text("at")?.parse().ok()?))
+        });
+        Ok(noted)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use crate::{
-    arn::{Arn, Target},
+    arn::{Arn, Home, Target, short},
     audit::{Entry, expiry},
     message::{BATCH, Batch, BatchItem, Gate, Order},
     plan::{Action, Wanted},
@@ -21,9 +21,11 @@ pub struct Planned {
     pub batches: Vec<Batch>,
     /// What is left alone already now, and why.
     pub entries: Vec<Entry>,
-    bulk: String,
+    /// Which bulk action it is.
+    pub bulk: String,
     dry_run: bool,
     settings: Settings,
+    home: Home,
     /// Which source a resource went to.
     taken: HashMap<Target, String>,
     groups: BTreeMap<GroupKey, Vec<BatchItem>>,
@@ -49,6 +51,7 @@ pub(super) struct Wish {
     pub(super) action: Action,
     pub(super) since: Timestamp,
     pub(super) reason: String,
+    pub(super) chosen: bool,
     pub(super) occasion: String,
     pub(super) attrib: String,
     pub(super) mode: Mode,
@@ -74,6 +77,7 @@ impl Wish {
             action: Action::towards(want.power),
             since: want.since,
             reason: want.reason,
+            chosen: want.chosen,
             occasion,
             attrib: String::new(),
             mode: row.mode,
@@ -82,15 +86,16 @@ impl Wish {
         }
     }
 
-    /// What an order asks for, which came in the message `id`.
-    pub(super) fn by_hand(source: String, order: &Order, id: &str, at: Timestamp) -> Self {
+    /// What the order of this name asks for.
+    pub(super) fn by_hand(source: String, order: &Order, name: &str, at: Timestamp) -> Self {
         let why = if order.reason.is_empty() { "" } else { ": " };
         Self {
             source,
             action: order.action,
             since: at,
             reason: format!("{} by hand at {at}{why}{}", order.action.name(), order.reason),
-            occasion: id.to_owned(),
+            chosen: true,
+            occasion: name.to_owned(),
             attrib: order.attrib.clone().unwrap_or_default(),
             mode: Mode::Enforce,
             dry_run: false,
@@ -105,7 +110,8 @@ impl Wish {
             true => format!("stage {stage} at {tick}"),
             false => self.occasion,
         };
-        Self { occasion, gate: Some(Gate { context: context.to_owned(), stage }), ..self }
+        let gate = Gate { context: context.to_owned(), stage, undone: None };
+        Self { occasion, gate: Some(gate), ..self }
     }
 }
 
@@ -116,15 +122,16 @@ impl Planned {
         bulk: String,
         dry_run: bool,
         settings: Settings,
+        home: Home,
     ) -> Self {
         let (batches, entries, taken, groups) =
             (Vec::new(), Vec::new(), HashMap::new(), BTreeMap::new());
-        Self { actor, batches, entries, bulk, dry_run, settings, taken, groups }
+        Self { actor, batches, entries, bulk, dry_run, settings, home, taken, groups }
     }
 
     pub(super) fn arn(&mut self, arn: &str, wish: &Wish, tick: Timestamp) {
         if let Some(service) = Arn::parse(arn).and_then(|arn| arn.service()) {
-            self.resource(service, arn, "", wish, tick);
+            self.resource(service, arn, None, wish, tick);
         }
     }
 
@@ -132,34 +139,35 @@ impl Planned {
         &mut self,
         service: Service,
         id: &str,
-        region: &str,
+        region: Option<&str>,
         wish: &Wish,
         tick: Timestamp,
     ) {
-        let target = match Target::resolve(service, id, region) {
-            Ok(target) => target,
-            Err(why) => {
-                let name = format!("{}/{id}", service.name());
-                return self.left(&name, wish, tick, "no_such_name", &why);
-            }
+        let target = match region {
+            None => self.home.target(service, id),
+            Some(region) => self.home.in_region(region).target(service, id),
         };
-        self.target(target, id, wish, tick);
+        match target {
+            Ok(target) => self.target(target, id, wish, tick),
+            Err(why) => {
+                let name = format!("{}/{}", service.name(), short(id));
+                self.left(&name, wish, tick, "no_such_name", &why);
+            }
+        }
     }
 
     /// The same of a resource whose whole name is known; `named` is how its source names it.
     pub(super) fn target(&mut self, target: Target, named: &str, wish: &Wish, tick: Timestamp) {
         let key = target.key();
-        if let Some(entry) = self.settings.never_touched(&key, &target.id, named) {
+        if let Some(entry) = self.settings.never_touched(&target, named, &self.home.account) {
             let why = format!("it is on the never-touch list, as {entry:?}");
             return self.left(&key, wish, tick, "never_touch", &why);
         }
-        // The account is not told by a plain id, so it does not count here.
-        let place = Target { account: String::new(), ..target.clone() };
-        if let Some(other) = self.taken.get(&place) {
+        if let Some(other) = self.taken.get(&target) {
             let why = format!("it goes by {other}");
             return self.left(&key, wish, tick, "goes_by_another", &why);
         }
-        self.taken.insert(place, wish.source.clone());
+        self.taken.insert(target.clone(), wish.source.clone());
         let Target { account, region, id, service } = target;
         let key = GroupKey {
             account,
@@ -176,6 +184,7 @@ impl Planned {
             source: wish.source.clone(),
             since: wish.since,
             reason: wish.reason.clone(),
+            chosen: wish.chosen,
             attrib: wish.attrib.clone(),
         });
     }
@@ -197,6 +206,18 @@ impl Planned {
     /// A source that wants nothing.
     pub(super) fn idle(&mut self, source: &str, tick: Timestamp, kind: &'static str, why: &str) {
         self.skip(source, format!("NONE#{kind}"), source.to_owned(), "NONE", tick, kind, why);
+    }
+
+    /// A source of which a part could not be looked at.
+    pub(super) fn unseen(
+        &mut self,
+        source: &str,
+        tick: Timestamp,
+        kind: &'static str,
+        (part, why): (&str, &str),
+    ) {
+        let at = format!("NONE#{kind}#{part}");
+        self.skip(source, at, source.to_owned(), "NONE", tick, kind, why);
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a row")]
@@ -221,6 +242,7 @@ impl Planned {
             kind,
             reason: why.to_owned(),
             account: String::new(),
+            bulk: String::new(),
             before: "unknown".to_owned(),
             after: "unknown".to_owned(),
             expires_at: expiry(),
@@ -242,6 +264,7 @@ impl Planned {
                     mode: if key.keeps_started { Mode::KeepStarted } else { Mode::Enforce },
                     gate: key.gate.clone(),
                     occasion: key.occasion.clone(),
+                    turn: 0,
                     items: items.to_vec(),
                 });
             }

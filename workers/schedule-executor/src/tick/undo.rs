@@ -1,5 +1,7 @@
 //! Undoing a bulk action.
 
+use std::collections::HashMap;
+
 use flotilla_runtime::Failure;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -9,11 +11,11 @@ use super::{
     planned::{Planned, Wish},
 };
 use crate::{
-    arn::Target,
+    arn::{Target, short},
     audit::Changed,
-    message::Undo,
+    message::{UNDO, Undo},
     plan::{Action, Plan},
-    rows::{Mode, Service},
+    rows::{Context, Mode, Service, stage_of},
     schedule::{Override, Power},
 };
 
@@ -29,21 +31,28 @@ impl Sources {
     pub async fn undo(&self, undo: &Undo, id: &str, at: Timestamp) -> Result<Planned, Failure> {
         let bulk = match &undo.bulk {
             Some(bulk) => Some(bulk.clone()),
-            None => self.store.last_bulk().await?,
+            None => self.store.last_bulk(Timestamp::now()).await?,
         };
         let bulk = bulk.ok_or_else(|| nothing("there is no bulk action to undo"))?;
         let changed = self.audit.bulk(&bulk).await?;
         if changed.is_empty() {
-            return Err(nothing(&format!("the audit knows of no bulk action {bulk:?}")));
+            let what = format!("the audit knows of no bulk action {:?}", short(&bulk));
+            return Err(nothing(&what));
         }
         let dry_run = undo.dry_run || self.dry_run;
         let settings = self.store.settings().await?;
-        let mut planned = Planned::new("hand", id.to_owned(), dry_run, settings);
+        let mut planned = self.planned("hand", format!("{UNDO}{id}"), dry_run, settings);
+        let mut sources = HashMap::new();
         for change in changed {
             let Some(target) = target(&change) else { continue };
-            let wish = wish(&change, &bulk, id, at);
+            if !sources.contains_key(&change.source) {
+                let source = self.source(&change.source, at).await?;
+                sources.insert(change.source.clone(), source);
+            }
+            let Some(source) = sources.get(&change.source) else { continue };
+            let wish = source.gated(wish(&change, &bulk, id, at), &target, &bulk, at);
             if !dry_run && change.source != "ids" {
-                self.hold_back(&change, &wish, at).await?;
+                self.hold_back(&target.key(), &wish, (at, source.until)).await?;
             }
             let named = target.id.clone();
             planned.target(target, &named, &wish, at);
@@ -51,25 +60,54 @@ impl Sources {
         Ok(planned.batched(at))
     }
 
-    async fn hold_back(&self, change: &Changed, wish: &Wish, at: Timestamp) -> Result<(), Failure> {
+    async fn hold_back(
+        &self,
+        key: &str,
+        wish: &Wish,
+        (from, until): (Timestamp, Timestamp),
+    ) -> Result<(), Failure> {
         let power = if wish.action == Action::Start { Power::On } else { Power::Off };
-        let until = self.next_change(&change.source, at).await?;
         let reason = wish.reason.clone();
-        let (from, until) = (at.as_second(), until.as_second());
+        let (from, until) = (from.as_second(), until.as_second());
         let over = Override { power, from, until, reason };
-        self.store.hold(&change.key, &json!({ "override": over })).await
+        self.store.hold(key, &json!({ "override": over })).await
     }
 
-    /// When a context's or tag's schedule changes next.
-    async fn next_change(&self, source: &str, at: Timestamp) -> Result<Timestamp, Failure> {
-        let scheduling = match source.split_once('/') {
-            Some(("context", id)) => self.store.context(id).await?.map(|it| it.scheduling),
-            Some(("tag", key)) => self.store.tag(key).await?.map(|it| it.scheduling),
-            _ => None,
+    /// A context or tag, and when its schedule changes next.
+    async fn source(&self, source: &str, at: Timestamp) -> Result<Source, Failure> {
+        let (context, scheduling) = match source.split_once('/') {
+            Some(("context", id)) => {
+                let context = self.store.context(id).await?;
+                let scheduling = context.as_ref().map(|it| it.scheduling.clone());
+                (context, scheduling)
+            }
+            Some(("tag", key)) => (None, self.store.tag(key).await?.map(|it| it.scheduling)),
+            _ => (None, None),
         };
         let next = scheduling.and_then(|row| Plan::of(&row).ok()?.schedule().next(at));
         let none = at.checked_add(WITHOUT_RULE).unwrap_or(Timestamp::MAX);
-        Ok(next.map_or(none, |it| it.at))
+        Ok(Source { context, until: next.map_or(none, |it| it.at) })
+    }
+}
+
+/// Whose resources were changed, and until when what is undone stays so.
+struct Source {
+    context: Option<Context>,
+    until: Timestamp,
+}
+
+impl Source {
+    /// The wish, behind the stages of its context: what comes back does in its order.
+    fn gated(&self, wish: Wish, target: &Target, bulk: &str, at: Timestamp) -> Wish {
+        let Some(context) = self.context.as_ref().filter(|it| !it.stages.is_empty()) else {
+            return wish;
+        };
+        let stage = stage_of(&context.stages, target.service, &target.id);
+        let mut wish = wish.staged(&context.id, stage, at);
+        if let Some(gate) = &mut wish.gate {
+            gate.undone = Some(bulk.to_owned());
+        }
+        wish
     }
 }
 
@@ -80,6 +118,7 @@ fn wish(change: &Changed, bulk: &str, id: &str, at: Timestamp) -> Wish {
         action,
         since: at,
         reason: format!("{} to undo {bulk}", action.name()),
+        chosen: true,
         occasion: id.to_owned(),
         attrib: String::new(),
         mode: Mode::Enforce,
@@ -88,14 +127,42 @@ fn wish(change: &Changed, bulk: &str, id: &str, at: Timestamp) -> Wish {
     }
 }
 
-/// The resource of a key such as `ec2:instance/eu-west-1/i-1`.
+/// The resource of a key such as `ec2:instance/eu-west-1/i-1`; of another account it has that
+/// before the region, but in old rows.
 fn target(change: &Changed) -> Option<Target> {
-    let mut parts = change.key.splitn(3, '/');
-    let service = Service::named(parts.next()?)?;
-    let (region, id) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-    Some(Target { account: change.account.clone(), region, service, id })
+    let (service, rest) = change.key.split_once('/')?;
+    let account = change.account.clone();
+    let there = format!("{account}/");
+    let rest = rest.strip_prefix(&there).filter(|_| !account.is_empty()).unwrap_or(rest);
+    let (region, id) = rest.split_once('/')?;
+    let (region, id) = (region.to_owned(), id.to_owned());
+    Some(Target { account, region, service: Service::named(service)?, id })
 }
 
 fn nothing(why: &str) -> Failure {
     Failure::permanent("nothing_to_undo", why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_resource_is_found_by_its_key_in_every_account() {
+        for (account, key) in [
+            ("", "ecs:service/r/main/api"),
+            ("210987654321", "ecs:service/210987654321/r/main/api"),
+            ("210987654321", "ecs:service/r/main/api"),
+        ] {
+            let change = Changed {
+                key: key.to_owned(),
+                source: "ids".to_owned(),
+                action: Action::Stop,
+                account: account.to_owned(),
+            };
+            let found = target(&change).unwrap();
+            assert_eq!((found.account.as_str(), found.region.as_str()), (account, "r"));
+            assert_eq!((found.service, found.id.as_str()), (Service::Ecs, "main/api"));
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -12,10 +13,10 @@ use axum::{
 use schedule_executor::rows::Service;
 use serde_json::{Value, json};
 
-use super::{At, answer, instant, is_dry, nothing, unknown};
+use super::{At, answer, fields, instant, is_dry, nothing, unknown};
 use crate::schedule::{
     Schedules,
-    ops::{Done, Source},
+    ops::{Done, Source, words},
 };
 
 type Asked = Query<HashMap<String, String>>;
@@ -43,8 +44,9 @@ async fn put_scheduler(State(it): At, Json(body): Json<Value>) -> Response {
     answer(it.change_settings(&body).await)
 }
 
-async fn tick(State(it): At, Query(query): Asked) -> Response {
-    accepted(it.look_now(is_dry(&query)).await)
+async fn tick(State(it): At, Query(query): Asked, body: Bytes) -> Response {
+    let done = async { it.look_now(is_dry(&query, &fields(&body)?)?).await };
+    accepted(done.await.map(|()| None))
 }
 
 async fn put_context(State(it): At, Path(id): Path<String>, Json(body): Json<Value>) -> Response {
@@ -107,16 +109,21 @@ async fn audit(State(it): At, Query(query): Asked) -> Response {
     answer(it.reasons(query.get("resource").map(String::as_str), limit).await)
 }
 
-async fn undo(State(it): At, Query(query): Asked, body: axum::body::Bytes) -> Response {
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let dry = is_dry(&query) || body["dry_run"] == json!(true);
-    accepted(it.undo(body["bulk"].as_str(), dry).await)
+async fn undo(State(it): At, Query(query): Asked, body: Bytes) -> Response {
+    let done = async {
+        let fields = fields(&body)?;
+        let dry = is_dry(&query, &fields)?;
+        let bulk = Some(words(&fields, "bulk")?).filter(|bulk| !bulk.is_empty());
+        it.undo(bulk, dry).await
+    };
+    accepted(done.await.map(Some))
 }
 
-/// What follows of it comes by the queue.
-fn accepted(done: Done<()>) -> Response {
+/// What follows of it comes by the queue; the bulk action that it is about is told.
+fn accepted(done: Done<Option<String>>) -> Response {
     match done {
-        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Ok(None) => StatusCode::ACCEPTED.into_response(),
+        Ok(Some(bulk)) => (StatusCode::ACCEPTED, Json(json!({ "bulk": bulk }))).into_response(),
         Err(refused) => answer(Err(refused)),
     }
 }

@@ -1,0 +1,118 @@
+//! A resource of a batch, with what is known of it and what is to be done.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    handlers::{Refusal, Seen, Subject},
+    message::{Batch, BatchItem, UNDO},
+    plan::{Action, Asked, Observed, Step, reconcile},
+    rows::Held,
+};
+
+/// A resource of a batch.
+#[derive(Debug)]
+pub(super) struct Case<'a> {
+    pub(super) item: &'a BatchItem,
+    pub(super) key: String,
+    pub(super) seen: Seen,
+    pub(super) held: Option<&'a Held>,
+    pub(super) step: Step,
+}
+
+pub(super) fn cases<'a>(
+    batch: &'a Batch,
+    keys: Vec<String>,
+    observed: &HashMap<String, Seen>,
+    held: &'a HashMap<String, Held>,
+) -> Vec<Case<'a>> {
+    let case = |(item, key): (&'a BatchItem, String)| {
+        let seen = observed.get(&item.id).cloned().unwrap_or_else(|| Observed::Gone.into());
+        let held = held.get(&key);
+        let asked = Asked {
+            action: batch.action,
+            service: batch.service,
+            mode: batch.mode,
+            hand: batch.actor == "hand",
+            chosen: item.chosen.then_some(item.since),
+            reason: &item.reason,
+        };
+        let step = reconcile(asked, held, &seen.state, batch.tick);
+        Case { item, key, seen, held, step }
+    };
+    batch.items.iter().zip(keys).map(case).collect()
+}
+
+impl Case<'_> {
+    pub(super) fn subject(&self) -> Subject {
+        let size = self.held.and_then(|held| held.size.clone());
+        Subject { id: self.item.id.clone(), attrib: self.item.attrib.clone(), size }
+    }
+
+    /// What is to be kept of it: what was done last, by whom, and how long a start took; and that
+    /// an older override of it is over, where a hand asked for something else since.
+    pub(super) fn note(
+        &self,
+        batch: &Batch,
+        outcome: Option<&Result<String, Refusal>>,
+    ) -> Option<Value> {
+        let note = self.course(batch, outcome);
+        let over = self.held.and_then(|held| held.over.as_ref());
+        // The override that an undo begins is of its own second.
+        let before = batch.tick.as_second() + i64::from(!batch.bulk.starts_with(UNDO));
+        let older = over.is_some_and(|over| over.from < before);
+        let by_hand = batch.actor == "hand" && batch.action != Action::ModClass;
+        if !(older && by_hand) || matches!(outcome, Some(Err(_))) {
+            return note;
+        }
+        let mut note = note.unwrap_or_else(|| json!({}));
+        note["override"] = Value::Null;
+        Some(note)
+    }
+
+    fn course(&self, batch: &Batch, outcome: Option<&Result<String, Refusal>>) -> Option<Value> {
+        let now = batch.tick.as_second();
+        let held = self.held;
+        match (&self.step, outcome) {
+            (Step::Act(Action::ModClass, _), _) => None,
+            (Step::Act(action, _), Some(Ok(_))) => Some(json!({
+                "acted": action, "actedAt": now, "starting": *action == Action::Start, "byHand": false,
+            })),
+            (Step::Skip("by_hand", _), _) => {
+                held.is_some_and(|it| !it.by_hand).then(|| json!({ "byHand": true }))
+            }
+            (Step::Skip("already" | "on_its_way", _), _) => {
+                let on = self.seen.state == Observed::On;
+                if let Some(held) = held.filter(|it| it.starting && on) {
+                    let lead = learned(held.lead, now - held.acted_at);
+                    return Some(json!({ "starting": false, "leadSeconds": lead }));
+                }
+                // Somebody else brought it there: from now on it is as if the schedule had.
+                let action = if on { Action::Start } else { Action::Stop };
+                let settled = matches!(self.seen.state, Observed::On | Observed::Off);
+                let new = settled && held.and_then(|it| it.acted) != Some(action);
+                new.then(|| json!({ "acted": action, "actedAt": now, "byHand": false }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A longer start counts at once, a shorter one by a quarter: to be ready late costs more than to
+/// be ready early.
+fn learned(before: i64, now: i64) -> i64 {
+    if now >= before { now } else { before - (before - now) / 4 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_start_is_learned_at_once_and_a_shorter_one_by_and_by() {
+        assert_eq!(learned(0, 240), 240);
+        assert_eq!(learned(240, 300), 300);
+        assert_eq!(learned(240, 120), 210);
+    }
+}

@@ -1,0 +1,93 @@
+//! Whether what a batch is to do is still wanted: it may have waited, or failed for minutes.
+
+use std::{collections::HashMap, time::Duration};
+
+use flotilla_runtime::Failure;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Hands, outcome::skipped};
+use crate::{
+    audit::Entry,
+    message::{Batch, UNDO},
+    plan::{Action, wanted},
+    rows::Scheduling,
+};
+
+/// A batch that is older than this looks at its sources again.
+const PROMPT: Duration = Duration::from_secs(60);
+
+impl Hands {
+    /// The batch without what is not to be touched or not wanted any more, and the rows of that.
+    ///
+    /// # Errors
+    /// Transient, when a table does not answer.
+    pub(super) async fn still_wanted(
+        &self,
+        batch: &Batch,
+        waited: Duration,
+    ) -> Result<(Batch, Vec<Entry>), Failure> {
+        let settings = self.store.settings().await?;
+        let since = self.overtaken(batch, waited).await?;
+        let (mut kept, mut left) = (Vec::new(), Vec::new());
+        for item in &batch.items {
+            let never = settings.never_touched(&item.target(batch), &item.id, &self.home.account);
+            let why = match (never, since.get(item.source.as_str())) {
+                (Some(entry), _) => {
+                    ("never_touch", format!("it is on the never-touch list, as {entry:?}"))
+                }
+                (None, Some(why)) => ("superseded", why.clone()),
+                (None, None) => {
+                    kept.push(item.clone());
+                    continue;
+                }
+            };
+            left.push(skipped(batch, item, batch.action, "unknown", why.0, why.1));
+        }
+        Ok((Batch { items: kept, ..batch.clone() }, left))
+    }
+
+    /// The sources that want something else by now, and what.
+    async fn overtaken<'a>(
+        &self,
+        batch: &'a Batch,
+        waited: Duration,
+    ) -> Result<HashMap<&'a str, String>, Failure> {
+        let waited = match batch.actor.as_str() {
+            "hand" => Timestamp::now().duration_since(batch.tick).max(SignedDuration::ZERO),
+            _ => SignedDuration::try_from(waited).unwrap_or(SignedDuration::MAX),
+        };
+        let prompt = SignedDuration::try_from(PROMPT).unwrap_or_default();
+        // What is undone is against the schedule until its next rule, by an override.
+        let undoes = batch.bulk.starts_with(UNDO);
+        if waited <= prompt || batch.action == Action::ModClass || undoes {
+            return Ok(HashMap::new());
+        }
+        let at = batch.tick.saturating_add(waited).unwrap_or(Timestamp::MAX);
+        let mut found = HashMap::new();
+        for item in &batch.items {
+            let source = item.source.as_str();
+            if found.contains_key(source) {
+                continue;
+            }
+            let row = self.scheduling(source).await?;
+            let why = match row.as_ref().map(|row| wanted(row, at)) {
+                Some(Ok(want)) if Action::towards(want.power) == batch.action => None,
+                Some(Ok(want)) => Some(format!("by now it is to be {}", want.reason)),
+                // An order does not ask whether a schedule runs.
+                _ if batch.actor == "hand" => None,
+                Some(Err(why)) => Some(format!("by now nothing is wanted: {why}")),
+                None => Some("by now its source is not registered".to_owned()),
+            };
+            found.insert(source, why);
+        }
+        Ok(found.into_iter().filter_map(|(source, why)| Some((source, why?))).collect())
+    }
+
+    async fn scheduling(&self, source: &str) -> Result<Option<Scheduling>, Failure> {
+        Ok(match source.split_once('/') {
+            Some(("context", id)) => self.store.context(id).await?.map(|it| it.scheduling),
+            Some(("tag", key)) => self.store.tag(key).await?.map(|it| it.scheduling),
+            _ => None,
+        })
+    }
+}
