@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use self::step::{Asked, Observed, Step, reconcile};
 use crate::{
     rows::Scheduling,
-    schedule::{self, Override, Power, Schedule, Transition},
+    schedule::{Override, Power, Schedule, Transition},
 };
 
 /// The longest that a start may be ahead of its rule, in seconds.
@@ -220,7 +220,7 @@ impl<'a> Plan<'a> {
             at,
             local: at.to_zoned(zone.clone()),
             power: want.power,
-            note: ruled.and_then(|it| schedule::note(zone, it.local)),
+            note: ruled.and_then(|it| self.schedule.note(it.local)),
         };
         Change { transition, reason: want.reason.clone() }
     }

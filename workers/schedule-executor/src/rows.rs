@@ -16,7 +16,7 @@ pub use self::{
 
 use crate::{
     plan::Action,
-    schedule::{Override, Power, Schedule, ScheduleError},
+    schedule::{ClockChange, Override, Power, Schedule, ScheduleError},
 };
 
 /// The context that stands for all: asking for it lists everything, and its row is the switch of
@@ -38,6 +38,9 @@ pub struct Scheduling {
     /// IANA zone of the rules.
     #[serde(rename = "timeZone", default = "utc")]
     pub zone: String,
+    /// What becomes of starts and stops where the clock changes.
+    #[serde(rename = "clockChange", default, skip_serializing_if = "is_default")]
+    pub clock_change: ClockChange,
     /// The state it was put into last.
     #[serde(rename = "powerState", default)]
     pub power: bool,
@@ -99,6 +102,10 @@ impl Mode {
     }
 }
 
+fn is_default(policy: &ClockChange) -> bool {
+    *policy == ClockChange::default()
+}
+
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }
@@ -122,13 +129,15 @@ impl Scheduling {
                 let what = "holidays are for periods: say when it is on as a period";
                 return Err(ScheduleError(what.to_owned()));
             }
-            return Schedule::rules(&self.start, &self.stop, &self.zone);
+            let rules = Schedule::rules(&self.start, &self.stop, &self.zone)?;
+            return rules.with(self.clock_change);
         }
         if !self.start.is_empty() || !self.stop.is_empty() {
             let what = "there are both a period and rules: leave one of them empty";
             return Err(ScheduleError(what.to_owned()));
         }
-        Schedule::periods_but(&self.period, &self.holidays, &self.zone)
+        let periods = Schedule::periods_but(&self.period, &self.holidays, &self.zone)?;
+        periods.with(self.clock_change)
     }
 
     /// The state, and since when, that a hand asked for.

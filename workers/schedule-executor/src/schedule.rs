@@ -17,9 +17,13 @@ use std::fmt;
 use jiff::{Timestamp, Zoned, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::zone::note;
-use self::zone::{arrival, instant, reached};
-pub use self::{cron::Cron, over::Override, period::Periods, zone::zone};
+use self::zone::{Clock, just_before};
+pub use self::{
+    cron::Cron,
+    over::Override,
+    period::Periods,
+    zone::{ClockChange, Fold, Gap, zone},
+};
 
 /// How many firings are looked at for one that changes the state: of rules, one in each gap of the
 /// clock may not; of periods, all windows that touch, which some make all year long.
@@ -58,7 +62,7 @@ impl fmt::Display for Power {
 /// A schedule in a zone.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    zone: TimeZone,
+    clock: Clock,
     plan: Plan,
 }
 
@@ -113,7 +117,8 @@ impl Schedule {
         if start.is_none() && stop.is_none() {
             return Err(ScheduleError("there is no rule to start and none to stop".to_owned()));
         }
-        Ok(Self { zone: zone(zone_name)?, plan: Plan::Rules(Box::new(Pair { start, stop })) })
+        let clock = Clock::of(zone(zone_name)?);
+        Ok(Self { clock, plan: Plan::Rules(Box::new(Pair { start, stop })) })
     }
 
     /// Periods of being on.
@@ -132,12 +137,31 @@ impl Schedule {
     pub fn periods_but(text: &str, holidays: &str, zone_name: &str) -> Result<Self, ScheduleError> {
         let holidays = Some(holidays).filter(|text| !text.trim().is_empty());
         let plan = Plan::Periods(Periods::parse(text, holidays)?);
-        Ok(Self { zone: zone(zone_name)?, plan })
+        Ok(Self { clock: Clock::of(zone(zone_name)?), plan })
+    }
+
+    /// The same with another policy for the changes of the clock.
+    ///
+    /// # Errors
+    /// When it is to leave out what falls into a gap, and there are periods: one without its end
+    /// would have none.
+    pub fn with(mut self, policy: ClockChange) -> Result<Self, ScheduleError> {
+        if policy.gap == Gap::Skip && matches!(self.plan, Plan::Periods(_)) {
+            let what = "a gap of the clock can be skipped by rules, and not by periods";
+            return Err(ScheduleError(what.to_owned()));
+        }
+        self.clock.policy = policy;
+        Ok(self)
     }
 
     /// The zone.
     pub fn zone(&self) -> &TimeZone {
-        &self.zone
+        &self.clock.zone
+    }
+
+    /// What the policy makes of a rule's local time, where it is shown never or twice.
+    pub(crate) fn note(&self, local: DateTime) -> Option<&'static str> {
+        self.clock.note(local)
     }
 
     /// What should be at an instant: what the latest rule says. Of rules at the same instant (the
@@ -146,8 +170,8 @@ impl Schedule {
     pub fn desired(&self, at: Timestamp) -> Option<Desired> {
         match &self.plan {
             Plan::Rules(pair) => {
-                let (power, local) = pair.latest(reached(&self.zone, at))?;
-                Some(Desired { power, since: instant(&self.zone, local), local })
+                let (power, local) = pair.latest(&self.clock, self.clock.reached(at))?;
+                Some(Desired { power, since: self.clock.instant(local), local })
             }
             Plan::Periods(periods) => self.within(periods, at),
         }
@@ -155,7 +179,7 @@ impl Schedule {
 
     fn within(&self, periods: &Periods, at: Timestamp) -> Option<Desired> {
         let (mut on, mut off) = (None, None);
-        for stretch in periods.begun(&self.zone, at) {
+        for stretch in periods.begun(&self.clock, at) {
             let (power, since, local) = match at < stretch.to {
                 true => (Power::On, stretch.from, stretch.from_local),
                 false => (Power::Off, stretch.to, stretch.to_local),
@@ -179,19 +203,23 @@ impl Schedule {
     /// Walks the local calendar alone: instants are as local times are in their order, so the zone
     /// is asked only for where the walk begins and for what it meets.
     fn next_ruled(&self, pair: &Pair, after: Timestamp) -> Option<Transition> {
-        let mut local = reached(&self.zone, after);
-        let now = pair.latest(local).map(|(power, _)| power);
+        let mut local = self.clock.reached(after);
+        let now = pair.latest(&self.clock, local).map(|(power, _)| power);
         for _ in 0..LOOKS {
             let rule = pair.firing(now, local)?;
-            let arrival = arrival(&self.zone, rule);
+            if let Some((_, end)) = self.clock.skipped(rule) {
+                local = just_before(end);
+                continue;
+            }
+            let arrival = self.clock.arrival(rule);
             // The end of a gap gathers all rules inside.
             let (power, named) = match arrival.reached == rule {
                 true => (pair.at(rule), rule),
-                false => pair.latest(arrival.reached)?,
+                false => pair.latest(&self.clock, arrival.reached)?,
             };
             if Some(power) != now {
-                let note = if named == rule { arrival.note } else { note(&self.zone, named) };
-                let local = arrival.at.to_zoned(self.zone.clone());
+                let note = if named == rule { arrival.note } else { self.clock.note(named) };
+                let local = arrival.at.to_zoned(self.clock.zone.clone());
                 return Some(Transition { at: arrival.at, local, power, note });
             }
             local = arrival.reached;
@@ -205,12 +233,12 @@ impl Schedule {
         for _ in 0..LOOKS {
             cursor = match now {
                 Some(Power::On) => self.next_end(periods, cursor)?,
-                _ => periods.next_beginning(&self.zone, cursor)?,
+                _ => periods.next_beginning(&self.clock, cursor)?,
             };
             let desired = self.within(periods, cursor)?;
             if Some(desired.power) != now {
                 let (local, note) =
-                    (cursor.to_zoned(self.zone.clone()), note(&self.zone, desired.local));
+                    (cursor.to_zoned(self.clock.zone.clone()), self.clock.note(desired.local));
                 return Some(Transition { at: cursor, local, power: desired.power, note });
             }
         }
@@ -218,7 +246,7 @@ impl Schedule {
     }
 
     fn next_end(&self, periods: &Periods, after: Timestamp) -> Option<Timestamp> {
-        let ends = periods.begun(&self.zone, after).map(|stretch| stretch.to);
+        let ends = periods.begun(&self.clock, after).map(|stretch| stretch.to);
         ends.filter(|end| *end > after).min()
     }
 
@@ -234,8 +262,15 @@ impl Schedule {
 impl Pair {
     /// What the latest rule up to a local time says, and which local time it names. Of the same
     /// local time, the stop counts.
-    fn latest(&self, local: DateTime) -> Option<(Power, DateTime)> {
-        let last = |rule: &Option<Cron>| rule.as_ref()?.calendar.at_or_before(local);
+    fn latest(&self, clock: &Clock, local: DateTime) -> Option<(Power, DateTime)> {
+        let last = |rule: &Option<Cron>| {
+            let calendar = &rule.as_ref()?.calendar;
+            let mut last = calendar.at_or_before(local)?;
+            while let Some((from, _)) = clock.skipped(last) {
+                last = calendar.at_or_before(just_before(from))?;
+            }
+            Some(last)
+        };
         match (last(&self.start), last(&self.stop)) {
             (Some(on), Some(off)) if on > off => Some((Power::On, on)),
             (_, Some(off)) => Some((Power::Off, off)),

@@ -15,8 +15,12 @@ use flotilla_runtime::{Failure, config::Reader, failure::chain};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::rows::{
-    ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json, to_item,
+use crate::{
+    rows::{
+        ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json,
+        to_item,
+    },
+    schedule::ClockChange,
 };
 
 /// How often a change is tried anew when another came between.
@@ -293,6 +297,7 @@ impl Store {
             ("mode", Attr::S("enforce".to_owned())),
             ("dryRun", Attr::Bool(false)),
             ("readyBy", Attr::Bool(false)),
+            ("clockChange", Attr::M(to_item(&ClockChange::default()))),
         ];
         for (field, value) in unsaid {
             item.entry(field.to_owned()).or_insert(value);

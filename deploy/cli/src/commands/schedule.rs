@@ -24,7 +24,7 @@ enum Action {
     /// Prints every change of a schedule's state, in UTC and on the local clock.
     ///
     /// A rule has cron's 5 fields or AWS's 6. What falls into a gap of the clock happens at its
-    /// end, what falls into a fold once, at the first.
+    /// end, what falls into a fold once, at the first, unless --gap and --fold say otherwise.
     Preview(Preview),
 }
 
@@ -45,6 +45,12 @@ struct Preview {
     /// The IANA zone of rules and periods.
     #[arg(long, default_value = "UTC")]
     zone: String,
+    /// What becomes of a rule inside a gap of the clock: it comes at its end, or is skipped.
+    #[arg(long, default_value = "end", value_parser = ["end", "skip"])]
+    gap: String,
+    /// What becomes of a rule inside a fold of the clock: it comes at the first, or at the second.
+    #[arg(long, default_value = "first", value_parser = ["first", "second"])]
+    fold: String,
     /// From this instant on; now by default.
     #[arg(long, value_name = "INSTANT")]
     from: Option<Timestamp>,
@@ -72,6 +78,9 @@ fn preview(args: &Preview) -> Result<(), Error> {
         Some(period) => Schedule::periods_but(period, &holidays, &args.zone),
         None => Schedule::rules(&args.start, &args.stop, &args.zone),
     };
+    let policy = serde_json::json!({ "gap": args.gap, "fold": args.fold });
+    let policy = serde_json::from_value(policy).map_err(|why| Error::Usage(why.to_string()))?;
+    let schedule = schedule.and_then(|schedule| schedule.with(policy));
     let schedule = schedule.map_err(|why| Error::Usage(why.to_string()))?;
     let from = args.from.unwrap_or_else(Timestamp::now);
     let week = || from.checked_add(Span::new().hours(7 * 24)).unwrap_or(Timestamp::MAX);

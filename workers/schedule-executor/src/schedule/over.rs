@@ -7,7 +7,7 @@ use jiff::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Power, ScheduleError, zone::instant};
+use super::{Power, ScheduleError, zone::Clock};
 
 /// The longest override, in seconds: whoever wants longer changes the schedule.
 const LONGEST: i64 = 366 * 24 * 3600;
@@ -85,10 +85,11 @@ fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Some(at);
     }
+    let clock = Clock::of(zone.clone());
     if text.contains(['T', ' '])
         && let Ok(local) = text.parse::<DateTime>()
     {
-        return Some(instant(zone, local));
+        return Some(clock.instant(local));
     }
     let (hour, minute) = text.split_once(':')?;
     let digits = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
@@ -98,7 +99,7 @@ fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let time = Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()?;
     let today = zone.to_datetime(now).date();
     let days = [0, 1].into_iter().filter_map(|days| today.checked_add(Span::new().days(days)).ok());
-    days.map(|day| instant(zone, day.to_datetime(time))).find(|at| *at > now)
+    days.map(|day| clock.instant(day.to_datetime(time))).find(|at| *at > now)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::{str::FromStr, sync::Arc};
 use jiff::{
     Span, Timestamp,
     civil::{Date, DateTime, Time},
-    tz::TimeZone,
 };
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
     days::{Days, Numbering},
     field::MONTHS,
     holidays::Holidays,
-    zone::{instant, reached},
+    zone::Clock,
 };
 
 /// The longest text of periods, in bytes, and the most windows of one.
@@ -61,27 +60,27 @@ impl Periods {
     /// For each window, the last stretch that has begun.
     pub(super) fn begun<'a>(
         &'a self,
-        zone: &'a TimeZone,
+        clock: &'a Clock,
         at: Timestamp,
     ) -> impl Iterator<Item = Stretch> + 'a {
-        let local = reached(zone, at);
+        let local = clock.reached(at);
         self.0
             .iter()
-            .filter_map(move |window| window.stretch(zone, window.begins.at_or_before(local)?))
+            .filter_map(move |window| window.stretch(clock, window.begins.at_or_before(local)?))
     }
 
     /// The next beginning of any window.
-    pub(super) fn next_beginning(&self, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
-        let local = reached(zone, at);
+    pub(super) fn next_beginning(&self, clock: &Clock, at: Timestamp) -> Option<Timestamp> {
+        let local = clock.reached(at);
         let next = self.0.iter().filter_map(|window| window.begins.after(local));
-        next.map(|local| instant(zone, local)).min()
+        next.map(|local| clock.instant(local)).min()
     }
 }
 
 impl Window {
-    fn stretch(&self, zone: &TimeZone, from_local: DateTime) -> Option<Stretch> {
+    fn stretch(&self, clock: &Clock, from_local: DateTime) -> Option<Stretch> {
         let to_local = from_local.checked_add(Span::new().minutes(self.minutes)).ok()?;
-        let (from, to) = (instant(zone, from_local), instant(zone, to_local));
+        let (from, to) = (clock.instant(from_local), clock.instant(to_local));
         Some(Stretch { from_local, to_local, from, to })
     }
 }

@@ -49,6 +49,36 @@ fn what_falls_into_a_fold_happens_once_at_the_first() {
     assert_eq!(firing, ts("2026-11-01T05:30:00Z"));
 }
 
+fn changed(gap: Gap, fold: Fold) -> ClockChange {
+    ClockChange { gap, fold }
+}
+
+#[test]
+fn what_falls_into_a_gap_or_a_fold_follows_the_policy_that_is_declared() {
+    let new_york = |start, stop, policy| {
+        let schedule = Schedule::rules(start, stop, "America/New_York").unwrap();
+        schedule.with(policy).unwrap()
+    };
+    let skips = new_york("30 2 * * *", "0 8 * * *", changed(Gap::Skip, Fold::First));
+    assert_eq!(
+        transitions(&skips, "2026-03-07T00:00:00Z", "2026-03-10T00:00:00Z"),
+        [
+            "2026-03-07T07:30:00Z on",
+            "2026-03-07T13:00:00Z off",
+            "2026-03-09T06:30:00Z on",
+            "2026-03-09T12:00:00Z off"
+        ]
+    );
+    assert_eq!(skips.desired(ts("2026-03-08T10:00:00Z")).unwrap().power, Power::Off);
+    let second = new_york("30 1 * * *", "0 8 * * *", changed(Gap::End, Fold::Second));
+    let found = second.preview(ts("2026-11-01T00:00:00Z"), ts("2026-11-02T00:00:00Z"), 9);
+    assert_eq!((found[0].at, found[0].power), (ts("2026-11-01T06:30:00Z"), Power::On));
+    assert_eq!(found[0].note, Some("inside a fold: at the second"));
+    let period = Schedule::periods("daily 02:30-08:00", "America/New_York").unwrap();
+    assert!(period.clone().with(changed(Gap::Skip, Fold::First)).is_err());
+    assert!(period.with(changed(Gap::End, Fold::Second)).is_ok());
+}
+
 #[test]
 fn of_equal_instants_the_later_local_time_counts_then_the_stop() {
     let gap_end = ts("2026-03-08T07:00:00Z");
@@ -298,7 +328,15 @@ proptest! {
 
     /// Ticking every minute sees exactly the transitions that the preview prints.
     #[test]
-    fn the_preview_is_what_ticks_would_do(schedule in schedule(), day in 0..730i64) {
+    fn the_preview_is_what_ticks_would_do(schedule in schedule(), day in 0..730i64, skip: bool, second: bool, change in 0..14usize) {
+        let gap = if skip { Gap::Skip } else { Gap::End };
+        let fold = if second { Fold::Second } else { Fold::First };
+        let schedule = schedule.clone().with(changed(gap, fold)).unwrap_or(schedule);
+        // Every other time over a change of the clock, if the zone has as many.
+        let near = schedule.zone().following(ts("2026-01-01T00:00:00Z")).nth(change / 2);
+        let near = near.filter(|_| change % 2 == 0).map(|it| it.timestamp());
+        let from = near.map_or(day, |at| (at.as_second() - 1_767_225_600) / 86_400 - 1);
+        let day = from.clamp(0, 20_000);
         let from = ts("2026-01-01T00:00:00Z").checked_add(Span::new().hours(24 * day)).unwrap();
         let to = from.checked_add(Span::new().hours(60)).unwrap();
         let mut power = schedule.desired(from.checked_sub(Span::new().minutes(1)).unwrap()).map(|it| it.power);

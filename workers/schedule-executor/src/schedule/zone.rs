@@ -1,19 +1,60 @@
-//! Local times in UTC, with one policy for the two days a year that make it hard.
+//! Local times in UTC, with a declared policy for the two days a year that make it hard.
 //!
-//! What falls into a *gap* (clocks go forward) happens at its end; what falls into a *fold*
-//! (clocks go back, an hour is shown twice) happens once, at the first of the two. The order of
-//! local times is kept.
+//! What falls into a *gap* (clocks go forward) happens at its end, or not at all; what falls into a
+//! *fold* (clocks go back, an hour is shown twice) happens once, at the first of the two or at the
+//! second. The order of local times is kept.
 
 use jiff::{
     Timestamp,
     civil::DateTime,
     tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase},
 };
+use serde::{Deserialize, Serialize};
 
 use super::ScheduleError;
 
 const GAP: &str = "inside a gap: at its end";
-const FOLD: &str = "inside a fold: at the first";
+const FIRST: &str = "inside a fold: at the first";
+const SECOND: &str = "inside a fold: at the second";
+
+/// What becomes of a start or stop where the clock changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClockChange {
+    /// At a local time that is never shown.
+    pub gap: Gap,
+    /// At a local time that is shown twice.
+    pub fold: Fold,
+}
+
+/// A local time that is never shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gap {
+    /// It happens at the end of the gap.
+    #[default]
+    End,
+    /// It does not happen that day.
+    Skip,
+}
+
+/// A local time that is shown twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fold {
+    /// It happens once, at the first.
+    #[default]
+    First,
+    /// It happens once, at the second.
+    Second,
+}
+
+/// A zone's clock, and the policy for its changes.
+#[derive(Debug, Clone)]
+pub(super) struct Clock {
+    pub(super) zone: TimeZone,
+    pub(super) policy: ClockChange,
+}
 
 /// The zone of an IANA name, from the data that this program was built with: the same answer on
 /// every host.
@@ -39,39 +80,81 @@ pub(super) struct Arrival {
     pub(super) note: Option<&'static str>,
 }
 
-/// How a rule's local time comes, by the policy.
-pub(super) fn arrival(zone: &TimeZone, local: DateTime) -> Arrival {
-    let come = |at: Result<Timestamp, _>, note| {
-        // Only the last hours of the year 9999 have no timestamp.
-        Arrival { at: at.unwrap_or(Timestamp::MAX), reached: local, note }
-    };
-    match zone.to_ambiguous_timestamp(local).offset() {
-        AmbiguousOffset::Unambiguous { offset } => come(offset.to_timestamp(local), None),
-        AmbiguousOffset::Fold { before, .. } => come(before.to_timestamp(local), Some(FOLD)),
-        AmbiguousOffset::Gap { before, .. } => {
-            let end = before.to_timestamp(local).map(|inside| last_change(zone, inside));
-            let come = come(end, Some(GAP));
-            Arrival { reached: zone.to_datetime(come.at), ..come }
+impl Clock {
+    /// The clock of a zone, with the policy that holds where nobody declares another.
+    pub(super) fn of(zone: TimeZone) -> Self {
+        Self { zone, policy: ClockChange::default() }
+    }
+
+    /// How a rule's local time comes, by the policy.
+    pub(super) fn arrival(&self, local: DateTime) -> Arrival {
+        let come = |at: Result<Timestamp, _>, note| {
+            // Only the last hours of the year 9999 have no timestamp.
+            Arrival { at: at.unwrap_or(Timestamp::MAX), reached: local, note }
+        };
+        match (self.zone.to_ambiguous_timestamp(local).offset(), self.policy.fold) {
+            (AmbiguousOffset::Unambiguous { offset }, _) => come(offset.to_timestamp(local), None),
+            (AmbiguousOffset::Fold { before, .. }, Fold::First) => {
+                come(before.to_timestamp(local), Some(FIRST))
+            }
+            (AmbiguousOffset::Fold { after, .. }, Fold::Second) => {
+                come(after.to_timestamp(local), Some(SECOND))
+            }
+            (AmbiguousOffset::Gap { before, .. }, _) => {
+                let end = before.to_timestamp(local).map(|inside| last_change(&self.zone, inside));
+                let come = come(end, Some(GAP));
+                Arrival { reached: self.zone.to_datetime(come.at), ..come }
+            }
         }
+    }
+
+    /// The instant at which a rule's local time comes.
+    pub(super) fn instant(&self, local: DateTime) -> Timestamp {
+        self.arrival(local).at
+    }
+
+    /// The last local time whose instant is not after `at`: rules up to it have happened.
+    pub(super) fn reached(&self, at: Timestamp) -> DateTime {
+        let local = self.zone.to_datetime(at);
+        let AmbiguousOffset::Fold { before, after } =
+            self.zone.to_ambiguous_timestamp(local).offset()
+        else {
+            return local;
+        };
+        let again = self.zone.to_offset(at) == after;
+        match self.policy.fold {
+            // Shown for the second time: all of the fold has happened at the first.
+            Fold::First if again => just_before(before.to_datetime(last_change(&self.zone, at))),
+            // Shown for the first time: nothing of the fold has happened yet.
+            Fold::Second if !again => just_before(after.to_datetime(next_change(&self.zone, at))),
+            _ => local,
+        }
+    }
+
+    /// The gap that a local time is in, from its first local time up to its end, where rules in
+    /// gaps do not happen.
+    pub(super) fn skipped(&self, local: DateTime) -> Option<(DateTime, DateTime)> {
+        if self.policy.gap == Gap::End {
+            return None;
+        }
+        match self.zone.to_ambiguous_timestamp(local).offset() {
+            AmbiguousOffset::Gap { before, after } => {
+                let change = last_change(&self.zone, before.to_timestamp(local).ok()?);
+                Some((before.to_datetime(change), after.to_datetime(change)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a rule's local time is shown once, never, or twice; for the reader.
+    pub(super) fn note(&self, local: DateTime) -> Option<&'static str> {
+        self.arrival(local).note
     }
 }
 
-/// The instant at which a rule's local time comes.
-pub(super) fn instant(zone: &TimeZone, local: DateTime) -> Timestamp {
-    arrival(zone, local).at
-}
-
-/// The last local time whose instant is not after `at`: rules up to it have happened.
-pub(super) fn reached(zone: &TimeZone, at: Timestamp) -> DateTime {
-    let local = zone.to_datetime(at);
-    match zone.to_ambiguous_timestamp(local).offset() {
-        // Shown for the second time: all of the fold has happened at the first.
-        AmbiguousOffset::Fold { before, after } if zone.to_offset(at) == after => {
-            let end = before.to_datetime(last_change(zone, at));
-            end.checked_sub(jiff::Span::new().nanoseconds(1)).unwrap_or(local)
-        }
-        _ => local,
-    }
+/// The last moment before a local time.
+pub(super) fn just_before(local: DateTime) -> DateTime {
+    local.checked_sub(jiff::Span::new().nanoseconds(1)).unwrap_or(local)
 }
 
 /// The last change of the clock at or before an instant.
@@ -80,7 +163,7 @@ fn last_change(zone: &TimeZone, at: Timestamp) -> Timestamp {
     zone.preceding(after).next().map_or(at, |change| change.timestamp())
 }
 
-/// Whether a rule's local time is shown once, never, or twice; for the reader.
-pub(crate) fn note(zone: &TimeZone, local: DateTime) -> Option<&'static str> {
-    arrival(zone, local).note
+/// The next change of the clock after an instant.
+fn next_change(zone: &TimeZone, at: Timestamp) -> Timestamp {
+    zone.following(at).next().map_or(at, |change| change.timestamp())
 }
