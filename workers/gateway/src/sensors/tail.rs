@@ -32,7 +32,8 @@ struct Tail<'s> {
     shards: HashMap<String, At>,
     /// Shards that were read to their end, as long as they are listed.
     ended: HashSet<String>,
-    asked: Instant,
+    /// When it asked for shards last; none where it is to ask at once.
+    asked: Option<Instant>,
 }
 
 /// Where it is in a shard.
@@ -119,7 +120,8 @@ impl<'s> Tail<'s> {
         let listed = stream.shards(&arn).await?;
         let (open, ended): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_open);
         let ended = ended.into_iter().filter_map(|shard| shard.shard_id).collect();
-        let mut tail = Self { stream, arn, shards: HashMap::new(), ended, asked: Instant::now() };
+        let asked = Some(Instant::now());
+        let mut tail = Self { stream, arn, shards: HashMap::new(), ended, asked };
         for id in open.into_iter().filter_map(|shard| shard.shard_id) {
             tail.begin(id, Mark::Then).await?;
         }
@@ -151,7 +153,7 @@ impl<'s> Tail<'s> {
 
     /// What has come since, with its shards.
     async fn look(&mut self) -> Result<Vec<(String, Record)>, Failure> {
-        if self.asked.elapsed() > SHARDS {
+        if self.asked.is_none_or(|asked| asked.elapsed() > SHARDS) {
             self.find_shards().await?;
         }
         let looks = self.shards.iter().map(|(id, at)| self.read(id, at));
@@ -163,7 +165,8 @@ impl<'s> Tail<'s> {
                 None => {
                     self.shards.remove(&id);
                     self.ended.insert(id);
-                    self.find_shards().await?;
+                    // What was read is told first, whatever comes of that.
+                    self.asked = None;
                 }
             }
         }
@@ -180,7 +183,7 @@ impl<'s> Tail<'s> {
                 self.begin(id, Mark::Begin).await?;
             }
         }
-        self.asked = Instant::now();
+        self.asked = Some(Instant::now());
         Ok(())
     }
 
