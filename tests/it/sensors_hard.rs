@@ -83,7 +83,7 @@ async fn any_order_and_duplication_ends_in_the_same_ledger_with_two_workers_and_
 #[tokio::test]
 async fn twenty_thousand_readings_of_one_device_are_small_writes_and_paged_reads() {
     let world = World::new().await;
-    let mut worker = world.anomaly_worker().env("FLOTILLA_LATENESS_SECONDS", "60").ready().await;
+    let mut worker = world.anomaly_worker().ready().await;
     let mut gateway = world.sensor_gateway().ready().await;
     world.measure(&[reading("102", 100, THEN)]).await;
     let levels = |number: i64| if number % 100 < 50 { 100 } else { 50 };
@@ -157,5 +157,22 @@ async fn hostile_readings_are_dead_lettered_with_the_reason_and_nothing_else_is_
     world.measure(&[reading("01", 1, THEN)]).await;
     world.until_compared().await;
     assert_eq!(world.table(&world.outputs().readings_table_name).await.len(), 1);
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn an_edge_that_alternates_under_the_default_lateness_is_written_in_small_rows() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    world.measure(&[reading("102", 100, THEN)]).await;
+    let level = |number: i64| if number % 2 == 0 { 100 } else { 50 };
+    let readings: Vec<_> =
+        (0..1500).map(|number| reading("101", level(number), THEN + number)).collect();
+    world.measure(&readings).await;
+    world.until_compared().await;
+    assert_eq!(world.problems("101").await.len(), 750);
+    let edges = world.table(&world.outputs().edges_table_name).await;
+    let largest = edges.iter().map(bytes).max().unwrap();
+    assert!(largest < 25_000, "{largest}");
     assert!(worker.stop().await.success());
 }

@@ -110,3 +110,43 @@ async fn a_worker_lets_go_of_what_it_remembers_when_another_comes() {
     assert_eq!(text(&row, "problem_status"), Some("RESOLVED"));
     assert!(second.stop().await.success());
 }
+
+#[tokio::test]
+async fn what_no_topology_has_any_more_ends_and_an_edge_that_comes_while_readings_do_is_compared() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    let mut gateway = world.sensor_gateway().ready().await;
+    let edge = |a: &str, b: &str| format!("[[edges]]\ncurrent = \"{a}\"\nfollowing = \"{b}\"\n");
+    let put = async |body: String| {
+        let kind = "application/toml";
+        let (status, answer) = gateway.send("PUT", "/v1/topologies/town", kind, &body).await;
+        assert!(status < 300, "{answer}");
+    };
+    put(edge("p", "q")).await;
+    // Until the worker goes by it, p and q are no neighbours.
+    eventually("a problem of p and q", Duration::from_secs(30), async || {
+        world.measure(&[reading("p", 100, THEN), reading("q", 50, THEN)]).await;
+        world.until_compared().await;
+        problem(&world, "pq").await
+    })
+    .await;
+    put(edge("q", "r")).await;
+    let mut second = THEN;
+    eventually(
+        "a problem of q and r, and the end of that of p and q",
+        Duration::from_secs(30),
+        async || {
+            second += 1;
+            world.measure(&[reading("q", 50, second), reading("r", 0, second)]).await;
+            world.until_compared().await;
+            let gone = problem(&world, "pq").await?;
+            let ended = text(&gone, "problem_status") == Some("RESOLVED");
+            let found = problem(&world, "qr").await?;
+            (ended && text(&found, "problem") == Some("OBSTRUCTION")).then_some(())
+        },
+    )
+    .await;
+    let gone = problem(&world, "pq").await.expect("its row stays");
+    assert_eq!(text(&gone, "resolution_reason"), Some("no topology has it any more"));
+    assert!(gateway.stop().await.success() && worker.stop().await.success());
+}

@@ -16,7 +16,8 @@ async fn said(world: &World, arguments: &[&str]) -> Vec<Value> {
 
 async fn replayed(world: &World, more: &[&str]) -> Value {
     let (from, to) = (THEN.to_string(), (THEN + 100_000).to_string());
-    let plain = ["replay", "--from", from.as_str(), "--to", to.as_str(), "--json"];
+    let (from, to) = (from.as_str(), to.as_str());
+    let plain = ["replay", "--from", from, "--to", to, "--lateness", "400", "--json"];
     said(world, &[&plain, more].concat()).await.remove(0)
 }
 
@@ -28,7 +29,7 @@ async fn a_replay_finds_what_was_told_and_what_came_late_is_listed_and_can_be_re
     world.topology("tube", topology).await;
     let mut worker = world
         .anomaly_worker()
-        .env("FLOTILLA_LATENESS_SECONDS", "120")
+        .env("FLOTILLA_LATENESS_SECONDS", "400")
         .env("FLOTILLA_SWEEP_SECONDS", "0.5")
         .ready()
         .await;

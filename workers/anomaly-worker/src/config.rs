@@ -17,6 +17,8 @@ const SLOTS: usize = 200;
 pub struct AnomalyConfig {
     /// What this process is called among all that work on the same tables.
     pub worker: String,
+    /// The URLs of the queues that readings come from.
+    pub queues: Vec<String>,
     /// `FLOTILLA_DEVICES_TABLE`: a row per device.
     pub devices_table: String,
     /// `FLOTILLA_READINGS_TABLE`: a row per reading.
@@ -30,7 +32,8 @@ pub struct AnomalyConfig {
     /// soon is the same one, flapping (default 0 s: always another).
     pub rule: Rule,
     /// `FLOTILLA_LATENESS_SECONDS`: how late a reading may come behind the newest of its edge
-    /// (default 3600 s).
+    /// (default 3600 s). `FLOTILLA_OPEN_READINGS`: of more readings of an edge within that time
+    /// (default 32,768, 16 bytes each) the older half is settled early.
     pub limits: Limits,
     /// `FLOTILLA_FUTURE_SECONDS`: how far ahead of this clock a reading's time may be (default
     /// 600 s); what is ahead makes what is on time late.
@@ -49,10 +52,13 @@ impl AnomalyConfig {
         }
         let lateness = settings.seconds("FLOTILLA_LATENESS_SECONDS", 3600.0, (0.0, 31_536_000.0));
         let flap = settings.seconds("FLOTILLA_FLAP_SECONDS", 0.0, (0.0, 31_536_000.0));
+        let most =
+            settings.ranged("FLOTILLA_OPEN_READINGS", Limits::default().most, 1000..=10_000_000);
         let days = settings.ranged("FLOTILLA_RETENTION_DAYS", 400, 1..=36_500_u64);
         Self {
             // Two processes may have been given one name.
             worker: format!("{}.{}.{}", worker.worker_id, std::process::id(), now_ms()),
+            queues: worker.queues.iter().map(|it| it.url.clone()).collect(),
             devices_table: settings.required("FLOTILLA_DEVICES_TABLE"),
             readings_table: settings.required("FLOTILLA_READINGS_TABLE"),
             edges_table: settings.required("FLOTILLA_EDGES_TABLE"),
@@ -62,7 +68,7 @@ impl AnomalyConfig {
                 confirm: Confirm { flap: flap.as_millis() as i64, ..Confirm::default() },
                 ..Rule::default()
             },
-            limits: Limits { lateness: lateness.as_millis() as i64, ..Limits::default() },
+            limits: Limits { lateness: lateness.as_millis() as i64, most, ..Limits::default() },
             future: settings.seconds("FLOTILLA_FUTURE_SECONDS", 600.0, (0.0, 31_536_000.0)),
             sweep: settings.seconds("FLOTILLA_SWEEP_SECONDS", 5.0, (0.1, 86_400.0)),
             retention: Duration::from_secs(days * 86_400),

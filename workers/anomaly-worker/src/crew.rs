@@ -8,7 +8,8 @@
 //! A worker that finds another *sole* does not work until that one has let go, which it does at its
 //! next beat, or is gone. And what was done counts only if the worker's own beat was not older than
 //! [`HOLD`], which is less, when the readings were stored: so whatever a sole worker decided from
-//! its memory, was stored before anybody else began to read.
+//! its memory, was stored before anybody else began to read. What it compares from memory it writes
+//! only while it is sole, and before it says that it is not, all that is under way has ended.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,7 +31,7 @@ const WAITING: Duration = Duration::from_millis(200);
 const HOLD: Duration = Duration::from_secs(3);
 /// How long a beat stands still until its worker is gone.
 const GONE: Duration = Duration::from_secs(6);
-/// How long to wait for what is under way, before a worker is sole.
+/// How long to wait for what is under way, before a worker is sole or is not any more.
 const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// What a worker may do.
@@ -127,18 +128,19 @@ impl Crew {
             _ => version + 1,
         };
         let (roll, mode) = roll.beat(&self.me, &gone, epoch);
-        // Nothing that reads may be under way when a memory begins; it is let go before others know.
+        // Nothing that reads may be under way when a memory begins, and nothing that goes by a
+        // memory when the others are told that they may begin.
         let _nothing = match (before, mode) {
-            (Mode::Sole(_), Mode::Sole(_)) => None,
-            (_, Mode::Sole(_)) => {
-                let gate = tokio::time::timeout(UNDER_WAY, self.gate.write()).await;
-                Some(gate.map_err(|_| Failure::transient("crew", "work is under way"))?)
-            }
-            (Mode::Sole(_), _) => {
+            (Mode::Sole(_), Mode::Sole(_)) | (Mode::Shared, Mode::Shared) => None,
+            (_, Mode::Waiting) => {
                 self.mode.send_modify(|it| it.0 = Mode::Waiting);
                 None
             }
-            _ => None,
+            _ => {
+                self.mode.send_modify(|it| it.0 = Mode::Waiting);
+                let gate = tokio::time::timeout(UNDER_WAY, self.gate.write()).await;
+                Some(gate.map_err(|_| Failure::transient("crew", "work is under way"))?)
+            }
         };
         if !self.edges.write_roll(version, &roll).await? {
             return Ok((false, Duration::ZERO));
@@ -168,6 +170,7 @@ impl Crew {
     /// Tells the others that this worker is gone; what is not told they find out.
     pub(crate) async fn leave(&self) {
         self.mode.send_modify(|it| it.0 = Mode::Waiting);
+        let _nothing = tokio::time::timeout(UNDER_WAY, self.gate.write()).await;
         let left = async {
             let (version, mut roll) = self.edges.roll::<Roll>().await?;
             roll.beats.remove(&self.me);

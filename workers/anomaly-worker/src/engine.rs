@@ -10,9 +10,10 @@
 //! The episodes of a machine are a function of the set of its readings: [`State::review`]
 //! recomputes them from the readings since its *base*, so that it does not matter in what order, or
 //! how often, readings came. The base moves on, and takes with it what can change no more: readings
-//! older than twice the allowed lateness. (Once for the reading that may still come, once more for
-//! a duplicate of it under another time, told by its number.) Detectors are part of what is known
-//! at the base, so they look at every reading once, in order of time, and never ahead.
+//! older than the allowed lateness. What is older comes too late, and what was told of that time is
+//! final: both by the same bound, [`State::late_until`]. (Readings before the base, by no more than
+//! the lateness, still tell duplicates by their numbers.) Detectors are part of what is known at the
+//! base, so they look at every reading once, in order of time, and never ahead.
 //!
 //! [`Live`] is the shortcut for readings in order, which are nearly all: it goes on from the newest
 //! reading, and says whether anything changes. Only then is there a review. [`Net`] holds all
@@ -28,6 +29,7 @@ mod rule;
 mod state;
 #[cfg(test)]
 mod tests;
+mod told;
 mod window;
 
 pub use self::{
@@ -40,5 +42,6 @@ pub use self::{
         Confirm, DeviceRule, Drift, Kind, Outlier, Range, Rate, Rule, Seasonal, Stuck, Threshold,
     },
     state::{CHANGES, Change, Key, Limits, Machine, Moment, Review, State, Walked},
+    told::Told,
     window::{Arrival, Window},
 };

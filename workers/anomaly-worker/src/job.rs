@@ -3,16 +3,15 @@
 //! While the worker has the tables to itself it goes by what it remembers (`memory`); beside others
 //! it reads whatever it compares (`shared`). The `crew` tells which.
 
+mod dropped;
+mod lag;
 mod link;
 mod memory;
 mod shared;
 
 use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -21,7 +20,7 @@ use flotilla_runtime::{BatchJob, Delivery, Failure, aws, retry::RetryPolicy};
 use futures::future::{join_all, try_join_all};
 use serde::Serialize;
 
-use self::memory::Memory;
+use self::{dropped::Dropped, lag::Lag, memory::Memory};
 use crate::{
     config::AnomalyConfig,
     crew::{Crew, Mode},
@@ -31,6 +30,7 @@ use crate::{
     plans::Plans,
     reading::Reading,
     tables::{Devices, Edges, Problems, Readings, Subject, Topologies, now_ms},
+    topology::Plan,
     turns::Turns,
 };
 
@@ -44,8 +44,12 @@ const PAUSE: RetryPolicy = RetryPolicy::new(Duration::from_millis(5), Duration::
 const LET_IN: Duration = Duration::from_secs(10);
 /// How often to look for another version of the topologies.
 const LOOK: Duration = Duration::from_secs(2);
-/// For how long what waits on the queue is told by what came from it last.
-const LAG: Duration = Duration::from_secs(30);
+/// How often one comparison may write, which is at most a part of what there is to tell each time.
+const WRITES: u32 = 2000;
+/// How often the list of devices is read, where all are expected.
+const LISTED: Duration = Duration::from_secs(30);
+/// Rows of a page of it.
+const PAGE: i32 = 1000;
 
 /// Compares neighbouring sensors.
 #[derive(Debug)]
@@ -68,9 +72,14 @@ struct Worker {
     /// Held by whoever reads what is to be remembered.
     reading: tokio::sync::Mutex<()>,
     turns: Turns,
-    began: Instant,
-    /// How long the last message had waited, and when that was since `began`, in milliseconds.
-    waited: [AtomicI64; 2],
+    lag: Lag,
+    dropped: Dropped,
+    /// Held while silent devices are looked for.
+    sweeping: tokio::sync::Mutex<()>,
+    /// All devices, as they were listed last.
+    listed: Mutex<Option<(Instant, Arc<Vec<String>>)>>,
+    /// What is to be linked.
+    unlinked: Mutex<BTreeSet<(Subject, i64)>>,
 }
 
 /// A reading with its device.
@@ -97,8 +106,11 @@ impl Anomaly {
             memory: Mutex::new(Memory::new(config.limits)),
             reading: tokio::sync::Mutex::default(),
             turns: Turns::default(),
-            began: Instant::now(),
-            waited: Default::default(),
+            lag: Lag::new(aws::sqs_client(sdk), config.queues.clone()),
+            dropped: Dropped::default(),
+            sweeping: tokio::sync::Mutex::default(),
+            listed: Mutex::default(),
+            unlinked: Mutex::default(),
             edges,
             config,
         });
@@ -120,6 +132,9 @@ async fn keep_beating(worker: Weak<Worker>) {
             looked = Instant::now();
             if let Err(failure) = worker.plans.look().await {
                 tracing::warn!("the topologies stay as they are known: {failure}");
+            }
+            if leads {
+                tokio::spawn(worker.clone().close_dropped());
             }
         }
         if leads && swept.elapsed() > worker.config.sweep {
@@ -178,8 +193,8 @@ impl Worker {
         version: u64,
         review: &Review<M>,
     ) -> Result<bool, Failure> {
-        if review.link {
-            self.link(subject).await?;
+        if let Some(since) = review.link {
+            self.link(subject, since).await?;
         }
         let written = self.edges.write(&self.problems, subject, version, review).await?;
         if written {
@@ -201,29 +216,63 @@ impl Worker {
         }
     }
 
-    /// How long what is on the queue may have waited, in milliseconds.
-    fn lag(&self) -> i64 {
-        let [lag, noted] = self.waited.each_ref().map(|it| it.load(Relaxed));
-        let since = self.began.elapsed().as_millis() as i64 - noted;
-        if since > LAG.as_millis() as i64 { 0 } else { lag }
-    }
-
-    fn note_lag(&self, sent: i64) {
-        let [lag, noted] = &self.waited;
-        lag.store(now_ms().saturating_sub(sent).max(0), Relaxed);
-        noted.store(self.began.elapsed().as_millis() as i64, Relaxed);
-    }
-
+    /// Looks for devices that are silent, unless somebody still does.
     async fn sweep(self: Arc<Self>) {
+        let Ok(_alone) = self.sweeping.try_lock() else { return };
         let _gate = self.crew.under_way().await;
         let swept = match self.crew.mode() {
             Mode::Waiting => return,
-            Mode::Sole(epoch) => self.sweep_sole(epoch, self.clock()).await,
-            Mode::Shared => self.sweep_shared(self.clock()).await,
+            mode => self.sweep_as(mode).await,
         };
         if let Err(failure) = swept {
             tracing::warn!("silent devices are looked for again later: {failure}");
         }
+    }
+
+    async fn sweep_as(&self, mode: Mode) -> Result<(), Failure> {
+        let known = self.plans.get().await?;
+        let ids = self.expected(&known.plan).await?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        // As far as what waits on the queue may still tell of them, not further.
+        let clock = now_ms().saturating_sub(self.lag.now().await?);
+        match mode {
+            Mode::Sole(epoch) => self.sweep_sole(epoch, &known, &ids, clock).await,
+            _ => self.sweep_shared(&known, &ids, clock).await,
+        }
+    }
+
+    /// The devices that are silent after a while: those that a topology names, and where it expects
+    /// all, those that were ever heard.
+    async fn expected(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
+        let mut ids: Vec<String> = plan.expected().map(str::to_owned).collect();
+        if plan.expects_all() {
+            let listed = self.listed().await?;
+            ids.extend(listed.iter().filter(|id| !plan.is_named(id)).cloned());
+        }
+        Ok(ids)
+    }
+
+    async fn listed(&self) -> Result<Arc<Vec<String>>, Failure> {
+        let known = || self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, listed)) = known().clone()
+            && at.elapsed() < LISTED
+        {
+            return Ok(listed);
+        }
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (page, last) = self.devices.page(after.as_deref(), PAGE).await?;
+            all.extend(page);
+            after = last;
+            if after.is_none() {
+                break;
+            }
+        }
+        let all = Arc::new(all);
+        *known() = Some((Instant::now(), all.clone()));
+        Ok(all)
     }
 
     fn check(&self, message: AnomalyMessage, delivery: &Delivery) -> Result<Measured, Failure> {
@@ -237,13 +286,22 @@ impl Worker {
         Ok(Measured { device: message.id, reading, sent })
     }
 
+    async fn take_alone(&self, epoch: u64, work: &Measured) -> Result<&'static str, Failure> {
+        let told = self.take_sole(epoch, &[work]).await?;
+        told.into_iter().next().ok_or_else(not_let_in)
+    }
+
     /// What came of each reading.
     async fn take(&self, work: &[&Measured]) -> Vec<Result<&'static str, Failure>> {
         let _gate = self.crew.under_way().await;
         match self.crew.mode() {
             Mode::Sole(epoch) => match self.take_sole(epoch, work).await {
                 Ok(told) => told.into_iter().map(Ok).collect(),
-                Err(failure) => work.iter().map(|_| Err(again(&failure))).collect(),
+                // What one machine cannot do is no reason to refuse the readings of others.
+                Err(_) if work.len() > 1 => {
+                    join_all(work.iter().map(|work| self.take_alone(epoch, work))).await
+                }
+                Err(failure) => vec![Err(failure)],
             },
             Mode::Shared => {
                 let taken = join_all(work.iter().map(|work| self.take_shared(work))).await;
@@ -281,7 +339,7 @@ impl BatchJob for Anomaly {
             batch.into_iter().map(|(message, delivery)| worker.check(message, &delivery)).collect();
         let good: Vec<&Measured> = checked.iter().flatten().collect();
         if let Some(oldest) = good.iter().map(|it| it.sent).min() {
-            worker.note_lag(oldest);
+            worker.lag.note(now_ms().saturating_sub(oldest));
         }
         let mut taken = worker.take(&good).await.into_iter();
         let outcome = |checked: Result<Measured, Failure>| {
@@ -306,18 +364,18 @@ fn conflict(subject: &Subject) -> Failure {
     Failure::transient("edge_conflict", what)
 }
 
-/// The same failure for another message of its batch.
-fn again(failure: &Failure) -> Failure {
-    match failure {
-        Failure::Permanent(_) => Failure::permanent(failure.kind(), failure.to_string()),
-        Failure::Transient { .. } => Failure::transient(failure.kind(), failure.to_string()),
-    }
+/// A comparison that never comes to rest would hold its readings for ever.
+fn restless(subject: &Subject) -> Failure {
+    let what = format!(
+        "{}: it was written {WRITES} times, and there is still something to write",
+        subject.key()
+    );
+    Failure::transient("restless", what)
 }
 
 fn tell(subject: &Subject, changes: &[Change]) {
     for change in changes {
-        let episode = change.episode();
-        let (id, kind) = (subject.problem_id(episode.kind), episode.kind.name());
+        let (id, kind) = (subject.problem_id(change.kind()), change.kind().name());
         let what = match change {
             Change::Tell(episode) if episode.settled => "settled",
             Change::Tell(episode) if episode.resolved.is_some() => "resolved",

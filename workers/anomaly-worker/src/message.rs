@@ -67,6 +67,7 @@ pub fn schema() -> Value {
         { "type": "number" },
         { "type": "string", "pattern": number_text },
     ]});
+    let decoded = json!({ "anyOf": [{ "type": "null" }, filling] });
     let id = json!({
         "type": "string", "minLength": 1, "maxLength": ID_LIMIT,
         "pattern": r"^[^/\u0000-\u001f\u007f-\u009f]+$", "not": { "enum": [".", ".."] },
@@ -95,12 +96,13 @@ pub fn schema() -> Value {
                 "type": "object",
                 "properties": {
                     "frm_payload": { "type": "string", "maxLength": PAYLOAD_LIMIT },
-                    "decoded_payload": { "properties": { "filling": filling } },
+                    "decoded_payload": { "properties": { "filling": decoded } },
                     "f_cnt": seq, "received_at": time,
                 },
                 "anyOf": [
                     { "required": ["frm_payload"] },
-                    { "properties": { "decoded_payload": { "required": ["filling"] } },
+                    { "properties": { "decoded_payload": {
+                        "required": ["filling"], "properties": { "filling": filling } } },
                       "required": ["decoded_payload"] },
                 ],
             },
@@ -135,7 +137,8 @@ impl TryFrom<Value> for AnomalyMessage {
 
 fn from_uplink(message: &Value, uplink: &Value) -> Result<AnomalyMessage, String> {
     let id = message.pointer("/end_device_ids/device_id");
-    let filling = match uplink.pointer("/decoded_payload/filling") {
+    let decoded = uplink.pointer("/decoded_payload/filling").filter(|it| !it.is_null());
+    let filling = match decoded {
         Some(decoded) => level(decoded)?,
         None => payload(&uplink["frm_payload"])?,
     };
@@ -264,6 +267,8 @@ mod tests {
         assert_eq!(uplink(json_inside).try_into(), Ok(reading("a01", 12.5, None, None)));
         let decoded = json!({ "frm_payload": "/w==", "decoded_payload": { "filling": 100 } });
         assert_eq!(uplink(decoded).try_into(), Ok(reading("a01", 100.0, None, None)));
+        let null = json!({ "frm_payload": "NTA=", "decoded_payload": { "filling": null } });
+        assert_eq!(parse(&uplink(null).to_string()).unwrap().filling, 50.0);
         let mut outside = uplink(json!({ "frm_payload": "NTA=" }));
         outside["received_at"] = json!("1970-01-01T00:00:02Z");
         assert_eq!(outside.try_into(), Ok(reading("a01", 50.0, Some(2000), None)));
@@ -333,6 +338,8 @@ mod tests {
             uplink(json!({ "frm_payload": "NTA=" })),
             uplink(json!({ "decoded_payload": { "filling": 5 }, "f_cnt": 0 })),
             uplink(json!({ "decoded_payload": {} })),
+            uplink(json!({ "decoded_payload": { "filling": null } })),
+            uplink(json!({ "frm_payload": "NTA=", "decoded_payload": { "filling": null } })),
             uplink(json!({})),
             json!({ "uplink_message": { "frm_payload": "NTA=" } }),
             json!([]),

@@ -36,6 +36,17 @@ impl Known {
         }
     }
 
+    /// Whether there is such an edge, or anything is looked at of such a device alone.
+    pub(crate) fn has(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Device(id) => self.plan.device(id).is_watched(),
+            Subject::Edge { current, following } => {
+                let mut edges = self.plan.edges_of(current).into_iter();
+                edges.any(|it| it.current == *current && it.following == *following)
+            }
+        }
+    }
+
     /// The edges of a device, and the device where anything is looked at of it alone.
     pub(crate) fn subjects(&self, device: &str) -> Vec<Subject> {
         let own = self.plan.device(device).is_watched().then(|| Subject::Device(device.to_owned()));

@@ -1,6 +1,9 @@
 //! A reading: what one sensor said of its level at one time.
 
-use std::{cmp::Ordering, collections::HashSet};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+};
 
 /// The longest id of a device, in bytes.
 pub const ID_LIMIT: usize = 128;
@@ -36,15 +39,37 @@ impl Reading {
     }
 }
 
-/// One device's readings in order, without duplicates: of the same number the earliest counts, of
-/// the same time and value the last.
-pub fn distinct(mut readings: Vec<Reading>) -> Vec<Reading> {
+/// The numbers that a device gave its readings. The same number within the allowed lateness is the
+/// same reading; later, the device has begun to count anew.
+#[derive(Debug)]
+pub struct Numbers {
+    within: i64,
+    last: HashMap<u64, i64>,
+}
+
+impl Numbers {
+    /// No numbers yet; `lateness` is in milliseconds.
+    pub fn new(lateness: i64) -> Self {
+        Self { within: lateness, last: HashMap::new() }
+    }
+
+    /// Whether a reading is another's duplicate by its number. Readings come in their order.
+    pub fn again(&mut self, it: &Reading) -> bool {
+        let before = it.seq.and_then(|seq| self.last.insert(seq, it.at));
+        before.is_some_and(|before| it.at.saturating_sub(before) <= self.within)
+    }
+}
+
+/// One device's readings in order, without duplicates: of a number that comes again [so
+/// soon](Numbers) the earliest counts, of the same time and value the last. `lateness` is in
+/// milliseconds.
+pub fn distinct(mut readings: Vec<Reading>, lateness: i64) -> Vec<Reading> {
     if is_in_order(&readings) {
         return readings;
     }
     readings.sort_unstable_by(Reading::order);
-    let mut numbers = HashSet::new();
-    readings.retain(|reading| reading.seq.is_none_or(|seq| numbers.insert(seq)));
+    let mut numbers = Numbers::new(lateness);
+    readings.retain(|reading| !numbers.again(reading));
     let mut values = HashSet::new();
     readings.reverse();
     readings.retain(|reading| values.insert((reading.at, reading.filling.to_bits())));
@@ -94,10 +119,17 @@ mod tests {
     #[test]
     fn duplicates_by_number_or_by_time_and_value_are_absorbed() {
         let one = reading(5, 50.0, Some(1));
-        assert_eq!(distinct(vec![one, reading(9, 50.0, Some(1)), one]), [one]);
+        assert_eq!(distinct(vec![one, reading(9, 50.0, Some(1)), one], 10), [one]);
         let two = reading(5, 50.0, Some(2));
-        assert_eq!(distinct(vec![two, reading(5, 50.0, None), one]), [two]);
-        assert_eq!(distinct(vec![one, reading(5, 0.0, None)]).len(), 2);
+        assert_eq!(distinct(vec![two, reading(5, 50.0, None), one], 10), [two]);
+        assert_eq!(distinct(vec![one, reading(5, 0.0, None)], 10).len(), 2);
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_is_not_its_own_duplicate() {
+        let all: Vec<_> = (0..30).map(|n| reading(n * 100, 1.0, Some(n as u64 % 10))).collect();
+        assert_eq!(distinct(all.clone(), 999), all);
+        assert_eq!(distinct(all, 1000).len(), 10);
     }
 
     #[test]
@@ -135,7 +167,7 @@ mod tests {
             let mut shuffled = [readings.clone(), readings.clone()].concat();
             let turn = seed as usize % shuffled.len().max(1);
             shuffled.rotate_left(turn);
-            prop_assert_eq!(distinct(readings), distinct(shuffled));
+            prop_assert_eq!(distinct(readings, 3), distinct(shuffled, 3));
         }
     }
 }

@@ -13,9 +13,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{DeviceStand, EdgeStand, Episode, Machine, Rule, State},
+    engine::{DeviceStand, EdgeStand, Episode, Limits, Machine, Rule, State},
     reading::Reading,
-    tables::{Devices, Edges, Problems, Readings, Row, Span, Subject, Topologies},
+    tables::{Devices, Edges, Problems, Readings, Row, Span, Subject, Topologies, is_of},
     topology::{Plan, TopologyError},
 };
 
@@ -51,6 +51,8 @@ pub struct Wanted {
     pub late: bool,
     /// How edges are compared that no topology names.
     pub plain: Rule,
+    /// How late readings may come, in milliseconds: so long a number tells a duplicate.
+    pub lateness: i64,
 }
 
 /// What came of it.
@@ -195,7 +197,8 @@ impl Walk<'_> {
             Some((_, stored)) => beginning.with_clock_of(&stored),
             None => beginning,
         };
-        Ok(state.replay(rule, current, following))
+        let limits = Limits { lateness: self.wanted.lateness, ..Limits::default() };
+        Ok(state.replay(rule, &limits, current, following))
     }
 
     /// All readings of a device, for this subject.
@@ -270,11 +273,6 @@ impl Walk<'_> {
         let shown = names.into_iter().map(|name| (name.to_owned(), field(row, name).into()));
         Some(((id.to_owned(), opened), Value::Object(shown.collect())))
     }
-}
-
-fn is_of(row: &Row, subject: &Subject) -> bool {
-    let text = |name| row.get(name).and_then(|it| it.as_s().ok()).map(String::as_str);
-    text("current") == Some(subject.current()) && text("following") == subject.following()
 }
 
 /// A number of a row, or a text; a text that is JSON as what it is.

@@ -8,7 +8,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::{engine::Episode, tables::Subject};
+use crate::{
+    engine::{Episode, Key},
+    tables::Subject,
+};
 
 /// An episode of a subject.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +29,72 @@ impl Trouble {
 
     fn lasts_with(&self, other: &Self) -> bool {
         self.episode.lasts_with(&other.episode)
+    }
+}
+
+/// With more problems than this that belong together, the rest is left out.
+const TOGETHER: usize = 5000;
+
+/// From when until when, in Unix milliseconds of event time.
+pub type Times = (i64, i64);
+
+/// Finds all problems that belong together with those of some subjects. It asks for problems, and
+/// whoever knows them adds them, until it asks no more.
+#[derive(Debug)]
+pub struct Together<N> {
+    neighbours: N,
+    found: BTreeMap<(Subject, Key), Trouble>,
+    asked: HashMap<Subject, Times>,
+    next: BTreeMap<Subject, Times>,
+}
+
+impl<N: Fn(&Subject) -> Vec<Subject>> Together<N> {
+    /// Knows what has a sensor in common with a subject.
+    pub fn new(neighbours: N) -> Self {
+        let (found, asked, next) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        Self { neighbours, found, asked, next }
+    }
+
+    /// Begins at a subject of which something is told otherwise since then (Unix milliseconds).
+    pub fn begin(&mut self, subject: &Subject, since: i64) {
+        let near = (self.neighbours)(subject);
+        near.into_iter().chain([subject.clone()]).for_each(|it| self.want(it, (since, i64::MAX)));
+    }
+
+    fn want(&mut self, subject: Subject, (from, to): Times) {
+        let known = self.asked.get(&subject);
+        if known.is_some_and(|known| known.0 <= from && to <= known.1) {
+            return;
+        }
+        let wide = |a: Times, b: &Times| (a.0.min(b.0), a.1.max(b.1));
+        let all = known.into_iter().chain(self.next.get(&subject)).fold((from, to), wide);
+        self.next.insert(subject, all);
+    }
+
+    /// What is asked for: the problems of these subjects that last at any time of these.
+    pub fn asks(&mut self) -> Vec<(Subject, Times)> {
+        if self.found.len() > TOGETHER {
+            return Vec::new();
+        }
+        let next: Vec<_> = std::mem::take(&mut self.next).into_iter().collect();
+        self.asked.extend(next.iter().cloned());
+        next
+    }
+
+    /// Adds a problem of a subject.
+    pub fn add(&mut self, subject: &Subject, episode: Episode) {
+        let trouble = Trouble { subject: subject.clone(), episode };
+        if self.found.insert((subject.clone(), episode.key()), trouble).is_none() {
+            let until = episode.resolved.map_or(i64::MAX, |turn| turn.at);
+            for near in (self.neighbours)(subject) {
+                self.want(near, (episode.opened.at, until));
+            }
+        }
+    }
+
+    /// What was found.
+    pub fn troubles(self) -> Vec<Trouble> {
+        self.found.into_values().collect()
     }
 }
 
@@ -117,6 +186,49 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_belongs_together_is_found_from_any_of_its_problems(
+            ends in prop::collection::vec((0..6_u8, 0..6_u8, 0..50_i64, 0..30_i64), 1..20),
+            begin in any::<prop::sample::Index>(),
+        ) {
+            let all: Vec<_> = ends.iter().enumerate().map(|(number, (a, b, opened, lasts))| {
+                let at = opened * 100 + number as i64;
+                trouble(&format!("{a}-{b}"), at, Some(at + lasts * 50))
+            }).collect();
+            let near = |subject: &Subject| -> Vec<Subject> {
+                let it = Trouble { subject: subject.clone(), ..all[0].clone() };
+                let ends: Vec<_> = it.ends().collect();
+                let shares = |other: &&Trouble| other.ends().any(|end| ends.contains(&end));
+                all.iter().filter(shares).map(|it| it.subject.clone()).collect()
+            };
+            let begin = begin.index(all.len());
+            let mut together = Together::new(near);
+            together.begin(&all[begin].subject, all[begin].episode.opened.at);
+            loop {
+                let next = together.asks();
+                if next.is_empty() {
+                    break;
+                }
+                for (subject, (from, to)) in next {
+                    let ours = all.iter().filter(|it| it.subject == subject && it.episode.opened.at <= to);
+                    let ours: Vec<_> = ours.filter(|it| it.episode.resolved.unwrap().at >= from).collect();
+                    ours.iter().for_each(|it| together.add(&subject, it.episode));
+                }
+            }
+            let found = together.troubles();
+            let groups = groups(&all);
+            let wanted = (0..all.len()).filter(|it| groups[*it] == groups[begin]);
+            for it in wanted {
+                prop_assert!(found.contains(&all[it]), "{:?} is missing", all[it]);
+            }
+            // And each with the cause that it has among all.
+            let (some, every) = (causes(&found), causes(&all));
+            for (it, cause) in some.iter().enumerate() {
+                let place = all.iter().position(|other| *other == found[it]).unwrap();
+                prop_assert_eq!(cause.map(|it| &found[it]), every[place].map(|it| &all[it]));
+            }
+        }
+
         #[test]
         fn every_problem_that_follows_follows_from_a_cause_whatever_the_order(
             ends in prop::collection::vec((0..6_u8, 0..6_u8, 0..50_i64, 0..30_i64), 1..20),

@@ -24,7 +24,7 @@ pub use self::{
     devices::Devices,
     edges::{Edges, Subject},
     episodes::{Acknowledged, Acknowledgement, EpisodeKey},
-    problems::{Problem, Problems, Status},
+    problems::{Linked, Problem, Problems, Status, is_of},
     readings::{LateReading, New, Readings, Said, Span, StoredReading, said_in},
     topologies::{Index, NotStored, Stored, Topologies},
 };

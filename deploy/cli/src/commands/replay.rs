@@ -35,6 +35,15 @@ pub(crate) struct Args {
     /// so: as the workers have it.
     #[arg(long, env = "FLOTILLA_FLAP_SECONDS", default_value_t = 0.0, value_name = "SECONDS")]
     flap: f64,
+    /// How late readings may come, in seconds: so long a device's number tells a duplicate; as the
+    /// workers have it.
+    #[arg(
+        long,
+        env = "FLOTILLA_LATENESS_SECONDS",
+        default_value_t = 3600.0,
+        value_name = "SECONDS"
+    )]
+    lateness: f64,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -59,17 +68,21 @@ pub(super) fn tables(target: &Target) -> Tables {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
-    let Args { from, to, late, tolerance, flap, .. } = args;
+    let Args { from, to, late, tolerance, flap, lateness, .. } = args;
     if from >= to {
         return Err(Error::Usage("--from must be before --to".to_owned()));
     }
-    if !(0.0..=1e9).contains(&tolerance) || !(0.0..=31_536_000.0).contains(&flap) {
-        return Err(Error::Usage("--tolerance and --flap are numbers from 0".to_owned()));
+    if !(0.0..=1e9).contains(&tolerance)
+        || ![flap, lateness].iter().all(|it| (0.0..=31_536_000.0).contains(it))
+    {
+        let what = "--tolerance, --flap and --lateness are numbers from 0";
+        return Err(Error::Usage(what.to_owned()));
     }
     let target = Target::find(&args.target).await?;
     let confirm = Confirm { flap: (flap * 1000.0) as i64, ..Confirm::default() };
     let plain = Rule { tolerance, confirm, ..Rule::default() };
-    let found = replay(&tables(&target), Wanted { from, to, late, plain }).await;
+    let lateness = (lateness * 1000.0) as i64;
+    let found = replay(&tables(&target), Wanted { from, to, late, plain, lateness }).await;
     let found = found.doing(|| format!("recomputing problems of stack {}", target.stack.name()))?;
     match args.json {
         true => out(format!("{:#}", json!(found))),

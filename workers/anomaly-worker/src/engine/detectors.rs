@@ -12,6 +12,10 @@ const WEIGHT: f64 = 0.05;
 /// What is further away than so many standard deviations teaches no more than what is there.
 const CLIP: f64 = 3.0;
 
+/// What is further from zero than this is taken to be so far, where levels are subtracted and
+/// squared: levels can be anything finite, and what is remembered must stay finite, too.
+const FARTHEST: f64 = 1e100;
+
 /// What a detector is shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
@@ -117,11 +121,12 @@ impl Detector {
             Self::Range => rule.range.is_some_and(|it| !(it.min..=it.max).contains(&level)),
             Self::Rate => rule.rate.zip(seen.before).is_some_and(|(rate, before)| {
                 let passed = (seen.now.at - before.at) as f64;
-                let moved = (level - before.filling).abs();
+                let moved = (bounded(level) - bounded(before.filling)).abs();
                 passed > 0.0 && moved * rate.per as f64 > rate.most * passed
             }),
             Self::Stuck(anchor) => rule.stuck.is_some_and(|stuck| {
-                let moved = |it: &Sample| (level - it.filling).abs() > stuck.within;
+                let moved =
+                    |it: &Sample| (bounded(level) - bounded(it.filling)).abs() > stuck.within;
                 let since = *anchor.get_or_insert(seen.now);
                 if moved(&since) {
                     *anchor = Some(seen.now);
@@ -141,6 +146,10 @@ impl Detector {
     }
 }
 
+fn bounded(level: f64) -> f64 {
+    level.clamp(-FARTHEST, FARTHEST)
+}
+
 fn is_beyond(threshold: Threshold, level: f64, open: bool) -> bool {
     let slack = if open { threshold.hysteresis } else { 0.0 };
     threshold.above.is_some_and(|above| level > above - slack)
@@ -156,6 +165,11 @@ impl Seasonal {
 impl Level {
     /// Compares with what was known before, and learns.
     fn look(&mut self, rule: &Outlier, level: f64) -> bool {
+        if !(self.mean.is_finite() && self.deviation.is_finite()) {
+            // As it was once stored.
+            *self = Self::default();
+        }
+        let level = bounded(level);
         let (far, sigma) = (level - self.mean, self.deviation * DEVIATION);
         let known = self.count >= rule.warm_up;
         let wrong = known && far.abs() > rule.least && far.abs() > rule.deviations * sigma;
@@ -172,6 +186,10 @@ impl Level {
 
 impl Sums {
     fn look(&mut self, rule: Drift, level: f64) -> bool {
+        if ![self.mean, self.squares, self.up, self.down].iter().all(|it| it.is_finite()) {
+            *self = Self::default();
+        }
+        let level = bounded(level);
         if self.count < rule.warm_up {
             self.count += 1;
             let far = level - self.mean;

@@ -75,11 +75,6 @@ impl Episode {
         let ends_before = |a: &Self, b: &Self| a.resolved.is_some_and(|it| it.at < b.opened.at);
         !ends_before(self, other) && !ends_before(other, self)
     }
-
-    /// The newest turn.
-    pub(super) fn turned(&self) -> i64 {
-        self.resolved.map_or(self.opened.at, |turn| turn.at)
-    }
 }
 
 /// The episodes of one kind of answer: a word of memory, as long as there was none.

@@ -18,6 +18,8 @@ pub struct Live<M: Machine> {
     /// So many readings are still taken before the base may move.
     credit: u32,
     due: Due,
+    /// Whether the base is to move as far as it can.
+    settle: bool,
 }
 
 /// What is to be done before a machine stands where its readings say.
@@ -37,7 +39,12 @@ impl<M: Machine> Live<M> {
     /// A machine that was not looked at yet: it needs a review.
     pub fn new(version: u64, state: State<M>) -> Self {
         let (front, horizon, credit) = (M::Front::default(), -1, 0);
-        Self { version, front, horizon, credit, due: Due::Review, state }
+        Self { version, front, horizon, credit, due: Due::Review, settle: false, state }
+    }
+
+    /// Has the next looks move the base as far as they can.
+    pub fn settle(&mut self) {
+        (self.settle, self.due) = (true, Due::Review);
     }
 
     /// What was told.
@@ -112,7 +119,7 @@ impl<M: Machine> Live<M> {
         let next = self.state.folded(rule, limits, self.horizon, [current, following])?;
         self.credit = credit(limits, current.len() + following.len());
         self.due = if next == self.state { Due::Nothing } else { Due::Write };
-        Some(Review { changes: Vec::new(), corrected: Vec::new(), next, link: false })
+        Some(Review { changes: Vec::new(), corrected: Vec::new(), next, link: None })
     }
 
     /// Recomputes from all readings that the state [needs](State::needs_after). Where that leads
@@ -127,16 +134,17 @@ impl<M: Machine> Live<M> {
     ) -> Review<M> {
         let delay = M::delay(rule);
         let read = current.iter().map(|it| it.at + delay).collect::<Vec<_>>();
-        let state = self.state.clone().at_clock(clock);
-        let walked = state.walk(rule, current, following);
-        let mut review = state.conclude(rule, limits, &walked);
+        let state = self.state.clone().at_clock(limits, clock);
+        let walked = state.walk(rule, limits, current, following);
+        let fold = if self.settle { 0 } else { limits.fold };
+        let mut review = state.conclude(rule, &Limits { fold, ..*limits }, &walked);
         // The clock alone is no reason to write.
         if review.next == state {
             review.next = self.state.clone();
         }
         if review.next == self.state {
             let pending = read.iter().filter(|at| **at > walked.horizon).count();
-            self.settle(limits, &walked);
+            self.stand_at(limits, &walked);
             // A duplicate that is pending would be heard.
             let heard_twice = pending != walked.pending;
             // What the clock alone tells, a reading may take back.
@@ -155,7 +163,8 @@ impl<M: Machine> Live<M> {
     }
 
     /// After a review that led to nothing.
-    fn settle(&mut self, limits: &Limits, walked: &Walked<M>) {
+    fn stand_at(&mut self, limits: &Limits, walked: &Walked<M>) {
+        self.settle = false;
         self.front = M::front(walked);
         self.horizon = walked.horizon;
         self.credit = credit(limits, walked.moments.len());
@@ -186,11 +195,12 @@ fn credit(limits: &Limits, open: usize) -> u32 {
 
 impl Live<DeviceStand> {
     /// Whether the device is silent when the clock has come so far (Unix milliseconds), though
-    /// that was not told, or may be.
-    pub fn is_overdue(&self, rule: &DeviceRule, clock: i64) -> bool {
-        let told = |it: &super::Episode| it.kind == Kind::Silence && it.resolved.is_none();
+    /// that was not told, or may be; or whether what was told of it becomes final.
+    pub fn is_overdue(&self, rule: &DeviceRule, limits: &Limits, clock: i64) -> bool {
+        let told = |it: &super::Told| it.kind == Kind::Silence && it.resolved.is_none();
         let quiet = self.front.quiet_until(rule);
         self.is_stale()
+            || self.state.closes(limits, clock)
             || quiet.is_some_and(|until| until < clock) && !self.state.told().iter().any(told)
     }
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Arrival, DeviceRule, DeviceStand, EdgeStand, Kind, Limits, Live, Review, Rule, State, Window,
-    window::Run,
+    Arrival, DeviceRule, DeviceStand, EdgeStand, Kind, Limits, Live, Machine, Review, Rule, State,
+    Window, window::Run,
 };
 use crate::{reading::Reading, topology::Join};
 
@@ -64,6 +64,17 @@ impl Edge {
     fn devices(&self) -> [usize; 2] {
         self.ends.map(|it| it as usize)
     }
+}
+
+/// Whether what counts at this time (Unix milliseconds) is before the base, if it comes too late.
+fn behind<M: Machine>(
+    state: &State<M>,
+    limits: &Limits,
+    at: i64,
+    horizon: Option<i64>,
+) -> Option<bool> {
+    let until = state.late_until(limits, horizon.unwrap_or(-1));
+    (at <= until).then(|| at <= state.settled_until())
 }
 
 impl Net {
@@ -142,7 +153,7 @@ impl Net {
     pub fn take(&mut self, device: usize, reading: Reading) -> Taken {
         let Self { limits, devices, edges, .. } = self;
         let it = &mut devices[device];
-        let arrival = it.window.insert(reading);
+        let arrival = it.window.insert(reading, limits.lateness);
         let mut stale = Vec::new();
         if arrival == Arrival::Duplicate {
             return Taken { arrival, stale };
@@ -167,17 +178,34 @@ impl Net {
         Taken { arrival, stale }
     }
 
-    /// The machines of a device that a reading comes too late for.
-    pub fn late_for(&self, device: usize, at: i64) -> Vec<Unit> {
+    /// The machines of a device that a reading comes too late for, each with whether its base is
+    /// beyond the reading, so that it is not compared; where not, it is to be [settled](Self::settle)
+    /// before the reading is taken.
+    pub fn late_for(&self, device: usize, at: i64) -> Vec<(Unit, bool)> {
         let it = &self.devices[device];
-        let late = |(edge, of_current): &&(u32, bool)| {
-            let edge = &self.edges[*edge as usize];
-            let delay = if *of_current { edge.rule.delay } else { 0 };
-            at + delay <= edge.live.state().settled_until()
+        let newest = |device: usize| self.devices[device].window.newest_time();
+        let late = |(number, of_current): &(u32, bool)| {
+            let edge = &self.edges[*number as usize];
+            let at = if *of_current { at + edge.rule.delay } else { at };
+            let horizon = edge.devices().into_iter().filter_map(newest).max();
+            let late = behind(edge.live.state(), &self.limits, at, horizon)?;
+            Some((Unit::Edge(*number as usize), late))
         };
-        let edges = it.edges.iter().filter(late).map(|it| Unit::Edge(it.0 as usize));
-        let own = it.live.as_ref().filter(|live| at <= live.state().settled_until());
-        edges.chain(own.map(|_| Unit::Device(device))).collect()
+        let own = it.live.as_ref().and_then(|live| {
+            let late = behind(live.state(), &self.limits, at, newest(device))?;
+            Some((Unit::Device(device), late))
+        });
+        it.edges.iter().filter_map(late).chain(own).collect()
+    }
+
+    /// Has the next looks at a machine move its base as far as they can.
+    pub fn settle(&mut self, unit: Unit) {
+        match unit {
+            Unit::Edge(edge) => self.edges[edge].live.settle(),
+            Unit::Device(device) => {
+                self.devices[device].live.iter_mut().for_each(|live| live.settle());
+            }
+        }
     }
 
     /// Whether this very reading of a device is known.
@@ -343,8 +371,9 @@ impl Net {
     /// The devices that are silent when the clock has come so far (Unix milliseconds), though that
     /// was not told, or that may be.
     pub fn overdue(&self, clock: i64) -> Vec<usize> {
-        let due =
-            |it: &Device| it.live.as_ref().is_some_and(|live| live.is_overdue(&it.rule, clock));
+        let due = |it: &Device| {
+            it.live.as_ref().is_some_and(|live| live.is_overdue(&it.rule, &self.limits, clock))
+        };
         (0..self.devices.len()).filter(|number| due(&self.devices[*number])).collect()
     }
 

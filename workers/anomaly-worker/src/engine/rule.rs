@@ -139,7 +139,7 @@ impl Rule {
 
     /// What is wrong, if anything is, where this was wrong before.
     pub fn compare_after(&self, open: Option<Kind>, current: f64, following: f64) -> Option<Kind> {
-        let expected = self.ratio * current;
+        let expected = (self.ratio * current).clamp(f64::MIN, f64::MAX);
         let allowed = self.tolerance + self.relative * expected.abs();
         let bound = |own: Option<f64>, kind| {
             let slack = if open == Some(kind) { self.hysteresis } else { 0.0 };
@@ -184,14 +184,22 @@ pub struct DeviceRule {
 impl DeviceRule {
     /// Whether anything is looked at of the device alone.
     pub fn is_watched(&self) -> bool {
-        self.silence.is_some()
-            || self.threshold.is_some()
-            || self.range.is_some()
-            || self.rate.is_some()
-            || self.stuck.is_some()
-            || self.drift.is_some()
-            || self.seasonal.is_some()
-            || self.outlier.is_some()
+        self.kinds().next().is_some()
+    }
+
+    /// What is looked at of the device alone.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let looked_at = [
+            (self.silence.is_some(), Kind::Silence),
+            (self.threshold.is_some(), Kind::Threshold),
+            (self.range.is_some(), Kind::Range),
+            (self.rate.is_some(), Kind::Rate),
+            (self.stuck.is_some(), Kind::Stuck),
+            (self.drift.is_some(), Kind::Drift),
+            (self.seasonal.is_some(), Kind::Seasonal),
+            (self.outlier.is_some(), Kind::Outlier),
+        ];
+        looked_at.into_iter().filter(|it| it.0).map(|it| it.1)
     }
 }
 

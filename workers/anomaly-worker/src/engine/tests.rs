@@ -49,7 +49,7 @@ impl Table {
                         self.problems.insert(episode.opened.at, *episode);
                     }
                     Change::Retract(gone) => {
-                        assert!(self.problems.remove(&gone.opened.at).is_some());
+                        assert!(self.problems.remove(&gone.opened).is_some());
                     }
                 }
             }
@@ -73,7 +73,8 @@ fn ledger_of(rule: Rule, readings: &[Said], limits: &Limits) -> BTreeMap<i64, Ep
 
 /// Kind, opening and end of every problem, from the definition: at each time, what each said last.
 fn oracle(readings: &[Said]) -> Vec<(Kind, i64, Option<i64>)> {
-    let (current, following) = (distinct(of(true, readings)), distinct(of(false, readings)));
+    let (current, following) =
+        (distinct(of(true, readings), FOR_EVER), distinct(of(false, readings), FOR_EVER));
     let times: BTreeSet<i64> = current.iter().chain(&following).map(|it| it.at).collect();
     let last = |all: &[Reading], at| all.iter().rev().find(|it| it.at <= at).map(|it| it.filling);
     let answers = times.into_iter().filter_map(|at| {
@@ -106,7 +107,8 @@ fn unsettled(mut ledger: BTreeMap<i64, Episode>) -> BTreeMap<i64, Episode> {
 }
 
 /// Nothing is ever settled.
-const OPEN: Limits = Limits { lateness: i64::MAX / 4, fold: 1, most: usize::MAX };
+const OPEN: Limits = Limits { lateness: FOR_EVER, fold: 1, most: usize::MAX };
+const FOR_EVER: i64 = i64::MAX / 4;
 
 #[test]
 fn each_of_the_nine_cells_gives_exactly_its_answer() {
@@ -223,8 +225,158 @@ fn arrived(stream: &[(Said, i64)], scale: i64) -> Vec<Said> {
     stream.into_iter().map(|it| it.0).collect()
 }
 
+/// A tube whose following sensor never changes.
+fn alternating(count: i64) -> Vec<Said> {
+    let level = |at: i64| if at % 2 == 0 { 100.0 } else { 50.0 };
+    let current = (1..=count).map(|at| said(true, at * 1000, level(at)));
+    [said(false, 0, 100.0)].into_iter().chain(current).collect()
+}
+
+#[test]
+fn five_thousand_readings_that_alternate_keep_the_row_small_and_the_ledger_whole() {
+    let (limits, readings) = (Limits::default(), alternating(5000));
+    let mut table = Table::default();
+    // Some at a time, as they come; the last one by one.
+    let (first, last) = readings.split_at(4980);
+    for some in first.chunks(100) {
+        table.readings.extend(&some[1..]);
+        table.take(some[0], &limits);
+    }
+    last.iter().for_each(|it| table.take(*it, &limits));
+    assert_eq!(outline(&table.problems), oracle(&readings));
+    let row = serde_json::to_string(&table.edge).unwrap().len();
+    assert!(row < 60_000 && table.edge.settled_until() > 0, "{row} bytes");
+}
+
+#[test]
+fn what_is_told_stays_within_what_a_row_takes_however_much_there_is_to_tell() {
+    let limits = Limits { lateness: FOR_EVER, fold: 256, most: usize::MAX };
+    let mut table = Table { readings: alternating(17_000), ..Table::default() };
+    table.take(said(true, 17_001_000, 50.0), &limits);
+    let row = serde_json::to_string(&table.edge).unwrap().len();
+    assert!(row < 300_000, "{row} bytes");
+    assert_eq!(table.problems.len(), 8501);
+}
+
+#[test]
+fn a_reading_that_comes_too_late_is_late_from_when_what_was_told_is_final() {
+    let limits = Limits { lateness: 60_000, ..Limits::default() };
+    let minutes = |it: i64| it * 60_000;
+    let mut table = Table::default();
+    for (current, at, filling) in [
+        (true, 0, 100.0),
+        (false, 0, 100.0),
+        (false, 1, 50.0),
+        (false, 2, 100.0),
+        (true, 12, 100.0),
+    ] {
+        table.take(said(current, minutes(at), filling), &limits);
+    }
+    assert!(table.problems[&minutes(1)].settled);
+    // With five readings the base has not moved; what is behind the bound is late nevertheless.
+    let bound = table.edge.late_until(&limits, minutes(12));
+    assert!(bound >= minutes(2) && table.edge.settled_until() < minutes(1));
+    let before = table.problems.clone();
+    table.take(said(false, minutes(13), 100.0), &Limits { fold: 0, ..limits });
+    assert!(table.edge.settled_until() >= bound);
+    table.take(said(true, minutes(1), 50.0), &limits);
+    assert_eq!(table.problems, before);
+}
+
+#[test]
+fn what_is_final_is_not_put_right_though_it_had_to_last_before_it_counted() {
+    let rule = Rule { confirm: Confirm { count: 3, ..Confirm::default() }, ..Rule::default() };
+    let limits = Limits { lateness: 100, fold: 1, most: usize::MAX };
+    let mut table = Table { rule, ..Table::default() };
+    for (at, filling) in [(10, 100.0), (20, 50.0), (90, 50.0), (110, 50.0), (140, 50.0)] {
+        table.take(said(true, at, 100.0), &limits);
+        table.take(said(false, at, filling), &limits);
+    }
+    // It began at 20, and counts since 110: a reading of 50 may still come.
+    assert!(!table.problems[&20].settled);
+    table.take(said(false, 50, 100.0), &limits);
+    assert_eq!(outline(&table.problems), [(Kind::Obstruction, 90, None)]);
+    table.take(said(true, 300, 100.0), &limits);
+    assert!(table.problems[&90].settled);
+}
+
+#[test]
+fn a_counter_that_begins_anew_is_compared_as_it_comes_and_again() {
+    let limits = Limits { lateness: 100, fold: 4, most: usize::MAX };
+    let numbered = |n: i64| {
+        let level = if n % 7 < 3 { 100.0 } else { 50.0 };
+        (n % 2 == 0, Reading { at: n * 10, filling: level, seq: Some(n as u64 % 30) })
+    };
+    let readings: Vec<_> = (0..200).map(numbered).collect();
+    let mut all: Vec<_> = oracle(
+        &readings.iter().map(|it| (it.0, Reading { seq: None, ..it.1 })).collect::<Vec<_>>(),
+    );
+    let live = outline(&ledger(&readings, &limits));
+    all.truncate(live.len());
+    assert_eq!(live, all);
+    let (current, following) = (of(true, &readings), of(false, &readings));
+    let again = State::<EdgeStand>::default().replay(&Rule::default(), &limits, current, following);
+    let again: Vec<_> =
+        again.iter().map(|it| (it.kind, it.opened.at, it.resolved.map(|it| it.at))).collect();
+    assert_eq!(live, again);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn under_the_default_limits_any_order_of_an_hour_ends_in_the_same_ledger(
+        levels in prop::collection::vec((any::<bool>(), prop::sample::select(vec![0.0, 50.0, 100.0])), 1..400),
+        order in any::<u64>(),
+    ) {
+        let limits = Limits::default();
+        let gap = 3_599_000 / levels.len() as i64;
+        let readings: Vec<_> = levels.iter().enumerate()
+            .map(|(n, (current, level))| said(*current, 1 + n as i64 * gap, *level)).collect();
+        let mut mixed: Vec<_> = readings.iter().enumerate().collect();
+        mixed.sort_by_key(|(n, _)| (*n as u64 + 1).wrapping_mul(order | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mixed: Vec<_> = mixed.into_iter().map(|it| *it.1).collect();
+        let mut table = Table::default();
+        for some in mixed.chunks(25) {
+            table.readings.extend(&some[1..]);
+            table.take(some[0], &limits);
+        }
+        prop_assert_eq!(&outline(&table.problems), &oracle(&readings));
+        let mut plain = Table { readings, ..Table::default() };
+        if let Some(last) = plain.readings.pop() {
+            plain.take(last, &limits);
+        }
+        prop_assert_eq!(table.problems, plain.problems);
+    }
+
+    #[test]
+    fn detectors_remember_what_is_finite_whatever_finite_levels_they_see(
+        levels in prop::collection::vec(any::<f64>().prop_filter("finite", |it| it.is_finite()), 1..60),
+        extreme in any::<bool>(),
+    ) {
+        let rule = DeviceRule {
+            rate: Some(Rate { most: 5.0, per: 1 }),
+            stuck: Some(Stuck { lasting: 5, within: 1.0 }),
+            drift: Some(Drift { warm_up: 3, ..Drift::default() }),
+            seasonal: Some(Seasonal { period: 4, buckets: 2, warm_up: 2, ..Seasonal::default() }),
+            outlier: Some(Outlier { warm_up: 2, ..Outlier::default() }),
+            ..DeviceRule::default()
+        };
+        let level = |it: f64| if extreme { 1e308_f64.copysign(it) } else { it };
+        let readings: Vec<_> = levels.iter().enumerate()
+            .map(|(at, it)| Reading { at: at as i64, filling: level(*it), seq: None }).collect();
+        let limits = Limits { lateness: 5, fold: 1, most: usize::MAX };
+        let mut state = State::<DeviceStand>::default();
+        for times in 0.. {
+            let next = state.review(&rule, &limits, readings.clone(), Vec::new()).next;
+            let text = serde_json::to_string(&next).unwrap();
+            prop_assert!(!text.contains("NaN") && !text.contains("inf"), "{}", text);
+            if std::mem::replace(&mut state, next) == state {
+                break;
+            }
+            prop_assert!(times < 20);
+        }
+    }
 
     #[test]
     fn any_order_and_any_duplication_end_in_the_same_ledger(

@@ -25,7 +25,7 @@ pub struct Window {
     packed: Vec<Packed>,
     /// What is too far from the others to fit in 16 bytes.
     wide: Box<[Reading]>,
-    /// The highest number.
+    /// No number is higher.
     seq: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Run<'w> {
 /// How a reading came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// It is newer than all of its device, in time and in number.
+    /// It is newer than all of its device, and its number is new.
     InOrder,
     /// It is older than another, or may be a duplicate under another time.
     OutOfOrder,
@@ -90,10 +90,12 @@ impl Window {
         }
     }
 
-    /// Takes a reading.
-    pub fn insert(&mut self, reading: Reading) -> Arrival {
+    /// Takes a reading. The same number within `lateness` (milliseconds) may be a duplicate.
+    pub fn insert(&mut self, reading: Reading, lateness: i64) -> Arrival {
         let in_time = self.newest_time().is_none_or(|newest| reading.at > newest);
-        let in_order = in_time && reading.seq.is_none_or(|seq| Some(seq) > self.seq);
+        let since = reading.at.saturating_sub(lateness);
+        let is_new = |seq| Some(seq) > self.seq || !self.counts_to(seq, since);
+        let in_order = in_time && reading.seq.is_none_or(is_new);
         if !in_time && self.holds(&reading) {
             return Arrival::Duplicate;
         }
@@ -101,7 +103,16 @@ impl Window {
         if in_order && packed { Arrival::InOrder } else { Arrival::OutOfOrder }
     }
 
-    fn newest_time(&self) -> Option<i64> {
+    /// Whether there is a reading of this number from this time on (Unix milliseconds).
+    fn counts_to(&self, seq: u64, since: i64) -> bool {
+        let packed = self.packed_after(since.saturating_sub(1)).packed;
+        let known = seq.checked_sub(self.first).and_then(|it| u32::try_from(it).ok());
+        known.is_some_and(|seq| packed.iter().any(|it| it.seq == seq && seq != NO_NUMBER))
+            || self.wide.iter().any(|it| it.at >= since && it.seq == Some(seq))
+    }
+
+    /// The time of the newest reading, in Unix milliseconds.
+    pub(super) fn newest_time(&self) -> Option<i64> {
         let packed = self.packed.last().map(|it| self.begin + i64::from(it.after));
         packed.max(self.wide.iter().map(|it| it.at).max())
     }

@@ -1,17 +1,21 @@
 //! What a worker does while others write the same tables: it reads whatever it compares.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use flotilla_runtime::Failure;
 use futures::future::try_join_all;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{CONFLICTS, Measured, Worker, conflict};
+use super::{CONFLICTS, Measured, WRITES, Worker, conflict, restless};
 use crate::{
-    engine::{DeviceStand, EdgeStand, Kind, Machine, State},
+    crew::Mode,
+    engine::{EdgeStand, Kind, Limits, Machine, State},
     plans::Known,
     reading::Reading,
-    tables::{Said, Subject},
+    tables::{New, Said, Subject},
     topology::Join,
 };
 
@@ -25,20 +29,32 @@ impl Worker {
         let known = self.plans.get().await?;
         self.register(&[device]).await?;
         let joins = self.joins_of(&known, device).await?;
-        let said = Said::of(self.compared(&joins, device, reading).await?);
-        let new = self.readings.store(device, reading, said, self.config.retention).await?;
+        let newest = self.newest_of(&joins, device).await?;
+        let said = Said::of(compared(&joins, device, reading, &newest));
+        let late = self.late_for(&known, &joins, work, Some(&newest)).await?;
+        let (new, keep) = (New { device, reading, said }, self.config.retention);
+        let is_new = match late.is_empty() {
+            true => self.readings.store(new, keep).await?,
+            false => self.readings.store_late(new, late.clone(), keep).await?,
+        };
         // Whoever came since this one was stored is followed by its own comparison.
         let joins = self.joins_of(&known, device).await?;
-        let late = match new {
-            true => self.late_for(&known, &joins, device, reading).await?,
-            false => Vec::new(),
-        };
+        let mut is_late = !late.is_empty();
+        if is_new {
+            // Others may have moved a base meanwhile.
+            let now = self.late_for(&known, &joins, work, None).await?;
+            if now.iter().any(|it| !late.contains(it)) {
+                self.readings.mark_late(device, reading, now, keep).await?;
+                is_late = true;
+            }
+        }
         for join in &joins {
             let subject = subject(join);
             let look = async || {
                 let ends = [Some(join.current.as_str()), Some(join.following.as_str())];
                 let plain = State::<EdgeStand>::default;
-                self.compare_stored(&subject, &join.rule, ends, 0, plain).await
+                let limits = &self.config.limits;
+                self.compare_stored(&subject, &join.rule, limits, ends, 0, plain).await
             };
             self.turns.after_now(&subject.key(), look).await?;
         }
@@ -47,52 +63,79 @@ impl Worker {
             let look = async || self.look_at(&known, device, 0).await;
             self.turns.after_now(&subject.key(), look).await?;
         }
-        if !late.is_empty() {
-            self.readings.mark_late(device, reading, late, self.config.retention).await?;
-            return Ok("late");
-        }
-        Ok(if new { "stored" } else { "duplicate" })
+        Ok(match (is_new, is_late) {
+            (_, true) => "late",
+            (true, false) => "stored",
+            (false, false) => "duplicate",
+        })
     }
 
-    /// What is wrong beside the last of the sensors that follow.
-    async fn compared(
+    /// The newest reading of a device and of its neighbours.
+    async fn newest_of(
         &self,
         joins: &[Arc<Join>],
         device: &str,
-        reading: &Reading,
-    ) -> Result<Option<Option<Kind>>, Failure> {
-        let mut found = None;
-        for join in joins.iter().filter(|join| join.current == device) {
-            let newest = self.readings.newest(&join.following, 1).await?;
-            let kind = newest.last().map(|it| join.rule.compare(reading.filling, it.filling));
-            found = found.max(kind);
-        }
-        Ok(found)
+    ) -> Result<HashMap<String, Reading>, Failure> {
+        let ends = joins.iter().flat_map(|it| [it.current.as_str(), it.following.as_str()]);
+        let ids: BTreeSet<&str> = ends.chain([device]).collect();
+        let newest = ids.into_iter().map(async |id| {
+            let found = self.readings.newest(id, 1, self.config.limits.lateness).await?;
+            Ok::<_, Failure>(found.last().map(|it| (id.to_owned(), *it)))
+        });
+        Ok(try_join_all(newest).await?.into_iter().flatten().collect())
     }
 
-    /// The keys of the subjects that a reading comes too late for.
+    /// The keys of the subjects that a reading comes too late for: with the newest readings, all of
+    /// them, and their bases are moved beyond it; without, those whose bases are.
     async fn late_for(
         &self,
         known: &Known,
         joins: &[Arc<Join>],
-        device: &str,
-        reading: &Reading,
+        Measured { device, reading, .. }: &Measured,
+        newest: Option<&HashMap<String, Reading>>,
     ) -> Result<Vec<String>, Failure> {
-        let edges = try_join_all(joins.iter().map(async |join| {
-            let subject = subject(join);
-            let (_, state) = self.edges.load::<EdgeStand>(&subject).await?.unwrap_or_default();
-            let delay = if join.current == device { join.rule.delay } else { 0 };
-            let late = reading.at + delay <= state.settled_until();
-            Ok::<_, Failure>(late.then(|| subject.key()))
-        }));
-        let mut late: Vec<_> = edges.await?.into_iter().flatten().collect();
+        let time = |id: &str| newest.and_then(|it| Some(it.get(id)?.at));
+        let edges = joins.iter().map(async |join| {
+            let delay = if join.current == *device { join.rule.delay } else { 0 };
+            let horizon = time(&join.current).max(time(&join.following));
+            let ends = [Some(join.current.as_str()), Some(join.following.as_str())];
+            let plain = State::<EdgeStand>::default;
+            let at = reading.at + delay;
+            self.is_late(&subject(join), &join.rule, ends, (at, horizon), plain).await
+        });
+        let mut late: Vec<_> = try_join_all(edges).await?.into_iter().flatten().collect();
         if known.plan.device(device).is_watched() {
-            let subject = Subject::Device(device.to_owned());
-            let own = self.edges.load::<DeviceStand>(&subject).await?;
-            let is_late = own.is_some_and(|(_, state)| reading.at <= state.settled_until());
-            late.extend(is_late.then(|| subject.key()));
+            let (subject, rule) = (Subject::Device(device.clone()), known.plan.device(device));
+            let (ends, when) = ([Some(device.as_str()), None], (reading.at, time(device)));
+            let plain = || known.beginning(device);
+            late.extend(self.is_late(&subject, &**rule, ends, when, plain).await?);
         }
         Ok(late)
+    }
+
+    /// The key of the subject, if what counts at this time comes too late when the newest reading is
+    /// of that one (Unix milliseconds).
+    async fn is_late<M>(
+        &self,
+        subject: &Subject,
+        rule: &M::Rule,
+        ends: [Option<&str>; 2],
+        (at, horizon): (i64, Option<i64>),
+        plain: impl Fn() -> State<M>,
+    ) -> Result<Option<String>, Failure>
+    where
+        M: Machine + Serialize + DeserializeOwned,
+    {
+        let limits = &self.config.limits;
+        let state = self.edges.load::<M>(subject).await?.map_or_else(&plain, |it| it.1);
+        let settled = at <= state.settled_until();
+        if settled || horizon.is_none_or(|it| at > state.late_until(limits, it)) {
+            return Ok(settled.then(|| subject.key()));
+        }
+        let all = Limits { fold: 0, ..*limits };
+        let look = async || self.compare_stored(subject, rule, &all, ends, 0, &plain).await;
+        self.turns.alone(&subject.key(), look).await?;
+        Ok(Some(subject.key()))
     }
 
     /// Looks at what is looked at of a device alone.
@@ -100,7 +143,8 @@ impl Worker {
         let subject = Subject::Device(device.to_owned());
         let ends = [Some(device), None];
         let rule = known.plan.device(device);
-        self.compare_stored(&subject, &**rule, ends, clock, || known.beginning(device)).await
+        let (limits, plain) = (&self.config.limits, || known.beginning(device));
+        self.compare_stored(&subject, &**rule, limits, ends, clock, plain).await
     }
 
     /// Looks until the problems are what the readings say.
@@ -112,6 +156,7 @@ impl Worker {
         &self,
         subject: &Subject,
         rule: &M::Rule,
+        limits: &Limits,
         ends: [Option<&str>; 2],
         clock: i64,
         plain: impl Fn() -> State<M>,
@@ -119,18 +164,19 @@ impl Worker {
     where
         M: Machine + Serialize + DeserializeOwned,
     {
-        let (limits, mut conflicts) = (&self.config.limits, 0);
+        let (mut conflicts, mut writes) = (0, 0);
+        let of = [subject.key()];
         while conflicts < CONFLICTS {
             let loaded = self.edges.load(subject).await?;
             let (version, state) = loaded.unwrap_or_else(|| (0, plain()));
             let after = state.needs_after(rule, limits);
             let readings = ends.map(async |id| match id {
-                Some(id) => self.readings.after(id, after).await,
+                Some(id) => self.readings.after(id, after, &of).await,
                 None => Ok(Vec::new()),
             });
             let mut readings = try_join_all(readings).await?.into_iter();
             let mut next = || readings.next().unwrap_or_default();
-            let at_clock = state.clone().at_clock(clock);
+            let at_clock = state.clone().at_clock(limits, clock);
             let review = at_clock.review(rule, limits, next(), next());
             // The clock alone is no reason to write.
             if review.next == at_clock {
@@ -140,19 +186,44 @@ impl Worker {
                 conflicts += 1;
                 self.outrun(conflicts).await;
             }
+            writes += 1;
+            if writes > WRITES {
+                return Err(restless(subject));
+            }
         }
         Err(conflict(subject))
     }
 
     /// Looks for devices that are silent now, among those that are expected.
-    pub(super) async fn sweep_shared(&self, clock: i64) -> Result<(), Failure> {
-        let known = self.plans.get().await?;
-        let expected: Vec<&str> = known.plan.expected().collect();
-        for some in expected.chunks(AT_ONCE) {
-            try_join_all(some.iter().map(|device| self.look_at(&known, device, clock))).await?;
+    pub(super) async fn sweep_shared(
+        &self,
+        known: &Known,
+        ids: &[String],
+        clock: i64,
+    ) -> Result<(), Failure> {
+        for some in ids.chunks(AT_ONCE) {
+            if self.crew.mode() != Mode::Shared {
+                break;
+            }
+            try_join_all(some.iter().map(|device| self.look_at(known, device, clock))).await?;
         }
         Ok(())
     }
+}
+
+/// What is wrong beside the last of the sensors that follow.
+fn compared(
+    joins: &[Arc<Join>],
+    device: &str,
+    reading: &Reading,
+    newest: &HashMap<String, Reading>,
+) -> Option<Option<Kind>> {
+    let following = joins.iter().filter(|join| join.current == device);
+    let compare = |join: &Arc<Join>| {
+        let newest = newest.get(&join.following)?;
+        Some(join.rule.compare(reading.filling, newest.filling))
+    };
+    following.filter_map(compare).max()
 }
 
 pub(super) fn subject(join: &Join) -> Subject {

@@ -13,8 +13,8 @@ use flotilla_runtime::{Failure, failure::chain};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Problems, now_ms, number, number_of, text, text_of, unavailable, unbuilt};
-use crate::engine::{Kind, Machine, Review, State};
+use super::{Problems, Row, now_ms, number, number_of, text, text_of, unavailable, unbuilt};
+use crate::engine::{DeviceStand, EdgeStand, Kind, Machine, Review, State};
 
 /// The row that tells which workers there are.
 const WORKERS: &str = "workers";
@@ -47,6 +47,15 @@ impl Subject {
             Self::Edge { current, following } => format!("{current}/{following}"),
             Self::Device(id) => format!("{id}/"),
         }
+    }
+
+    /// The subject of a key, if it is one.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let (current, following) = key.split_once('/')?;
+        Some(match following {
+            "" => Self::Device(current.to_owned()),
+            _ => Self::Edge { current: current.to_owned(), following: following.to_owned() },
+        })
     }
 
     /// The id of a problem of this kind: as in the original service, the ids of the two sensors
@@ -128,6 +137,61 @@ impl Edges {
         }
     }
 
+    /// The subjects of some rows, from after this key on, of which something lasts; and the last
+    /// key, where there may be more.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn lasting(
+        &self,
+        after: Option<&str>,
+    ) -> Result<(Vec<Subject>, Option<String>), Failure> {
+        let start = after.map(|key| Row::from([("edge".to_owned(), text(key))]));
+        let call = self.client.scan().table_name(&self.table).consistent_read(true);
+        let answer = call.set_exclusive_start_key(start).send().await;
+        let answer = answer.map_err(|e| unavailable("Scan", "edges", &self.table, chain(&e)))?;
+        let found = answer.items().iter().filter_map(|row| {
+            let subject = Subject::from_key(&text_of(row, "edge")?)?;
+            let state = text_of(row, "state")?;
+            let lasts = match subject {
+                Subject::Edge { .. } => lasts::<EdgeStand>(&state),
+                Subject::Device(_) => lasts::<DeviceStand>(&state),
+            };
+            lasts.then_some(subject)
+        });
+        let found = found.collect();
+        Ok((found, answer.last_evaluated_key.and_then(|key| text_of(&key, "edge"))))
+    }
+
+    /// Ends what lasts of a subject that no topology has any more, at `now` (Unix milliseconds), with
+    /// the state [as it is then](State::ended_at); `false` where another write came before.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take it.
+    pub async fn end<M: Machine + Serialize>(
+        &self,
+        problems: &Problems,
+        subject: &Subject,
+        version: u64,
+        (before, next): (&State<M>, &State<M>),
+        now: i64,
+    ) -> Result<bool, Failure> {
+        let mut items = vec![self.item(subject, version, next)?];
+        for told in before.told().iter().filter(|it| it.resolved.is_none()) {
+            let id = subject.problem_id(told.kind);
+            let update = problems.ending(&id, told.opened, now)?;
+            items.push(TransactWriteItem::builder().update(update).build());
+        }
+        let call = self.client.transact_write_items().set_transact_items(Some(items));
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(e) if e.as_service_error().is_some_and(outrun) => Ok(false),
+            Err(e) => {
+                Err(unavailable("TransactWriteItems", &subject.key(), &self.table, chain(&e)))
+            }
+        }
+    }
+
     /// What the row `workers` says, and its version.
     ///
     /// # Errors
@@ -188,6 +252,11 @@ impl Edges {
         let put = put.build().map_err(|e| unbuilt("a row of edges", e))?;
         Ok(TransactWriteItem::builder().put(put).build())
     }
+}
+
+fn lasts<M: Machine + DeserializeOwned>(state: &str) -> bool {
+    let state = serde_json::from_str::<State<M>>(state);
+    state.is_ok_and(|it| it.told().iter().any(|told| told.resolved.is_none()))
 }
 
 /// Whether another write came before, or is at the same rows.

@@ -17,7 +17,7 @@ use crate::engine::{Change, Episode};
 const TRIES: u32 = 5;
 
 /// The key of an episode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpisodeKey {
     /// The id of the problem.
@@ -239,7 +239,7 @@ impl Problems {
         let mut found = Vec::new();
         for change in changes {
             let Change::Retract(gone) = change else { continue };
-            let (problem_id, opened) = (subject.problem_id(gone.kind), gone.opened.at);
+            let (problem_id, opened) = (subject.problem_id(gone.kind), gone.opened);
             let of = EpisodeKey { problem_id, opened };
             let row = self.episode(&of).await?.unwrap_or_default();
             found.push(Withdrawn {
@@ -256,7 +256,7 @@ impl Problems {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Evidence, Kind, Sample, Turn};
+    use crate::engine::{Evidence, Kind, Sample, Told, Turn};
 
     fn turn(at: i64) -> Turn {
         let sample = Sample { at, filling: 1.0 };
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_goes_over_to_the_nearest_episode_of_its_kind_that_continues_it() {
         let changes = [
-            Change::Retract(episode(Kind::Problem, 60, None)),
+            Change::Retract(Told::of(&episode(Kind::Problem, 60, None))),
             tell(Kind::Problem, 10, Some(40)),
             tell(Kind::Obstruction, 59, None),
             tell(Kind::Problem, 50, None),

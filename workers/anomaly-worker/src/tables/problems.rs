@@ -13,6 +13,8 @@
 //! - `recurrences`, how many episodes there were before; `flaps`, how often it ended and came back
 //!   so soon that it is still this one;
 //! - `cause_id` and `cause_opened`, the problem that this one follows from, where it follows from one;
+//! - `resolution_reason`, where it ended for another reason than a reading: no topology has the edge
+//!   or the device any more;
 //! - `acknowledged…`: see [`Acknowledgement`].
 
 use aws_sdk_dynamodb::{
@@ -20,6 +22,7 @@ use aws_sdk_dynamodb::{
     types::{Delete, TransactWriteItem, Update},
 };
 use flotilla_runtime::{Failure, failure::chain};
+use futures::future::try_join_all;
 use serde::Serialize;
 
 use super::{
@@ -27,10 +30,26 @@ use super::{
     episodes::{Withdrawn, heir},
     number, number_of, text, text_of, unavailable, unbuilt,
 };
-use crate::engine::{Change, Episode, Review};
+use crate::{
+    engine::{Change, Episode, Evidence, Kind, Review, Turn},
+    root::Times,
+};
 
+/// Why a problem ended that no reading ended.
+const NO_TOPOLOGY: &str = "no topology has it any more";
+/// Episodes of a page, where those are looked for that last.
+const LASTING: i32 = 100;
 /// After every time of opening.
 const END_OF_TIME: i64 = 999_999_999_999_999;
+
+/// An episode, and the problem that it is written to follow from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linked {
+    /// The episode, without its evidence.
+    pub episode: Episode,
+    /// The problem that it follows from.
+    pub cause: Option<EpisodeKey>,
+}
 
 /// The table of problems. Clones share the client.
 #[derive(Debug, Clone)]
@@ -168,9 +187,9 @@ impl Problems {
                     let corrected = corrected.contains(&episode.key());
                     item.update(self.update(subject, episode, now, corrected, seen)?)
                 }
-                Change::Retract(episode) => {
-                    let id = subject.problem_id(episode.kind);
-                    item.delete(self.delete(&id, episode.opened.at, gone.next())?)
+                Change::Retract(told) => {
+                    let id = subject.problem_id(told.kind);
+                    item.delete(self.delete(&id, told.opened, gone.next())?)
                 }
             };
             items.push(item.build());
@@ -225,9 +244,10 @@ impl Problems {
         let end = match it.resolved {
             Some(_) => {
                 ", resolved = :resolved, resolution = :resolution, \
-                 resolved_processed = if_not_exists(resolved_processed, :now)"
+                 resolved_processed = if_not_exists(resolved_processed, :now) \
+                 REMOVE resolution_reason"
             }
-            None => " REMOVE resolved, resolution, resolved_processed",
+            None => " REMOVE resolved, resolution, resolved_processed, resolution_reason",
         };
         let mut update = Update::builder()
             .table_name(&self.table)
@@ -261,6 +281,64 @@ impl Problems {
 }
 
 impl Problems {
+    /// What has an episode end that no topology has any more.
+    pub(super) fn ending(&self, id: &str, opened: i64, now: i64) -> Result<Update, Failure> {
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(id, opened)))
+            .update_expression(
+                "SET problem_status = :resolved, resolved = :at, resolved_processed = :now, \
+                 certainty = :final, resolution_reason = :why",
+            )
+            .condition_expression("attribute_exists(problem_id)")
+            .expression_attribute_values(":resolved", text(Status::Resolved.name()))
+            .expression_attribute_values(":at", number(now.max(opened)))
+            .expression_attribute_values(":now", number(now))
+            .expression_attribute_values(":final", text("FINAL"))
+            .expression_attribute_values(":why", text(NO_TOPOLOGY));
+        update.build().map_err(|e| unbuilt("a row of problems", e))
+    }
+
+    /// The episodes of a subject, whose problems have these ids, that last at any time of these; each
+    /// with the problem that it follows from, as is written, and without its evidence.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn lasting(
+        &self,
+        subject: &Subject,
+        ids: &[String],
+        times: Times,
+    ) -> Result<Vec<Linked>, Failure> {
+        let all = ids.iter().map(|id| self.lasting_of(subject, id, times));
+        Ok(try_join_all(all).await?.concat())
+    }
+
+    async fn lasting_of(
+        &self,
+        subject: &Subject,
+        id: &str,
+        (from, to): Times,
+    ) -> Result<Vec<Linked>, Failure> {
+        let (mut found, mut before) = (Vec::new(), to.min(END_OF_TIME).saturating_add(1));
+        loop {
+            let (rows, more) = self.episodes(id, Some(before), LASTING).await?;
+            for row in &rows {
+                // Other neighbours may have ids that are the same, one after the other.
+                let Some(it) = Linked::of(row).filter(|_| is_of(row, subject)) else { continue };
+                // They come one after the other, the newest first.
+                if it.episode.resolved.is_some_and(|end| end.at < from) {
+                    return Ok(found);
+                }
+                found.push(it);
+            }
+            match rows.last().and_then(|row| number_of(row, "opened")).filter(|_| more) {
+                Some(last) => before = last,
+                None => return Ok(found),
+            }
+        }
+    }
+
     /// Notes which problem an episode follows from, or that it follows from none. Where there is
     /// no such episode, or nothing to change, nothing is written.
     ///
@@ -290,6 +368,29 @@ impl Problems {
             Err(e) => Err(unavailable("UpdateItem", &of.problem_id, &self.table, chain(&e))),
         }
     }
+}
+
+impl Linked {
+    fn of(row: &Row) -> Option<Self> {
+        let turn = |at| Turn { at, evidence: Evidence::default() };
+        let episode = Episode {
+            kind: Kind::from_name(&text_of(row, "problem")?)?,
+            opened: turn(number_of(row, "opened")?),
+            resolved: number_of(row, "resolved").map(turn),
+            flaps: number_of(row, "flaps").unwrap_or(0),
+            recurrences: number_of(row, "recurrences").unwrap_or(0),
+            settled: text_of(row, "certainty").as_deref() == Some("FINAL"),
+        };
+        let cause = text_of(row, "cause_id").zip(number_of(row, "cause_opened"));
+        let cause = cause.map(|(problem_id, opened)| EpisodeKey { problem_id, opened });
+        Some(Self { episode, cause })
+    }
+}
+
+/// Whether a row of problems is of this subject.
+pub fn is_of(row: &Row, subject: &Subject) -> bool {
+    text_of(row, "current").as_deref() == Some(subject.current())
+        && text_of(row, "following").as_deref() == subject.following()
 }
 
 fn json(value: &impl Serialize) -> Result<aws_sdk_dynamodb::types::AttributeValue, Failure> {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::query::builders::QueryFluentBuilder,
-    types::{AttributeValue as Attr, PutRequest, WriteRequest},
+    operation::{
+        query::builders::QueryFluentBuilder, transact_write_items::TransactWriteItemsError,
+    },
+    types::{AttributeValue as Attr, Put, PutRequest, TransactWriteItem, WriteRequest},
 };
 use flotilla_runtime::{Failure, failure::chain, retry::RetryPolicy};
 use futures::future::try_join_all;
@@ -141,9 +143,7 @@ impl Readings {
     /// Transient, when DynamoDB does not take it.
     pub async fn store(
         &self,
-        device: &str,
-        reading: &Reading,
-        said: Said,
+        New { device, reading, said }: New<'_>,
         keep: Duration,
     ) -> Result<bool, Failure> {
         let mut row = self.row(reading, said, keep);
@@ -208,6 +208,48 @@ impl Readings {
         row
     }
 
+    /// Stores a reading that comes too late to be compared in these subjects, and puts it on the late
+    /// list, both or neither; `false` if the reading was there.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take it.
+    pub async fn store_late(
+        &self,
+        New { device, reading, said }: New<'_>,
+        subjects: Vec<String>,
+        keep: Duration,
+    ) -> Result<bool, Failure> {
+        let mut row = self.row(reading, said, keep);
+        row.extend(key(device, reading));
+        row.insert("late".to_owned(), Attr::Ss(subjects));
+        let is_new = Some("attribute_not_exists(device)".to_owned());
+        let entry = self.late_entry(device, reading, keep);
+        let items = [(row, is_new), (entry, None)].into_iter().map(|(row, condition)| {
+            let put = Put::builder().table_name(&self.table).set_item(Some(row));
+            let put = put.set_condition_expression(condition).build();
+            let put = put.map_err(|e| unbuilt("a row of readings", e))?;
+            Ok(TransactWriteItem::builder().put(put).build())
+        });
+        let items: Vec<_> = items.collect::<Result<_, Failure>>()?;
+        let call = self.client.transact_write_items().set_transact_items(Some(items));
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(e) if e.as_service_error().is_some_and(was_there) => Ok(false),
+            Err(e) => Err(unavailable("TransactWriteItems", device, &self.table, chain(&e))),
+        }
+    }
+
+    fn late_entry(&self, device: &str, reading: &Reading, keep: Duration) -> Row {
+        let mut entry = self.row(reading, Said::Ok, keep);
+        entry.remove("said");
+        entry.extend([
+            ("device".to_owned(), text(LATE)),
+            ("reading".to_owned(), text(format!("{}.{device}", reading.key()))),
+            ("of".to_owned(), text(device)),
+        ]);
+        entry
+    }
+
     /// Notes that a reading came too late to be compared in these subjects, and puts it on the late
     /// list for so long.
     ///
@@ -220,14 +262,7 @@ impl Readings {
         subjects: Vec<String>,
         keep: Duration,
     ) -> Result<(), Failure> {
-        let (mut entry, now) = (self.row(reading, Said::Ok, keep), now_ms());
-        entry.remove("said");
-        entry.extend([
-            ("device".to_owned(), text(LATE)),
-            ("reading".to_owned(), text(format!("{}.{device}", reading.key()))),
-            ("of".to_owned(), text(device)),
-            ("stored_at".to_owned(), number(now)),
-        ]);
+        let entry = self.late_entry(device, reading, keep);
         let listed = self.client.put_item().table_name(&self.table).set_item(Some(entry)).send();
         listed.await.map_err(|e| unavailable("PutItem", device, &self.table, chain(&e)))?;
         let call = self.client.update_item().table_name(&self.table);
@@ -254,11 +289,21 @@ impl Readings {
         Ok((rows.iter().filter_map(late).collect(), more))
     }
 
-    /// All readings of a device after this time (Unix milliseconds), duplicates and all.
+    /// All readings of a device after this time (Unix milliseconds), duplicates and all; without
+    /// those that came too late for all of these subjects.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn after(&self, device: &str, after: i64) -> Result<Vec<Reading>, Failure> {
+    pub async fn after(
+        &self,
+        device: &str,
+        after: i64,
+        subjects: &[String],
+    ) -> Result<Vec<Reading>, Failure> {
+        let out = |row: &Row| {
+            let late = row.get("late").and_then(|it| it.as_ss().ok());
+            late.is_some_and(|late| subjects.iter().all(|it| late.contains(it)))
+        };
         let call = self.of(device, "device = :device AND #key > :after");
         // Keys begin with a digit.
         let from = if after < 0 { " ".to_owned() } else { Reading::key_after(after) };
@@ -268,20 +313,26 @@ impl Readings {
         let mut readings = Vec::new();
         while let Some(item) = pages.next().await {
             let item = item.map_err(|e| unavailable("Query", device, &self.table, chain(&e)))?;
-            readings.extend(read(&item));
+            readings.extend(Some(&item).filter(|it| !out(it)).and_then(read));
         }
         Ok(readings)
     }
 
-    /// The newest readings of a device without duplicates, at most `limit`, the newest last.
+    /// The newest readings of a device without [duplicates](distinct), at most `limit`, the newest
+    /// last. `lateness` is in milliseconds.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn newest(&self, device: &str, limit: i32) -> Result<Vec<Reading>, Failure> {
+    pub async fn newest(
+        &self,
+        device: &str,
+        limit: i32,
+        lateness: i64,
+    ) -> Result<Vec<Reading>, Failure> {
         let call = self.of(device, "device = :device").scan_index_forward(false).limit(limit);
         let answer = call.send().await;
         let answer = answer.map_err(|e| unavailable("Query", device, &self.table, chain(&e)))?;
-        Ok(distinct(answer.items().iter().filter_map(read).collect()))
+        Ok(distinct(answer.items().iter().filter_map(read).collect(), lateness))
     }
 
     /// At most `limit` readings of a stretch, duplicates and all; and whether there may be more.
@@ -325,6 +376,12 @@ impl Readings {
         let call = call.key_condition_expression(condition);
         call.expression_attribute_values(":device", text(device))
     }
+}
+
+/// Whether a transaction was refused since its reading was there.
+fn was_there(error: &TransactWriteItemsError) -> bool {
+    let TransactWriteItemsError::TransactionCanceledException(e) = error else { return false };
+    e.cancellation_reasons().iter().any(|it| it.code() == Some("ConditionalCheckFailed"))
 }
 
 fn key(device: &str, reading: &Reading) -> Row {

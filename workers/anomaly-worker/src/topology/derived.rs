@@ -25,6 +25,13 @@ pub fn preceding(id: &str) -> Vec<String> {
     found
 }
 
+/// The sensors that are joined by their ids and have these, one after the other.
+pub(super) fn joined(ids: &str) -> impl Iterator<Item = (String, String)> {
+    let cuts = ids.char_indices().skip(1).map(|(cut, _)| ids.split_at(cut));
+    let joined = |(current, next): &(&str, &str)| following(current).is_some_and(|it| it == *next);
+    cuts.filter(joined).map(|(current, next)| (current.to_owned(), next.to_owned()))
+}
+
 /// The tube of a sensor, where its id tells one.
 pub fn tube(id: &str) -> Option<&str> {
     split(id).map(|(tube, _)| tube)

@@ -267,12 +267,9 @@ fn derived_twin(
     place: &str,
     faults: &mut Faults,
 ) {
-    for (cut, _) in name.char_indices().skip(1) {
-        let (current, following) = name.split_at(cut);
-        let joined = derived::following(current).is_some_and(|next| next == following);
-        let given = pairs.contains(&(&current.to_owned(), &following.to_owned()));
-        if joined && !given && current != link.current {
-            faults.add(place, collision(name, current, following));
+    for (current, following) in derived::joined(name) {
+        if !pairs.contains(&(&current, &following)) && current != link.current {
+            faults.add(place, collision(name, &current, &following));
         }
     }
 }

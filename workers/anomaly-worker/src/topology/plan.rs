@@ -1,7 +1,7 @@
 //! All topologies together: what the worker goes by.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -97,6 +97,11 @@ impl Plan {
         devices.map(|(id, _)| id.as_str())
     }
 
+    /// Whether devices that no topology names are silent after a while, too.
+    pub fn expects_all(&self) -> bool {
+        self.device_default.silence.is_some()
+    }
+
     /// How two neighbours are compared; as by default where they are none.
     pub fn rule(&self, current: &str, following: &str) -> Rule {
         let edges = self.edges_of(current);
@@ -140,8 +145,29 @@ fn check(topologies: &[(String, Topology)]) -> Result<(), TopologyError> {
             }
         }
     }
+    if topologies.iter().any(|it| it.1.derive) {
+        faults.extend(derived_twins(topologies));
+    }
     match faults.is_empty() {
         true => Ok(()),
         false => Err(TopologyError { faults: faults.into_iter().take(50).collect() }),
     }
+}
+
+/// Edges whose problems would be named as those of sensors that are joined by their ids.
+fn derived_twins(topologies: &[(String, Topology)]) -> Vec<String> {
+    let edges =
+        || topologies.iter().flat_map(|(name, it)| it.edges.iter().map(move |it| (name, it)));
+    let given: HashSet<_> =
+        edges().map(|(_, it)| (it.current.clone(), it.following.clone())).collect();
+    let twin = |(topology, it): (&String, &Link)| {
+        let problem = format!("{}{}", it.current, it.following);
+        let mut twins = derived::joined(&problem).filter(|twin| !given.contains(twin));
+        let (current, following) = twins.find(|twin| twin.0 != it.current)?;
+        Some(format!(
+            "{problem} names problems of topology {topology} and of {current} to {following}, \
+             which are joined by their ids"
+        ))
+    };
+    edges().filter_map(twin).collect()
 }

@@ -1,15 +1,10 @@
 //! Readings by the period: least, most, mean and count.
 
-use std::collections::HashMap;
-
-use anomaly_worker::reading::Reading;
+use anomaly_worker::reading::{Numbers, Reading};
 use serde::{Deserialize, Serialize};
 
 /// The shortest and the longest period, in milliseconds.
 const PERIODS: std::ops::RangeInclusive<i64> = 1000..=366 * 86_400_000;
-/// A number that comes again within this time is the same reading; later, the device has begun to
-/// count anew (Unix milliseconds, an hour: the default of `FLOTILLA_LATENESS_SECONDS`).
-const SAME_NUMBER: i64 = 3_600_000;
 
 /// A period such as `30s`, `5m`, `1h` or `1d`, in milliseconds.
 ///
@@ -117,14 +112,19 @@ impl Buckets {
 }
 
 /// Tells duplicates among the readings of a device, in order of time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Absorb {
-    numbers: HashMap<u64, i64>,
+    numbers: Numbers,
     at: i64,
     values: Vec<u64>,
 }
 
 impl Absorb {
+    /// Nothing was read yet; `lateness` is in milliseconds.
+    pub(super) fn new(lateness: i64) -> Self {
+        Self { numbers: Numbers::new(lateness), at: 0, values: Vec::new() }
+    }
+
     /// Whether a reading was not there before, by its number or by its time and value.
     pub(super) fn is_new(&mut self, it: &Reading) -> bool {
         if self.at != it.at {
@@ -132,12 +132,10 @@ impl Absorb {
             self.values.clear();
         }
         let bits = it.filling.to_bits();
-        let again = it.seq.and_then(|seq| self.numbers.get(&seq));
-        if self.values.contains(&bits) || again.is_some_and(|at| it.at - at <= SAME_NUMBER) {
+        if self.numbers.again(it) || self.values.contains(&bits) {
             return false;
         }
         self.values.push(bits);
-        it.seq.map(|seq| self.numbers.insert(seq, it.at));
         true
     }
 }
@@ -161,11 +159,11 @@ mod tests {
     #[test]
     fn a_number_is_absorbed_within_an_hour_and_counts_anew_after_a_restart() {
         let reading = |at, filling, seq| Reading { at, filling, seq };
-        let mut absorb = Absorb::default();
+        let mut absorb = Absorb::new(3_600_000);
         assert!(absorb.is_new(&reading(0, 1.0, Some(1))));
         assert!(!absorb.is_new(&reading(5, 1.0, Some(1))));
         assert!(absorb.is_new(&reading(5, 1.0, None)) && !absorb.is_new(&reading(5, 1.0, Some(9))));
-        assert!(absorb.is_new(&reading(SAME_NUMBER + 1, 1.0, Some(1))));
+        assert!(absorb.is_new(&reading(3_600_006, 1.0, Some(1))));
     }
 
     proptest! {

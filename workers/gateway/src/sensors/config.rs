@@ -24,6 +24,9 @@ pub struct SensorsConfig {
     /// `FLOTILLA_FUTURE_SECONDS`: how far ahead of this clock the time of a posted reading may be
     /// (default 600 s), as for the anomaly worker.
     pub future: Duration,
+    /// `FLOTILLA_LATENESS_SECONDS`: for how long a number tells a duplicate, in milliseconds (default
+    /// 3600 s), as for the anomaly worker.
+    pub lateness: i64,
     /// `FLOTILLA_PING_SECONDS`: how often a listener is asked whether it is there (default 20 s);
     /// after two silences it is let go.
     pub ping: Duration,
@@ -43,6 +46,9 @@ impl SensorsConfig {
             problems_table: settings.required("FLOTILLA_PROBLEMS_TABLE"),
             notify: notify(settings),
             future: settings.seconds("FLOTILLA_FUTURE_SECONDS", 600.0, (0.0, 31_536_000.0)),
+            lateness: settings
+                .seconds("FLOTILLA_LATENESS_SECONDS", 3600.0, (0.0, 31_536_000.0))
+                .as_millis() as i64,
             ping: settings.seconds("FLOTILLA_PING_SECONDS", 20.0, (0.1, 3600.0)),
             connections: settings.ranged("FLOTILLA_WS_CONNECTIONS", 1000, 1..=100_000),
         })

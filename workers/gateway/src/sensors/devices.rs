@@ -99,7 +99,7 @@ impl Sensors {
     async fn device_with_last(&self, row: &Row) -> Result<Value, Refused> {
         let mut shown = view::device(row, &self.zones);
         let newest = match view::id(row) {
-            Some(id) => self.readings.newest(id, 1).await?,
+            Some(id) => self.readings.newest(id, 1, self.config.lateness).await?,
             None => Vec::new(),
         };
         shown.insert("last_value".to_owned(), json!(newest.last().map(|it| it.filling)));
@@ -181,7 +181,7 @@ impl Sensors {
         if span.newest_first {
             rows.reverse();
         }
-        let mut absorb = Absorb::default();
+        let mut absorb = Absorb::new(self.config.lateness);
         rows.retain(|it| absorb.is_new(&it.reading));
         if span.newest_first {
             rows.reverse();
@@ -192,7 +192,7 @@ impl Sensors {
 
     async fn buckets(&self, id: &str, mut span: Span, mut buckets: Buckets) -> Answer {
         let every = buckets.every();
-        let (mut absorb, mut read) = (Absorb::default(), 0);
+        let (mut absorb, mut read) = (Absorb::new(self.config.lateness), 0);
         let next = 'pages: loop {
             let (rows, more) = self.readings.span(id, &span, ROWS).await?;
             read += rows.len();

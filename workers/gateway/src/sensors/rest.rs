@@ -85,7 +85,7 @@ pub(super) async fn problems(State(sensors): Shared, page: Asked) -> Response {
 
 impl Sensors {
     async fn device(&self, id: &str, limit: i32) -> Result<Option<Value>, Failure> {
-        let readings = self.readings.newest(id, limit).await?;
+        let readings = self.readings.newest(id, limit, self.config.lateness).await?;
         Ok(shape(id, &readings))
     }
 

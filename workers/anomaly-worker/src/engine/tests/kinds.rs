@@ -20,9 +20,13 @@ fn kinds(rule: Rule, pairs: &[(i64, f64, f64)]) -> Vec<(Kind, i64, Option<i64>)>
 fn watched(rule: &DeviceRule, levels: &[(i64, f64)], clock: i64) -> Vec<Episode> {
     let reading = |(at, filling): &(i64, f64)| Reading { at: *at, filling: *filling, seq: None };
     let readings: Vec<_> = levels.iter().map(reading).collect();
-    let state = State::beginning(DeviceStand::expected(0)).at_clock(clock);
+    let state = State::beginning(DeviceStand::expected(0)).at_clock(&OPEN, clock);
     let review = state.review(rule, &OPEN, readings, Vec::new());
-    review.changes.iter().map(|it| *it.episode()).collect()
+    let told = |it: &Change| match it {
+        Change::Tell(episode) => *episode,
+        Change::Retract(gone) => panic!("nothing was told: {gone:?}"),
+    };
+    review.changes.iter().map(told).collect()
 }
 
 fn outlined(rule: &DeviceRule, levels: &[(i64, f64)], clock: i64) -> Vec<(Kind, i64, Option<i64>)> {

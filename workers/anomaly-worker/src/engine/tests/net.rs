@@ -65,7 +65,7 @@ impl Chain {
             };
             let name = format!("{unit:?}");
             for change in &changes {
-                let key = (name.clone(), change.episode().key());
+                let key = (name.clone(), change.key());
                 match change {
                     Change::Tell(episode) => drop(self.ledger.insert(key, *episode)),
                     Change::Retract(_) => assert!(self.ledger.remove(&key).is_some()),
@@ -185,6 +185,44 @@ fn a_reading_from_before_a_silence_that_the_clock_told_takes_it_back() {
     assert_eq!(opened(&chain), [60], "it was heard meanwhile");
     chain.take(0, Reading { at: 75, filling: 1.0, seq: None });
     assert_eq!(opened(&chain), [60], "from 60 to 75 nothing came");
+}
+
+#[test]
+fn a_silence_is_final_once_nothing_came_for_a_lateness_after_it_was_told() {
+    let device = DeviceRule { silence: Some(30), ..DeviceRule::default() };
+    let limits = Limits { lateness: 100, fold: 20, most: usize::MAX };
+    let mut chain = Chain::new(Rule::default(), &device, limits);
+    let told = |chain: &Chain| {
+        let own = chain.ledger.iter().find(|((unit, _), _)| unit == "Device(0)");
+        own.map(|(_, it)| (it.opened.at, it.resolved.is_some(), it.settled))
+    };
+    chain.take(0, Reading { at: 10, filling: 1.0, seq: None });
+    chain.sweep(50);
+    assert_eq!(told(&chain), Some((40, false, false)));
+    chain.sweep(150);
+    assert_eq!(told(&chain), Some((40, false, false)));
+    assert!(chain.net.overdue(151).contains(&0) && !chain.net.overdue(150).contains(&0));
+    chain.sweep(151);
+    assert_eq!(told(&chain), Some((40, false, true)));
+    assert!(!chain.net.overdue(500).contains(&0));
+    assert_eq!(chain.net.late_for(0, 50).len(), 1);
+    // What was said before is late now; what is said now ends it.
+    chain.take(0, Reading { at: 200, filling: 1.0, seq: None });
+    assert_eq!(told(&chain), Some((40, true, false)));
+}
+
+#[test]
+fn a_counter_that_begins_anew_costs_no_review() {
+    let limits = Limits { lateness: 1000, ..Limits::default() };
+    let mut chain = Chain::new(Rule::default(), &DeviceRule::default(), limits);
+    for at in 1..5000 {
+        (0..SENSORS).for_each(|sensor| {
+            let reading = Reading { at: at * 10, filling: 50.0, seq: Some(at as u64 % 500) };
+            chain.take(sensor, reading);
+        });
+    }
+    assert!(chain.ledger.is_empty());
+    assert!(chain.reviews < 5000 * 7 / 25, "{} reviews", chain.reviews);
 }
 
 proptest! {
