@@ -24,6 +24,9 @@ pub struct Settings {
     pub messages: u64,
     /// `FLOTILLA_BENCH_SEED`: where what is simulated comes from (default 1).
     pub seed: u64,
+    /// `FLOTILLA_BENCH_SEWER`: what of the simulated sewer is otherwise, such as
+    /// `sensors=500,noise=2` (default: nothing).
+    pub sewer: String,
     /// `FLOTILLA_BENCH_ONLY`: only the figures whose name has one of these parts, split by commas
     /// (default: all of them).
     pub only: Vec<String>,
@@ -50,6 +53,7 @@ impl Settings {
             soak: reader.seconds("FLOTILLA_BENCH_SOAK_SECONDS", 600.0, (5.0, 86_400.0)),
             messages: reader.ranged("FLOTILLA_BENCH_MESSAGES", 10_000, 100..=10_000_000),
             seed: reader.ranged("FLOTILLA_BENCH_SEED", 1, 0..=u64::MAX),
+            sewer: reader.optional("FLOTILLA_BENCH_SEWER").unwrap_or_default(),
             only: only.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
             trace: reader.optional("FLOTILLA_BENCH_TRACE").map(PathBuf::from).or_else(recorded),
             pictures: pictures.unwrap_or_else(|| "target/pictures".to_owned()).into(),

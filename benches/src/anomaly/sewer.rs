@@ -8,12 +8,10 @@
 
 use std::collections::HashSet;
 
-/// Milliseconds between two readings of a sensor.
-pub const INTERVAL: i64 = 60_000;
-/// Milliseconds that a wave takes from a sensor to the next.
-pub const DELAY: i64 = 3 * INTERVAL;
-/// After so many milliseconds without a reading a sensor is silent.
-pub const SILENCE: i64 = 5 * INTERVAL;
+/// Intervals that a wave takes from a sensor to the next.
+const DELAY: i64 = 3;
+/// After so many intervals without a reading a sensor is silent, where few are lost.
+const SILENCE: i64 = 5;
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +22,8 @@ pub struct Sewer {
     pub sensors: usize,
     /// Readings of each.
     pub readings: i64,
+    /// Milliseconds between two readings of a sensor.
+    pub interval: i64,
     /// Blockages, leaks and dead sensors.
     pub faults: [usize; 3],
     /// The part of the frames that come late, by up to [`late_by`](Self::late_by).
@@ -48,9 +48,10 @@ impl Default for Sewer {
             seed: 1,
             sensors: 1000,
             readings: 1440,
+            interval: 60_000,
             faults: [60, 40, 40],
             late: 0.05,
-            late_by: 45 * INTERVAL,
+            late_by: 45 * 60_000,
             twice: 0.05,
             lost: 0.01,
             skewed: 0.1,
@@ -106,6 +107,8 @@ pub struct Simulated {
     pub frames: Vec<Frame>,
     /// What was wrong.
     pub truth: Vec<Truth>,
+    /// The sewer.
+    pub sewer: Sewer,
 }
 
 /// What happens at a sensor, and when, in milliseconds.
@@ -149,14 +152,14 @@ impl Sewer {
         let parents = self.tree(&mut dice);
         let rain = self.rain(&mut dice);
         let faults = self.faults(&parents, &mut dice);
-        let lags = lags(&parents);
+        let lags = lags(&parents, self.delay());
         let mut frames = Vec::new();
         for sensor in 0..self.sensors {
             self.speak(sensor, &faults, &parents, &lags, &rain, &mut dice, &mut frames);
         }
         frames.sort_by_key(|frame| (frame.arrives, frame.sensor, frame.seq));
-        let truth = truth(&parents, &faults);
-        Simulated { parents, frames, truth }
+        let truth = self.truth(&parents, &faults);
+        Simulated { parents, frames, truth, sewer: *self }
     }
 
     /// Mostly long tubes, that join now and then.
@@ -172,8 +175,74 @@ impl Sewer {
     /// Showers: from when, and how much.
     fn rain(&self, dice: &mut Dice) -> Vec<(i64, f64)> {
         let showers = (self.readings / 300).max(1);
-        let when = |dice: &mut Dice| dice.below(self.readings as usize) as i64 * INTERVAL;
+        let when = |dice: &mut Dice| dice.below(self.readings as usize) as i64 * self.interval;
         (0..showers).map(|_| (when(dice), 15.0 + dice.part() * 25.0)).collect()
+    }
+
+    /// The same with some settings otherwise, such as `sensors=500,noise=2,late_minutes=30`.
+    ///
+    /// # Errors
+    /// Names the first setting that there is not, or whose value is none.
+    pub fn with(mut self, settings: &str) -> Result<Self, String> {
+        for setting in settings.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+            let value = setting.split_once('=').and_then(|it| Some((it.0, it.1.parse().ok()?)));
+            let known = value.is_some_and(|(name, value)| self.set(name, value));
+            if !known {
+                return Err(format!(
+                    "FLOTILLA_BENCH_SEWER: {setting:?} is no setting and its value"
+                ));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether there is such a setting, and it can have this value.
+    fn set(&mut self, name: &str, value: f64) -> bool {
+        let (part, some) = ((0.0..=1.0).contains(&value), (0.0..=1e6).contains(&value));
+        let (fits, place): (bool, &mut f64) = match name {
+            "late" => (part, &mut self.late),
+            "twice" => (part, &mut self.twice),
+            "lost" => (part && value < 1.0, &mut self.lost),
+            "skewed" => (part, &mut self.skewed),
+            "noise" => (some, &mut self.noise),
+            _ => return some && self.set_whole(name, value),
+        };
+        *place = value;
+        fits
+    }
+
+    fn set_whole(&mut self, name: &str, value: f64) -> bool {
+        match name {
+            "sensors" => self.sensors = (value as usize).max(2),
+            "readings" => self.readings = (value as i64).max(10),
+            "interval_seconds" => self.interval = ((value * 1000.0) as i64).max(1000),
+            "late_minutes" => self.late_by = (value * 60_000.0) as i64,
+            "skew_seconds" => self.skew_by = (value * 1000.0) as i64,
+            "blockages" => self.faults[0] = value as usize,
+            "leaks" => self.faults[1] = value as usize,
+            "dead" => self.faults[2] = value as usize,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Milliseconds that a wave takes from a sensor to the next.
+    pub fn delay(&self) -> i64 {
+        DELAY * self.interval
+    }
+
+    /// After so many milliseconds without a reading a sensor is silent: of all readings, fewer than
+    /// one in ten such sewers are lost so often in a row.
+    pub fn silence(&self) -> i64 {
+        let rare = (self.sensors as f64 * self.readings as f64 * 10.0).ln() / -self.lost.ln();
+        SILENCE.max(rare.ceil() as i64) * self.interval
+    }
+
+    /// How far neighbours may differ: by the noise of both, and by what a shower changes between
+    /// their readings and between their clocks.
+    pub fn tolerance(&self) -> f64 {
+        let skew = self.skew_by as f64 / self.interval as f64;
+        5.0 + 2.0 * self.noise.max(1.0) + 4.0 * (skew - 1.0).max(0.0)
     }
 
     /// One at most for each sensor, and none near another.
@@ -191,8 +260,9 @@ impl Sewer {
                 if parents[sensor].is_none() || !only || around.iter().any(|it| near.contains(it)) {
                     continue;
                 }
-                let from = (begin + dice.below(self.readings as usize * 6 / 10)) as i64 * INTERVAL;
-                let until = from + (30 + dice.below(120) as i64) * INTERVAL;
+                let from = (begin + dice.below(self.readings as usize * 6 / 10)) as i64;
+                let from = from * self.interval;
+                let until = from + (30 + dice.below(120) as i64) * self.interval;
                 faults[sensor] = Some(match kind {
                     0 => Fault::Blockage(from, until),
                     1 => Fault::Leak(from, until),
@@ -218,12 +288,12 @@ impl Sewer {
     ) {
         let skewed = dice.part() < self.skewed;
         let skew = if skewed { dice.around_zero(self.skew_by as f64) as i64 } else { 0 };
-        let leaks = upstream_leaks(parents, faults, sensor);
-        let phase = dice.below(INTERVAL as usize) as i64;
+        let leaks = upstream_leaks(parents, faults, sensor, self.delay());
+        let phase = dice.below(self.interval as usize) as i64;
         for number in 0..self.readings {
-            let now = number * INTERVAL + phase;
+            let now = number * self.interval + phase;
             let (filling, lost) = (
-                level(now - lags[sensor], rain) + dice.around_zero(self.noise),
+                level(now - lags[sensor], rain, self.interval) + dice.around_zero(self.noise),
                 dice.part() < self.lost,
             );
             if lost
@@ -245,16 +315,40 @@ impl Sewer {
             }
         }
     }
+
+    fn truth(&self, parents: &[Option<usize>], faults: &[Option<Fault>]) -> Vec<Truth> {
+        let mut truth = Vec::new();
+        for (sensor, fault) in faults.iter().enumerate() {
+            match fault {
+                Some(Fault::Blockage(from, _)) => {
+                    let (wrong, since) = (Wrong::Obstruction(sensor), from + self.delay());
+                    truth.push(Truth { wrong, since, cause: true });
+                    let behind =
+                        |child| Truth { wrong: Wrong::Problem(child), since: *from, cause: false };
+                    truth.extend(children(parents, sensor).map(behind));
+                }
+                Some(Fault::Leak(from, _)) => {
+                    truth.extend(leak(parents, sensor, *from, self.delay()))
+                }
+                Some(Fault::Dead(from, _)) => {
+                    let (wrong, since) = (Wrong::Silence(sensor), from + self.silence());
+                    truth.push(Truth { wrong, since, cause: true });
+                }
+                None => {}
+            }
+        }
+        truth
+    }
 }
 
 /// How much later than at the farthest leaf a wave is at each sensor, in milliseconds.
-fn lags(parents: &[Option<usize>]) -> Vec<i64> {
+fn lags(parents: &[Option<usize>], delay: i64) -> Vec<i64> {
     let mut depths = vec![0; parents.len()];
     for sensor in 0..parents.len() {
         depths[sensor] = parents[sensor].map_or(0, |parent: usize| depths[parent] + 1);
     }
     let deepest = depths.iter().copied().max().unwrap_or(0);
-    depths.into_iter().map(|depth| (deepest - depth) * DELAY).collect()
+    depths.into_iter().map(|depth| (deepest - depth) * delay).collect()
 }
 
 fn children(parents: &[Option<usize>], sensor: usize) -> impl Iterator<Item = usize> {
@@ -273,12 +367,12 @@ fn around(parents: &[Option<usize>], sensor: usize) -> HashSet<usize> {
 }
 
 /// A day's rhythm and the rain, at the farthest leaf.
-fn level(at: i64, rain: &[(i64, f64)]) -> f64 {
+fn level(at: i64, rain: &[(i64, f64)], interval: i64) -> f64 {
     let day = at as f64 / 86_400_000.0 * std::f64::consts::TAU;
     let shower = |(from, most): &(i64, f64)| {
-        let minutes = (at - from) as f64 / 60_000.0;
-        // Up in a third of an hour, down in an hour and a half.
-        let part = (minutes / 20.0).min(1.0 - (minutes - 20.0) / 90.0);
+        let readings = (at - from) as f64 / interval as f64;
+        // Up in 20 readings, down in 90.
+        let part = (readings / 20.0).min(1.0 - (readings - 20.0) / 90.0);
         most * part.clamp(0.0, 1.0)
     };
     40.0 + 10.0 * day.sin() + rain.iter().map(shower).sum::<f64>()
@@ -289,6 +383,7 @@ fn upstream_leaks(
     parents: &[Option<usize>],
     faults: &[Option<Fault>],
     sensor: usize,
+    delay: i64,
 ) -> Vec<(i64, i64)> {
     let mut found = Vec::new();
     let mut left = vec![(sensor, 0)];
@@ -299,43 +394,21 @@ fn upstream_leaks(
         // Only along the tube: where tubes join, the others make up for it.
         let mut above = children(parents, at);
         if let (Some(one), None) = (above.next(), above.next()) {
-            left.push((one, lag + DELAY));
+            left.push((one, lag + delay));
         }
     }
     found
 }
 
-fn truth(parents: &[Option<usize>], faults: &[Option<Fault>]) -> Vec<Truth> {
-    let mut truth = Vec::new();
-    for (sensor, fault) in faults.iter().enumerate() {
-        match fault {
-            Some(Fault::Blockage(from, _)) => {
-                let (wrong, since) = (Wrong::Obstruction(sensor), from + DELAY);
-                truth.push(Truth { wrong, since, cause: true });
-                let behind =
-                    |child| Truth { wrong: Wrong::Problem(child), since: *from, cause: false };
-                truth.extend(children(parents, sensor).map(behind));
-            }
-            Some(Fault::Leak(from, _)) => truth.extend(leak(parents, sensor, *from)),
-            Some(Fault::Dead(from, _)) => {
-                let (wrong, since) = (Wrong::Silence(sensor), from + SILENCE);
-                truth.push(Truth { wrong, since, cause: true });
-            }
-            None => {}
-        }
-    }
-    truth
-}
-
 /// What is missed shows at the leak, and, where the tube joins another, is made up for.
-fn leak(parents: &[Option<usize>], sensor: usize, from: i64) -> Vec<Truth> {
+fn leak(parents: &[Option<usize>], sensor: usize, from: i64, delay: i64) -> Vec<Truth> {
     let above = children(parents, sensor);
     let mut truth: Vec<_> = above
         .map(|child| Truth { wrong: Wrong::Obstruction(child), since: from, cause: true })
         .collect();
     let (mut at, mut lag) = (sensor, 0);
     while let Some(parent) = parents[at] {
-        lag += DELAY;
+        lag += delay;
         if children(parents, parent).count() > 1 {
             // Further down than the next edge there is nothing beside it that it follows from:
             // between the leak and the junction all sensors miss the same.
