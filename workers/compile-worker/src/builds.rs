@@ -2,6 +2,7 @@
 //! small row per key, which says whose it is.
 
 mod ends;
+mod members;
 mod request;
 mod retention;
 mod row;
@@ -100,13 +101,20 @@ impl Builds {
         }
     }
 
-    /// All rows of a package.
+    /// All rows of a package, each without what it is built with, its log and its groups: a page
+    /// is made of many rows.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn of_package(&self, package: &str) -> Result<Vec<Row>, Failure> {
         let call = self.client.query().table_name(&self.table);
         let call = call.key_condition_expression("package = :package");
+        let call = call
+            .projection_expression(
+                "package, request, #version, #options, parts, epoch, ordered_at, detail",
+            )
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_names("#options", "options");
         let call = call.expression_attribute_values(":package", Attr::S(package.to_owned()));
         let mut pages = call.into_paginator().items().send();
         let mut rows = Vec::new();
@@ -173,6 +181,22 @@ impl Builds {
         self.conditional(call, &it.name).await
     }
 
+    /// The message of an order could not be sent: whoever asks next sends it again, at once.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn unsent(&self, order: &BuildOrder) -> Result<(), Failure> {
+        let call = self
+            .update(&order.package(), &order.request)
+            .update_expression("SET ordered_at = :never")
+            .condition_expression("epoch = :epoch AND #state = :ordered")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":never", number(0))
+            .expression_attribute_values(":epoch", number(order.epoch))
+            .expression_attribute_values(":ordered", text("ordered"));
+        self.conditional(call, &order.name).await.map(drop)
+    }
+
     /// Says whose a request key is, before there is a row: a key that points nowhere is no key.
     /// Gives the first epoch of the row: no earlier row of this request had it.
     async fn point(&self, it: &Request) -> Result<u64, Failure> {
@@ -202,30 +226,6 @@ impl Builds {
             rows.extend(row::read(&item));
         }
         Ok(rows)
-    }
-
-    /// Has a group wait for the end of a request, whose row stands.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn join(&self, request: &Request, group: &str) -> Result<(), Failure> {
-        let call = self.update(&request.package(), &request.key).update_expression("ADD #g :group");
-        let call = call
-            .expression_attribute_names("#g", "groups")
-            .expression_attribute_values(":group", Attr::Ss(vec![group.to_owned()]));
-        call.send().await.map(drop).map_err(|e| self.failed("UpdateItem", &request.name, chain(&e)))
-    }
-
-    /// A group that waits no more.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn leave(&self, row: &Row, group: &str) -> Result<(), Failure> {
-        let call = self.update(&row.package, &row.request).update_expression("DELETE #g :group");
-        let call = call
-            .expression_attribute_names("#g", "groups")
-            .expression_attribute_values(":group", Attr::Ss(vec![group.to_owned()]));
-        call.send().await.map(drop).map_err(|e| self.failed("UpdateItem", &row.package, chain(&e)))
     }
 
     fn update(&self, package: &str, request: &str) -> UpdateItemFluentBuilder {

@@ -2,7 +2,7 @@
 //! trusted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Cursor, Read},
 };
 
@@ -13,7 +13,7 @@ use zip::{ZipArchive, read::ZipFile};
 use crate::{
     builder::BuilderInfo,
     metadata,
-    names::{WheelName, normalize},
+    names::{WheelName, manylinux, minor_of_glibc, normalize},
     recipe::Wheel,
 };
 
@@ -22,12 +22,23 @@ const SIZE_LIMIT: u64 = 1 << 30;
 /// Larger than any honest file shrinks.
 const RATIO_LIMIT: u64 = 1000;
 const SMALL: u64 = 1 << 20;
+/// A name is at most this long: it becomes that of a file.
+const NAME_LIMIT: usize = 255;
+/// What is read of a wheel, of the folder that tells about it, and how large each may be; the rest
+/// is only passed through.
+const KEPT: [(&str, u64); 3] = [(METADATA, 4 << 20), (RECORD, 16 << 20), (WHEEL, 64 << 10)];
+const METADATA: &str = "METADATA";
+const RECORD: &str = "RECORD";
+const WHEEL: &str = "WHEEL";
+/// A wheel is of at most so many tags.
+const TAGS: usize = 1000;
+const PIECE: usize = 64 << 10;
 
 /// A file's hash, as RECORD writes it, and its size.
 type Seen = BTreeMap<String, (String, u64)>;
 
 /// Refuses what is not a true wheel of this package and version for this builder; gives its
-/// METADATA.
+/// METADATA. It takes its time, and not much memory: not for a thread that has others to serve.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -38,40 +49,53 @@ pub fn check(
     builder: &BuilderInfo,
 ) -> Result<String, String> {
     let filename = &it.filename;
-    let wheel = WheelName::parse(filename).ok_or(format!("{filename:?} is no name of a wheel"))?;
-    let mine = normalize(&wheel.name).is_ok_and(|it| it == name);
-    if !mine || !same_version(&wheel.version, version) {
+    let wheel = Some(filename).filter(|it| is_plain(it)).and_then(|it| WheelName::parse(it));
+    let wheel = wheel.ok_or(format!("{filename:?} is no name of a wheel"))?;
+    if !is_of(name, version, &wheel.name, &wheel.version) {
         return Err(format!("the build made {filename}, not {name} {version}"));
     }
-    let own = [builder.abi.as_str(), "none", "abi3"].iter().any(|abi| wheel.tags[1] == **abi);
-    if !own || !wheel.fits(&builder.abi, &builder.platform) || !true_platforms(&wheel, it, builder)
-    {
+    if !true_tags(&wheel, it, builder) {
         return Err(format!("the tags of {filename} are not of what built it"));
     }
     let contents = Contents::read(&it.bytes)?;
-    let metadata = contents.text(&contents.metadata, "METADATA")?;
+    contents.check_folder(name, version)?;
+    check_about(contents.text(WHEEL)?, &wheel)?;
+    let metadata = contents.text(METADATA)?;
     check_metadata(metadata, name, version)?;
-    check_record(&contents.seen, contents.text(&contents.record, "RECORD")?)?;
+    check_record(&contents.seen, contents.text(RECORD)?)?;
     Ok(metadata.to_owned())
 }
 
-/// A package cannot call itself manylinux; what was looked at can, for no newer C library than that
-/// of the image.
-fn true_platforms(wheel: &WheelName, it: &Wheel, builder: &BuilderInfo) -> bool {
-    let machine = builder.platform.split_once('_').map_or("", |(_, machine)| machine);
-    let own = builder.glibc.split_once('.').and_then(|(_, minor)| minor.parse::<u32>().ok());
-    wheel.tags[2].split('.').all(|tag| {
-        let Some(policy) = tag.strip_prefix("manylinux") else { return true };
-        let policy = policy.strip_suffix(machine).map(|policy| policy.trim_end_matches('_'));
-        let minor = match policy {
-            Some("1") => Some(5),
-            Some("2010") => Some(12),
-            Some("2014") => Some(17),
-            Some(policy) => policy.strip_prefix("_2_").and_then(|minor| minor.parse().ok()),
-            None => None,
-        };
-        it.repaired && minor.is_some_and(|minor: u32| own.is_some_and(|own| minor <= own))
-    })
+/// Whether a name can be that of an object and of a file anywhere.
+fn is_plain(filename: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+!-".contains(&b);
+    filename.len() <= NAME_LIMIT && filename.bytes().all(plain) && !filename.starts_with('.')
+}
+
+fn is_of(name: &str, version: &str, said_name: &str, said_version: &str) -> bool {
+    normalize(said_name).is_ok_and(|it| it == name) && same_version(said_version, version)
+}
+
+/// Each tag is one that is known here, and all together fit what built it. A package cannot call
+/// itself manylinux; what was looked at can, for no newer C library than that of the image.
+fn true_tags(wheel: &WheelName, it: &Wheel, builder: &BuilderInfo) -> bool {
+    let [pythons, abis, platforms] = &wheel.tags;
+    let python = |tag: &str| {
+        let version = tag.strip_prefix("py").or(tag.strip_prefix("cp"));
+        version
+            .is_some_and(|it| it.starts_with(['2', '3']) && it.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let library = minor_of_glibc(&builder.glibc);
+    let platform = |tag: &str| {
+        let needed = manylinux(tag, &builder.platform).filter(|_| it.repaired);
+        tag == "any"
+            || tag == builder.platform
+            || needed.is_some_and(|needed| library.is_some_and(|own| needed <= own))
+    };
+    pythons.split('.').all(python)
+        && abis.split('.').all(|tag| tag == builder.abi || tag == "none" || tag == "abi3")
+        && platforms.split('.').all(platform)
+        && wheel.fits(&builder.abi, &builder.platform, &builder.glibc)
 }
 
 fn same_version(left: &str, right: &str) -> bool {
@@ -86,8 +110,9 @@ fn same_version(left: &str, right: &str) -> bool {
 #[derive(Default)]
 struct Contents {
     seen: Seen,
-    record: Option<Vec<u8>>,
-    metadata: Option<Vec<u8>>,
+    /// The folders that tell about it: there should be one.
+    folders: BTreeSet<String>,
+    kept: BTreeMap<&'static str, Vec<u8>>,
 }
 
 impl Contents {
@@ -102,22 +127,26 @@ impl Contents {
             let mut file = zip.by_index(index).map_err(broken)?;
             let name = safe_name(&file)?;
             if !file.is_dir() {
-                let bytes = unpacked(&mut file, &name, &mut left)?;
-                contents.add(name, bytes)?;
+                contents.add(&mut file, name, &mut left)?;
             }
         }
         Ok(contents)
     }
 
-    fn add(&mut self, name: String, bytes: Vec<u8>) -> Result<(), String> {
-        let hash = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes));
-        let seen = (format!("sha256={hash}"), bytes.len() as u64);
-        match name.split_once('/') {
-            Some((folder, "RECORD")) if folder.ends_with(".dist-info") => self.record = Some(bytes),
-            Some((folder, "METADATA")) if folder.ends_with(".dist-info") => {
-                self.metadata = Some(bytes);
-            }
-            _ => {}
+    fn add<R: Read>(
+        &mut self,
+        file: &mut ZipFile<'_, R>,
+        name: String,
+        left: &mut u64,
+    ) -> Result<(), String> {
+        let about = name.split_once('/').filter(|(folder, _)| folder.ends_with(".dist-info"));
+        let kept = about.and_then(|(_, inner)| KEPT.into_iter().find(|(it, _)| *it == inner));
+        self.folders.extend(about.map(|(folder, _)| folder.to_owned()));
+        let mut bytes = Vec::new();
+        let mut keep = kept.map(|(_, limit)| (&mut bytes, limit));
+        let seen = passed(file, &name, left, &mut keep)?;
+        if let Some((what, _)) = kept {
+            self.kept.insert(what, bytes);
         }
         match self.seen.insert(name.clone(), seen) {
             Some(_) => Err(format!("the wheel has {name} twice")),
@@ -125,9 +154,21 @@ impl Contents {
         }
     }
 
-    fn text<'b>(&self, bytes: &'b Option<Vec<u8>>, what: &str) -> Result<&'b str, String> {
-        let bytes = bytes.as_ref().ok_or(format!("the wheel has no {what}"))?;
+    fn text(&self, what: &str) -> Result<&str, String> {
+        let bytes = self.kept.get(what).ok_or(format!("the wheel has no {what}"))?;
         std::str::from_utf8(bytes).map_err(|_| format!("the wheel's {what} is not UTF-8"))
+    }
+
+    /// There is one folder that tells about a wheel, and it is called like the wheel.
+    fn check_folder(&self, name: &str, version: &str) -> Result<(), String> {
+        let mine = |folder: &String| {
+            let stem = folder.strip_suffix(".dist-info").and_then(|stem| stem.rsplit_once('-'));
+            stem.is_some_and(|(said_name, said)| is_of(name, version, said_name, said))
+        };
+        match self.folders.len() == 1 && self.folders.iter().all(mine) {
+            true => Ok(()),
+            false => Err(format!("the wheel has not one folder about {name} {version} inside")),
+        }
     }
 }
 
@@ -144,29 +185,77 @@ fn safe_name<R: Read>(file: &ZipFile<'_, R>) -> Result<String, String> {
     }
 }
 
-/// The content of a file, of which all together may have no more than `left` bytes.
-fn unpacked<R: Read>(
+/// Hash and size of a file, read piece by piece, of which all together may have no more than `left`
+/// bytes; those to be kept go into `keep`, up to its limit.
+fn passed<R: Read>(
     file: &mut ZipFile<'_, R>,
     name: &str,
     left: &mut u64,
-) -> Result<Vec<u8>, String> {
+    keep: &mut Option<(&mut Vec<u8>, u64)>,
+) -> Result<(String, u64), String> {
     let packed = file.compressed_size();
     let allowed = (*left).min(packed.saturating_mul(RATIO_LIMIT).max(SMALL));
-    let mut bytes = Vec::new();
-    let read = file.take(allowed + 1).read_to_end(&mut bytes);
-    read.map_err(|e| format!("the wheel's {name} cannot be unpacked: {e}"))?;
-    if bytes.len() as u64 > allowed {
-        return Err(format!("the wheel's {name} is a bomb: {packed} bytes become too many"));
+    let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
+    loop {
+        let read = file.read(&mut piece);
+        let read = read.map_err(|e| format!("the wheel's {name} cannot be unpacked: {e}"))?;
+        if read == 0 {
+            break;
+        }
+        size += read as u64;
+        if size > allowed {
+            return Err(format!("the wheel's {name} is a bomb: {packed} bytes become too many"));
+        }
+        hash.update(&piece[..read]);
+        if let Some((kept, limit)) = keep {
+            if size > *limit {
+                return Err(format!("the wheel's {name} has over {} KiB", *limit >> 10));
+            }
+            kept.extend_from_slice(&piece[..read]);
+        }
     }
-    *left -= bytes.len() as u64;
-    Ok(bytes)
+    *left -= size;
+    Ok((format!("sha256={}", BASE64_URL_SAFE_NO_PAD.encode(hash.finalize())), size))
+}
+
+/// WHEEL is of a version that is known, and says the tags that the name says.
+fn check_about(text: &str, wheel: &WheelName) -> Result<(), String> {
+    let version = metadata::value(text, "Wheel-Version");
+    if !version.starts_with("1.") {
+        return Err(format!("the wheel's WHEEL is of version {version:?}, not 1.x"));
+    }
+    let said: Vec<Vec<&str>> =
+        metadata::values(text, "Tag").map(|tag| tag.split('-').collect()).collect();
+    let named: Vec<&str> = wheel.tags.iter().map(String::as_str).collect();
+    match (expanded(&said), expanded(&[named])) {
+        (Some(said), Some(named)) if said == named => Ok(()),
+        _ => Err("the tags in the wheel's WHEEL are not those in its name".to_owned()),
+    }
+}
+
+/// All combinations of compressed tags; `None` where one is no tag, or they are too many.
+fn expanded(tags: &[Vec<&str>]) -> Option<BTreeSet<[String; 3]>> {
+    let mut all = BTreeSet::new();
+    for tag in tags {
+        let [pythons, abis, platforms] = tag.as_slice() else { return None };
+        let count = |tags: &str| tags.split('.').count();
+        let more = count(pythons).saturating_mul(count(abis)).saturating_mul(count(platforms));
+        if more.saturating_add(all.len()) > TAGS {
+            return None;
+        }
+        for python in pythons.split('.') {
+            for abi in abis.split('.') {
+                all.extend(platforms.split('.').map(|it| [python, abi, it].map(str::to_owned)));
+            }
+        }
+    }
+    Some(all)
 }
 
 fn check_metadata(text: &str, name: &str, version: &str) -> Result<(), String> {
     let (said_name, said_version) =
         (metadata::value(text, "Name"), metadata::value(text, "Version"));
-    let mine = normalize(said_name).is_ok_and(|it| it == name);
-    match mine && same_version(said_version, version) {
+    match is_of(name, version, said_name, said_version) {
         true => Ok(()),
         false => Err(format!("the wheel's METADATA is of {said_name} {said_version}")),
     }
@@ -216,10 +305,17 @@ mod tests {
 
     #[test]
     fn only_what_was_looked_at_may_be_manylinux_and_only_for_old_enough_a_library() {
-        let bytes = wheel(&[], |record| record);
         let verdict = |platform: &str, repaired: bool| {
-            let filename = format!("a-1.0-cp311-cp311-{platform}.whl");
-            let it = Wheel { filename, bytes: bytes.clone(), repaired };
+            let tags = format!("cp311-cp311-{platform}");
+            let (filename, about) = (format!("a-1.0-{tags}.whl"), about(&tags));
+            let bytes = packed(
+                &[
+                    ("a-1.0.dist-info/METADATA", METADATA_TEXT.as_bytes()),
+                    ("a-1.0.dist-info/WHEEL", about.as_bytes()),
+                ],
+                |record| record,
+            );
+            let it = Wheel { filename, bytes, repaired };
             check("a", "1.0", &it, &builder()).is_ok()
         };
         for good in [
@@ -231,18 +327,43 @@ mod tests {
             assert!(verdict(good, true), "{good}");
         }
         assert!(!verdict("manylinux2014_x86_64", false));
-        for bad in ["manylinux_2_37_x86_64", "manylinux2014_aarch64", "manylinux_x86_64"] {
+        for bad in [
+            "manylinux_2_37_x86_64",
+            "manylinux2014_aarch64",
+            "manylinux_x86_64",
+            "linux_x86_64.win_amd64",
+            "linux_x86_64.musllinux_1_2_x86_64",
+            "macosx_11_0_arm64",
+        ] {
             assert!(!verdict(bad, true), "{bad}");
         }
     }
 
-    /// A wheel with these files beside METADATA, and a RECORD that `spoil` has passed over.
+    const METADATA_TEXT: &str = "Metadata-Version: 2.1\nName: A\nVersion: 1\n\nText";
+
+    /// What tells about a wheel of these tags.
+    fn about(tags: &str) -> String {
+        let parts: Vec<&str> = tags.split('-').collect();
+        let tags = parts[2].split('.').map(|it| format!("Tag: {}-{}-{it}\n", parts[0], parts[1]));
+        format!("Wheel-Version: 1.0\nRoot-Is-Purelib: true\n{}", tags.collect::<String>())
+    }
+
+    /// A pure wheel with these files beside those that tell about it, and a RECORD that `spoil` has
+    /// passed over.
     fn wheel(files: &[(&str, &[u8])], spoil: impl Fn(String) -> String) -> Vec<u8> {
-        let metadata: (&str, &[u8]) =
-            ("a-1.0.dist-info/METADATA", b"Metadata-Version: 2.1\nName: A\nVersion: 1\n\nText");
+        let about = about("py3-none-any");
+        let own: [(&str, &[u8]); 2] = [
+            ("a-1.0.dist-info/METADATA", METADATA_TEXT.as_bytes()),
+            ("a-1.0.dist-info/WHEEL", about.as_bytes()),
+        ];
+        packed(&[files, &own].concat(), spoil)
+    }
+
+    /// A wheel of these files and their RECORD.
+    fn packed(files: &[(&str, &[u8])], spoil: impl Fn(String) -> String) -> Vec<u8> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         let mut record = String::from("a-1.0.dist-info/RECORD,,\n");
-        for (name, bytes) in files.iter().chain([&metadata]) {
+        for (name, bytes) in files {
             zip.start_file(*name, SimpleFileOptions::default()).unwrap();
             zip.write_all(bytes).unwrap();
             let hash = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes));
@@ -307,5 +428,71 @@ mod tests {
         }
         assert!(checked("2.0", "a-2.0-py3-none-any.whl", &bytes).is_err());
         assert!(verdict(b"not a zip").is_err());
+    }
+
+    #[test]
+    fn what_tells_about_a_wheel_is_there_once_and_says_what_its_name_says() {
+        let (metadata, about) = (METADATA_TEXT.as_bytes(), about("py3-none-any"));
+        let of = |files: &[(&str, &[u8])]| verdict(&packed(files, |record| record));
+        let whole = ("a-1.0.dist-info/METADATA", metadata);
+        assert!(of(&[whole]).unwrap_err().contains("no WHEEL"));
+        let wheel_of = |text: &str| of(&[whole, ("a-1.0.dist-info/WHEEL", text.as_bytes())]);
+        assert_eq!(wheel_of(&about), Ok(()));
+        for bad in [
+            "",
+            "Tag: py3-none-any\n",
+            "Wheel-Version: 2.0\nTag: py3-none-any\n",
+            "Wheel-Version: 1.0\n",
+            "Wheel-Version: 1.0\nTag: py2-none-any\n",
+            "Wheel-Version: 1.0\nTag: py3-none-any\nTag: cp311-cp311-linux_x86_64\n",
+            "Wheel-Version: 1.0\nTag: py3-none\n",
+        ] {
+            assert!(wheel_of(bad).unwrap_err().contains("WHEEL"), "{bad}");
+        }
+        let many = format!("Wheel-Version: 1.0\nTag: {}-none-any\n", ["py3"; 9000].join("."));
+        assert!(wheel_of(&many).unwrap_err().contains("WHEEL"));
+        let own = ("a-1.0.dist-info/WHEEL", about.as_bytes());
+        let other = [whole, own, ("b-1.0.dist-info/METADATA", metadata)];
+        assert!(of(&other).unwrap_err().contains("not one folder"));
+        let elsewhere =
+            [("b-1.0.dist-info/METADATA", metadata), ("b-1.0.dist-info/WHEEL", about.as_bytes())];
+        assert!(of(&elsewhere).unwrap_err().contains("not one folder"));
+    }
+
+    #[test]
+    fn what_is_kept_in_memory_of_a_wheel_is_bounded() {
+        // Not so regular that it would be taken for a bomb.
+        let line = |n: u32| format!("Classifier: {:x}\n", n.wrapping_mul(2_654_435_761));
+        let long = (0..300_000).map(line).collect::<String>();
+        let text = format!("Metadata-Version: 2.1\nName: a\nVersion: 1\n{long}");
+        let about = about("py3-none-any");
+        let files: [(&str, &[u8]); 2] = [
+            ("a-1.0.dist-info/METADATA", text.as_bytes()),
+            ("a-1.0.dist-info/WHEEL", about.as_bytes()),
+        ];
+        let why = verdict(&packed(&files, |record| record)).unwrap_err();
+        assert!(why.contains("METADATA has over 4096 KiB"), "{why}");
+        let lines = (0..400_000_u32).map(|n| format!("{},sha256=,{n}\n", line(n).trim()));
+        let long = lines.collect::<String>();
+        let why = verdict(&wheel(&[], |record| record + &long)).unwrap_err();
+        assert!(why.contains("RECORD has over 16384 KiB") || why.contains("not there"), "{why}");
+    }
+
+    #[test]
+    fn a_name_that_is_no_file_name_anywhere_is_refused() {
+        let bytes = wheel(&[], |record| record);
+        for name in [
+            "a-1.0-py3-none-any/../x.whl",
+            "a-1.0-py3\n-none-any.whl",
+            "a-1.0+\u{e4}-py3-none-any.whl",
+            "a-1.0-py3-none-any?.whl",
+        ] {
+            let why = checked("1.0", name, &bytes).unwrap_err();
+            assert!(why.contains("no name of a wheel"), "{name}: {why}");
+        }
+        for tags in ["py3.jy3-none-any", "py3-none.cp39-any", "py3-none-any.win32"] {
+            let why = checked("1.0", &format!("a-1.0-{tags}.whl"), &bytes).unwrap_err();
+            assert!(why.contains("the tags of"), "{tags}: {why}");
+        }
     }
 }

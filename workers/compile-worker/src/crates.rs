@@ -17,14 +17,14 @@ use flotilla_sandbox::BuildLimits;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-pub use self::registry::Registry;
+pub use self::registry::{Registry, Release};
 use self::{lock::Source, pack::Binary};
 use crate::{
     builder::{BuilderInfo, Workshop},
     builds::{Lock, Locked},
     container::{Answer, Waiting, packed},
     ecosystem::{Ecosystem, Grammar, Made, Product, Versions},
-    error::Stopped,
+    error::{Stopped, aside},
     keys::{ArtifactParts, RECIPE, artifact_key},
     message::BuildOrder,
     options::Options,
@@ -88,7 +88,9 @@ impl Crates {
         log.extend_from_slice(&said);
         let Answer::<Outcome> { head, bytes } = answer.map_err(Stopped::Theirs)?;
         progress.reached(Step::Built).await;
-        let bytes = pack::packed(head.binaries, &bytes, source.newest).map_err(Stopped::Theirs)?;
+        let newest = source.newest;
+        let packed = aside(move || pack::packed(head.binaries, &bytes, newest)).await?;
+        let bytes = packed.map_err(Stopped::Theirs)?;
         progress.reached(Step::Checked).await;
         let (key, parts) = key(order, info, &lock, &source)?;
         let filename = format!("{}-{}-{}.tar.zst", order.name, order.version, info.abi);
@@ -110,7 +112,8 @@ impl Crates {
             Stopped::Ours(Failure::transient("no_source", what))
         })?;
         let archive = self.registry.archive(&release.into()).await?;
-        let source = Source::read(&archive, release)?;
+        let (bytes, known) = (Arc::clone(&archive), release.clone());
+        let source = aside(move || Source::read(&bytes, &known)).await??;
         progress.reached(Step::Fetched).await;
         let crates = self.fetch(&source).await?;
         progress.reached(Step::Resolved).await;

@@ -16,8 +16,25 @@ pub enum Stopped {
 
 impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
-        Self::Ours(failure)
+        match failure.kind() == TOO_LARGE {
+            true => Self::Theirs(failure.to_string()),
+            false => Self::Ours(failure),
+        }
     }
+}
+
+/// The kind of the failure to fetch what is larger than anybody takes here.
+pub const TOO_LARGE: &str = "too_large";
+
+/// Has a thread of its own do what takes its time.
+///
+/// # Errors
+/// Ours, when the thread ended early.
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Failure::transient("aside", format!("a thread ended early: {e}")))
 }
 
 impl Stopped {

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 use crate::builds::{Builds, Row, now, set};
 
+/// A topic takes messages of at most 256 KiB, envelope and all.
+const EVENT: usize = 240 << 10;
+
 /// The range key of a group's row.
 const GROUP: &str = "group";
 
@@ -137,7 +140,7 @@ impl Groups {
     /// Before the row says so: told twice is better than never.
     async fn publish(&self, group: &str, event: &Value) -> Result<(), Failure> {
         let Some(topic) = &self.topic else { return Ok(()) };
-        let call = self.sns.publish().topic_arn(topic).message(event.to_string());
+        let call = self.sns.publish().topic_arn(topic).message(told(event));
         let sent = call.send().await;
         sent.map(drop).map_err(|e| {
             Failure::transient("sns", format!("Publish of group {group} to {topic}: {}", chain(&e)))
@@ -173,6 +176,22 @@ impl Groups {
     }
 }
 
+/// What the topic is told: without the members where these are too many for a message; the group's
+/// page has them.
+fn told(event: &Value) -> String {
+    let whole = event.to_string();
+    if whole.len() <= EVENT {
+        return whole;
+    }
+    let mut short = event.clone();
+    if let Some(event) = short.as_object_mut() {
+        event.remove("members");
+        event.remove("refused");
+        event.insert("shortened".to_owned(), Value::Bool(true));
+    }
+    short.to_string()
+}
+
 fn key(group: &str) -> HashMap<String, Attr> {
     HashMap::from([
         ("package".to_owned(), Attr::S(format!("group:{group}"))),
@@ -182,4 +201,20 @@ fn key(group: &str) -> HashMap<String, Attr> {
 
 fn failed(what: &str, group: &str, why: String) -> Failure {
     Failure::transient("dynamodb", format!("{what} of group {group}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_topic_is_told_fits_into_a_message() {
+        let member = json!({"requirement": "a", "package": "pypi/a", "key": "0".repeat(64)});
+        let event = |members| json!({"group": "g", "counts": {"done": members}, "members": vec![&member; members]});
+        let small: Value = serde_json::from_str(&told(&event(3))).unwrap();
+        assert_eq!(small, event(3));
+        let large = told(&event(5000));
+        let large: Value = serde_json::from_str(&large).unwrap();
+        assert_eq!(large, json!({"group": "g", "counts": {"done": 5000}, "shortened": true}));
+    }
 }

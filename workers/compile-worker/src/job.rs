@@ -1,10 +1,11 @@
 //! The compile job: builds what was ordered, and looks for new versions.
 
+mod ready;
 mod refresh;
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -12,16 +13,16 @@ use aws_config::SdkConfig;
 use flotilla_runtime::{
     Completion, Delivery, Effect, Failure, Job, Lease, aws, failure::shortened,
 };
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
-    builder::Workshop,
-    builds::{Again, Artifact, Builds, Failed, Lock, Ordered, Request, State, Verdict, now},
+    builder::{BuilderInfo, Workshop},
+    builds::{Again, Artifact, Builds, Failed, Ordered, Request, Row, State, Verdict, now},
     config::{CompileConfig, Retention},
     crates::{Crates, Registry},
-    ecosystem::{Ecosystem, Made, Product},
+    ecosystem::{self, Grammar, Made, Product},
     ecosystems::Ecosystems,
-    error::{Stopped, sandbox_failure},
+    error::Stopped,
     groups::Groups,
     keys::sha256,
     live,
@@ -31,7 +32,7 @@ use crate::{
     packages::Packages,
     progress::Progress,
     publish::{Artifacts, blob_key},
-    pypi::{PYPI, Pypi},
+    pypi::Pypi,
     steps::Step,
     upstream::Upstream,
     wish::{self, Categories},
@@ -40,8 +41,8 @@ use crate::{
 /// How long a failure of ours is shown before it may be tried again.
 const OURS_SECONDS: u64 = 30;
 
-/// How long it is remembered that the image of an ecosystem is not there.
-const MISSING: Duration = Duration::from_secs(60);
+/// How long an order for another builder is left to it.
+const LEFT: Duration = Duration::from_secs(10);
 
 /// Builds packages.
 #[derive(Debug)]
@@ -59,9 +60,8 @@ pub struct Compile {
     retention: Retention,
     failure_seconds: u64,
     pause_at: Option<Step>,
-    announced: Arc<OnceCell<()>>,
-    announced_crates: Arc<OnceCell<()>>,
-    missed_crates: Mutex<Option<Instant>>,
+    /// When, by ecosystem, and whether it could be said then.
+    announced: Mutex<BTreeMap<&'static str, (Instant, bool)>>,
 }
 
 impl Compile {
@@ -102,9 +102,7 @@ impl Compile {
             categories: config.categories,
             failure_seconds: config.failure_seconds,
             pause_at: config.pause_at,
-            announced: Arc::default(),
-            announced_crates: Arc::default(),
-            missed_crates: Mutex::default(),
+            announced: Mutex::default(),
         })
     }
 
@@ -112,11 +110,11 @@ impl Compile {
         let start = Instant::now();
         Step::Claimed.reached(self.pause_at).await;
         let row = self.builds.get(&order.package(), &order.request).await?;
-        if row.as_ref().is_none_or(|row| row.epoch != order.epoch) {
+        let Some(row) = row.filter(|row| row.epoch == order.epoch) else {
             // Asked for anew meanwhile, or no more: another message is for that.
             return lease.complete(Vec::new()).await.map(drop);
-        }
-        let state = match self.attempt(order, lease, row.and_then(|row| row.lock)).await {
+        };
+        let state = match self.attempt(order, lease, row).await {
             Ok(made) => self.store(order, lease, made, start).await?,
             Err(Stopped::Theirs(why)) => self.failed(why, false, None),
             Err(Stopped::Superseded(why)) => self.failed(why, true, None),
@@ -135,19 +133,20 @@ impl Compile {
     }
 
     /// Makes the artifact, if the builder that it was ordered of is the one that is here: under
-    /// the key of another image it would be a lie.
-    async fn attempt(
-        &self,
-        order: &BuildOrder,
-        lease: &Lease,
-        lock: Option<Lock>,
-    ) -> Result<Made, Stopped> {
-        let (grammar, info) = self.ecosystems.builder(&order.ecosystem).await?;
+    /// the key of another image it would be a lie. Where that one is elsewhere, it is left to it.
+    async fn attempt(&self, order: &BuildOrder, lease: &Lease, row: Row) -> Result<Made, Stopped> {
+        let (grammar, info) = self.builder(&order.ecosystem).await?;
         let options = Options::parse(&order.options, &grammar.options).unwrap_or_default();
         let own = Request::new(grammar.name, &order.name, &order.version, options, info)?;
         if own.key != order.request {
+            let image = row.parts["builder"].as_str().unwrap_or_default();
+            if image != info.image && self.packages.is_alive(grammar.name, image).await? {
+                let what = format!("{} is of the builder {image}, which is elsewhere", order.name);
+                return Err(Failure::retry_after("other_builder", what, LEFT).into());
+            }
             return Err(Stopped::Superseded("the builder has changed; ask again".to_owned()));
         }
+        let lock = row.lock;
         let (live, said) = mpsc::unbounded_channel();
         let (builds, pause_at) = (&self.builds, self.pause_at);
         let progress = Progress { lock, live, lease, builds, order, pause_at };
@@ -202,6 +201,15 @@ impl Compile {
         }))
     }
 
+    /// What builds of an ecosystem are made in. Where its image is not, others may have it.
+    async fn builder(&self, ecosystem: &str) -> Result<(&'static Grammar, &BuilderInfo), Failure> {
+        let found = self.ecosystems.builder(ecosystem).await;
+        found.map_err(|why| match ecosystem::named(ecosystem) {
+            Some(_) => Failure::retry_after("no_builder", why.to_string(), LEFT),
+            None => why,
+        })
+    }
+
     fn failed(&self, reason: String, ours: bool, log: Option<String>) -> State {
         let seconds = if ours { OURS_SECONDS } else { self.failure_seconds };
         let reason = shortened(&reason);
@@ -213,12 +221,18 @@ impl Compile {
     async fn twice(&self, order: &BuildOrder, lease: &Lease) -> Result<(), Failure> {
         let row = self.builds.get(&order.package(), &order.request).await?;
         let row = row.filter(|row| row.epoch == order.epoch);
-        let Some((State::Done(artifact), lock)) = row.map(|row| (row.state, row.lock)) else {
+        let done = row.and_then(|row| match &row.state {
+            State::Done(artifact) => Some((artifact.clone(), row)),
+            _ => None,
+        });
+        let Some((artifact, row)) = done else {
             return lease.complete(Vec::new()).await.map(drop);
         };
-        let made = match self.attempt(order, lease, lock).await {
+        let made = match self.attempt(order, lease, row).await {
             Ok(made) => made.artifact,
-            Err(Stopped::Theirs(why) | Stopped::Superseded(why)) => Err(why),
+            Err(Stopped::Theirs(why)) => Err(why),
+            // Nothing was compared, so nothing is said of it.
+            Err(Stopped::Superseded(_)) => return lease.complete(Vec::new()).await.map(drop),
             Err(Stopped::Ours(failure)) => return Err(failure),
         };
         let sha256 = made.as_ref().ok().map(|product| sha256(&product.bytes));
@@ -235,7 +249,9 @@ impl Compile {
 
     /// Tells the groups that wait for a build which has ended.
     async fn tell_groups(&self, order: &BuildOrder) -> Result<(), Failure> {
-        let Some(row) = self.builds.get(&order.package(), &order.request).await? else {
+        let row = self.builds.get(&order.package(), &order.request).await?;
+        // Asked for anew meanwhile: the end of that is what they wait for.
+        let Some(row) = row.filter(|row| row.state != State::Ordered) else {
             return Ok(());
         };
         for group in &row.groups {
@@ -244,37 +260,11 @@ impl Compile {
         Ok(())
     }
 
-    async fn ready_for_pypi(&self) -> Result<(), Failure> {
-        let pypi = &self.ecosystems.pypi;
-        let (builder, info) = pypi.workshop().get().await?;
-        // Who asks for builds must know what they are made in.
-        self.announced.get_or_try_init(|| self.packages.announce(PYPI, info)).await?;
-        builder.check().await.map_err(sandbox_failure)
-    }
-
-    /// Says what crates are built in, where the image for it is there.
-    async fn ready_for_crates(&self) {
-        let missed = || self.missed_crates.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = missed().is_some_and(|at| at.elapsed() < MISSING);
-        if lately || self.announced_crates.initialized() {
-            return;
-        }
-        let crates = &self.ecosystems.crates;
-        let announce = || async {
-            let (_, info) = crates.workshop().get().await?;
-            self.packages.announce(crates.grammar().name, info).await
-        };
-        if let Err(why) = self.announced_crates.get_or_try_init(announce).await {
-            *missed() = Some(Instant::now());
-            tracing::warn!(%why, "no crates are built here");
-        }
-    }
-
     /// Turns what somebody wants into an order, as the gateway does.
     async fn wish(&self, wish: &Wish, lease: &Lease) -> Result<(), Failure> {
         let bad = |why: String| Failure::permanent("wish", why);
         let grammar = wish::ecosystem(&wish.ecosystem, &self.categories).map_err(bad)?;
-        let (_, info) = self.ecosystems.builder(grammar.name).await?;
+        let (_, info) = self.builder(grammar.name).await?;
         let request = wish.request(grammar, info).map_err(bad)?;
         match self.builds.order(&request, Again::Expired).await? {
             Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,

@@ -31,6 +31,7 @@ pub mod progress;
 pub mod publish;
 pub mod pypi;
 pub mod recipe;
+pub mod requirement;
 pub mod resolve;
 mod retention;
 pub mod sdist;

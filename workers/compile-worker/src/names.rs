@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pep440_rs::Version;
+
 /// A package's name is at most this long.
 const NAME_LIMIT: usize = 100;
 
@@ -30,11 +32,30 @@ pub fn normalize(name: &str) -> Result<String, String> {
 /// The version in the name of a source distribution of `package` (normalised); `None` for any
 /// other file.
 pub fn sdist_version<'f>(package: &str, filename: &'f str) -> Option<&'f str> {
-    let stem = filename.strip_suffix(".tar.gz")?;
+    let stem = filename.strip_suffix(".tar.gz").or(filename.strip_suffix(".zip"))?;
     let dashes = stem.match_indices('-').map(|(at, _)| stem.split_at(at));
     let fits = |(name, _): &(&str, &str)| normalize(name).is_ok_and(|name| name == package);
     let version = dashes.rev().find(fits).map(|(_, version)| &version[1..])?;
-    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
+    // What is behind the name of a program that was packed for one platform is no version.
+    version.parse::<Version>().is_ok().then_some(version)
+}
+
+/// The minor version of the C library 2.x that a manylinux tag of the machine of `platform`
+/// (`linux_x86_64`) asks for; `None` for any other tag.
+pub fn manylinux(tag: &str, platform: &str) -> Option<u32> {
+    let machine = platform.split_once('_').map_or(platform, |(_, machine)| machine);
+    let policy = tag.strip_prefix("manylinux")?.strip_suffix(machine)?.strip_suffix('_')?;
+    match policy {
+        "1" => Some(5),
+        "2010" => Some(12),
+        "2014" => Some(17),
+        policy => policy.strip_prefix("_2_")?.parse().ok(),
+    }
+}
+
+/// The minor version of a C library 2.x.
+pub fn minor_of_glibc(glibc: &str) -> Option<u32> {
+    glibc.strip_prefix("2.")?.split('.').next()?.parse().ok()
 }
 
 /// The parts of a wheel's name.
@@ -76,8 +97,8 @@ impl WheelName {
     }
 
     /// Whether an interpreter of this ABI (`cp311`) can load it on a plain machine of this
-    /// platform (`linux_x86_64`), manylinux wheels included.
-    pub fn fits(&self, abi: &str, platform: &str) -> bool {
+    /// platform (`linux_x86_64`) with this C library, manylinux wheels included.
+    pub fn fits(&self, abi: &str, platform: &str, glibc: &str) -> bool {
         let [python, abis, platforms] = &self.tags;
         let minor = |tag: &str| tag.strip_prefix("cp3")?.parse::<u32>().ok();
         let own = minor(abi).unwrap_or(0);
@@ -86,11 +107,11 @@ impl WheelName {
             tag == abi || tag == "py3" || (stable && minor(tag).is_some_and(|it| it <= own))
         });
         let abi = abis.split('.').any(|tag| tag == abi || tag == "none" || tag == "abi3");
-        let machine = platform.split_once('_').map_or(platform, |(_, machine)| machine);
+        let library = minor_of_glibc(glibc).unwrap_or(0);
         let platform = platforms.split('.').any(|tag| {
             tag == "any"
                 || tag == platform
-                || (tag.starts_with("manylinux") && tag.ends_with(machine))
+                || manylinux(tag, platform).is_some_and(|needed| needed <= library)
         });
         python && abi && platform
     }
@@ -121,18 +142,24 @@ mod tests {
         assert_eq!(sdist_version("a-b", "a-b-1.0-rc1.tar.gz"), Some("1.0-rc1"));
         assert_eq!(sdist_version("a-b", "a_b-1.0.tar.gz"), Some("1.0"));
         assert_eq!(sdist_version("a", "a-b-1.0.tar.gz"), None);
-        assert_eq!(sdist_version("a", "a-1.0.zip"), None);
+        assert_eq!(sdist_version("a", "a-1.0.zip"), Some("1.0"));
+        assert_eq!(sdist_version("a", "a-1.0.win32.zip"), None);
+        assert_eq!(sdist_version("a", "a-1.0.linux-x86_64.tar.gz"), None);
+        assert_eq!(sdist_version("a", "a-1.0.exe"), None);
         assert_eq!(sdist_version("b", "a-1.0.tar.gz"), None);
     }
 
     #[test]
     fn wheels_are_told_apart_by_what_can_load_them() {
-        let fits = |name: &str| WheelName::parse(name).unwrap().fits("cp311", "linux_x86_64");
+        let fits =
+            |name: &str| WheelName::parse(name).unwrap().fits("cp311", "linux_x86_64", "2.36");
         for good in [
             "a-1-py3-none-any.whl",
             "a-1-py2.py3-none-any.whl",
             "a-1-cp311-cp311-linux_x86_64.whl",
             "a-1-cp37-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+            "a-1-cp311-cp311-manylinux_2_36_x86_64.whl",
+            "a-1-cp311-cp311-manylinux_2_39_x86_64.manylinux2014_x86_64.whl",
         ] {
             assert!(fits(good), "{good}");
         }
@@ -141,6 +168,8 @@ mod tests {
             "a-1-cp312-abi3-linux_x86_64.whl",
             "a-1-cp311-cp311-musllinux_1_1_x86_64.whl",
             "a-1-cp311-cp311-manylinux2014_aarch64.whl",
+            "a-1-cp311-cp311-manylinux_2_39_x86_64.whl",
+            "a-1-cp311-cp311-manylinux_x86_64.whl",
             "a-1-py2-none-any.whl",
         ] {
             assert!(!fits(bad), "{bad}");

@@ -1,6 +1,8 @@
 //! The table of packages: which versions were seen, which option sets are in use; and what builds
 //! are made in.
 
+mod builders;
+
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::{
@@ -9,7 +11,6 @@ use aws_sdk_dynamodb::{
 use flotilla_runtime::{Failure, failure::chain};
 
 use crate::{
-    builder::BuilderInfo,
     builds::{now, package_key},
     ecosystem::Versions,
 };
@@ -66,7 +67,8 @@ impl Packages {
     }
 
     /// Notes that somebody got a package with these options, and the versions that upstream has,
-    /// where none were noted before: later ones are new.
+    /// where none were noted before: later ones are new. Without versions the next look at upstream
+    /// notes them.
     ///
     /// # Errors
     /// As [`known`](Self::known).
@@ -74,20 +76,39 @@ impl Packages {
         &self,
         package: &str,
         options: &str,
-        versions: BTreeSet<String>,
+        versions: Option<BTreeSet<String>>,
     ) -> Result<(), Failure> {
+        let mut set = "SET downloaded_at = :now".to_owned();
         let call = self.client.update_item().table_name(&self.table);
-        let call = call.key("package", Attr::S(package.to_owned()));
-        let call = call.update_expression(
-            "SET versions = if_not_exists(versions, :versions), downloaded_at = :now \
-             ADD wanted :wanted",
-        );
+        let mut call = call.key("package", Attr::S(package.to_owned()));
+        if let Some(versions) = versions {
+            set.push_str(", versions = if_not_exists(versions, :versions)");
+            call = call.expression_attribute_values(":versions", strings(versions));
+        }
         let call = call
-            .expression_attribute_values(":versions", strings(versions))
+            .update_expression(format!("{set} ADD wanted :wanted"))
             .expression_attribute_values(":now", Attr::N(now().to_string()))
             .expression_attribute_values(":wanted", Attr::Ss(vec![options.to_owned()]));
         let sent = call.send().await;
         sent.map(drop).map_err(|e| self.failed("UpdateItem", package, chain(&e)))
+    }
+
+    /// Nobody wants a package with these options any more.
+    ///
+    /// # Errors
+    /// As [`known`](Self::known).
+    pub async fn unwanted(&self, package: &str, options: &str) -> Result<(), Failure> {
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call
+            .key("package", Attr::S(package.to_owned()))
+            .update_expression("DELETE wanted :options")
+            .condition_expression("attribute_exists(wanted)")
+            .expression_attribute_values(":options", Attr::Ss(vec![options.to_owned()]));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(e) if refused(&e) => Ok(()),
+            Err(e) => Err(self.failed("UpdateItem", package, chain(&e))),
+        }
     }
 
     /// Moves the cursor: these versions are seen, builds of the new ones are ordered.
@@ -228,30 +249,6 @@ impl Packages {
         Ok(names)
     }
 
-    /// What builds of an ecosystem are made in now, as the worker said that started last.
-    ///
-    /// # Errors
-    /// As [`known`](Self::known).
-    pub async fn builder(&self, ecosystem: &str) -> Result<Option<BuilderInfo>, Failure> {
-        let item = self.item(&builder_key(ecosystem)).await?;
-        let detail = item.as_ref().and_then(|item| item.get("detail")?.as_s().ok());
-        Ok(detail.and_then(|detail| serde_json::from_str(detail).ok()))
-    }
-
-    /// Says what builds are made in.
-    ///
-    /// # Errors
-    /// As [`known`](Self::known).
-    pub async fn announce(&self, ecosystem: &str, builder: &BuilderInfo) -> Result<(), Failure> {
-        let key = builder_key(ecosystem);
-        let detail = serde_json::to_string(builder);
-        let detail = detail.map_err(|e| Failure::permanent("builder", e.to_string()))?;
-        let call = self.client.put_item().table_name(&self.table);
-        let call = call.item("package", Attr::S(key.clone())).item("detail", Attr::S(detail));
-        let sent = call.send().await;
-        sent.map(drop).map_err(|e| self.failed("PutItem", &key, chain(&e)))
-    }
-
     async fn item(&self, key: &str) -> Result<Option<HashMap<String, Attr>>, Failure> {
         let call = self.client.get_item().table_name(&self.table).consistent_read(true);
         let answer = call.key("package", Attr::S(key.to_owned())).send().await;
@@ -262,11 +259,6 @@ impl Packages {
         let table = &self.table;
         Failure::transient("dynamodb", format!("{what} of {name} in table {table}: {why}"))
     }
-}
-
-/// The key of the row of a builder; no package has it.
-fn builder_key(ecosystem: &str) -> String {
-    format!("builder/{ecosystem}")
 }
 
 /// A set of strings, which DynamoDB does not take empty.

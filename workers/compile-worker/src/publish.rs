@@ -16,9 +16,6 @@ use hyper::body::Bytes;
 
 use crate::{keys::sha256, message::BuildOrder};
 
-/// An object of no row that is older than this may be swept.
-const STRAY: Duration = Duration::from_secs(600);
-
 /// The bucket of artifacts and logs. Clones share the client.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
@@ -47,6 +44,9 @@ impl Artifacts {
             if !matches!(status, Some(412 | 409)) {
                 return Err(self.failed("PutObject", key, chain(&error)));
             }
+            // The same bytes once more: what is of no row is swept when it is old.
+            let sent = self.put(key, bytes).send().await;
+            sent.map_err(|e| self.failed("PutObject", key, chain(&e)))?;
         }
         let stored = store::fetch(&self.client, &self.bucket, key, None, size).await;
         let stored = stored.map_err(|missing| match missing {
@@ -54,15 +54,10 @@ impl Artifacts {
             Missing::Absent => self.failed("GetObject", key, "it is not there".into()),
             Missing::TooLarge(size) => self.failed("GetObject", key, format!("{size} bytes")),
         })?;
-        if sha256(&stored.bytes) != hash {
-            return Err(self.failed("GetObject", key, "it is not what was stored".into()));
+        match sha256(&stored.bytes) == hash {
+            true => Ok(()),
+            false => Err(self.failed("GetObject", key, "it is not what was stored".into())),
         }
-        if stored.modified.elapsed().is_ok_and(|age| age > STRAY) {
-            // The same bytes once more: an old object of no row is about to be swept.
-            let sent = self.put(key, bytes).send().await;
-            sent.map_err(|e| self.failed("PutObject", key, chain(&e)))?;
-        }
-        Ok(())
     }
 
     fn put(&self, key: &str, bytes: Bytes) -> PutObjectFluentBuilder {
@@ -91,6 +86,20 @@ impl Artifacts {
             }
         }
         Ok(old)
+    }
+
+    /// Whether an object is there, and was stored as long ago as this.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not answer.
+    pub async fn is_older(&self, key: &str, age: Duration) -> Result<bool, Failure> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        let modified = match head {
+            Ok(head) => head.last_modified.and_then(|at| SystemTime::try_from(at).ok()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => None,
+            Err(e) => return Err(self.failed("HeadObject", key, chain(&e))),
+        };
+        Ok(modified.is_some_and(|at| at.elapsed().is_ok_and(|it| it >= age)))
     }
 
     /// Stores the metadata of an artifact beside it; gives its key.

@@ -2,7 +2,10 @@
 
 pub(crate) mod options;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flotilla_runtime::Failure;
 use flotilla_sandbox::BuildLimits;
@@ -14,7 +17,7 @@ use crate::{
     check::check,
     container::Waiting,
     ecosystem::{Ecosystem, Grammar, Made, Product, Versions},
-    error::Stopped,
+    error::{Stopped, aside},
     keys::{ArtifactParts, RECIPE, artifact_key},
     message::BuildOrder,
     names::{normalize, sdist_version},
@@ -22,7 +25,7 @@ use crate::{
     progress::Progress,
     recipe::{self, Compiled, Job, Wheel},
     resolve::{self, Resolved},
-    sdist::Source,
+    sdist::{self, Source},
     steps::Step,
     upstream::{Answer, File, Project, Upstream},
 };
@@ -55,9 +58,7 @@ impl Pypi {
     async fn source_file(&self, order: &BuildOrder) -> Result<File, Stopped> {
         let BuildOrder { name, version, .. } = order;
         let project = self.upstream.kept(name).await?;
-        let found = project.files.iter().find(|file| {
-            sdist_version(name, &file.filename) == Some(version) && file.sha256.is_some()
-        });
+        let found = sources(name, &project.files).remove(version.as_str());
         // An upload is not everywhere at once: not to be remembered as a failure.
         found.cloned().ok_or_else(|| {
             let what = format!("the index has no source of {name} {version} (yet)");
@@ -77,7 +78,7 @@ impl Pypi {
         let given = async {
             let file = self.source_file(order).await?;
             let archive = self.upstream.wheel(&file, SDIST_LIMIT).await?;
-            let source = Source::read(&archive)?;
+            let (archive, source) = aside(move || read(archive)).await??;
             progress.reached(Step::Fetched).await;
             let resolved = self.first_choice(&source, &options, progress, info).await?;
             Ok::<_, Stopped>((file, archive, source, resolved))
@@ -89,9 +90,14 @@ impl Pypi {
         let compiled = self.compile(container?, job, resolved, progress, log);
         let (wheel, lock) = Box::pin(compiled).await?;
         progress.reached(Step::Built).await;
-        let metadata = check(&order.name, &order.version, &wheel, info).map_err(Stopped::Theirs)?;
+        let (name, version, info) = (order.name.clone(), order.version.clone(), info.clone());
+        let looked = aside(move || {
+            let metadata = check(&name, &version, &wheel, &info)?;
+            Ok::<_, String>((wheel, metadata, info))
+        });
+        let (wheel, metadata, info) = looked.await?.map_err(Stopped::Theirs)?;
         progress.reached(Step::Checked).await;
-        let (key, parts) = key(order, info, &lock, file.sha256.as_deref())?;
+        let (key, parts) = key(order, &info, &lock, file.sha256.as_deref())?;
         Ok(Product {
             key,
             parts,
@@ -179,11 +185,28 @@ impl Ecosystem for Pypi {
     }
 }
 
+fn read(archive: Arc<[u8]>) -> Result<(Arc<[u8]>, Source), Stopped> {
+    let archive = sdist::as_tar(archive)?;
+    let source = Source::read(&archive)?;
+    Ok((archive, source))
+}
+
 /// The versions that have a source with a hash.
-pub fn versions(name: &str, files: &[File]) -> std::collections::BTreeSet<String> {
-    let sources = files.iter().filter(|file| file.sha256.is_some());
-    let versions = sources.filter_map(|file| sdist_version(name, &file.filename));
-    versions.map(str::to_owned).collect()
+pub fn versions(name: &str, files: &[File]) -> BTreeSet<String> {
+    sources(name, files).into_keys().map(str::to_owned).collect()
+}
+
+/// The source of each version, with its hash; of two the `.tar.gz`.
+pub fn sources<'f>(name: &str, files: &'f [File]) -> BTreeMap<&'f str, &'f File> {
+    let mut sources: BTreeMap<&str, &File> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.sha256.is_some()) {
+        let Some(version) = sdist_version(name, &file.filename) else { continue };
+        let known = sources.entry(version).or_insert(file);
+        if known.filename.ends_with(".zip") && file.filename.ends_with(".tar.gz") {
+            *known = file;
+        }
+    }
+    sources
 }
 
 fn key(

@@ -7,11 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use futures::future::try_join_all;
 use pep440_rs::{Version, VersionSpecifiers};
-use pep508_rs::{
-    ExtraName, MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree, Requirement, VerbatimUrl,
-    VersionOrUrl,
-};
 
 use crate::{
     builder::BuilderInfo,
@@ -19,11 +16,16 @@ use crate::{
     error::Stopped,
     metadata,
     names::{WheelName, normalize},
+    requirement::{Requirement, requirement},
     upstream::{File, Project, Upstream},
 };
 
-/// Rounds until the choice must stand still.
-const ROUNDS: usize = 30;
+/// Rounds until the choice must stand still. Each goes one requirement deeper, or takes one back.
+const ROUNDS: usize = 100;
+/// A build is given at most so many packages.
+const PACKAGES: usize = 500;
+/// How many are looked up at once.
+const AT_ONCE: usize = 8;
 /// A build requirement has at most this many bytes.
 const WHEEL_LIMIT: usize = 128 << 20;
 const METADATA_LIMIT: u64 = 4 << 20;
@@ -43,7 +45,7 @@ pub struct Resolved {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
     specifiers: Vec<VersionSpecifiers>,
-    extras: BTreeSet<ExtraName>,
+    extras: BTreeSet<String>,
 }
 
 type Wants = BTreeMap<String, Wanted>;
@@ -67,21 +69,26 @@ pub async fn resolve(
     builder: &BuilderInfo,
     requires: &[String],
 ) -> Result<Resolved, Stopped> {
-    let environment = environment(builder)?;
     let roots: Vec<Requirement> =
         requires.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
     let mut picks: BTreeMap<String, Pick> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let wants = wants(&roots, &picks, &environment)?;
+        let wants = wants(&roots, &picks, builder)?;
         picks.retain(|name, _| wants.contains_key(name));
-        let stale = wants.iter().find(|(name, wanted)| {
-            picks.get(*name).is_none_or(|pick| !wanted.takes(&pick.version))
-        });
-        let Some((name, wanted)) = stale else {
+        let stale: Vec<_> = wants
+            .iter()
+            .filter(|(name, wanted)| {
+                picks.get(*name).is_none_or(|pick| !wanted.takes(&pick.version))
+            })
+            .collect();
+        if stale.is_empty() {
             return Ok(resolved(requires, picks));
-        };
-        let pick = pick(upstream, builder, name, wanted).await?;
-        picks.insert(name.clone(), pick);
+        }
+        for some in stale.chunks(AT_ONCE) {
+            let looked = some.iter().map(|(name, wanted)| pick(upstream, builder, name, wanted));
+            let found = try_join_all(looked).await?;
+            picks.extend(some.iter().map(|(name, _)| (*name).clone()).zip(found));
+        }
     }
     Err(Stopped::theirs(format!("the build requirements {requires:?} contradict each other")))
 }
@@ -118,26 +125,21 @@ pub fn of_extras<'e>(
     pkg_info: &str,
     extras: impl Iterator<Item = &'e str>,
 ) -> Result<Vec<String>, Stopped> {
-    let environment = environment(builder)?;
     let known: BTreeSet<String> =
         metadata::values(pkg_info, "Provides-Extra").filter_map(|it| normalize(it).ok()).collect();
     let mut wanted = Vec::new();
     for extra in extras {
-        let bad = || {
+        if !known.contains(extra) {
             let has: Vec<_> = known.iter().map(String::as_str).collect();
             let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
-            Stopped::theirs(format!("the source has no extra {extra:?}; it says that it has {has}"))
-        };
-        let named = ExtraName::from_str(extra).ok().filter(|_| known.contains(extra));
-        let named = [named.ok_or_else(bad)?];
-        let lines = metadata::values(pkg_info, "Requires-Dist");
-        for mut it in lines.filter_map(|it| Requirement::<VerbatimUrl>::from_str(it).ok()) {
-            if it.evaluate_markers(&environment, &named) && !it.evaluate_markers(&environment, &[])
-            {
-                it.marker = MarkerTree::TRUE;
-                wanted.push(it.to_string());
-            }
+            let what = format!("the source has no extra {extra:?}; it says that it has {has}");
+            return Err(Stopped::theirs(what));
         }
+        let (named, none) = (BTreeSet::from([extra.to_owned()]), BTreeSet::new());
+        let lines = metadata::values(pkg_info, "Requires-Dist");
+        let all = lines.filter_map(|it| requirement(it).ok());
+        let own = all.filter(|it| it.applies(builder, &named) && !it.applies(builder, &none));
+        wanted.extend(own.map(|it| it.text));
     }
     Ok(wanted)
 }
@@ -149,45 +151,25 @@ impl Wanted {
 }
 
 fn parse(text: &str) -> Result<Requirement, Stopped> {
-    Requirement::<VerbatimUrl>::from_str(text)
-        .map_err(|e| Stopped::theirs(format!("the build requirement {text:?}: {}", e.message)))
-}
-
-fn environment(builder: &BuilderInfo) -> Result<MarkerEnvironment, Stopped> {
-    let minor = builder.minor();
-    let told = MarkerEnvironmentBuilder {
-        implementation_name: "cpython",
-        implementation_version: &builder.python,
-        os_name: "posix",
-        platform_machine: "x86_64",
-        platform_python_implementation: "CPython",
-        platform_release: "",
-        platform_system: "Linux",
-        platform_version: "",
-        python_full_version: &builder.python,
-        python_version: minor,
-        sys_platform: "linux",
-    };
-    MarkerEnvironment::try_from(told)
-        .map_err(|e| Stopped::theirs(format!("the builder's Python {}: {e}", builder.python)))
+    requirement(text).map_err(|why| Stopped::theirs(format!("the build requirement {why}")))
 }
 
 /// What the roots and the present choice want together.
 fn wants(
     roots: &[Requirement],
     picks: &BTreeMap<String, Pick>,
-    environment: &MarkerEnvironment,
+    builder: &BuilderInfo,
 ) -> Result<Wants, Stopped> {
     let mut wants = Wants::new();
     for requirement in roots {
-        add(&mut wants, requirement, environment, &[])?;
+        add(&mut wants, requirement, builder, &BTreeSet::new())?;
     }
     // Only what is reached from the roots counts; a cycle ends by the growth of `done`.
     let mut done = BTreeSet::new();
     while let Some(name) = wants.keys().find(|name| !done.contains(*name)).cloned() {
-        let extras: Vec<_> = wants[&name].extras.iter().cloned().collect();
+        let extras = wants[&name].extras.clone();
         for requirement in picks.get(&name).map(|pick| &pick.requires).into_iter().flatten() {
-            add(&mut wants, requirement, environment, &extras)?;
+            add(&mut wants, requirement, builder, &extras)?;
         }
         done.insert(name);
     }
@@ -197,24 +179,24 @@ fn wants(
 fn add(
     wants: &mut Wants,
     requirement: &Requirement,
-    environment: &MarkerEnvironment,
-    extras: &[ExtraName],
+    builder: &BuilderInfo,
+    extras: &BTreeSet<String>,
 ) -> Result<(), Stopped> {
-    if !requirement.evaluate_markers(environment, extras) {
+    if !requirement.applies(builder, extras) {
         return Ok(());
     }
-    let wanted = wants.entry(requirement.name.to_string()).or_default();
+    let name = &requirement.name;
+    if requirement.names_url {
+        return Err(Stopped::theirs(format!(
+            "the build requirement {name} names a URL; only packages of the index are used"
+        )));
+    }
+    let wanted = wants.entry(name.clone()).or_default();
     wanted.extras.extend(requirement.extras.iter().cloned());
-    match &requirement.version_or_url {
-        Some(VersionOrUrl::VersionSpecifier(specifiers)) => {
-            wanted.specifiers.push(specifiers.clone());
-            Ok(())
-        }
-        Some(VersionOrUrl::Url(_)) => Err(Stopped::theirs(format!(
-            "the build requirement {} names a URL; only packages of the index are used",
-            requirement.name
-        ))),
-        None => Ok(()),
+    wanted.specifiers.push(requirement.specifiers.clone());
+    match wants.len() > PACKAGES {
+        true => Err(Stopped::theirs(format!("the build requires over {PACKAGES} packages"))),
+        false => Ok(()),
     }
 }
 
@@ -247,7 +229,7 @@ fn newest<'p>(
         let version: Version = wheel.version.replace('_', "-").parse().ok()?;
         let good = file.yanked.is_none()
             && file.sha256.is_some()
-            && wheel.fits(&builder.abi, &builder.platform)
+            && wheel.fits(&builder.abi, &builder.platform, &builder.glibc)
             && runs_on(file.requires_python.as_deref(), &builder.python)
             && wanted.takes(&version);
         good.then_some((version, file))
@@ -256,7 +238,8 @@ fn newest<'p>(
     candidates.max_by_key(|(version, _)| (!version.any_prerelease(), version.clone()))
 }
 
-fn runs_on(requires_python: Option<&str>, python: &str) -> bool {
+/// Whether a Python of this version may have what wants these.
+pub fn runs_on(requires_python: Option<&str>, python: &str) -> bool {
     let Some(text) = requires_python.filter(|text| !text.is_empty()) else {
         return true;
     };
@@ -273,7 +256,8 @@ fn vendored(builder: &BuilderInfo, name: &str, wanted: &Wanted) -> Result<Pick, 
         (parsed.name == name && wanted.takes(&version)).then_some((version, wheel))
     });
     let (version, wheel) = found.ok_or_else(|| {
-        let specifiers: Vec<_> = wanted.specifiers.iter().map(ToString::to_string).collect();
+        let specifiers = wanted.specifiers.iter().filter(|it| !it.is_empty());
+        let specifiers: Vec<_> = specifiers.map(ToString::to_string).collect();
         let what = format!("{name} {}", specifiers.join(", "));
         Stopped::theirs(format!("no wheel satisfies the build requirement {}", what.trim()))
     })?;
@@ -290,7 +274,7 @@ fn requirements(wheel: &[u8]) -> Result<Vec<Requirement>, String> {
     let mut text = String::new();
     file.take(METADATA_LIMIT).read_to_string(&mut text).map_err(|e| e.to_string())?;
     let lines = metadata::values(&text, "Requires-Dist");
-    Ok(lines.filter_map(|line| Requirement::<VerbatimUrl>::from_str(line).ok()).collect())
+    Ok(lines.filter_map(|line| requirement(line).ok()).collect())
 }
 
 fn resolved(requires: &[String], picks: BTreeMap<String, Pick>) -> Resolved {

@@ -7,40 +7,46 @@ use flotilla_runtime::Failure;
 use crate::{
     builds::{Builds, Row, State, now},
     config::Retention,
+    packages::Packages,
     publish::Artifacts,
 };
 
-/// Marks what nobody downloaded for long, and deletes what is marked for long. A download in
-/// between takes the mark away, and a row that has lost it is not deleted.
+/// Marks what nobody downloaded for long, and deletes the rows of what is marked for long. A download
+/// in between takes the mark away, and a row that has lost it is not deleted. What they pointed to is
+/// then of no row, and swept as such ([`sweep_strays`]).
 pub(crate) async fn sweep(
     retention: Retention,
     builds: &Builds,
-    artifacts: &Artifacts,
+    packages: &Packages,
     rows: &[Row],
 ) -> Result<(), Failure> {
-    let mut gone = Vec::new();
+    let now = now();
     for row in rows {
-        match fate(retention, row, now()) {
+        match fate(retention, row, now) {
             Fate::Keep => {}
             Fate::Mark => drop(builds.mark(row).await?),
-            Fate::Delete if builds.forget(row).await? => gone.push(row),
+            Fate::Delete if builds.forget(row).await? => {
+                tracing::info!(row.package, row.version, row.options, "forgotten");
+                if !is_wanted(retention, row, rows, now) {
+                    packages.unwanted(&row.package, &row.options).await?;
+                }
+            }
             Fate::Delete => {}
-        }
-    }
-    // The same bytes may be what another row points to.
-    let left = rows.iter().filter(|row| !gone.iter().any(|it| it.request == row.request));
-    let used: BTreeSet<&str> = left.flat_map(objects).collect();
-    for row in gone {
-        tracing::info!(row.package, row.version, row.options, "forgotten");
-        for object in objects(row).filter(|object| !used.contains(object)) {
-            artifacts.delete(object).await?;
         }
     }
     Ok(())
 }
 
-/// Deletes what no row points to and is older than the grace: what a build stored that was cut off
-/// before its row said so, and the logs of tries that were followed by others.
+/// Whether somebody lately downloaded any version of a row's package with its options.
+fn is_wanted(retention: Retention, row: &Row, rows: &[Row], now: u64) -> bool {
+    let lately = |at: u64| at + retention.unused > now;
+    let mut same = rows.iter().filter(|it| it.package == row.package && it.options == row.options);
+    same.any(|it| it.downloaded_at.is_some_and(lately))
+}
+
+/// Deletes what no row points to and is older than the grace: the artifacts of rows that are gone,
+/// what a build stored that was cut off before its row said so, and the logs of tries that were
+/// followed by others. Who stores the same bytes again makes them young.
 pub(crate) async fn sweep_strays(
     retention: Retention,
     builds: &Builds,
@@ -49,13 +55,17 @@ pub(crate) async fn sweep_strays(
     if retention.unused == 0 {
         return Ok(());
     }
-    let old = artifacts.older_than(Duration::from_secs(retention.grace)).await?;
+    let grace = Duration::from_secs(retention.grace);
+    let old = artifacts.older_than(grace).await?;
     // Read after the list: what was committed meanwhile is not swept.
     let rows = builds.all().await?;
     let used: BTreeSet<&str> = rows.iter().flat_map(objects).collect();
     for stray in old.iter().filter(|key| !used.contains(key.as_str())) {
-        tracing::info!(key = stray, "of no build: deleted");
-        artifacts.delete(stray).await?;
+        // The sweep may have taken long: stored again meanwhile, it is about to be pointed to.
+        if artifacts.is_older(stray, grace).await? {
+            tracing::info!(key = stray, "of no build: deleted");
+            artifacts.delete(stray).await?;
+        }
     }
     Ok(())
 }
@@ -96,33 +106,56 @@ mod tests {
     use super::*;
     use crate::builds::Failed;
 
+    fn row(downloaded_at: Option<u64>, marked_at: Option<u64>) -> Row {
+        let failed = Failed { reason: String::new(), ours: false, log: None, retry_at: 0 };
+        Row {
+            package: "pypi/a".into(),
+            version: "1".into(),
+            options: "default".into(),
+            request: "k".into(),
+            parts: Value::Null,
+            epoch: 1,
+            ordered_at: 0,
+            ended_at: Some(1000),
+            downloaded_at,
+            marked_at,
+            state: State::Failed(failed),
+            lock: None,
+            live: None,
+            verdict: None,
+            groups: BTreeSet::new(),
+        }
+    }
+
     #[test]
     fn age_is_counted_from_the_last_download_and_grace_from_the_mark() {
         let retention = Retention { unused: 100, grace: 10 };
         let fate = |downloaded_at, marked_at, now| {
-            let failed = Failed { reason: String::new(), ours: false, log: None, retry_at: 0 };
-            let row = Row {
-                package: "pypi/a".into(),
-                version: "1".into(),
-                options: "default".into(),
-                request: "k".into(),
-                parts: Value::Null,
-                epoch: 1,
-                ordered_at: 0,
-                ended_at: Some(1000),
-                downloaded_at,
-                marked_at,
-                state: State::Failed(failed),
-                lock: None,
-                live: None,
-                verdict: None,
-                groups: BTreeSet::new(),
-            };
-            super::fate(retention, &row, now)
+            super::fate(retention, &row(downloaded_at, marked_at), now)
         };
         assert_eq!((fate(None, None, 1099), fate(None, None, 1100)), (Fate::Keep, Fate::Mark));
         assert_eq!(fate(Some(1050), None, 1149), Fate::Keep);
         assert_eq!(fate(None, Some(1100), 1109), Fate::Keep);
         assert_eq!(fate(None, Some(1100), 1110), Fate::Delete);
+    }
+
+    #[test]
+    fn an_option_set_is_wanted_while_any_version_is_downloaded_with_it() {
+        let retention = Retention { unused: 100, grace: 10 };
+        let gone = row(None, Some(1100));
+        let newer = |options: &str, downloaded_at| Row {
+            version: "2".into(),
+            options: options.into(),
+            ..row(downloaded_at, None)
+        };
+        for (other, wanted) in [
+            (newer("default", Some(1150)), true),
+            (newer("default", Some(1010)), false),
+            (newer("default", None), false),
+            (newer("opt=3", Some(1150)), false),
+        ] {
+            let rows = [gone.clone(), other];
+            assert_eq!(is_wanted(retention, &gone, &rows, 1200), wanted, "{:?}", rows[1]);
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! A source distribution, looked into without running anything of it.
 
-use std::io::Read;
+use std::{
+    io::{Cursor, Read},
+    sync::Arc,
+};
 
-use flate2::read::GzDecoder;
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde::Deserialize;
+use zip::ZipArchive;
 
 use crate::error::Stopped;
 
@@ -100,11 +104,50 @@ impl Source {
     }
 }
 
-/// The PKG-INFO of a `.tar.gz`, of which no more is unpacked than leads to it.
+/// How a zip begins.
+const ZIP: &[u8] = b"PK";
+
+/// The same source as a `.tar.gz`, which is what builds are given: older ones are zips.
+///
+/// # Errors
+/// When a zip is broken, or too large when it is unpacked.
+pub fn as_tar(archive: Arc<[u8]>) -> Result<Arc<[u8]>, Stopped> {
+    if !archive.starts_with(ZIP) {
+        return Ok(archive);
+    }
+    let broken = |e: std::io::Error| Stopped::theirs(format!("the source is broken: {e}"));
+    let mut zip = ZipArchive::new(Cursor::new(&archive)).map_err(|e| broken(e.into()))?;
+    let too_large = || Stopped::theirs("the source is too large when it is unpacked");
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let mut left = SIZE_LIMIT;
+    for index in 0..zip.len() {
+        let file = zip.by_index(index).map_err(|e| broken(e.into()))?;
+        let Some(path) = file.enclosed_name().filter(|_| file.is_file()) else { continue };
+        let mode = file.unix_mode().unwrap_or(0o644) & 0o777;
+        let mut bytes = Vec::new();
+        file.take(left + 1).read_to_end(&mut bytes).map_err(broken)?;
+        left = left.checked_sub(bytes.len() as u64).ok_or_else(too_large)?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(mode | 0o600);
+        header.set_mtime(ZIP_EPOCH);
+        tar.append_data(&mut header, path, bytes.as_slice()).map_err(broken)?;
+    }
+    let packed = tar.into_inner().and_then(GzEncoder::finish).map_err(broken)?;
+    Ok(packed.into())
+}
+
+/// The PKG-INFO of a source, of which no more is unpacked than leads to it.
 ///
 /// # Errors
 /// When it is none.
 pub fn pkg_info(archive: &[u8]) -> std::io::Result<Option<String>> {
+    if archive.starts_with(ZIP) {
+        let mut zip = ZipArchive::new(Cursor::new(archive))?;
+        let name = zip.file_names().find(|name| is_at_top(name.as_bytes(), b"PKG-INFO"));
+        let Some(name) = name.map(str::to_owned) else { return Ok(None) };
+        return lossy(&mut zip.by_name(&name)?).map(Some);
+    }
     let mut tar = tar::Archive::new(GzDecoder::new(archive).take(SIZE_LIMIT));
     for entry in tar.entries()?.take(FILES_LIMIT) {
         let mut entry = entry?;
@@ -171,6 +214,29 @@ mod tests {
         ] {
             assert_eq!(is_at_top(path.as_bytes(), b"pyproject.toml"), is, "{path}");
         }
+    }
+
+    #[test]
+    fn a_zip_is_built_like_any_other_source() {
+        use std::io::Write;
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let options = zip::write::SimpleFileOptions::default();
+        for (path, text) in [
+            ("a-1.0/pyproject.toml", "[build-system]\nrequires = ['b']\nbuild-backend = 'c'\n"),
+            ("a-1.0/PKG-INFO", "Name: a\n"),
+            ("a-1.0/a.py", "x = 1"),
+        ] {
+            zip.start_file(path, options).unwrap();
+            zip.write_all(text.as_bytes()).unwrap();
+        }
+        let bytes: Arc<[u8]> = zip.finish().unwrap().into_inner().into();
+        assert_eq!(pkg_info(&bytes).unwrap().as_deref(), Some("Name: a\n"));
+        let tar = as_tar(Arc::clone(&bytes)).unwrap();
+        let source = Source::read(&tar).unwrap();
+        assert_eq!((source.requires, source.backend), (vec!["b".to_owned()], "c".to_owned()));
+        assert_eq!(source.pkg_info.as_deref(), Some("Name: a\n"));
+        assert_eq!(as_tar(Arc::clone(&tar)).unwrap(), tar);
+        assert!(matches!(as_tar(bytes[..50].into()), Err(Stopped::Theirs(_))));
     }
 
     #[test]

@@ -53,7 +53,7 @@ struct Package {
 
 impl Source {
     pub(super) fn read(archive: &[u8], release: &Release) -> Result<Self, Stopped> {
-        let Release { name, version, sha256 } = release;
+        let Release { name, version, sha256, .. } = release;
         let broken = |e: std::io::Error| Stopped::theirs(format!("the crate is broken: {e}"));
         let lock_path = format!("{name}-{version}/Cargo.lock");
         let mut tar = tar::Archive::new(GzDecoder::new(archive).take(SIZE_LIMIT));
@@ -132,7 +132,8 @@ mod tests {
     const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
     fn read(lock: &str) -> Result<Vec<Crate>, String> {
-        let root = Release { name: "app".into(), version: "1.0.0".into(), sha256: "00".into() };
+        let (name, version, sha256) = ("app".into(), "1.0.0".into(), "00".into());
+        let root = Release { name, version, sha256, yanked: false };
         locked(lock, &root)
     }
 

@@ -43,6 +43,9 @@ pub struct Release {
     /// SHA-256 of its file.
     #[serde(rename = "cksum")]
     pub sha256: String,
+    /// Whether it was withdrawn: nobody is to choose it who does not name it.
+    #[serde(default)]
+    pub yanked: bool,
 }
 
 /// A file of a registry.
@@ -58,9 +61,14 @@ struct Config {
     dl: String,
 }
 
+impl Release {
+    /// About how many bytes of memory one takes.
+    pub const WEIGHT: usize = 200;
+}
+
 impl From<&Release> for Crate {
     fn from(it: &Release) -> Self {
-        let Release { name, version, sha256 } = it.clone();
+        let Release { name, version, sha256, .. } = it.clone();
         Self { name, version, sha256 }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     ecosystem,
     message::{CompileMessage, Reconcile, RefreshOrder},
     options::Options,
+    packages::Known,
     pypi::PYPI,
     retention,
 };
@@ -97,8 +98,7 @@ impl Compile {
     ) -> Result<(), Failure> {
         let package = package_key(&order.ecosystem, name);
         let known = self.packages.known(&package).await?;
-        let etag = known.etag.as_deref().filter(|_| !order.whole);
-        let found = self.ecosystems.versions(&order.ecosystem, name, etag).await?;
+        let found = self.ecosystems.versions(&order.ecosystem, name, etag(&known, order)).await?;
         let Some(found) = found else {
             return Ok(());
         };
@@ -132,7 +132,7 @@ impl Compile {
                 send(lease, &CompileMessage::Build(order)).await?;
             }
         }
-        retention::sweep(self.retention, &self.builds, &self.artifacts, &rows).await?;
+        retention::sweep(self.retention, &self.builds, &self.packages, &rows).await?;
         retention::sweep_strays(self.retention, &self.builds, &self.artifacts).await
     }
 
@@ -143,7 +143,7 @@ impl Compile {
         options: &str,
         lease: &Lease,
     ) -> Result<(), Failure> {
-        let (grammar, info) = self.ecosystems.builder(ecosystem).await?;
+        let (grammar, info) = self.builder(ecosystem).await?;
         let options = Options::parse(options, &grammar.options)
             .map_err(|e| Failure::permanent("options", format!("{name} {options}: {e}")))?;
         let request = Request::new(grammar.name, name, version, options, info)?;
@@ -151,5 +151,30 @@ impl Compile {
             Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,
             Ordered::Stands(_) => Ok(()),
         }
+    }
+}
+
+/// The ETag to ask with. An old page has its old ETag, and "unchanged" has no serial to be known by:
+/// who looks for a change that is not seen yet asks for the whole page.
+fn etag<'k>(known: &'k Known, order: &RefreshOrder) -> Option<&'k str> {
+    let news = order.serial.is_some() && order.serial > known.serial;
+    known.etag.as_deref().filter(|_| !order.whole && !news)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_for_a_change_is_not_told_that_an_old_page_is_unchanged() {
+        let known = Known { etag: Some("e".into()), serial: Some(5), ..Known::default() };
+        let asked = |serial, whole| {
+            etag(&known, &RefreshOrder { serial, whole, ..RefreshOrder::default() }).is_some()
+        };
+        assert!(asked(None, false) && asked(Some(5), false) && asked(Some(4), false));
+        assert!(!asked(Some(6), false) && !asked(None, true) && !asked(Some(5), true));
+        let unseen = Known { serial: None, ..known.clone() };
+        let order = RefreshOrder { serial: Some(1), ..RefreshOrder::default() };
+        assert_eq!(etag(&unseen, &order), None);
     }
 }

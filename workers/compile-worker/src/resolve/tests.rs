@@ -41,6 +41,7 @@ fn the_newest_wheel_that_fits_is_taken() {
         ("a-1.13rc1-py3-none-any.whl", None, false),
         ("a-1.14-cp312-cp312-linux_x86_64.whl", None, false),
         ("a-1.15.tar.gz", None, false),
+        ("a-1.16-cp311-cp311-manylinux_2_39_x86_64.whl", None, false),
         ("a-2.0-py3-none-any.whl", None, false),
     ]);
     let chosen = |specifier: &str| {
@@ -62,7 +63,7 @@ fn the_images_own_wheels_fill_in_within_their_version() {
 fn what_another_platform_needs_is_not_wanted() {
     let roots = ["a; sys_platform == 'win32'", "b>=1", "c; python_version < '3'"];
     let roots: Vec<_> = roots.iter().map(|text| parse(text).unwrap()).collect();
-    let wants = wants(&roots, &BTreeMap::new(), &environment(&builder()).unwrap()).unwrap();
+    let wants = wants(&roots, &BTreeMap::new(), &builder()).unwrap();
     assert_eq!(wants.keys().collect::<Vec<_>>(), ["b"]);
     assert!(matches!(parse("a b c"), Err(Stopped::Theirs(_))));
 }
@@ -77,4 +78,24 @@ fn an_extra_adds_its_own_requirements_and_no_others() {
     assert_eq!(of("speed").unwrap(), ["cython>=3"]);
     assert_eq!(of("docs+speed").unwrap(), ["sphinx", "cython>=3"]);
     assert!(matches!(of("fast"), Err(Stopped::Theirs(why)) if why.contains("docs, speed")));
+}
+
+#[test]
+fn any_number_of_requirements_is_picked_and_each_again_that_another_narrows() {
+    let names = |from: usize| (from..from + 40).map(|n| format!("p{n}")).collect::<Vec<_>>();
+    let roots: Vec<_> = names(0).iter().map(|text| parse(text).unwrap()).collect();
+    let pick = |requires: &str| Pick {
+        version: "2".parse().unwrap(),
+        filename: String::new(),
+        sha256: String::new(),
+        fetched: None,
+        requires: vec![parse(requires).unwrap()],
+    };
+    let picks = BTreeMap::from([("p0".to_owned(), pick("p1<2")), ("p1".to_owned(), pick("deep"))]);
+    let wants = wants(&roots, &picks, &builder()).unwrap();
+    assert_eq!(wants.len(), 41, "a round wants all of them at once");
+    assert!(!wants["p1"].takes(&"2".parse().unwrap()) && wants.contains_key("deep"));
+    let many: Vec<_> = (0..=PACKAGES).map(|n| parse(&format!("p{n}")).unwrap()).collect();
+    let over = super::wants(&many, &BTreeMap::new(), &builder());
+    assert!(matches!(over, Err(Stopped::Theirs(why)) if why.contains("over 500")));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla_runtime::{Failure, failure::chain};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
@@ -15,6 +15,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use url::Url;
+
+use crate::error::TOO_LARGE;
 
 const REDIRECTS: usize = 5;
 const SERIAL: &str = "x-pypi-last-serial";
@@ -64,12 +66,10 @@ impl Http {
         limit: usize,
         patience: Duration,
     ) -> Result<Page, Failure> {
-        let failed = |why: String| Failure::transient("upstream", format!("GET {url}: {why}"));
-        let parsed = Url::parse(url).map_err(|e| failed(e.to_string()))?;
+        let failed = |why: Broken| why.failure(&format!("GET {url}"), limit);
+        let parsed = Url::parse(url).map_err(|e| failed(e.to_string().into()))?;
         let followed = tokio::time::timeout(patience, self.follow(parsed, headers, limit)).await;
-        followed
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs())))
-            .map_err(failed)
+        followed.unwrap_or_else(|_| Err(late(patience))).map_err(failed)
     }
 
     /// Posts a body of XML; redirects are not followed.
@@ -80,21 +80,20 @@ impl Http {
         limit: usize,
         patience: Duration,
     ) -> Result<Page, Failure> {
-        let failed = |why: String| Failure::transient("upstream", format!("POST {url}: {why}"));
-        let parsed = Url::parse(url).map_err(|e| failed(e.to_string()))?;
+        let failed = |why: Broken| why.failure(&format!("POST {url}"), limit);
+        let parsed = Url::parse(url).map_err(|e| failed(e.to_string().into()))?;
         let posted = async {
             let request = Request::post(parsed.as_str())
                 .header("user-agent", "flotilla")
                 .header("content-type", "text/xml")
                 .body(Full::from(body))
                 .map_err(|e| e.to_string())?;
-            let answer = self.client.request(request).await.map_err(|e| chain(&e))?;
+            let answer = self.client.request(request).await;
+            let answer = answer.map_err(|e| chain(&e))?;
             page(parsed.clone(), answer, limit).await
         };
         let posted = tokio::time::timeout(patience, posted).await;
-        posted
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs())))
-            .map_err(failed)
+        posted.unwrap_or_else(|_| Err(late(patience))).map_err(failed)
     }
 
     async fn follow(
@@ -102,7 +101,7 @@ impl Http {
         mut url: Url,
         headers: &[(&str, &str)],
         limit: usize,
-    ) -> Result<Page, String> {
+    ) -> Result<Page, Broken> {
         for _ in 0..=REDIRECTS {
             let answer = self.send(&url, headers).await?;
             let status = answer.status().as_u16();
@@ -114,7 +113,7 @@ impl Http {
             }
             return page(url, answer, limit).await;
         }
-        Err(format!("more than {REDIRECTS} redirects"))
+        Err(format!("more than {REDIRECTS} redirects").into())
     }
 
     async fn send(
@@ -131,12 +130,47 @@ impl Http {
     }
 }
 
+fn late(patience: Duration) -> Broken {
+    format!("no answer within {} s", patience.as_secs()).into()
+}
+
+/// Why there is no answer.
+enum Broken {
+    Why(String),
+    TooLarge,
+}
+
+impl From<String> for Broken {
+    fn from(why: String) -> Self {
+        Self::Why(why)
+    }
+}
+
+impl Broken {
+    fn failure(self, what: &str, limit: usize) -> Failure {
+        match self {
+            Self::Why(why) => Failure::transient("upstream", format!("{what}: {why}")),
+            Self::TooLarge => {
+                let why = format!("{what}: it has over {} MiB", limit >> 20);
+                Failure::permanent(TOO_LARGE, why)
+            }
+        }
+    }
+}
+
 /// Reads an answer, of at most this many bytes.
-async fn page(url: Url, answer: Response<Incoming>, limit: usize) -> Result<Page, String> {
+async fn page(url: Url, answer: Response<Incoming>, limit: usize) -> Result<Page, Broken> {
     let status = answer.status().as_u16();
     let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
     let (etag, serial) = (header(ETAG.as_str()), header(SERIAL).and_then(|it| it.parse().ok()));
+    let length = header("content-length").and_then(|it| it.parse::<usize>().ok());
+    if status == 200 && length.is_some_and(|length| length > limit) {
+        return Err(Broken::TooLarge);
+    }
     let body = Limited::new(answer.into_body(), limit).collect().await;
-    let body = body.map_err(|e| format!("its body ({limit} bytes at most): {e}"))?;
+    let body = body.map_err(|e| match e.is::<LengthLimitError>() {
+        true => Broken::TooLarge,
+        false => format!("its body: {e}").into(),
+    })?;
     Ok(Page { url, status, etag, serial, body: body.to_bytes().to_vec() })
 }

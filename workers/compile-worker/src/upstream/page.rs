@@ -19,6 +19,18 @@ pub struct Project {
     pub files: Vec<File>,
 }
 
+impl Project {
+    /// About how many bytes of memory it takes.
+    pub fn weight(&self) -> usize {
+        let texts = |it: &File| {
+            let some = [&it.sha256, &it.requires_python, &it.core_metadata, &it.yanked];
+            let some: usize = some.into_iter().flatten().map(String::len).sum();
+            it.filename.len() + it.url.len() + some
+        };
+        self.files.iter().map(|file| size_of::<File>() + texts(file)).sum()
+    }
+}
+
 /// A file of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct File {

@@ -14,7 +14,7 @@ use serde_json::json;
 const PHRASE: usize = 600;
 
 /// Why a request is not served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Refusal {
     /// The request itself is wrong.
     Bad(String),

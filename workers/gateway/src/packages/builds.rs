@@ -32,6 +32,7 @@ pub(super) async fn order(
     let Json(wish) = body.map_err(|why| Refusal::Bad(why.body_text()))?;
     let request = packages.wished(&wish).await?;
     let row = packages.ordered(&request).await?;
+    handed_out(&packages, &row);
     standing(&packages, &headers, &row).await
 }
 
@@ -42,7 +43,15 @@ pub(super) async fn build(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
     let row = row(&packages, &key).await?;
+    handed_out(&packages, &row);
     Ok(Json(describe(&packages, &headers, &row).await?))
+}
+
+/// Who is given the address of an artifact downloads it, as far as anybody can tell here.
+pub(super) fn handed_out(packages: &Arc<Packages>, row: &Row) {
+    if let (State::Done(_), Some(request)) = (&row.state, row.request()) {
+        packages.note_download(&request);
+    }
 }
 
 /// `POST /v1/builds/{key}/retry`: builds what has ended again, with what its requirements are now.
@@ -53,6 +62,7 @@ pub(super) async fn retry(
 ) -> Result<Response, Refusal> {
     let row = row(&packages, &key).await?;
     let gone = || Refusal::Impossible(format!("the options {} are no more", row.options));
+    packages.check_builder(&row).await?;
     let row = packages.retried(&row.request().ok_or_else(gone)?).await?;
     standing(&packages, &headers, &row).await
 }
@@ -70,6 +80,7 @@ pub(super) async fn twice(
             "{package} is {state}; only what is built is compared"
         )));
     };
+    packages.check_builder(&row).await?;
     packages.twice(&request, row.epoch).await?;
     let body = describe(&packages, &headers, &row).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, place(&row.request))], Json(body))

@@ -1,6 +1,12 @@
 //! `/v1/groups`: a list of requirements, built in parallel, each told as it ends.
 
-use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
+mod wanted;
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -11,25 +17,26 @@ use axum::{
 };
 use compile_worker::{
     builds::{Request, Row, State},
-    crates,
     groups::Member,
-    message::{Wanted, Wish},
+    message::Wanted,
     pypi::PYPI,
 };
-use futures::{StreamExt, stream};
-use pep440_rs::Version;
-use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
+use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::wanted::{LIMIT, Wish, lines, ordered};
 use super::{
     Packages,
     answer::Refusal,
-    builds::{describe, row},
+    builds::{describe, handed_out, row},
+    state::AGAIN,
 };
 
-/// A group has at most this many requirements.
-const LIMIT: usize = 1000;
+/// So much is kept of why a requirement is refused: all of a group is one row.
+const REASON: usize = 200;
+/// How often something is said while nothing ends.
+const BEAT: Duration = Duration::from_secs(15);
 /// How many of them are looked up at once.
 const AT_ONCE: usize = 16;
 /// How often a member that is not built is looked at.
@@ -65,21 +72,27 @@ pub(super) async fn open(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let asked = asked(&headers, &body)?;
-    let requirements = requirements(asked.requirements)?;
+    let grammar = packages.ecosystem(&asked.ecosystem)?;
+    let requirements = lines(asked.requirements)?;
     let found = stream::iter(requirements.into_iter().map(|text| {
-        let (packages, options, ecosystem) = (&packages, &asked.options, &asked.ecosystem);
-        async move { (text.clone(), ordered(packages, ecosystem, &text, options).await) }
+        let (packages, options) = (&packages, &asked.options);
+        async move { (text.clone(), ordered(packages, grammar, &text, options).await) }
     }));
     let found: Vec<_> = found.buffered(AT_ONCE).collect().await;
     let (mut members, mut requests, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (requirement, found) in found {
         match found {
-            Ok(request) => {
+            Ok(Wish::Ordered(request)) => {
                 members.push(member(requirement, &request));
-                requests.push(request);
+                requests.push(*request);
             }
+            Ok(Wish::Elsewhere) => refused.push(json!({
+                "requirement": requirement, "state": "skipped",
+                "reason": "its marker does not hold where builds are made",
+            })),
             Err(why) => refused.push(json!({
-                "requirement": requirement, "state": "refused", "reason": why.why(),
+                "requirement": requirement, "state": "refused",
+                "reason": why.why().chars().take(REASON).collect::<String>(),
             })),
         }
     }
@@ -106,99 +119,6 @@ fn asked(headers: &HeaderMap, body: &[u8]) -> Result<Asked, Refusal> {
         return Ok(Asked { requirements, options: Wanted::default(), ecosystem: pypi() });
     }
     serde_json::from_slice(body).map_err(|e| Refusal::Bad(format!("the body: {e}")))
-}
-
-/// The requirements, without comments and empty lines.
-fn requirements(list: List) -> Result<Vec<String>, Refusal> {
-    let lines = match list {
-        List::Entries(entries) => entries,
-        List::Text(text) => text.replace("\\\n", " ").lines().map(str::to_owned).collect(),
-    };
-    let bare = |line: &String| match line.split_once(" #") {
-        _ if line.starts_with('#') => String::new(),
-        Some((before, _)) => before.trim().to_owned(),
-        None => line.trim().to_owned(),
-    };
-    let all: Vec<String> = lines.iter().map(bare).filter(|line| !line.is_empty()).collect();
-    if all.is_empty() || all.len() > LIMIT {
-        let what = format!("a group has 1 to {LIMIT} requirements, not {}", all.len());
-        return Err(Refusal::Bad(what));
-    }
-    Ok(all)
-}
-
-/// A requirement whose build is ordered. One that cannot be is refused by itself, whatever becomes of
-/// the others.
-async fn ordered(
-    packages: &Packages,
-    ecosystem: &str,
-    text: &str,
-    options: &Wanted,
-) -> Result<Request, Refusal> {
-    let request = match ecosystem == crates::GRAMMAR.name {
-        true => find_crate(packages, text, options).await?,
-        false => find(packages, ecosystem, text, options).await?,
-    };
-    packages.ordered(&request).await?;
-    Ok(request)
-}
-
-/// The request for a crate, written as `cargo install` takes it: `NAME` or `NAME@VERSION`.
-async fn find_crate(packages: &Packages, text: &str, options: &Wanted) -> Result<Request, Refusal> {
-    let (name, version) = match text.split_once('@') {
-        Some((name, version)) => (name.trim(), Some(version.trim().to_owned())),
-        None => (text.trim(), None),
-    };
-    let ecosystem = crates::GRAMMAR.name;
-    let spelled = (crates::GRAMMAR.package)(name).map_err(Refusal::Impossible)?;
-    let version = match version {
-        Some(version) => Some(version),
-        None => newest(packages.versions(ecosystem, &spelled).await?),
-    };
-    let none = || Refusal::Absent(format!("the registry has no crate {name}"));
-    let (package, version) = (name.to_owned(), version.ok_or_else(none)?);
-    let (ecosystem, options) = (ecosystem.to_owned(), options.clone());
-    packages.wished(&Wish { ecosystem, package, version, options }).await
-}
-
-/// The newest of these; a pre-release only where there is nothing else.
-fn newest(versions: BTreeSet<String>) -> Option<String> {
-    let parsed =
-        versions.into_iter().filter_map(|it| Some((semver::Version::parse(&it).ok()?, it)));
-    parsed.max_by_key(|(it, _)| (it.pre.is_empty(), it.clone())).map(|(_, written)| written)
-}
-
-/// The request for the newest version that a requirement allows.
-async fn find(
-    packages: &Packages,
-    ecosystem: &str,
-    text: &str,
-    options: &Wanted,
-) -> Result<Request, Refusal> {
-    let parsed = Requirement::<VerbatimUrl>::from_str(text);
-    let it = parsed.map_err(|e| Refusal::Impossible(format!("{text:?}: {}", e.message)))?;
-    let name = it.name.to_string();
-    let versions = packages.versions(PYPI, &name).await?;
-    let allowed = |version: &Version| match &it.version_or_url {
-        None => Ok(true),
-        Some(VersionOrUrl::VersionSpecifier(specifiers)) => Ok(specifiers.contains(version)),
-        Some(VersionOrUrl::Url(_)) => {
-            Err(Refusal::Impossible(format!("{text:?} names a URL; name a version of the index")))
-        }
-    };
-    let mut newest: Option<(bool, Version, &String)> = None;
-    for written in &versions {
-        let Ok(version) = written.parse::<Version>() else { continue };
-        let candidate = (!version.any_prerelease(), version, written);
-        if allowed(&candidate.1)? && newest.as_ref().is_none_or(|it| *it < candidate) {
-            newest = Some(candidate);
-        }
-    }
-    let none = || Refusal::Absent(format!("upstream has no source that satisfies {text:?}"));
-    let (_, _, version) = newest.ok_or_else(none)?;
-    let (package, version) = (name.clone(), version.clone());
-    let (ecosystem, options) = (ecosystem.to_owned(), options.clone());
-    packages.wished(&Wish { ecosystem, package, version, options }).await
 }
 
 fn member(requirement: String, request: &Request) -> Member {
@@ -240,7 +160,7 @@ fn follow(
     let last = stream::once(async move { complete(&of_end, &group).await });
     // As many at once as there are: each only looks at its row.
     let lines = head.chain(ends.buffer_unordered(LIMIT)).chain(last);
-    let lines = lines.map(|line| Ok::<_, std::convert::Infallible>(format!("{line}\n")));
+    let lines = kept_alive(lines.map(|line| format!("{line}\n")));
     let about = [
         (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
         (header::LOCATION, place),
@@ -249,8 +169,21 @@ fn follow(
     (StatusCode::OK, about, Body::from_stream(lines)).into_response()
 }
 
+/// Empty lines, which readers of such lines pass over, while there is nothing to say: what is silent
+/// for long is cut off on the way.
+fn kept_alive(
+    lines: impl Stream<Item = String> + Send + 'static,
+) -> impl Stream<Item = Result<String, Infallible>> {
+    stream::unfold(Box::pin(lines), |mut lines| async move {
+        match tokio::time::timeout(BEAT, lines.next()).await {
+            Ok(line) => Some((Ok(line?), lines)),
+            Err(_) => Some((Ok("\n".to_owned()), lines)),
+        }
+    })
+}
+
 /// The line of a member, once it has ended.
-async fn told(packages: &Packages, headers: &HeaderMap, member: Member) -> Value {
+async fn told(packages: &Arc<Packages>, headers: &HeaderMap, member: Member) -> Value {
     let mut line = json!(member);
     match ended(packages, headers, &member).await {
         Ok((row, told)) => {
@@ -273,15 +206,28 @@ async fn told(packages: &Packages, headers: &HeaderMap, member: Member) -> Value
 }
 
 async fn ended(
-    packages: &Packages,
+    packages: &Arc<Packages>,
     headers: &HeaderMap,
     member: &Member,
 ) -> Result<(Row, Value), Refusal> {
+    let mut ordered = Instant::now();
     loop {
-        let row = row(packages, &member.key).await?;
-        if row.state != State::Ordered {
-            let told = describe(packages, headers, &row).await?;
-            return Ok((row, told));
+        match row(packages, &member.key).await {
+            Ok(row) if row.state != State::Ordered => {
+                handed_out(packages, &row);
+                let told = describe(packages, headers, &row).await?;
+                return Ok((row, told));
+            }
+            Ok(row) if ordered.elapsed() >= AGAIN => {
+                if let Some(request) = row.request() {
+                    // What cannot be sent now is sent with the next look, or by the reconciler.
+                    let _ = packages.ordered(&request).await;
+                }
+                ordered = Instant::now();
+            }
+            // Not now: the build goes on.
+            Ok(_) | Err(Refusal::Later(..)) => {}
+            Err(why) => return Err(why),
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -305,20 +251,13 @@ async fn complete(packages: &Packages, group: &str) -> Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_newest_crate_is_a_release_where_there_is_one() {
-        let newest = |all: &[&str]| newest(all.iter().map(|it| (*it).to_owned()).collect());
-        assert_eq!(newest(&["1.9.0", "1.10.0", "2.0.0-rc.1"]).as_deref(), Some("1.10.0"));
-        assert_eq!(newest(&["2.0.0-rc.1", "1"]).as_deref(), Some("2.0.0-rc.1"));
-        assert_eq!(newest(&[]), None);
-    }
-
-    #[test]
-    fn a_requirements_file_is_read_without_its_comments() {
-        let text = "# all\n\na==1.0 # this\n  b>=2,\\\n <3\n#c\nd#e\n";
-        let all = requirements(List::Text(text.to_owned())).unwrap();
-        assert_eq!(all, ["a==1.0", "b>=2,  <3", "d#e"]);
-        assert!(requirements(List::Entries(Vec::new())).is_err());
-        assert!(requirements(List::Entries(vec!["a".into(); LIMIT + 1])).is_err());
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_has_nothing_to_say_is_kept_alive() {
+        let slow = stream::once(async {
+            tokio::time::sleep(BEAT * 2 + Duration::from_secs(1)).await;
+            "{}\n".to_owned()
+        });
+        let said: Vec<_> = kept_alive(slow).map(|line| line.unwrap_or_default()).collect().await;
+        assert_eq!(said, ["\n", "\n", "{}\n"]);
     }
 }

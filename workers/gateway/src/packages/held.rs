@@ -2,7 +2,7 @@
 //! ended with what there is by then.
 
 use std::{
-    convert::Infallible,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +12,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use compile_worker::names::normalize;
 use futures::{StreamExt, stream};
 
 use super::{
@@ -26,9 +25,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 /// How often something is said.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// The page, in HTML whatever else the client takes: JSON has no comments.
+/// The page of a project (normalised name), in HTML whatever else the client takes: JSON has no
+/// comments. Where nobody can tell in the end whether there are versions, it breaks off: a page that
+/// ends says that there are none.
 pub(super) fn page(packages: Arc<Packages>, optset: String, name: String) -> Response {
-    let name = normalize(&name).unwrap_or_default();
     let (title, until) = (title(&name), Instant::now() + packages.hold());
     let (sender, lines) = futures::channel::mpsc::channel(1);
     // Of its own, so that a look at upstream that takes long does not silence the comments.
@@ -38,18 +38,20 @@ pub(super) fn page(packages: Arc<Packages>, optset: String, name: String) -> Res
         async move {
             let mut lines = lines?;
             match tokio::time::timeout(BEAT, lines.next()).await {
-                Err(_) => Some((comment(&name), Some(lines))),
-                Ok(found) => Some((found.unwrap_or_default() + FOOT, None)),
+                Err(_) => Some((Ok(comment(&name)), Some(lines))),
+                Ok(Some(Ok(found))) => Some((Ok(found + FOOT), None)),
+                Ok(Some(Err(why))) => Some((Err(io::Error::other(why)), None)),
+                Ok(None) => Some((Err(io::Error::other("the look ended early")), None)),
             }
         }
     });
-    let body = stream::once(async move { head(&title) }).chain(beats);
+    let body = stream::once(async move { Ok(head(&title)) }).chain(beats);
     let about = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "Accept"),
     ];
-    (about, Body::from_stream(body.map(Ok::<_, Infallible>))).into_response()
+    (about, Body::from_stream(body)).into_response()
 }
 
 /// Looks at upstream until there are versions, or it is time; ends when nobody listens.
@@ -58,17 +60,16 @@ async fn look(
     optset: String,
     name: String,
     until: Instant,
-    mut sender: futures::channel::mpsc::Sender<String>,
+    mut sender: futures::channel::mpsc::Sender<Result<String, String>>,
 ) {
     let last = loop {
+        let due = Instant::now() >= until;
         match project_lines(&packages, &optset, &name).await {
-            Ok(lines) if !lines.is_empty() => break lines,
-            Err(why @ (Refusal::Absent(_) | Refusal::Later(..))) if Instant::now() >= until => {
-                break remark(why.why());
-            }
-            Ok(_) if Instant::now() >= until => break String::new(),
+            Ok(lines) if due || !lines.is_empty() => break Ok(lines),
+            Err(Refusal::Absent(why)) if due => break Ok(remark(&why)),
+            Err(Refusal::Later(why, _)) if due => break Err(why),
             Ok(_) | Err(Refusal::Absent(_) | Refusal::Later(..)) => {}
-            Err(why) => break remark(why.why()),
+            Err(why) => break Ok(remark(why.why())),
         }
         if sender.is_closed() {
             return;

@@ -1,7 +1,7 @@
 //! The pages of the index (PEP 503 and PEP 691): a wheel for every version with a source.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt::Write,
     sync::Arc,
 };
@@ -16,8 +16,9 @@ use compile_worker::{
     builder::BuilderInfo,
     builds::{Row, State},
     keys::sha256,
-    names::{WheelName, normalize, sdist_version},
+    names::{WheelName, normalize},
     options::Options,
+    pypi::sources,
     upstream::Project,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -93,36 +94,33 @@ pub(super) async fn project(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let form = Form::wanted(&headers)?;
+    let name = normalize(&name).map_err(Refusal::Absent)?;
     let may_hold =
         method == Method::GET && !packages.hold().is_zero() && Form::takes_html(&headers);
     let page = packages.page(&optset, &name, form);
-    if !may_hold {
-        return Ok(page.await?.answer(&headers));
-    }
-    let waited = tokio::time::timeout(held::PATIENCE, page).await;
-    match waited {
+    match tokio::time::timeout(held::PATIENCE, page).await {
         Ok(Ok(page)) => Ok(page.answer(&headers)),
-        Err(_) | Ok(Err(Refusal::Absent(_))) if normalize(&name).is_ok() => {
-            Ok(held::page(packages, optset, name))
-        }
+        Ok(Err(Refusal::Absent(_))) if may_hold => Ok(held::page(packages, optset, name)),
         Ok(Err(why)) => Err(why),
-        Err(_) => Err(Refusal::Absent(format!("{name:?} is no name of a package"))),
+        Err(_) => {
+            let what = format!("upstream takes long to say what there is of {name}; ask again");
+            Err(Refusal::Later(what, 2))
+        }
     }
 }
 
-/// Makes the page of a project.
+/// Makes the page of a project (normalised name).
 pub(super) async fn page(
     packages: &Packages,
-    optset: &str,
+    options: &Options,
     name: &str,
     form: Form,
 ) -> Result<Arc<Page>, Refusal> {
-    let name = normalize(name).map_err(Refusal::Absent)?;
-    let links = links_of(packages, optset, &name).await?;
+    let links = links_of(packages, options, name).await?;
     let body = if form == Form::Json {
-        json_page(&name, &links)
+        json_page(name, &links)
     } else {
-        document(&title(&name), &lines(&links))
+        document(&title(name), &lines(&links))
     };
     Ok(Arc::new(Page::new(form, body)))
 }
@@ -133,7 +131,7 @@ pub(super) async fn project_lines(
     optset: &str,
     name: &str,
 ) -> Result<String, Refusal> {
-    Ok(lines(&links_of(packages, optset, name).await?))
+    Ok(lines(&links_of(packages, &packages.options(optset).await?, name).await?))
 }
 
 pub(super) fn title(name: &str) -> String {
@@ -144,11 +142,14 @@ fn lines(links: &[Link]) -> String {
     links.iter().map(Link::html).collect()
 }
 
-async fn links_of(packages: &Packages, optset: &str, name: &str) -> Result<Vec<Link>, Refusal> {
-    let options = packages.options(optset).await?;
+async fn links_of(
+    packages: &Packages,
+    options: &Options,
+    name: &str,
+) -> Result<Vec<Link>, Refusal> {
     let (builder, project) = (packages.builder().await?, packages.project(name).await?);
     let rows = packages.rows(name).await?;
-    Ok(links(name, &builder, &project, &of_version(&rows, &options, &builder)))
+    Ok(links(name, &builder, &project, &of_version(&rows, options, &builder)))
 }
 
 /// The rows of an option set and this builder, by version.
@@ -171,12 +172,8 @@ fn links(
     let wheels = project.files.iter().filter_map(|file| WheelName::parse(&file.filename));
     let pure: BTreeMap<String, WheelName> =
         wheels.filter(WheelName::is_pure).map(|wheel| (wheel.version.clone(), wheel)).collect();
-    let (mut links, mut seen) = (Vec::new(), BTreeSet::new());
-    for file in project.files.iter().filter(|file| file.sha256.is_some()) {
-        let Some(version) = sdist_version(name, &file.filename).filter(|it| seen.insert(*it))
-        else {
-            continue;
-        };
+    let mut links = Vec::new();
+    for (version, file) in sources(name, &project.files) {
         let filename = builder.predict(name, version, pure.get(version)).to_string();
         let url = format!("../../wheels/{name}/{}/{}", part(version), part(&filename));
         let row = rows.get(version);
@@ -285,6 +282,11 @@ impl Page {
     fn new(form: Form, body: String) -> Self {
         let etag = format!("\"{}\"", &sha256(body.as_bytes())[..32]);
         Self { form, etag, body: body.into() }
+    }
+
+    /// Its bytes.
+    pub(super) fn size(&self) -> usize {
+        self.body.len()
     }
 
     /// The page, or word that the reader has it already.

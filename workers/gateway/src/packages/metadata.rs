@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use compile_worker::{
     builds::{Request, State},
+    error::TOO_LARGE,
     metadata::is_static,
-    names::{WheelName, sdist_version},
+    names::WheelName,
+    pypi::sources,
     sdist::pkg_info,
     upstream::{File, Project},
 };
@@ -22,7 +24,7 @@ const SOURCE_LIMIT: usize = 64 << 20;
 /// where that says for sure what every wheel requires, else of upstream's own wheel for the same
 /// Python and platform. Nothing where only a build can tell.
 pub(super) async fn of(
-    packages: &Packages,
+    packages: &Arc<Packages>,
     request: &Request,
 ) -> Result<Option<Arc<str>>, Refusal> {
     let row = packages.row(&request.package(), &request.key).await?;
@@ -37,20 +39,17 @@ pub(super) async fn of(
             Err(why) => return Err(why),
         }
     }
-    let (name, version) = (&request.name, &request.version);
-    packages.told(name, version, async || unbuilt(packages, name, version).await).await
+    packages.told(&request.name, &request.version).await
 }
 
-async fn unbuilt(
+/// What the source says, or upstream's own wheel.
+pub(super) async fn unbuilt(
     packages: &Packages,
     name: &str,
     version: &str,
 ) -> Result<Option<Arc<str>>, Refusal> {
     let project = packages.project(name).await?;
-    let source = project
-        .files
-        .iter()
-        .find(|file| file.sha256.is_some() && sdist_version(name, &file.filename) == Some(version));
+    let source = sources(name, &project.files).remove(version);
     let what = || format!("upstream has no source of {name} {version}");
     let source = source.ok_or_else(|| Refusal::Absent(what()))?;
     if let Some(text) = of_source(packages, source).await?
@@ -70,9 +69,14 @@ async fn of_source(packages: &Packages, source: &File) -> Result<Option<String>,
         return Ok(Some(text));
     }
     let _one_of_few = packages.unpacking().await;
-    let archive = upstream.file(source, SOURCE_LIMIT).await?;
+    let archive = match upstream.file(source, SOURCE_LIMIT).await {
+        // Not fetched here; a build has to tell.
+        Err(why) if why.kind() == TOO_LARGE => return Ok(None),
+        fetched => fetched?,
+    };
     // A source that is broken will say so when it is built.
-    Ok(pkg_info(&archive).ok().flatten())
+    let looked = tokio::task::spawn_blocking(move || pkg_info(&archive).ok().flatten()).await;
+    looked.map_err(|e| Failure::transient("metadata", format!("{}: {e}", source.filename)))
 }
 
 /// Upstream's wheel of this version for the Python that builds here, if its metadata is served.
@@ -84,7 +88,7 @@ async fn fitting<'p>(
     let builder = packages.builder().await?;
     Ok(project.files.iter().find(|file| {
         let fits = |wheel: WheelName| {
-            wheel.version == version && wheel.fits(&builder.abi, &builder.platform)
+            wheel.version == version && wheel.fits(&builder.abi, &builder.platform, &builder.glibc)
         };
         file.core_metadata.is_some() && WheelName::parse(&file.filename).is_some_and(fits)
     }))

@@ -23,6 +23,8 @@ use super::{Packages, answer::Refusal};
 
 /// How long `wait=1` waits.
 const WAIT: Duration = Duration::from_secs(900);
+/// How long "at once" may take, where upstream has to be asked.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// The query of `GET /package`.
 #[derive(Debug, Deserialize)]
@@ -38,18 +40,28 @@ pub(super) async fn package(
     Shared(packages): Shared<Arc<Packages>>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    let state = match answer(&packages, asked).await {
-        Ok(state) => state,
-        Err(Refusal::Bad(why)) => return Refusal::Bad(why).into_response(),
-        Err(refusal) => {
-            let body = json!({ "status": "FAILED", "errorMessage": refusal.why() });
-            return refusal.with(Json(body));
+    let patience = if asked.wait.as_deref() == Some("1") { WAIT } else { Duration::ZERO };
+    let answer = answer(&packages, asked, patience);
+    let late = || Refusal::Later("it takes long to look that up; ask again".to_owned(), 2);
+    let answer = tokio::time::timeout(patience + AT_ONCE, answer).await;
+    match answer.unwrap_or_else(|_| Err(late())) {
+        Ok(state) => Json(state).into_response(),
+        Err(Refusal::Bad(why)) => Refusal::Bad(why).into_response(),
+        // It is not said that it cannot be built, so it is not said that it failed.
+        Err(refusal @ Refusal::Later(..)) => {
+            refusal.with(Json(json!({ "status": "WAIT", "errorMessage": refusal.why() })))
         }
-    };
-    Json(state).into_response()
+        Err(refusal) => {
+            refusal.with(Json(json!({ "status": "FAILED", "errorMessage": refusal.why() })))
+        }
+    }
 }
 
-async fn answer(packages: &Packages, asked: Asked) -> Result<Value, Refusal> {
+async fn answer(
+    packages: &Arc<Packages>,
+    asked: Asked,
+    patience: Duration,
+) -> Result<Value, Refusal> {
     let need = |value: Option<String>, name: &str| {
         value.ok_or_else(|| Refusal::Bad(format!("the parameter {name} is missing")))
     };
@@ -64,13 +76,12 @@ async fn answer(packages: &Packages, asked: Asked) -> Result<Value, Refusal> {
         options: Wanted::Text(useflag),
     };
     let request = packages.wished(&wish).await?;
-    let patience = if asked.wait.as_deref() == Some("1") { WAIT } else { Duration::ZERO };
     let row = packages.ended(&request, Instant::now() + patience).await?;
     Ok(match row.state {
         State::Ordered => json!({ "status": "WAIT" }),
         State::Failed(failed) => json!({ "status": "FAILED", "errorMessage": failed.reason }),
         State::Done(artifact) => {
-            packages.note_download(&request).await?;
+            packages.note_download(&request);
             json!({ "status": "SUCCESS", "linkS3": packages.url(&artifact.blob).await? })
         }
     })

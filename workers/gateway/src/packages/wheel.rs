@@ -22,6 +22,8 @@ use super::{Packages, answer::Refusal, builds::log_url, index::is_known, metadat
 
 /// How long one answer is held back: clients give up after 15 s.
 const HOLD: Duration = Duration::from_secs(12);
+/// And this long at most, whatever else takes long.
+const LIMIT: Duration = Duration::from_millis(13_500);
 /// How often a client is sent to the same place again.
 const HOPS: u32 = 9;
 /// When to ask again, after that.
@@ -42,40 +44,74 @@ pub(super) async fn wheel(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let (wheel, of_metadata) = match filename.strip_suffix(".metadata") {
+    let asked = Asked { optset, name, version, filename, hop };
+    match tokio::time::timeout(LIMIT, answer(&packages, &asked, &method, &uri, &headers)).await {
+        Ok(answer) => answer,
+        // What was begun goes on.
+        Err(_) => asked.later(&uri),
+    }
+}
+
+/// What is asked for, and how often it was sent to itself.
+struct Asked {
+    optset: String,
+    name: String,
+    version: String,
+    filename: String,
+    hop: u32,
+}
+
+impl Asked {
+    /// Sent to itself again, or told to ask again.
+    fn later(&self, uri: &Uri) -> Result<Response, Refusal> {
+        let Self { name, version, hop, .. } = self;
+        match *hop < HOPS {
+            true => Ok(again(uri, hop + 1)),
+            false => {
+                let what = format!("{name} {version} is still being built; ask again");
+                Err(Refusal::Later(what, AGAIN))
+            }
+        }
+    }
+}
+
+async fn answer(
+    packages: &Arc<Packages>,
+    asked: &Asked,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let until = Instant::now() + HOLD;
+    let (wheel, of_metadata) = match asked.filename.strip_suffix(".metadata") {
         Some(wheel) => (wheel, true),
-        None => (filename.as_str(), false),
+        None => (asked.filename.as_str(), false),
     };
     if WheelName::parse(wheel).is_none() {
-        return Err(Refusal::Absent(format!("{filename} is no wheel")));
+        return Err(Refusal::Absent(format!("{wheel} is no wheel")));
     }
-    let options = packages.options(&optset).await?;
-    let request = packages.request(&name, &version, options).await?;
-    if of_metadata && let Some(text) = metadata::of(&packages, &request).await? {
-        return Ok(metadata_answer(&headers, &text));
+    let options = packages.options(&asked.optset).await?;
+    let request = packages.request(&asked.name, &asked.version, options).await?;
+    if of_metadata && let Some(text) = metadata::of(packages, &request).await? {
+        return Ok(metadata_answer(headers, &text));
     }
-    let row = packages.ended(&request, Instant::now() + HOLD).await?;
-    match row.state {
-        State::Done(_) if of_metadata && hop < HOPS => Ok(again(&uri, hop + 1)),
+    match packages.ended(&request, until).await?.state {
+        State::Done(_) if of_metadata && asked.hop < HOPS => asked.later(uri),
         State::Done(_) if of_metadata => {
             Err(Refusal::Absent(format!("the metadata of {wheel} is not stored any more")))
         }
-        State::Done(artifact) => serve(&packages, &request, &artifact, &method).await,
+        State::Done(artifact) => serve(packages, &request, &artifact, method).await,
         State::Failed(failed) => {
-            let log = failed.log.is_some().then(|| log_url(&headers, &request.key));
+            let log = failed.log.is_some().then(|| log_url(headers, &request.key));
             Err(Refusal::failed(&failed, log))
         }
-        State::Ordered if hop < HOPS => Ok(again(&uri, hop + 1)),
-        State::Ordered => {
-            let what = format!("{} {} is still being built; ask again", request.name, version);
-            Err(Refusal::Later(what, AGAIN))
-        }
+        State::Ordered => asked.later(uri),
     }
 }
 
 /// A GET is sent to the bucket; a HEAD is answered here, since a signed URL is good for one method.
 async fn serve(
-    packages: &Packages,
+    packages: &Arc<Packages>,
     request: &Request,
     artifact: &Artifact,
     method: &Method,
@@ -92,7 +128,7 @@ async fn serve(
         ];
         return Ok((about, length, Body::empty()).into_response());
     }
-    packages.note_download(request).await?;
+    packages.note_download(request);
     let url = packages.url(&artifact.blob).await?;
     Ok((StatusCode::FOUND, about, [(header::LOCATION, url)]).into_response())
 }

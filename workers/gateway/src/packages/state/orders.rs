@@ -1,0 +1,199 @@
+//! From what somebody wants to its row.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use compile_worker::{
+    builder::BuilderInfo,
+    builds::{Again, Ordered, Request, Row, State},
+    ecosystem::Grammar,
+    message::{CompileMessage, TwiceOrder, Wish},
+    names::normalize,
+    pypi::PYPI,
+    wish,
+};
+use flotilla_runtime::{Failure, failure::chain, trace};
+
+use super::{GLANCE, Packages};
+use crate::packages::answer::Refusal;
+
+/// Which trace a message belongs to.
+type Traced = Option<HashMap<String, aws_sdk_sqs::types::MessageAttributeValue>>;
+
+/// How often who waits orders again: a message may be lost.
+pub(in crate::packages) const AGAIN: Duration = Duration::from_secs(30);
+
+impl Packages {
+    /// What builds of PyPI are made in.
+    pub(in crate::packages) async fn builder(&self) -> Result<Arc<BuilderInfo>, Refusal> {
+        self.builder_of(PYPI).await
+    }
+
+    async fn builder_of(&self, ecosystem: &str) -> Result<Arc<BuilderInfo>, Refusal> {
+        let none = || {
+            let what = format!("no compile worker that builds of {ecosystem} has started yet");
+            Refusal::Later(what, 5)
+        };
+        let look_up =
+            async |_| Ok(Arc::new(self.table.builder(ecosystem).await?.ok_or_else(none)?));
+        self.builders.get(ecosystem, look_up).await
+    }
+
+    /// The ecosystem that a name or a category stands for.
+    pub(in crate::packages) fn ecosystem(&self, name: &str) -> Result<&'static Grammar, Refusal> {
+        wish::ecosystem(name, &self.config.categories).map_err(Refusal::Impossible)
+    }
+
+    /// The request for a package by the words of its user.
+    pub(in crate::packages) async fn request(
+        &self,
+        name: &str,
+        version: &str,
+        options: compile_worker::options::Options,
+    ) -> Result<Request, Refusal> {
+        let name = normalize(name).map_err(Refusal::Absent)?;
+        Ok(Request::new(PYPI, &name, version, options, &*self.builder().await?)?)
+    }
+
+    /// The request for what somebody wants.
+    pub(in crate::packages) async fn wished(&self, wish: &Wish) -> Result<Request, Refusal> {
+        let grammar = self.ecosystem(&wish.ecosystem)?;
+        // What is wrong with it is said also where nobody builds yet.
+        wish.options.options(&grammar.options)?;
+        (grammar.package)(&wish.package).map_err(Refusal::Impossible)?;
+        let builder = self.builder_of(grammar.name).await?;
+        wish.request(grammar, &builder).map_err(Refusal::Impossible)
+    }
+
+    /// The row of a request, whose build is started if need be.
+    pub(in crate::packages) async fn ordered(&self, request: &Request) -> Result<Row, Refusal> {
+        let again = match self.row(&request.package(), &request.key).await? {
+            Some(row) => match &row.state {
+                State::Done(artifact) if self.is_there(artifact).await? => return Ok(row),
+                State::Done(_) => Again::Lost,
+                _ => Again::Expired,
+            },
+            None => {
+                self.check_version(request).await?;
+                Again::Expired
+            }
+        };
+        self.open(request, again).await
+    }
+
+    /// The row of a request that is built again although it has ended.
+    pub(in crate::packages) async fn retried(&self, request: &Request) -> Result<Row, Refusal> {
+        self.open(request, Again::Retry).await
+    }
+
+    /// Refuses what no worker can build again as it was: in an image that nobody has any more.
+    pub(in crate::packages) async fn check_builder(&self, row: &Row) -> Result<(), Refusal> {
+        let (ecosystem, _) = row.named();
+        let image = row.parts["builder"].as_str().unwrap_or_default();
+        if self.builder_of(ecosystem).await?.image == image
+            || self.table.is_alive(ecosystem, image).await?
+        {
+            return Ok(());
+        }
+        let (package, version) = (&row.package, &row.version);
+        Err(Refusal::Impossible(format!(
+            "{package} {version} was built in the image {image}, which no worker has now; ask for \
+             it anew"
+        )))
+    }
+
+    /// Opens the row and sends the message in one go, whoever stops to listen meanwhile: a row whose
+    /// message was not sent would wait for whoever asks two minutes later.
+    async fn open(&self, request: &Request, again: Again) -> Result<Row, Refusal> {
+        let (builds, queue) = (self.builds.clone(), self.queue.clone());
+        // Of the request, which a task of its own knows nothing of.
+        let traced = trace::attributes();
+        let order = {
+            let request = request.clone();
+            async move {
+                let order = match builds.order(&request, again).await? {
+                    Ordered::Stands(row) => return Ok(Some(*row)),
+                    Ordered::Send(order) => order,
+                };
+                let sent = queue.send(&CompileMessage::Build(order.clone()), traced).await;
+                if sent.is_err()
+                    && let Err(why) = builds.unsent(&order).await
+                {
+                    tracing::warn!(%why, "an order that was not sent waits to be sent again");
+                }
+                sent.map(|()| None)
+            }
+        };
+        let early = |e| Failure::transient("order", format!("an order ended early: {e}"));
+        if let Some(row) = tokio::spawn(order).await.map_err(early)?? {
+            return Ok(row);
+        }
+        let (package, key) = (request.package(), &request.key);
+        self.rows.forget(key);
+        let row = self.row(&package, key).await?;
+        row.ok_or_else(|| Refusal::Later(format!("the row of {package} is gone; ask again"), 1))
+    }
+
+    async fn check_version(&self, request: &Request) -> Result<(), Refusal> {
+        let Request { ecosystem, name, version, .. } = request;
+        match self.versions(ecosystem, name).await?.contains(version) {
+            true => Ok(()),
+            false => Err(Refusal::Absent(format!("upstream has no source of {name} {version}"))),
+        }
+    }
+
+    /// Waits until a build has ended, at most until then.
+    pub(in crate::packages) async fn ended(
+        &self,
+        request: &Request,
+        until: Instant,
+    ) -> Result<Row, Refusal> {
+        let (mut row, mut ordered) = (self.ordered(request).await?, Instant::now());
+        while row.state == State::Ordered && Instant::now() < until {
+            tokio::time::sleep(GLANCE / 2).await;
+            if ordered.elapsed() >= AGAIN {
+                (row, ordered) = (self.ordered(request).await?, Instant::now());
+            } else if let Some(now) = self.row(&request.package(), &request.key).await? {
+                row = now;
+            }
+        }
+        Ok(row)
+    }
+
+    /// Has a worker build an artifact a second time.
+    pub(in crate::packages) async fn twice(
+        &self,
+        request: &Request,
+        epoch: u64,
+    ) -> Result<(), Refusal> {
+        let asked_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let asked_at = u64::try_from(asked_at.as_millis()).unwrap_or_default();
+        let twice = TwiceOrder { order: request.order(epoch), asked_at };
+        self.send(&CompileMessage::Twice(twice)).await
+    }
+
+    /// Puts a message on the workers' queue.
+    pub(in crate::packages) async fn send(&self, message: &CompileMessage) -> Result<(), Refusal> {
+        Ok(self.queue.send(message, trace::attributes()).await?)
+    }
+}
+
+/// The workers' queue.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    pub(super) client: aws_sdk_sqs::Client,
+    pub(super) url: String,
+}
+
+impl Queue {
+    async fn send(&self, message: &CompileMessage, traced: Traced) -> Result<(), Failure> {
+        let body = message.body().map_err(|e| Failure::permanent("message", e.to_string()))?;
+        let call = self.client.send_message().queue_url(&self.url).message_body(body);
+        let call = call.set_message_attributes(traced);
+        let failed = |why| Failure::transient("sqs", format!("SendMessage: {why}"));
+        call.send().await.map(drop).map_err(|e| failed(chain(&e)))
+    }
+}
