@@ -1,14 +1,14 @@
 //! The operator's command, as an operator uses it.
 
 use std::{
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
 use flotilla_cli::{aws::Clients, stack::Stack};
-use flotilla_tests::{binary, containers, eventually};
+use flotilla_tests::{binary, containers, eventually, http_get};
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
@@ -107,12 +107,19 @@ async fn up_submit_status_and_a_ctrl_c_that_leaves_nothing() {
     let status: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(status["workers"][0]["ready"], true, "{status}");
 
+    let log = std::fs::read_to_string(operator.folder.path().join("up.log")).unwrap();
+    let gateway = log.split("gateway      http://").nth(1).and_then(|it| it.lines().next());
+    let (status, key) = http_get(gateway.unwrap(), "/v1/signing-key").await.unwrap();
+    assert!(status == 200 && key.contains("PUBLIC KEY"), "what is built here is signed: {key}");
+    let secret = operator.folder.path().join(format!("running/{}.pem", operator.stack));
+    assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+
     killpg(fleet, Signal::SIGINT).unwrap();
     let ended =
         eventually("the end of up", Duration::from_secs(60), async || up.0.try_wait().unwrap())
             .await;
     assert_eq!(ended.code(), Some(0));
-    assert!(kill(fleet, None).is_err());
+    assert!(kill(fleet, None).is_err() && !secret.exists());
     assert!(killpg(fleet, None).is_err(), "a process of the fleet is left");
     assert!(Stack::open(&Clients::from_env().await, &operator.stack).await.is_err());
     assert!(containers(&format!("{}-grading-1", operator.stack)).is_empty());

@@ -104,6 +104,22 @@ fn the_first_message_alarms_only_while_there_is_no_instance() {
 }
 
 #[test]
+fn a_worker_may_delete_artifacts_and_no_other_objects() {
+    let statements = resource("Role")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+        .as_sequence()
+        .unwrap()
+        .clone();
+    let deletes = |it: &&Value| match &it["Action"] {
+        Value::Sequence(actions) => actions.contains(&Value::from("s3:DeleteObject")),
+        action => action.as_str() == Some("s3:DeleteObject"),
+    };
+    let found: Vec<_> = statements.iter().filter(deletes).collect();
+    assert_eq!(found.len(), 1, "what is forgotten is deleted");
+    let Value::Tagged(sub) = &found[0]["Resource"] else { panic!("{:?}", found[0]) };
+    assert!(sub.value.as_str().unwrap().contains(":::${DataStack}-artifacts-"), "{sub:?}");
+}
+
+#[test]
 fn whoever_else_would_change_the_capacity_is_there_only_where_the_autoscaler_is_not() {
     let template: Value = serde_norway::from_str(TEMPLATE).unwrap();
     let resources = template["Resources"].as_mapping().unwrap();

@@ -28,6 +28,21 @@ struct Shelf {
     fetched: Vec<String>,
     /// The name of the package that changed, by serial from 1.
     changes: Vec<String>,
+    /// Hashes that are not those of their files.
+    lies: BTreeMap<String, String>,
+    mood: Mood,
+}
+
+/// What becomes of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    /// They are answered.
+    #[default]
+    Well,
+    /// They are answered with 500.
+    Failing,
+    /// They are not answered.
+    Hanging,
 }
 
 /// An index that serves what is put into it, until it is dropped.
@@ -72,6 +87,23 @@ impl Index {
         let mut shelf = self.files.lock().expect("no panic before");
         shelf.files.insert(filename.to_owned(), bytes);
         shelf.changes.push(package_of(filename).unwrap_or_default());
+    }
+
+    /// Publishes a file with a hash that is not its own.
+    pub fn put_as(&self, filename: &str, bytes: Vec<u8>, hash: &str) {
+        self.put(filename, bytes);
+        let mut shelf = self.files.lock().expect("no panic before");
+        shelf.lies.insert(filename.to_owned(), hash.to_owned());
+    }
+
+    /// Tells the truth of a file again.
+    pub fn mend(&self, filename: &str) {
+        self.files.lock().expect("no panic before").lies.remove(filename);
+    }
+
+    /// What becomes of requests from now on.
+    pub fn feels(&self, mood: Mood) {
+        self.files.lock().expect("no panic before").mood = mood;
     }
 
     /// Where its changelog is asked for.
@@ -166,13 +198,27 @@ async fn changelog(State(files): State<Files>, call: String) -> String {
     )
 }
 
+/// Nothing while it is well.
+async fn unwell(files: &Files) -> Option<Response> {
+    let mood = files.lock().expect("no panic before").mood;
+    match mood {
+        Mood::Well => None,
+        Mood::Failing => Some(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+        Mood::Hanging => std::future::pending().await,
+    }
+}
+
 async fn page(State(files): State<Files>, Path(name): Path<String>, asked: HeaderMap) -> Response {
+    if let Some(answer) = unwell(&files).await {
+        return answer;
+    }
     let mut lines = String::new();
     let mut shelf = files.lock().expect("no panic before");
     shelf.fetched.push(format!("simple/{name}"));
     for (filename, bytes) in &shelf.files {
         if package_of(filename).as_deref() == Some(&name) {
-            let hash = sha256(bytes);
+            let lie = shelf.lies.get(filename).cloned();
+            let hash = lie.unwrap_or_else(|| sha256(bytes));
             let _ = writeln!(lines, "<a href=\"/files/{filename}#sha256={hash}\">{filename}</a>");
         }
     }
@@ -193,6 +239,9 @@ async fn page(State(files): State<Files>, Path(name): Path<String>, asked: Heade
 }
 
 async fn file(State(files): State<Files>, Path(filename): Path<String>) -> Response {
+    if let Some(answer) = unwell(&files).await {
+        return answer;
+    }
     let mut shelf = files.lock().expect("no panic before");
     let found = shelf.files.get(&filename).cloned();
     shelf.fetched.push(filename);

@@ -13,6 +13,7 @@ use crate::{
     ministack, names,
     places::{Held, Note, WorkerNote},
     process::{End, Process},
+    signing::Key,
     stack::{Stack, Template},
     stop::Stop,
     ticker::{self, Ticker},
@@ -58,6 +59,7 @@ pub(crate) struct Fleet {
     workers: Vec<Worker>,
     tickers: Vec<Ticker>,
     note: Option<Held>,
+    key: Option<Key>,
 }
 
 impl Fleet {
@@ -81,6 +83,7 @@ impl Fleet {
             workers: Vec::new(),
             tickers: Vec::new(),
             note: None,
+            key: None,
         };
         match fleet.bring_up().await {
             Ok(()) => Ok(fleet),
@@ -107,6 +110,7 @@ impl Fleet {
         self.start(Kind::Compile, 1, 0)?;
         self.start(Kind::Schedule, 1, 0)?;
         self.start(Kind::Anomaly, 1, 0)?;
+        self.key = Key::make(&self.options.stack)?;
         self.start(Kind::Gateway, 1, self.options.gateway_port)?;
         self.write_note()?;
         for worker in &mut self.workers {
@@ -141,7 +145,10 @@ impl Fleet {
 
     fn start(&mut self, kind: Kind, number: usize, port: u16) -> Result<(), Error> {
         let id = format!("{}-{}-{number}", self.options.stack, kind.name());
-        let environment = self.clients.environment();
+        let mut environment = self.clients.environment();
+        if kind == Kind::Gateway {
+            environment.extend(self.key.as_ref().map(Key::setting));
+        }
         let outputs = self.stack()?.outputs();
         let worker = Worker::start(kind, id, port, outputs, environment, &self.options)?;
         self.workers.push(worker);
@@ -235,6 +242,7 @@ impl Fleet {
             endpoint.stop(ENDPOINT_GRACE, &self.stop).await;
         }
         drop(self.note.take());
+        drop(self.key.take());
         first_failure(results)
     }
 

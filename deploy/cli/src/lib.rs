@@ -22,6 +22,7 @@ mod places;
 mod process;
 mod progress;
 mod signed;
+mod signing;
 pub mod stack;
 mod stop;
 pub mod submission;

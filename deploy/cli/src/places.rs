@@ -91,6 +91,11 @@ impl Drop for Held {
     }
 }
 
+/// The folder of what is there only while its fleet runs.
+pub(crate) fn running() -> Result<PathBuf, Error> {
+    Ok(cache()?.join("running"))
+}
+
 fn path(stack: &str) -> Result<PathBuf, Error> {
-    Ok(cache()?.join("running").join(format!("{stack}.json")))
+    Ok(running()?.join(format!("{stack}.json")))
 }

@@ -1,0 +1,123 @@
+//! Upstream that fails, hangs, or says what is not true.
+
+use std::{
+    io::{Cursor, Write},
+    time::{Duration, Instant},
+};
+
+use flotilla_tests::{Answer, Farm, Mood, eventually, sdist};
+use serde_json::{Value, json};
+
+const HTML: [(&str, &str); 1] = [("Accept", "text/html")];
+const SETUP: &str = "from setuptools import setup\n\
+    setup(name='zipped', version='1.0', py_modules=['tiny'])\n";
+
+/// An answer, and how long it took.
+async fn timed(farm: &Farm, path: &str) -> (Answer, Duration) {
+    let start = Instant::now();
+    let answer = farm.gateway.ask("GET", path, &HTML, "").await;
+    (answer, start.elapsed())
+}
+
+#[tokio::test]
+async fn what_is_built_is_served_while_upstream_fails_or_hangs() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    let (_, built) = farm.pip("default", "tiny").await.unwrap();
+    farm.index.feels(Mood::Failing);
+    // Older than a page may be where upstream answers.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(farm.pip("default", "tiny").await.unwrap().1 == built);
+    let (unknown, _) = timed(&farm, "/o/default/simple/nobody/").await;
+    assert!(unknown.status == 503 && unknown.header("retry-after").is_some(), "{unknown:?}");
+    let package = "/package?package=nobody&version=1.0&useflag=";
+    let (status, told) = farm.gateway.json(package).await;
+    assert_eq!((status, told["status"].as_str()), (503, Some("WAIT")), "{told}");
+    farm.index.feels(Mood::Hanging);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let start = Instant::now();
+    let warm = async { (farm.pip("default", "tiny").await.unwrap(), start.elapsed()) };
+    // Whether there is such a project, nobody can say: not that there is none.
+    let (((_, warm), took), (unknown, waited)) =
+        tokio::join!(warm, timed(&farm, "/o/default/simple/nothing/"));
+    assert!(warm == built && took < Duration::from_secs(14), "{took:?}");
+    assert!(unknown.status == 503 && waited < Duration::from_secs(14), "{waited:?}: {unknown:?}");
+    assert_eq!(farm.begun().await, 1);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_wheel_is_held_nine_times_at_most_and_never_longer_than_a_client_waits() {
+    let mut farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    assert!(farm.worker.stop().await.success());
+    let tiny = "/o/default/wheels/tiny/1.0/tiny-1.0-cp311-cp311-linux_x86_64.whl";
+    // So that it is known what there is of it.
+    farm.gateway.ask("GET", "/o/default/simple/tiny/", &[], "").await;
+    farm.index.feels(Mood::Hanging);
+    let slow = tiny.replace("tiny", "unseen");
+    let (of_metadata, eighth, ninth) =
+        (format!("{slow}.metadata"), format!("{tiny}?hop=8"), format!("{tiny}?hop=9"));
+    let answers = tokio::join!(
+        timed(&farm, &eighth),
+        timed(&farm, &ninth),
+        timed(&farm, &slow),
+        timed(&farm, &of_metadata),
+    );
+    let (eighth, ninth, slow, of_metadata) = answers;
+    for (answer, took) in [&eighth, &ninth, &slow, &of_metadata] {
+        assert!(*took < Duration::from_secs(14), "{took:?}: {answer:?}");
+    }
+    assert_eq!(
+        (eighth.0.status, eighth.0.header("location").unwrap()),
+        (302, &*format!("{tiny}?hop=9"))
+    );
+    assert_eq!((ninth.0.status, ninth.0.header("retry-after")), (503, Some("10")));
+    assert_eq!((slow.0.status, of_metadata.0.status), (302, 302));
+    farm.index.feels(Mood::Well);
+    farm.worker = farm.world.compile_worker(&farm.index).ready().await;
+    farm.end().await;
+}
+
+fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (path, text) in files {
+        let options = zip::write::SimpleFileOptions::default();
+        zip.start_file(format!("zipped-1.0/{path}"), options).unwrap();
+        zip.write_all(text.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn sources_that_lie_are_not_built_and_failures_are_forgotten() {
+    let farm =
+        Farm::with(&[("FLOTILLA_MAX_ATTEMPTS", "1"), ("FLOTILLA_FAILURE_SECONDS", "2")]).await;
+    let files = [("setup.py", SETUP), ("tiny.py", "x = 1\n")];
+    farm.index.put_as("liar-1.0.tar.gz", sdist("liar", "1.0", &files), &"00".repeat(32));
+    let told = farm.built("liar", "").await;
+    assert_eq!((&told["build"]["state"], &told["build"]["ours"]), (&json!("failed"), &json!(true)));
+    assert!(told["build"]["reason"].as_str().unwrap().contains("SHA-256"), "{told}");
+    // Older sources are zips.
+    farm.index.put("zipped-1.0.zip", zipped(&files));
+    let told = farm.built("zipped", "").await;
+    assert_eq!(told["build"]["state"], "done", "{told}");
+    // A source whose requirement would end a parser that goes one call deeper for each sign.
+    let deep = "(".repeat(100_000);
+    let project = format!("[build-system]\nrequires = ['a; {deep}']\n");
+    farm.index.publish("deep", "1.0", &[("pyproject.toml", &project), ("setup.py", SETUP)]);
+    let told = farm.built("deep", "").await;
+    assert!(told["build"]["reason"].as_str().unwrap().contains("at most 4096 bytes"), "{told}");
+    // A failure of the package's own is remembered for its time, and then no more.
+    let order = json!({"package": "deep", "version": "1.0"});
+    let key = told["key"].as_str().unwrap();
+    let again: Value = eventually("another try", Duration::from_secs(20), async || {
+        let told = farm.order(order.clone()).await;
+        (told["epoch"] == 2).then_some(told)
+    })
+    .await;
+    let first_end = told["build"]["retry_at"].as_u64().unwrap();
+    assert!(jiff::Timestamp::now().as_second().cast_unsigned() >= first_end, "{again}");
+    farm.ended(key).await;
+    farm.end().await;
+}
