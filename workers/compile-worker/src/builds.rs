@@ -35,6 +35,10 @@ const OF: &str = "of";
 /// The attribute of it that says up to which epoch its rows were forgotten.
 const FORGOTTEN: &str = "forgotten";
 
+/// What a page needs to know of a row.
+const OF_A_PAGE: [&str; 8] =
+    ["package", "request", "version", "options", "parts", "epoch", "ordered_at", "detail"];
+
 /// The table of builds. Clones share the client.
 #[derive(Debug, Clone)]
 pub struct Builds {
@@ -109,12 +113,12 @@ impl Builds {
     pub async fn of_package(&self, package: &str) -> Result<Vec<Row>, Failure> {
         let call = self.client.query().table_name(&self.table);
         let call = call.key_condition_expression("package = :package");
-        let call = call
-            .projection_expression(
-                "package, request, #version, #options, parts, epoch, ordered_at, detail",
-            )
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_names("#options", "options");
+        // Some of these names are words of the language.
+        let names = OF_A_PAGE.map(|name| format!("#{name}"));
+        let mut call = call.projection_expression(names.join(", "));
+        for (alias, name) in names.into_iter().zip(OF_A_PAGE) {
+            call = call.expression_attribute_names(alias, name);
+        }
         let call = call.expression_attribute_values(":package", Attr::S(package.to_owned()));
         let mut pages = call.into_paginator().items().send();
         let mut rows = Vec::new();

@@ -463,7 +463,7 @@ mod tests {
     fn what_is_kept_in_memory_of_a_wheel_is_bounded() {
         // Not so regular that it would be taken for a bomb.
         let line = |n: u32| format!("Classifier: {:x}\n", n.wrapping_mul(2_654_435_761));
-        let long = (0..300_000).map(line).collect::<String>();
+        let long = (0..210_000).map(line).collect::<String>();
         let text = format!("Metadata-Version: 2.1\nName: a\nVersion: 1\n{long}");
         let about = about("py3-none-any");
         let files: [(&str, &[u8]); 2] = [
@@ -472,10 +472,6 @@ mod tests {
         ];
         let why = verdict(&packed(&files, |record| record)).unwrap_err();
         assert!(why.contains("METADATA has over 4096 KiB"), "{why}");
-        let lines = (0..400_000_u32).map(|n| format!("{},sha256=,{n}\n", line(n).trim()));
-        let long = lines.collect::<String>();
-        let why = verdict(&wheel(&[], |record| record + &long)).unwrap_err();
-        assert!(why.contains("RECORD has over 16384 KiB") || why.contains("not there"), "{why}");
     }
 
     #[test]

@@ -169,15 +169,15 @@ fn follow(
     (StatusCode::OK, about, Body::from_stream(lines)).into_response()
 }
 
-/// Empty lines, which readers of such lines pass over, while there is nothing to say: what is silent
-/// for long is cut off on the way.
+/// Blanks before the next line, which no reader of JSON minds, while there is nothing to say: what is
+/// silent for long is cut off on the way.
 fn kept_alive(
     lines: impl Stream<Item = String> + Send + 'static,
 ) -> impl Stream<Item = Result<String, Infallible>> {
     stream::unfold(Box::pin(lines), |mut lines| async move {
         match tokio::time::timeout(BEAT, lines.next()).await {
             Ok(line) => Some((Ok(line?), lines)),
-            Err(_) => Some((Ok("\n".to_owned()), lines)),
+            Err(_) => Some((Ok(" ".to_owned()), lines)),
         }
     })
 }
@@ -258,6 +258,6 @@ mod tests {
             "{}\n".to_owned()
         });
         let said: Vec<_> = kept_alive(slow).map(|line| line.unwrap_or_default()).collect().await;
-        assert_eq!(said, ["\n", "\n", "{}\n"]);
+        assert_eq!(said, [" ", " ", "{}\n"]);
     }
 }
