@@ -32,7 +32,7 @@ use crate::{
     packages::Packages,
     progress::Progress,
     publish::{Artifacts, blob_key},
-    pypi::Pypi,
+    pypi::{PYPI, Pypi},
     steps::Step,
     upstream::Upstream,
     wish::{self, Categories},
