@@ -61,11 +61,11 @@ pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) ->
     let live = (capacity.live + more).saturating_sub(remove.len() as u32).min(most);
     // From what the group is told to have, and not from how many are listed: what is listed beyond it
     // (a replacement that came before the other went, or what is just ending) is no wish for more.
-    let told = seen.desired.unwrap_or_default();
-    let desired = (told + more).saturating_sub(remove.len() as u32);
+    let told = seen.desired.unwrap_or_default().min(policy.max);
+    let desired = told.saturating_add(more).saturating_sub(remove.len() as u32).min(policy.max);
     let reason = words(&capacity, &demand, more, limit, remove.len());
     Decision {
-        desired: desired.min(policy.max),
+        desired,
         remove,
         warm: (policy.warm > 0.0).then(|| demand.warm.min(most.saturating_sub(live))),
         hold: false,
