@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use self::{
     sewer::{Frame, Sewer, Simulated},
-    watch::{Ledger, Watch, watched},
+    watch::{Watch, watched},
 };
 use crate::{
     Bench, Trouble,
@@ -119,7 +119,7 @@ fn quality(sewer: &Sewer) {
     let what = "readings of 1 unit each, and by the engine's decisions the rows of machines and \
                 problems, in transactions, and links";
     figure.target(2.0).detail(json!({ "stored": watch.stored, "counted": what })).print();
-    let differences = differences(&simulated, &watch.ledger);
+    let differences = differences(&simulated, &watch);
     let figure =
         Figure::new("anomaly.permutation_differences", differences as f64, "rows", Better::Lower);
     figure.target(0.0).detail(json!({ "rows": watch.ledger.len() })).print();
@@ -136,7 +136,7 @@ fn detail(sewer: &Sewer, simulated: &Simulated, watch: &Watch) -> Value {
 
 /// The same frames in another order within the hour, under the same limits: how many rows of the
 /// ledger differ.
-fn differences(simulated: &Simulated, ledger: &Ledger) -> usize {
+fn differences(simulated: &Simulated, watch: &Watch) -> usize {
     let mut again = Watch::new(simulated, Limits::default());
     let mut frames = simulated.frames.clone();
     let mixed = |it: &Frame| it.seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ it.sensor as u64;
@@ -144,7 +144,7 @@ fn differences(simulated: &Simulated, ledger: &Ledger) -> usize {
     // The clock that silence is told by is no further than what may still arrive.
     frames.iter_mut().for_each(|it| it.arrives = (it.at / 3_600_000 + 1) * 3_600_000);
     again.watch(&frames);
-    let (one, other) = (ledger, &again.ledger);
+    let (one, other) = (watch.timeless(), again.timeless());
     let missing = one.iter().filter(|(key, it)| other.get(*key) != Some(it)).count();
     missing + other.keys().filter(|key| !one.contains_key(*key)).count()
 }
