@@ -47,8 +47,8 @@ pub struct World {
     pub lag_ms: Millis,
     /// The standard deviation of the counts' error, as a part of the count.
     pub noise: f64,
-    /// Whether the fleet's own books can be seen, as they can in production: what it finished, and
-    /// from that what arrived. What is sent nobody counts.
+    /// Whether the fleet's own books of what was sent and finished can be seen, which are exact. The
+    /// process `autoscaler` sees what was finished alone: nobody tells it yet what is sent.
     pub books: bool,
     /// Losses of instances per instance and hour.
     pub losses_per_hour: f64,

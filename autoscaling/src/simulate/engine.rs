@@ -268,8 +268,7 @@ impl<'a> Engine<'a> {
         let queue = QueueSeen {
             visible: Some(visible),
             in_flight: Some(in_flight),
-            // Nobody counts what is sent: whatever puts a message on a queue would have to.
-            sent: None,
+            sent: books.then_some(self.arrived as u64),
             finished: books.then_some(self.finished),
             arrivals_per_s: books.then_some(rate),
             services: vec![service],

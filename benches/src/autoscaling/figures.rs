@@ -79,7 +79,7 @@ fn print_p95_60s(name: &str, rest: &Trace, chosen: Option<&Chosen>) {
     let value = met.map_or(f64::NAN, |it| it.point.cost.median);
     let mut detail = chosen.map_or_else(|| json!({ "why": "no setting is cheap enough" }), shown);
     if let Some(it) = chosen {
-        detail["without_the_fleets_books"] = place(&it.setting.without_books(rest));
+        detail["without_books_of_what_is_sent"] = place(&it.setting.without_books(rest));
     }
     if chosen.is_some() && met.is_none() {
         detail["why"] = "the setting's p95 wait is 60 s or more".into();

@@ -118,7 +118,7 @@ impl Setting {
         point(&self.name(), trace, || Box::new(Ours::new(self.policy())))
     }
 
-    /// Its place where nobody counts what is finished, too: SQS's counts are all there is.
+    /// Its place where nobody counts what is sent: SQS's counts are all there is.
     pub(super) fn without_books(self, trace: &Trace) -> Point {
         let world = World { books: false, ..World::default() };
         place(&self.name(), trace, &world, || Box::new(Ours::new(self.policy())))
