@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anomaly_worker::{Anomaly, AnomalyConfig};
 use flotilla_runtime::{Batched, process};
 
-/// The SDK allocates so much that the C library's allocator took a quarter of a message's time.
+/// The SDK allocates so much that the C library's allocator took a sixth of a message's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

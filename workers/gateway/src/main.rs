@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 /// How long a stop waits for answers: longer than a wheel is held back, shorter than `wait=1` may.
 const GRACE: Duration = Duration::from_secs(14);
 
-/// The SDK allocates so much that the C library's allocator took a quarter of a message's time in the workers.
+/// The SDK allocates so much that the C library's allocator took a sixth of a message's time in the workers.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -10,7 +10,7 @@ use schedule_executor::{
     resource::{self, Cli, Command},
 };
 
-/// The SDK allocates so much that the C library's allocator took a quarter of a message's time.
+/// The SDK allocates so much that the C library's allocator took a sixth of a message's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

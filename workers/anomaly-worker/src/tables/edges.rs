@@ -127,14 +127,7 @@ impl Edges {
         let now = now_ms();
         let mut items = vec![self.item(subject, version, &review.next)?];
         items.extend(problems.items(subject, review, now).await?);
-        let call = self.client.transact_write_items().set_transact_items(Some(items));
-        match call.send().await {
-            Ok(_) => Ok(true),
-            Err(e) if e.as_service_error().is_some_and(outrun) => Ok(false),
-            Err(e) => {
-                Err(unavailable("TransactWriteItems", &subject.key(), &self.table, chain(&e)))
-            }
-        }
+        self.at_once(subject, items).await
     }
 
     /// The subjects of some rows, from after this key on, of which something lasts; and the last
@@ -182,6 +175,15 @@ impl Edges {
             let update = problems.ending(&id, told.opened, now)?;
             items.push(TransactWriteItem::builder().update(update).build());
         }
+        self.at_once(subject, items).await
+    }
+
+    /// Writes all of it or nothing: false where the row has another version by now.
+    async fn at_once(
+        &self,
+        subject: &Subject,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<bool, Failure> {
         let call = self.client.transact_write_items().set_transact_items(Some(items));
         match call.send().await {
             Ok(_) => Ok(true),
