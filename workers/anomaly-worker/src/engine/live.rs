@@ -93,8 +93,8 @@ impl<M: Machine> Live<M> {
     fn hear(&mut self, rule: &M::Rule, said: Moment, since: i64, window: &Window) -> bool {
         let (delay, of_current) = (M::delay(rule), true);
         if delay > 0 {
-            let passed = window.packed_after(since - delay).between(i64::MIN, said.at - delay);
-            for (at, filling) in passed.iter() {
+            let Some(pending) = window.packed_after(since - delay) else { return false };
+            for (at, filling) in pending.between(i64::MIN, said.at - delay).iter() {
                 let moment = Moment { at: at + delay, of_current, filling };
                 if !M::hear(&mut self.front, rule, moment) {
                     return false;

@@ -370,7 +370,9 @@ proptest! {
         for times in 0.. {
             let next = state.review(&rule, &limits, readings.clone(), Vec::new()).next;
             let text = serde_json::to_string(&next).unwrap();
-            prop_assert!(!text.contains("NaN") && !text.contains("inf"), "{}", text);
+            // As whole texts: what is packed as base64 may contain the letters.
+            let endless = ["\"NaN\"", "\"inf\"", "\"-inf\""];
+            prop_assert!(!endless.iter().any(|it| text.contains(it)), "{}", text);
             if std::mem::replace(&mut state, next) == state {
                 break;
             }

@@ -105,7 +105,7 @@ impl Window {
 
     /// Whether there is a reading of this number from this time on (Unix milliseconds).
     fn counts_to(&self, seq: u64, since: i64) -> bool {
-        let packed = self.packed_after(since.saturating_sub(1)).packed;
+        let packed = self.packed().between(since.saturating_sub(1), i64::MAX).packed;
         let known = seq.checked_sub(self.first).and_then(|it| u32::try_from(it).ok());
         known.is_some_and(|seq| packed.iter().any(|it| it.seq == seq && seq != NO_NUMBER))
             || self.wide.iter().any(|it| it.at >= since && it.seq == Some(seq))
@@ -185,7 +185,7 @@ impl Window {
     /// The readings after this time (Unix milliseconds), if each is later than the one before, and
     /// none can be another's duplicate.
     pub(super) fn run(&self, after: i64) -> Option<Run<'_>> {
-        let run = self.packed_after(after);
+        let run = self.packed_after(after)?;
         let mut number = None;
         let numbers_rise = run.packed.iter().all(|it| {
             let counts = it.seq != NO_NUMBER;
@@ -194,13 +194,17 @@ impl Window {
             rises
         });
         let times_rise = run.packed.windows(2).all(|pair| pair[0].after < pair[1].after);
-        (numbers_rise && times_rise && self.wide.iter().all(|it| it.at <= after)).then_some(run)
+        (numbers_rise && times_rise).then_some(run)
     }
 
-    /// The readings after this time (Unix milliseconds) that are packed: all of them, as long as
-    /// every one came [in order](Arrival::InOrder).
-    pub(super) fn packed_after(&self, at: i64) -> Run<'_> {
-        Run { begin: self.begin, packed: &self.packed }.between(at, i64::MAX)
+    /// The readings after this time (Unix milliseconds), if all of them are packed.
+    pub(super) fn packed_after(&self, at: i64) -> Option<Run<'_>> {
+        let all = self.wide.iter().all(|it| it.at <= at);
+        all.then(|| self.packed().between(at, i64::MAX))
+    }
+
+    fn packed(&self) -> Run<'_> {
+        Run { begin: self.begin, packed: &self.packed }
     }
 
     /// Forgets the readings until then (Unix milliseconds), all but the newest.

@@ -212,6 +212,18 @@ fn a_silence_is_final_once_nothing_came_for_a_lateness_after_it_was_told() {
 }
 
 #[test]
+fn a_late_reading_from_before_all_others_counts_once_it_has_travelled() {
+    let rule = Rule { delay: 40, ..Rule::default() };
+    let limits = Limits { lateness: 100, ..Limits::default() };
+    let mut chain = Chain::new(rule, &DeviceRule::default(), limits);
+    chain.take(2, Reading { at: 19, filling: 0.0, seq: None });
+    chain.take(2, Reading { at: 1, filling: 0.0, seq: None });
+    chain.take(3, Reading { at: 41, filling: 50.0, seq: None });
+    let opened: Vec<_> = chain.ledger.values().map(|it| (it.kind, it.opened.at)).collect();
+    assert_eq!(opened, [(Kind::Problem, 41)]);
+}
+
+#[test]
 fn a_counter_that_begins_anew_costs_no_review() {
     let limits = Limits { lateness: 1000, ..Limits::default() };
     let mut chain = Chain::new(Rule::default(), &DeviceRule::default(), limits);
