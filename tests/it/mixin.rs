@@ -15,6 +15,7 @@ const SCHEDULER: &str = "Scheduler";
 const SENSORS: &str = "Sensors";
 const GRADING: &str = "Grading";
 const COMPILE: &str = "Compile";
+const GATEWAY: &str = "Gateway";
 
 /// Title and expression of every query of the dashboard, for one kind of worker.
 fn queries(worker: &str) -> Vec<(String, String)> {
@@ -192,6 +193,24 @@ async fn every_query_of_the_compile_row_finds_the_series_of_a_real_worker() {
     };
     tokio::select! { () = until_all_yield(&prometheus, COMPILE) => {}, () = building => {} }
     farm.end().await;
+}
+
+#[tokio::test]
+async fn every_query_of_the_gateways_row_finds_the_series_of_a_real_one() {
+    let world = World::new().await;
+    let mut gateway = world.gateway(&[]).await;
+    let prometheus = Prometheus::start(&[gateway.addr()]).await;
+    let asking = async {
+        loop {
+            let (status, contexts) = gateway.ask("GET", "/v1/contexts", Value::Null).await;
+            assert_eq!(status, 200, "{contexts}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! { () = until_all_yield(&prometheus, GATEWAY) => {}, () = asking => {} }
+    let route = "http_server_request_duration_seconds_count{http_route=\"/v1/contexts\"} > 0";
+    until_yields(&prometheus, "the requests of a route", route).await;
+    assert!(gateway.process.stop().await.success());
 }
 
 #[test]

@@ -126,6 +126,11 @@ impl World {
 }
 
 impl Gateway {
+    /// Its host and port.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
     /// Status and JSON of a request's answer; null for an empty one.
     pub async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };

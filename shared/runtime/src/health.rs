@@ -200,9 +200,9 @@ pub async fn serve(
     Ok(())
 }
 
-/// Folds what was measured into the histograms. A scrape does that too, but a worker that nobody
+/// Folds what was measured into the histograms. A scrape does that too, but a process that nobody
 /// scrapes would otherwise keep every single value.
-async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
+pub async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
     while tokio::time::timeout(UPKEEP, stop.cancelled()).await.is_err() {
         metrics.run_upkeep();
     }

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod config;
 pub mod cors;
+pub mod measured;
 pub mod packages;
 pub mod schedule;
 pub mod sensors;
@@ -38,5 +39,6 @@ pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure>
     if let Some(sensors) = config.sensors {
         router = router.merge(sensors::Sensors::new(sensors, sdk)?.router());
     }
-    Ok(router.layer(middleware::from_fn(traced::traced)))
+    let router = router.layer(middleware::from_fn(traced::traced));
+    Ok(router.layer(middleware::from_fn(measured::measured)))
 }

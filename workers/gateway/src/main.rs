@@ -2,8 +2,9 @@
 
 use std::{error::Error, process::ExitCode, time::Duration};
 
-use flotilla_runtime::{aws, config::Reader, process};
-use gateway::GatewayConfig;
+use axum::routing::get;
+use flotilla_runtime::{aws, config::Reader, health, metrics, process};
+use gateway::{GatewayConfig, measured};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,11 @@ async fn serve(stop: CancellationToken) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(config.addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "listening");
     let head = config.head;
+    let counted = metrics::install("gateway")?;
+    measured::describe();
+    tokio::spawn(health::keep_up(counted.clone(), stop.clone()));
     let router = gateway::router(config, &aws::sdk_config().await)?;
+    let router = router.route("/metrics", get(move || std::future::ready(counted.render())));
     let serving = gateway::serve::serve(listener, router, head, &stop);
     let cut_off = async {
         stop.cancelled().await;

@@ -12,7 +12,7 @@ pub mod v1;
 
 use aws_config::SdkConfig;
 use axum::{Router, middleware};
-use flotilla_runtime::config::Reader;
+use flotilla_runtime::{aws, config::Reader};
 use schedule_executor::{
     arn::{Home, account_of_queue},
     store::{Store, TableNames},
@@ -64,8 +64,8 @@ impl Schedules {
     pub fn new(config: ScheduleConfig, sdk: &SdkConfig) -> Self {
         let region = sdk.region().map(ToString::to_string).unwrap_or_default();
         Self {
-            store: Store::new(aws_sdk_dynamodb::Client::new(sdk), config.tables),
-            sqs: aws_sdk_sqs::Client::new(sdk),
+            store: Store::new(aws::dynamo_client(sdk), config.tables),
+            sqs: aws::sqs_client(sdk),
             queue_url: config.queue_url,
             audit: config.audit,
             home: Home { account: config.account, region },

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
-use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease};
+use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, aws};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
@@ -51,7 +51,7 @@ pub enum Work {
 impl Scheduler {
     /// The job, on the SDK's endpoints.
     pub fn new(config: ScheduleConfig, sdk: &SdkConfig) -> Self {
-        let dynamo = aws_sdk_dynamodb::Client::new(sdk);
+        let dynamo = aws::dynamo_client(sdk);
         let store = Store::new(dynamo.clone(), config.tables);
         let region = sdk.region().map(ToString::to_string).unwrap_or_default();
         let regions = if config.regions.is_empty() { vec![region.clone()] } else { config.regions };

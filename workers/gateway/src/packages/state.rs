@@ -86,7 +86,7 @@ impl Packages {
     /// # Errors
     /// When the machine has no certificates to trust, or the signing key cannot be read.
     pub fn new(config: PackagesConfig, sdk: &SdkConfig) -> Result<Self, Failure> {
-        let dynamo = aws_sdk_dynamodb::Client::new(sdk);
+        let dynamo = aws::dynamo_client(sdk);
         let signer = config.signing_key.as_deref().map(Signer::read).transpose()?;
         let groups = Groups::new(
             Builds::new(dynamo.clone(), &config.builds_table),
@@ -102,7 +102,7 @@ impl Packages {
             upstream: Upstream::new(&config.index)?,
             registry: Registry::new(&config.crates_index, None)?,
             s3: aws::s3_client(sdk),
-            queue: Queue { client: aws_sdk_sqs::Client::new(sdk), url: config.queue_url.clone() },
+            queue: Queue { client: aws::sqs_client(sdk), url: config.queue_url.clone() },
             projects: Fresh::weighed(config.index_age, PAGES, |it| {
                 it.as_ref().map_or(0, |project| project.weight())
             }),
