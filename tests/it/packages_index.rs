@@ -36,6 +36,16 @@ async fn resolving_builds_nothing_where_the_source_says_what_it_requires() {
 }
 
 #[tokio::test]
+async fn the_pip_that_comes_with_the_systems_python_gets_a_package() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    // Debian 12 has pip 23.0, which other Pythons before it in the PATH may hide.
+    let got = farm.world.pip_of("/usr/bin/python3", &farm.gateway, "default", "tiny").await;
+    assert!(got.as_ref().is_ok_and(|it| it.0.starts_with("tiny-1.0-")), "{got:?}");
+    farm.end().await;
+}
+
+#[tokio::test]
 async fn where_only_a_build_can_tell_its_metadata_is_the_wheels_own() {
     let farm = Farm::new().await;
     let setup = setup("teller").replace("py_modules", "install_requires=['base>2'], py_modules");

@@ -49,9 +49,23 @@ impl World {
         optset: &str,
         requirement: &str,
     ) -> Result<(String, Vec<u8>), String> {
+        self.pip_of("python3", gateway, optset, requirement).await
+    }
+
+    /// The same with the pip that this Python brings along.
+    ///
+    /// # Errors
+    /// What pip said.
+    pub async fn pip_of(
+        &self,
+        python: &str,
+        gateway: &Worker,
+        optset: &str,
+        requirement: &str,
+    ) -> Result<(String, Vec<u8>), String> {
         let folder = tempfile::tempdir_in(self.folder()).expect("a folder");
         let index = format!("http://{}/o/{optset}/simple/", gateway.addr());
-        let mut pip = Command::new(self.python().await);
+        let mut pip = Command::new(self.with_pip(python).await);
         pip.args(["-m", "pip", "--isolated", "--disable-pip-version-check", "download"]);
         pip.args(["--no-cache-dir", "--no-deps", "--only-binary", ":all:", "--timeout", "15"]);
         pip.args(["--python-version", "3.11", "--abi", "cp311", "--implementation", "cp"]);
@@ -93,7 +107,7 @@ impl World {
             "--index-url",
             &index,
         ]);
-        uv.arg("--python").arg(self.python().await).arg(wants).kill_on_drop(true);
+        uv.arg("--python").arg(self.with_pip("python3").await).arg(wants).kill_on_drop(true);
         let Output { status, stdout, stderr } = uv.output().await.expect("uv");
         let said = if status.success() { stdout } else { stderr };
         let said = String::from_utf8_lossy(&said).into_owned();
@@ -105,16 +119,17 @@ impl World {
         ask("GET", host, path, headers, "").await
     }
 
-    /// A Python that has pip.
-    async fn python(&self) -> PathBuf {
+    /// A Python that has the pip that this one brings along.
+    async fn with_pip(&self, python: &str) -> PathBuf {
         static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let _one = MAKING.lock().await;
-        let (folder, python) = (self.folder().join("venv"), self.folder().join("venv/bin/python"));
-        if !python.exists() {
-            let made = Command::new("python3").args(["-m", "venv"]).arg(folder).status().await;
-            assert!(made.expect("python3").success(), "python3 -m venv fails: is it installed?");
+        let folder = self.folder().join(format!("venv{}", python.replace('/', "-")));
+        let made = folder.join("bin/python");
+        if !made.exists() {
+            let done = Command::new(python).args(["-m", "venv"]).arg(folder).status().await;
+            assert!(done.expect(python).success(), "{python} -m venv fails: is it installed?");
         }
-        python
+        made
     }
 
     /// The rows of the builds of a package, as attributes.

@@ -236,7 +236,6 @@ impl Link {
         let hashes: BTreeMap<_, _> = self.sha256.iter().map(|hash| ("sha256", hash)).collect();
         let mut file = json!({
             "filename": self.filename, "url": self.url, "hashes": hashes, "core-metadata": true,
-            "dist-info-metadata": true,
         });
         if let Some(python) = &self.requires_python {
             file["requires-python"] = json!(python);
@@ -294,7 +293,7 @@ impl Page {
         let about = [
             (header::ETAG, self.etag.clone()),
             (header::CACHE_CONTROL, "max-age=0".to_owned()),
-            (header::VARY, "Accept".to_owned()),
+            (header::VARY, "Accept, User-Agent".to_owned()),
         ];
         if is_known(headers, &self.etag) {
             return (StatusCode::NOT_MODIFIED, about).into_response();
