@@ -67,7 +67,8 @@ impl Worker {
         }
         let troubles = together.troubles();
         let of = |it: usize| key(&troubles[it].subject, &troubles[it].episode);
-        let wanted = causes(&troubles).into_iter().enumerate();
+        let wanted = causes(&troubles, |id| known.plan.device(id).interval);
+        let wanted = wanted.into_iter().enumerate();
         let wanted = wanted.map(|(it, cause)| (of(it), cause.map(of)));
         let other: Vec<_> = wanted.filter(|(key, cause)| links.get(key) != Some(cause)).collect();
         let writes = other.iter().map(|(key, cause)| self.problems.link(key, cause.as_ref()));

@@ -45,7 +45,7 @@ const END_OF_TIME: i64 = 999_999_999_999_999;
 /// An episode, and the problem that it is written to follow from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linked {
-    /// The episode, without its evidence.
+    /// The episode; of its evidence what opened it.
     pub episode: Episode,
     /// The problem that it follows from.
     pub cause: Option<EpisodeKey>,
@@ -300,7 +300,7 @@ impl Problems {
     }
 
     /// The episodes of a subject, whose problems have these ids, that last at any time of these; each
-    /// with the problem that it follows from, as is written, and without its evidence.
+    /// with the problem that it follows from, as is written, and what opened it.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
@@ -372,11 +372,12 @@ impl Problems {
 
 impl Linked {
     fn of(row: &Row) -> Option<Self> {
-        let turn = |at| Turn { at, evidence: Evidence::default() };
+        let opening = text_of(row, "opening").and_then(|it| serde_json::from_str(&it).ok());
+        let end = |at| Turn { at, evidence: Evidence::default() };
         let episode = Episode {
             kind: Kind::from_name(&text_of(row, "problem")?)?,
-            opened: turn(number_of(row, "opened")?),
-            resolved: number_of(row, "resolved").map(turn),
+            opened: Turn { at: number_of(row, "opened")?, evidence: opening.unwrap_or_default() },
+            resolved: number_of(row, "resolved").map(end),
             flaps: number_of(row, "flaps").unwrap_or(0),
             recurrences: number_of(row, "recurrences").unwrap_or(0),
             settled: text_of(row, "certainty").as_deref() == Some("FINAL"),
