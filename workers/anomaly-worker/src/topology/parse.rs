@@ -135,7 +135,7 @@ fn edge_rule(table: &mut Table<'_>) -> Rule {
         problem: table.take("problem", not_negative),
         hysteresis: table.take("hysteresis", not_negative).unwrap_or(plain.hysteresis),
         delay: table.take("delay", milliseconds).unwrap_or(plain.delay),
-        stale: plain.stale,
+        stale: [table.take("stale", positive_milliseconds); 2],
         confirm: confirm(table),
     };
     table.end();

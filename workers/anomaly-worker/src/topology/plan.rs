@@ -71,7 +71,11 @@ impl Plan {
     }
 
     fn join(&self, current: &str, following: &str, rule: Rule, derived: bool) -> Join {
-        let stale = [current, following].map(|id| self.device(id).silence);
+        // What a silent device said last is not compared, and what the edge calls stale neither.
+        let silences = [current, following].map(|id| self.device(id).silence);
+        let [of_current, of_following] = rule.stale;
+        let least = |own: Option<i64>, silence| own.into_iter().chain(silence).min();
+        let stale = [least(of_current, silences[0]), least(of_following, silences[1])];
         let rule = Rule { stale, ..rule };
         Join { current: current.to_owned(), following: following.to_owned(), rule, derived }
     }

@@ -126,6 +126,16 @@ fn a_plan_gives_every_device_its_edges_and_what_is_expected_of_it() {
 }
 
 #[test]
+fn an_edge_compares_no_word_that_it_calls_stale_or_that_a_silent_device_said_last() {
+    let text = "[defaults.edge]\nstale = '150s'\n[[chains]]\nsensors = ['a', 'b', 'c']\n\
+                [[devices]]\nid = 'b'\nsilence = '1m'\n[[devices]]\nid = 'c'\nsilence = '1h'";
+    let plan = Plan::of(&[("one".to_owned(), toml(text).unwrap())], Rule::default()).unwrap();
+    assert_eq!(plan.rule("a", "b").stale, [Some(150_000), Some(60_000)]);
+    assert_eq!(plan.rule("b", "c").stale, [Some(60_000), Some(150_000)]);
+    assert!(toml("[defaults.edge]\nstale = 0").is_err());
+}
+
+#[test]
 fn two_topologies_do_not_speak_of_the_same() {
     let one = || toml("[[chains]]\nsensors = ['a', 'b']\n[[devices]]\nid = 'a'").unwrap();
     let two = [("one".to_owned(), one()), ("two".to_owned(), one())];
