@@ -422,7 +422,8 @@ impl<M: Machine> State<M> {
         Walked { before, end, turned, moments, pending, horizon, ended, bound, sure, surely_ended }
     }
 
-    /// What was said since the base, in order, and the time of the newest reading. Older readings
+    /// What was said since the base, in order, and the time of the newest reading: of duplicates,
+    /// too, or it would go back when an earlier reading shows that the newest is one. Older readings
     /// only tell duplicates.
     fn moments(
         &self,
@@ -431,14 +432,14 @@ impl<M: Machine> State<M> {
         current: Vec<Reading>,
         following: Vec<Reading>,
     ) -> (Vec<Moment>, i64) {
+        let newest = current.iter().chain(&following).map(|it| it.at).max();
+        let horizon = newest.unwrap_or(-1).max(self.until);
         let of = |readings, of_current, delay: i64| {
             let readings = distinct(readings, limits.lateness).into_iter();
             readings.map(move |it| Moment { at: it.at + delay, of_current, filling: it.filling })
         };
         let delay = M::delay(rule);
         let mut moments: Vec<_> = of(current, true, delay).chain(of(following, false, 0)).collect();
-        let raw = |it: &Moment| if it.of_current { it.at - delay } else { it.at };
-        let horizon = moments.iter().map(raw).max().unwrap_or(-1).max(self.until);
         moments.retain(|it| it.at > self.until);
         // Stable: the order within one time and sensor stays.
         moments.sort_by_key(|moment| moment.at);

@@ -1,5 +1,6 @@
 //! The engine against an oracle that knows all readings at once.
 
+mod drawn;
 mod kinds;
 mod net;
 
@@ -298,6 +299,21 @@ fn what_is_final_is_not_put_right_though_it_had_to_last_before_it_counted() {
     assert_eq!(outline(&table.problems), [(Kind::Obstruction, 90, None)]);
     table.take(said(true, 300, 100.0), &limits);
     assert!(table.problems[&90].settled);
+}
+
+#[test]
+fn what_is_final_stays_final_though_the_newest_reading_turns_out_to_be_a_duplicate() {
+    let limits = Limits { lateness: 100, fold: usize::MAX, most: usize::MAX };
+    let mut table = Table::default();
+    for reading in [said(true, 1, 100.0), said(false, 10, 50.0), said(false, 14, 100.0)] {
+        table.take(reading, &limits);
+    }
+    let numbered = |at| (false, Reading { at, filling: 100.0, seq: Some(7) });
+    table.take(numbered(130), &limits);
+    assert!(table.problems[&10].settled);
+    // The same number, earlier: it is this one that counts.
+    table.take(numbered(100), &limits);
+    assert!(table.problems[&10].settled);
 }
 
 #[test]

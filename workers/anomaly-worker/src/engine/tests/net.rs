@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 
+use super::drawn::{SENSORS, arrived, devices, rules, stream, with_clocks};
 use crate::{engine::*, reading::Reading, topology::Join};
-
-/// Sensors of a chain.
-const SENSORS: usize = 4;
 
 type Ledger = BTreeMap<(String, Key), Episode>;
 
@@ -89,6 +87,11 @@ fn ledger(rule: Rule, device: &DeviceRule, limits: Limits, said: &[(usize, Readi
     chain
 }
 
+fn unsettled(ledger: Ledger) -> Ledger {
+    let unsettled = |it| Episode { settled: false, ..it };
+    ledger.into_iter().map(|(key, it)| (key, unsettled(it))).collect()
+}
+
 /// The same with a review of everything at every reading: no shortcut is taken.
 fn slow_ledger(
     rule: Rule,
@@ -106,67 +109,6 @@ fn slow_ledger(
     }
     chain.sweep(100_000);
     chain.ledger
-}
-
-fn rules() -> impl Strategy<Value = Rule> {
-    let numbers = (0..3_u8, 0..3_u8, prop::option::of(0..60_i64));
-    let times = (prop::sample::select(vec![0, 0, 7, 40]), 0..40_i64, 1..4_u32, 0..200_i64);
-    (numbers, times).prop_map(|((tolerance, hysteresis, stale), (delay, debounce, count, flap))| {
-        Rule {
-            tolerance: f64::from(tolerance) * 20.0,
-            hysteresis: f64::from(hysteresis) * 10.0,
-            delay,
-            stale: [stale; 2],
-            confirm: Confirm { debounce: debounce.max(20) - 20, count, flap: flap.max(100) - 100 },
-            ..Rule::default()
-        }
-    })
-}
-
-fn devices() -> impl Strategy<Value = DeviceRule> {
-    (prop::option::of(5..60_i64), any::<bool>()).prop_map(|(silence, watched)| DeviceRule {
-        silence,
-        threshold: Some(Threshold { above: Some(70.0), below: None, hysteresis: 30.0 }),
-        range: watched.then_some(Range { min: 0.0, max: 90.0 }),
-        rate: watched.then_some(Rate { most: 50.0, per: 10 }),
-        stuck: Some(Stuck { lasting: 50, within: 0.0 }),
-        drift: watched.then_some(Drift { warm_up: 5, ..Drift::default() }),
-        seasonal: watched.then_some(Seasonal {
-            period: 100,
-            buckets: 4,
-            warm_up: 3,
-            ..Seasonal::default()
-        }),
-        outlier: Some(Outlier { warm_up: 4, ..Outlier::default() }),
-        confirm: Confirm { flap: 30, ..Confirm::default() },
-        ..DeviceRule::default()
-    })
-}
-
-/// Readings with the delay that each comes with.
-fn stream() -> impl Strategy<Value = Vec<(usize, Reading, i64)>> {
-    let level = prop::sample::select(vec![0.0, 50.0, 100.0]);
-    let one = (0..SENSORS, 0..12_i64, level, any::<bool>(), 0..=100_i64, any::<bool>());
-    prop::collection::vec(one, 1..120).prop_map(|all| {
-        let (mut now, mut stream) = (1, Vec::new());
-        for (number, (sensor, gap, filling, counts, delay, twice)) in all.into_iter().enumerate() {
-            now += gap;
-            let seq = counts.then_some(number as u64);
-            stream.push((sensor, Reading { at: now, filling, seq }, 0));
-            if twice {
-                stream.push((sensor, Reading { at: now, filling, seq }, delay));
-            }
-        }
-        stream
-    })
-}
-
-fn arrived(stream: &[(usize, Reading, i64)], scale: i64) -> Vec<(usize, Reading)> {
-    let mut stream: Vec<_> = stream.iter().enumerate().collect();
-    // Some readings are late, by less than is allowed.
-    let late = |number: usize, delay: i64| delay + (number as i64 * 37 % 101) * scale / 8;
-    stream.sort_by_key(|(number, it)| it.1.at + late(*number, it.2).min(100));
-    stream.into_iter().map(|(_, it)| (it.0, it.1)).collect()
 }
 
 #[test]
@@ -262,6 +204,40 @@ proptest! {
         let mut turned = late.clone();
         turned.reverse();
         prop_assert_eq!(&ledger(rule, &device, never, &turned).ledger, &expected);
+    }
+
+    #[test]
+    fn clocks_that_are_looked_at_meanwhile_leave_no_trace(
+        rule in rules(), device in devices(), stream in stream(), scale in 0..=8_i64, fold in 1..20_usize, every in 1..40_i64,
+    ) {
+        let limits = Limits { lateness: 100, fold, most: usize::MAX };
+        let mut expected = ledger(rule, &device, limits, &arrived(&stream, scale));
+        let mut chain = Chain::new(rule, &device, limits);
+        let mut swept = 0;
+        for (sensor, reading, clock) in with_clocks(&stream, scale) {
+            if clock - swept > every {
+                swept = clock;
+                chain.sweep(clock);
+            }
+            chain.take(sensor, reading);
+        }
+        // A silence that lasts is final at a second look, a lateness after it was told.
+        for chain in [&mut chain, &mut expected] {
+            chain.sweep(100_000);
+            chain.sweep(200_000);
+        }
+        prop_assert_eq!(chain.ledger, expected.ledger);
+    }
+
+    #[test]
+    fn too_much_to_keep_is_settled_and_readings_in_order_are_told_as_ever(
+        rule in rules(), device in devices(), stream in stream(), fold in 1..20_usize, most in 10..60_usize,
+    ) {
+        let never = Limits { lateness: 100_000, fold: usize::MAX, most: usize::MAX };
+        let said: Vec<_> = stream.iter().filter(|it| it.2 == 0).map(|it| (it.0, it.1)).collect();
+        let expected = ledger(rule, &device, never, &said).ledger;
+        let found = ledger(rule, &device, Limits { fold, most, ..never }, &said).ledger;
+        prop_assert_eq!(unsettled(found), unsettled(expected));
     }
 
     #[test]
