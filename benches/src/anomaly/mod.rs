@@ -2,7 +2,9 @@
 //! told of a simulated sewer is what was wrong with it.
 
 mod latency;
+mod many;
 mod ratio;
+pub mod score;
 pub mod sewer;
 pub mod watch;
 
@@ -46,6 +48,9 @@ async fn run(settings: &Settings) -> Result<(), Trouble> {
     ];
     if settings.wants(&quality_wanted) {
         quality(&sewer(settings)?);
+    }
+    if settings.wants(&many::NAMES) {
+        many::run(&sewer(settings)?)?;
     }
     ratio::run(settings).await?;
     latency::run(settings).await
@@ -96,8 +101,11 @@ fn speed(sewer: &Sewer, settings: &Settings) {
 
 fn quality(sewer: &Sewer) {
     let (simulated, watch) = watched(sewer, Limits::default());
-    let detail = detail(sewer, &simulated, &watch);
-    let [all, causes] = [false, true].map(|alone| watch.score(&simulated.truth, alone));
+    let mut detail = detail(sewer, &simulated, &watch);
+    let [all, causes] = watch.scores(&simulated.truth);
+    let named = |it: &dyn std::fmt::Debug| format!("{it:?}");
+    detail["missed"] = all.missed.iter().map(|it| named(&it.wrong)).collect();
+    detail["untrue"] = all.untrue.iter().map(|it| named(&it.wrong)).collect();
     for (name, value) in [
         ("anomaly.precision", all.precision),
         ("anomaly.recall", all.recall),

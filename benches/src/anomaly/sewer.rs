@@ -3,10 +3,23 @@
 //! The sensors are a tree. What flows comes down from its leaves: a daily rhythm, and rain. A wave
 //! takes a while from a sensor to the next, so a sensor shows what its upstream neighbours showed
 //! before. A *blockage* behind a sensor backs up to it; a *leak* before a sensor is missed there and
-//! further down; a *dead* sensor says nothing. Radio frames come late and twice, and clocks are
-//! wrong. All is drawn from one seed.
+//! further down; a *dead* sensor says nothing: anywhere, where tubes join and at neighbouring
+//! sensors, too. Radio frames come late and twice, and clocks are wrong. All is drawn from one seed.
 
-use std::collections::HashSet;
+mod dice;
+mod faults;
+mod tree;
+mod truth;
+
+use self::{
+    dice::Dice,
+    faults::{Effect, What, changed},
+    truth::Known,
+};
+pub use self::{
+    tree::Tree,
+    truth::{Truth, Wrong},
+};
 
 /// Intervals that a wave takes from a sensor to the next.
 const DELAY: i64 = 3;
@@ -24,8 +37,10 @@ pub struct Sewer {
     pub readings: i64,
     /// Milliseconds between two readings of a sensor.
     pub interval: i64,
-    /// Blockages, leaks and dead sensors.
+    /// Blockages, leaks and dead sensors, or as many as there is room for.
     pub faults: [usize; 3],
+    /// The part of the faults that are tried at a sensor beside another one's.
+    pub beside: f64,
     /// The part of the frames that come late, by up to [`late_by`](Self::late_by).
     pub late: f64,
     /// In milliseconds.
@@ -50,6 +65,7 @@ impl Default for Sewer {
             readings: 1440,
             interval: 60_000,
             faults: [60, 40, 40],
+            beside: 0.1,
             late: 0.05,
             late_by: 45 * 60_000,
             twice: 0.05,
@@ -76,33 +92,11 @@ pub struct Frame {
     pub seq: u64,
 }
 
-/// What was wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Wrong {
-    /// Less arrives than flows, on the edge that leads from this sensor.
-    Obstruction(usize),
-    /// More arrives than flows, on the edge that leads from this sensor.
-    Problem(usize),
-    /// This sensor says nothing.
-    Silence(usize),
-}
-
-/// Something that was wrong, and since when it could be known, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Truth {
-    /// What.
-    pub wrong: Wrong,
-    /// Since when.
-    pub since: i64,
-    /// Whether it is a cause, and does not follow from what is wrong at a neighbouring edge.
-    pub cause: bool,
-}
-
 /// A simulated sewer.
 #[derive(Debug, Clone)]
 pub struct Simulated {
-    /// The sensor that follows each; none behind the last.
-    pub parents: Vec<Option<usize>>,
+    /// Which sensor follows which.
+    pub tree: Tree,
     /// All frames, in the order of their arrival.
     pub frames: Vec<Frame>,
     /// What was wrong.
@@ -111,65 +105,31 @@ pub struct Simulated {
     pub sewer: Sewer,
 }
 
-/// What happens at a sensor, and when, in milliseconds.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    Blockage(i64, i64),
-    Leak(i64, i64),
-    Dead(i64, i64),
-}
-
-/// SplitMix64 (S. Vigna's public domain generator).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to below 1.
-    fn part(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.part() * limit as f64) as usize
-    }
-
-    fn around_zero(&mut self, most: f64) -> f64 {
-        (self.part() * 2.0 - 1.0) * most
-    }
-}
-
 impl Sewer {
     /// Simulates it.
     pub fn simulate(&self) -> Simulated {
         let mut dice = Dice(self.seed);
-        let parents = self.tree(&mut dice);
+        let tree = Tree::random(self.sensors, &mut dice);
         let rain = self.rain(&mut dice);
-        let faults = self.faults(&parents, &mut dice);
-        let lags = lags(&parents, self.delay());
-        let mut frames = Vec::new();
-        for sensor in 0..self.sensors {
-            self.speak(sensor, &faults, &parents, &lags, &rain, &mut dice, &mut frames);
+        let faults = faults::draw(self, &tree, &mut dice);
+        let effects = faults::effects(&tree, &faults, self.delay());
+        let (mut frames, mut last_words) = (Vec::new(), Vec::new());
+        for (sensor, lag) in tree.lags().into_iter().enumerate() {
+            let dead = faults[sensor].filter(|it| it.what == What::Death);
+            let dead = dead.map_or((i64::MAX, i64::MAX), |it| (it.from, it.until));
+            let voice = Voice { sensor, lag: lag * self.delay(), dead, effects: &effects[sensor] };
+            last_words.push(self.speak(&voice, &rain, &mut dice, &mut frames));
         }
         frames.sort_by_key(|frame| (frame.arrives, frame.sensor, frame.seq));
-        let truth = self.truth(&parents, &faults);
-        Simulated { parents, frames, truth, sewer: *self }
-    }
-
-    /// Mostly long tubes, that join now and then.
-    fn tree(&self, dice: &mut Dice) -> Vec<Option<usize>> {
-        let parent = |sensor: usize, dice: &mut Dice| match sensor {
-            0 => None,
-            _ if dice.part() < 0.9 => Some(sensor - 1),
-            _ => Some(dice.below(sensor)),
+        let known = Known {
+            sewer: self,
+            tree: &tree,
+            faults: &faults,
+            effects: &effects,
+            last_words: &last_words,
         };
-        (0..self.sensors).map(|sensor| parent(sensor, dice)).collect()
+        let truth = known.truth();
+        Simulated { tree, frames, truth, sewer: *self }
     }
 
     /// Showers: from when, and how much.
@@ -204,6 +164,7 @@ impl Sewer {
             "twice" => (part, &mut self.twice),
             "lost" => (part && value < 1.0, &mut self.lost),
             "skewed" => (part, &mut self.skewed),
+            "beside" => (part, &mut self.beside),
             "noise" => (some, &mut self.noise),
             _ => return some && self.set_whole(name, value),
         };
@@ -238,75 +199,48 @@ impl Sewer {
         SILENCE.max(rare.ceil() as i64) * self.interval
     }
 
-    /// How far neighbours may differ: by the noise of both, and by what a shower changes between
-    /// their readings and between their clocks.
+    /// How far neighbours may differ: by half of what the least fault makes them differ. The other half
+    /// is left to noise, and to what a shower changes between their readings and their clocks.
     pub fn tolerance(&self) -> f64 {
-        let skew = self.skew_by as f64 / self.interval as f64;
-        5.0 + 2.0 * self.noise.max(1.0) + 4.0 * (skew - 1.0).max(0.0)
+        faults::LEAKED / 2.0
     }
 
-    /// One at most for each sensor, and none near another.
-    fn faults(&self, parents: &[Option<usize>], dice: &mut Dice) -> Vec<Option<Fault>> {
-        let mut faults = vec![None; self.sensors];
-        let mut near: HashSet<usize> = HashSet::new();
-        let begin = self.readings as usize / 10;
-        for (kind, count) in self.faults.into_iter().enumerate() {
-            let (mut left, mut tries) = (count, 200 * self.sensors);
-            while left > 0 && tries > 0 {
-                tries -= 1;
-                let sensor = dice.below(self.sensors);
-                let around = around(parents, sensor);
-                let only = children(parents, sensor).count() == 1;
-                if parents[sensor].is_none() || !only || around.iter().any(|it| near.contains(it)) {
-                    continue;
-                }
-                let from = (begin + dice.below(self.readings as usize * 6 / 10)) as i64;
-                let from = from * self.interval;
-                let until = from + (30 + dice.below(120) as i64) * self.interval;
-                faults[sensor] = Some(match kind {
-                    0 => Fault::Blockage(from, until),
-                    1 => Fault::Leak(from, until),
-                    _ => Fault::Dead(from, until),
-                });
-                near.extend(around);
-                left -= 1;
-            }
-        }
-        faults
+    /// How long something must be wrong, in milliseconds, before it counts: longer than a wave takes
+    /// to be heard of at both ends, where a reading is lost.
+    pub fn debounce(&self) -> i64 {
+        2 * self.interval
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that a sensor's words depend on")]
+    /// What comes back within so many milliseconds is the same.
+    pub fn flap(&self) -> i64 {
+        10 * self.interval
+    }
+
+    /// Adds what a sensor says; gives the time of its last word before it died, by its own clock.
     fn speak(
         &self,
-        sensor: usize,
-        faults: &[Option<Fault>],
-        parents: &[Option<usize>],
-        lags: &[i64],
+        voice: &Voice,
         rain: &[(i64, f64)],
         dice: &mut Dice,
         frames: &mut Vec<Frame>,
-    ) {
+    ) -> i64 {
+        let Voice { sensor, lag, dead, effects } = *voice;
         let skewed = dice.part() < self.skewed;
         let skew = if skewed { dice.around_zero(self.skew_by as f64) as i64 } else { 0 };
-        let leaks = upstream_leaks(parents, faults, sensor, self.delay());
         let phase = dice.below(self.interval as usize) as i64;
+        let mut last_word = 0;
         for number in 0..self.readings {
             let now = number * self.interval + phase;
-            let (filling, lost) = (
-                level(now - lags[sensor], rain, self.interval) + dice.around_zero(self.noise),
-                dice.part() < self.lost,
-            );
-            if lost
-                || matches!(faults[sensor], Some(Fault::Dead(from, until)) if (from..until).contains(&now))
-            {
+            let noise = dice.around_zero(self.noise);
+            let filling = level(now - lag, rain, self.interval) + noise + changed(effects, now);
+            if dice.part() < self.lost || (dead.0..dead.1).contains(&now) {
                 continue;
             }
-            let backed_up = matches!(faults[sensor], Some(Fault::Blockage(from, until)) if (from..until).contains(&now));
-            let leaked = leaks.iter().any(|(from, until)| (*from..*until).contains(&now));
-            let filling = filling + f64::from(u8::from(backed_up)) * 30.0
-                - f64::from(u8::from(leaked)) * 15.0;
             // A clock that is behind begins behind zero.
             let (at, seq) = ((now + skew).max(0), number as u64);
+            if now < dead.0 {
+                last_word = at;
+            }
             let times = 1 + usize::from(dice.part() < self.twice);
             for _ in 0..times {
                 let late = dice.part() < self.late;
@@ -314,56 +248,18 @@ impl Sewer {
                 frames.push(Frame { arrives: now + delay as i64, sensor, at, filling, seq });
             }
         }
-    }
-
-    fn truth(&self, parents: &[Option<usize>], faults: &[Option<Fault>]) -> Vec<Truth> {
-        let mut truth = Vec::new();
-        for (sensor, fault) in faults.iter().enumerate() {
-            match fault {
-                Some(Fault::Blockage(from, _)) => {
-                    let (wrong, since) = (Wrong::Obstruction(sensor), from + self.delay());
-                    truth.push(Truth { wrong, since, cause: true });
-                    let behind =
-                        |child| Truth { wrong: Wrong::Problem(child), since: *from, cause: false };
-                    truth.extend(children(parents, sensor).map(behind));
-                }
-                Some(Fault::Leak(from, _)) => {
-                    truth.extend(leak(parents, sensor, *from, self.delay()))
-                }
-                Some(Fault::Dead(from, _)) => {
-                    let (wrong, since) = (Wrong::Silence(sensor), from + self.silence());
-                    truth.push(Truth { wrong, since, cause: true });
-                }
-                None => {}
-            }
-        }
-        truth
+        last_word
     }
 }
 
-/// How much later than at the farthest leaf a wave is at each sensor, in milliseconds.
-fn lags(parents: &[Option<usize>], delay: i64) -> Vec<i64> {
-    let mut depths = vec![0; parents.len()];
-    for sensor in 0..parents.len() {
-        depths[sensor] = parents[sensor].map_or(0, |parent: usize| depths[parent] + 1);
-    }
-    let deepest = depths.iter().copied().max().unwrap_or(0);
-    depths.into_iter().map(|depth| (deepest - depth) * delay).collect()
-}
-
-fn children(parents: &[Option<usize>], sensor: usize) -> impl Iterator<Item = usize> {
-    parents.iter().enumerate().filter(move |it| *it.1 == Some(sensor)).map(|it| it.0)
-}
-
-/// A sensor and those within two edges of it.
-fn around(parents: &[Option<usize>], sensor: usize) -> HashSet<usize> {
-    let mut near = HashSet::from([sensor]);
-    for _ in 0..2 {
-        let next: Vec<_> =
-            near.iter().flat_map(|it| children(parents, *it).chain(parents[*it])).collect();
-        near.extend(next);
-    }
-    near
+/// What a sensor's words depend on.
+struct Voice<'s> {
+    sensor: usize,
+    /// How much later than at the farthest leaf a wave is here, in milliseconds.
+    lag: i64,
+    /// From when until when it is dead, in milliseconds.
+    dead: (i64, i64),
+    effects: &'s [Effect],
 }
 
 /// A day's rhythm and the rain, at the farthest leaf.
@@ -376,47 +272,4 @@ fn level(at: i64, rain: &[(i64, f64)], interval: i64) -> f64 {
         most * part.clamp(0.0, 1.0)
     };
     40.0 + 10.0 * day.sin() + rain.iter().map(shower).sum::<f64>()
-}
-
-/// When a leak is missed at a sensor: its own, and what comes down from others'.
-fn upstream_leaks(
-    parents: &[Option<usize>],
-    faults: &[Option<Fault>],
-    sensor: usize,
-    delay: i64,
-) -> Vec<(i64, i64)> {
-    let mut found = Vec::new();
-    let mut left = vec![(sensor, 0)];
-    while let Some((at, lag)) = left.pop() {
-        if let Some(Fault::Leak(from, until)) = faults[at] {
-            found.push((from + lag, until + lag));
-        }
-        // Only along the tube: where tubes join, the others make up for it.
-        let mut above = children(parents, at);
-        if let (Some(one), None) = (above.next(), above.next()) {
-            left.push((one, lag + delay));
-        }
-    }
-    found
-}
-
-/// What is missed shows at the leak, and, where the tube joins another, is made up for.
-fn leak(parents: &[Option<usize>], sensor: usize, from: i64, delay: i64) -> Vec<Truth> {
-    let above = children(parents, sensor);
-    let mut truth: Vec<_> = above
-        .map(|child| Truth { wrong: Wrong::Obstruction(child), since: from, cause: true })
-        .collect();
-    let (mut at, mut lag) = (sensor, 0);
-    while let Some(parent) = parents[at] {
-        lag += delay;
-        if children(parents, parent).count() > 1 {
-            // Further down than the next edge there is nothing beside it that it follows from:
-            // between the leak and the junction all sensors miss the same.
-            let cause = at != sensor;
-            truth.push(Truth { wrong: Wrong::Problem(at), since: from + lag, cause });
-            break;
-        }
-        at = parent;
-    }
-    truth
 }

@@ -18,11 +18,11 @@ use anomaly_worker::{
 
 use serde::Serialize;
 
-use super::sewer::{Frame, Sewer, Simulated, Truth, Wrong};
+use super::{
+    score::{Score, Told},
+    sewer::{Frame, Sewer, Simulated, Truth, Wrong},
+};
 
-/// A problem counts as the one that was there if it opened so many intervals from when that could be
-/// known, at the most.
-const NEAR: i64 = 3;
 /// How often silent sensors are looked for, in intervals.
 const SWEEP: i64 = 2;
 
@@ -52,32 +52,18 @@ pub struct Watch {
     pub stored: u64,
 }
 
-/// How well problems were told.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Score {
-    /// The part of what was told that was there.
-    pub precision: f64,
-    /// The part of what was there that was told.
-    pub recall: f64,
-    /// From when something could be known to when it was told, in milliseconds, in order.
-    pub delays: Vec<i64>,
-    /// What was told, and what was there.
-    pub counts: [usize; 2],
-}
-
 fn id(sensor: usize) -> String {
     format!("s{sensor:05}")
 }
 
-/// How all edges are compared. Where many readings are lost, older ones tell little.
+/// How all edges are compared. What is older than the readings before it tells little.
 pub fn rule(sewer: &Sewer) -> Rule {
-    let stale = if sewer.lost > 0.02 { 5 * sewer.interval / 2 } else { sewer.silence() };
     Rule {
         tolerance: sewer.tolerance(),
         hysteresis: 2.0,
         delay: sewer.delay(),
-        stale: [Some(stale); 2],
-        confirm: Confirm { count: 3, flap: 10 * sewer.interval, ..Confirm::default() },
+        stale: [Some(5 * sewer.interval / 2); 2],
+        confirm: Confirm { count: 3, debounce: sewer.debounce(), flap: sewer.flap() },
         ..Rule::default()
     }
 }
@@ -92,13 +78,13 @@ impl Watch {
     pub fn new(sewer: &Simulated, limits: Limits) -> Self {
         let of = &sewer.sewer;
         let (mut net, device) = (Net::new(limits), Arc::new(device_rule(of)));
-        for sensor in 0..sewer.parents.len() {
+        for sensor in 0..sewer.tree.sensors() {
             let state = State::beginning(DeviceStand::expected(0));
             net.add_device(&id(sensor), device.clone(), Vec::new(), Some((0, state)));
         }
-        for (sensor, parent) in sewer.parents.iter().enumerate() {
-            let Some(parent) = parent else { continue };
-            let (current, following) = (id(sensor), id(*parent));
+        for sensor in 0..sewer.tree.sensors() {
+            let Some(parent) = sewer.tree.parent(sensor) else { continue };
+            let (current, following) = (id(sensor), id(parent));
             let join = Join { current, following, rule: rule(of), derived: false };
             net.add_edge(&join, 0, State::default());
         }
@@ -221,7 +207,7 @@ impl Watch {
         }
         let troubles = together.troubles();
         let key = |it: &Trouble| Some((*self.units.get(&it.subject)?, it.episode.key()));
-        let links = causes(&troubles).into_iter().enumerate();
+        let links = causes(&troubles, |id| self.interval_of(id)).into_iter().enumerate();
         let links: Vec<_> = links
             .filter_map(|(it, cause)| {
                 Some((key(&troubles[it])?, cause.and_then(|it| key(&troubles[it]))))
@@ -277,47 +263,34 @@ impl Watch {
         [hot as f64 / devices, windows as f64 / devices, windows as f64 / readings]
     }
 
-    /// Compares what was told with what was there: everything, or causes alone.
-    pub fn score(&self, truth: &[Truth], causes_alone: bool) -> Score {
-        let told = self.told_of(causes_alone);
-        let mut left: HashMap<Wrong, Vec<&Truth>> = HashMap::new();
-        let real = truth.iter().filter(|it| it.cause || !causes_alone);
-        real.clone().for_each(|it| left.entry(it.wrong).or_default().push(it));
-        let (mut hits, mut delays) = (0, Vec::new());
-        for (wrong, opened, first_told) in &told {
-            let Some(near) = left.get_mut(wrong) else { continue };
-            let Some(at) =
-                near.iter().position(|it| (it.since - opened).abs() <= NEAR * self.interval)
-            else {
-                continue;
-            };
-            delays.push(first_told - near.swap_remove(at).since);
-            hits += 1;
-        }
-        delays.sort_unstable();
-        let counts = [told.len(), real.count()];
-        let part = |of: usize| if of == 0 { 1.0 } else { hits as f64 / of as f64 };
-        Score { precision: part(counts[0]), recall: part(counts[1]), delays, counts }
+    /// How well what was told is what was there: of everything, and of causes alone.
+    pub fn scores(&self, truth: &[Truth]) -> [Score; 2] {
+        let told = self.told();
+        [Score::of_all, Score::of_causes].map(|score| score(&told, truth, self.interval))
     }
 
-    fn told_of(&self, causes_alone: bool) -> Vec<(Wrong, i64, i64)> {
+    /// All that holds now.
+    fn told(&self) -> Vec<Told> {
         let troubles: Vec<_> = self
             .ledger
             .iter()
             .map(|((unit, _), it)| Trouble { subject: self.subject(*unit), episode: *it })
             .collect();
-        let follows = causes(&troubles);
-        let all = self.ledger.iter().zip(follows);
-        let all = all.filter(|(_, cause)| !causes_alone || cause.is_none());
-        all.filter_map(|((key, episode), _)| {
+        let causes = causes(&troubles, |id| self.interval_of(id));
+        let all = self.ledger.iter().zip(causes).filter_map(|((key, episode), cause)| {
             let wrong = match (key.0, episode.kind) {
                 (Unit::Edge(edge), Kind::Obstruction) => Wrong::Obstruction(self.current(edge)?),
                 (Unit::Edge(edge), _) => Wrong::Problem(self.current(edge)?),
                 (Unit::Device(device), _) => Wrong::Silence(device),
             };
-            Some((wrong, episode.opened.at, *self.told.get(key)?))
-        })
-        .collect()
+            let (opened, follows) = (episode.opened.at, cause.is_some());
+            Some(Told { wrong, opened, first_told: *self.told.get(key)?, follows })
+        });
+        all.collect()
+    }
+
+    fn interval_of(&self, _: &str) -> Option<i64> {
+        Some(self.interval)
     }
 
     fn current(&self, edge: usize) -> Option<usize> {
@@ -356,11 +329,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_and_little_else() {
         let (sewer, watch) = watched(&small(0), Limits::default());
-        let all = watch.score(&sewer.truth, false);
-        assert!(all.counts[1] >= 15 && all.precision.min(all.recall) >= 0.9, "{all:?}");
-        // Of two neighbours that fail together, both may be named the cause.
-        let causes = watch.score(&sewer.truth, true);
-        assert!(causes.recall >= 0.9 && causes.precision >= 0.8, "{causes:?}");
+        for score in watch.scores(&sewer.truth) {
+            assert!(score.counts[1] >= 15, "{score:?}");
+            assert!(score.precision.min(score.recall) >= 0.95, "{score:?}");
+        }
     }
 
     #[test]

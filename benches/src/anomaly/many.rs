@@ -1,0 +1,73 @@
+//! Many sewers: other seeds, other sizes, and harder ones.
+
+use anomaly_worker::engine::Limits;
+use serde_json::json;
+
+use super::{score::Score, sewer::Sewer, watch::watched};
+use crate::{
+    Trouble,
+    figure::{Better, Figure},
+};
+
+/// Seeds of each size, and of each kind.
+const SEEDS: [u64; 2] = [10, 4];
+/// Sensors.
+const SIZES: [&str; 3] = ["sensors=100", "sensors=300", "sensors=1000"];
+/// What is harder than the default.
+const KINDS: [&str; 9] = [
+    "sensors=300,noise=4",
+    "sensors=300,lost=0.1",
+    "sensors=300,lost=0.2",
+    "sensors=300,late=0.3,late_minutes=58",
+    "sensors=300,skewed=0.5,skew_seconds=60",
+    "sensors=300,beside=0.5",
+    "sensors=300,readings=300",
+    "sensors=300,interval_seconds=600",
+    "sensors=300,noise=2,lost=0.05,late=0.2,skewed=0.3,skew_seconds=30",
+];
+/// What is scored: the name, and which of precision and recall of all and of causes it is.
+pub(super) const NAMES: [&str; 4] = [
+    "anomaly.precision_worst",
+    "anomaly.recall_worst",
+    "anomaly.precision_of_causes_worst",
+    "anomaly.recall_of_causes_worst",
+];
+
+/// How one sewer was watched.
+struct Watched {
+    sewer: String,
+    values: [f64; 4],
+}
+
+/// Prints the worst of many sewers that are as this one, but for what makes each another.
+pub(super) fn run(sewer: &Sewer) -> Result<(), Trouble> {
+    let mut all = Vec::new();
+    for (kinds, seeds) in [&SIZES[..], &KINDS[..]].into_iter().zip(SEEDS) {
+        for kind in kinds {
+            let of = sewer.with(kind).map_err(Trouble::new)?;
+            all.extend((0..seeds).map(|seed| watch(kind, Sewer { seed, ..of })));
+        }
+    }
+    for (place, name) in NAMES.into_iter().enumerate() {
+        let value = |it: &Watched| it.values[place];
+        let Some(worst) = all.iter().min_by(|a, b| value(a).total_cmp(&value(b))) else { continue };
+        let mean = all.iter().map(value).sum::<f64>() / all.len() as f64;
+        let below = all.iter().filter(|it| value(it) < 0.98).map(|it| &it.sewer);
+        let below: Vec<_> = below.collect();
+        let detail =
+            json!({ "of": worst.sewer, "mean": mean, "sewers": all.len(), "below": below });
+        Figure::new(name, value(worst), "ratio", Better::Higher)
+            .target(0.98)
+            .detail(detail)
+            .print();
+    }
+    Ok(())
+}
+
+fn watch(kind: &str, sewer: Sewer) -> Watched {
+    let (simulated, watch) = watched(&sewer, Limits::default());
+    let [all, causes] = watch.scores(&simulated.truth);
+    let both = |it: Score| [it.precision, it.recall];
+    let ([a, b], [c, d]) = (both(all), both(causes));
+    Watched { sewer: format!("seed={},{kind}", sewer.seed), values: [a, b, c, d] }
+}
