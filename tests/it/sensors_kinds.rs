@@ -93,10 +93,9 @@ async fn a_worker_lets_go_of_what_it_remembers_when_another_comes() {
     world.measure(&[reading("01", 50, THEN), reading("02", 50, THEN)]).await;
     world.until_compared().await;
     let mut second = world.anomaly_worker().ready().await;
-    let readings: Vec<_> = (1..40)
-        .flat_map(|n| {
-            [reading("01", 50, THEN + n), reading("02", u32::from(n < 20) * 50, THEN + n)]
-        })
+    // Few: beside another, a worker reads whatever it compares, a dozen calls for each reading.
+    let readings: Vec<_> = (1..8)
+        .flat_map(|n| [reading("01", 50, THEN + n), reading("02", u32::from(n < 4) * 50, THEN + n)])
         .collect();
     world.measure(&readings).await;
     world.until_compared().await;
@@ -109,6 +108,26 @@ async fn a_worker_lets_go_of_what_it_remembers_when_another_comes() {
     let row = problem(&world, "0102").await.expect("a problem");
     assert_eq!(text(&row, "problem_status"), Some("RESOLVED"));
     assert!(second.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_device_that_no_topology_names_is_silent_too_where_every_device_is_expected() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    // The same reading twice in one batch is one reading.
+    let twins = [reading("stray", 50, THEN), reading("stray", 50, THEN)];
+    world.measure(&twins).await;
+    world.until_compared().await;
+    assert_eq!(world.table(&world.outputs().readings_table_name).await.len(), 1);
+    assert!(worker.stop().await.success());
+    world.topology("all", "derive = true\n[defaults.device]\nsilence = \"2s\"").await;
+    let mut worker = world.anomaly_worker().env("FLOTILLA_SWEEP_SECONDS", "0.5").ready().await;
+    let silent = eventually("a silent device", Duration::from_secs(60), async || {
+        problem(&world, "stray/SILENCE").await
+    })
+    .await;
+    assert_eq!(silent["problem_time"], Attr::N((THEN + 2).to_string()), "since its last word");
+    assert!(worker.stop().await.success());
 }
 
 #[tokio::test]
