@@ -180,7 +180,7 @@ fn a_counter_that_begins_anew_costs_no_review() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn the_shortcut_equals_the_walk(
