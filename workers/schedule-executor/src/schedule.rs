@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::zone::{Clock, just_before};
 pub use self::{
     cron::Cron,
-    over::Override,
+    over::{Override, instant},
     period::Periods,
     zone::{ClockChange, Fold, Gap, zone},
 };

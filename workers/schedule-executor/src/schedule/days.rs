@@ -186,9 +186,10 @@ fn every_week(weekdays: u8, begins: u8) -> u32 {
 }
 
 /// The numbers of an item, where a range may run over the end of the week: with 0 and 7 both
-/// Sunday, `FRI-MON` would meet it twice, and `5-7` ends on it.
+/// Sunday, `FRI-MON` would meet it twice, and `5-7` ends on it. Steps without an end go up to
+/// Saturday: `1/2` is Monday, Wednesday and Friday.
 fn numbers(field: &Field, item: &str) -> Result<Vec<u16>, ScheduleError> {
-    let all = item == "*" || item.starts_with("*/");
+    let all = item == "*" || item.contains('/') && !item.contains('-');
     let field = if field.low == 0 && all { Field { high: 6, ..*field } } else { *field };
     let found = field.item(item)?;
     let wrapped = found.first() > found.last();

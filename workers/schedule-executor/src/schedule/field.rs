@@ -2,11 +2,29 @@
 
 use super::ScheduleError;
 
-/// Month names, January first.
-pub(super) const MONTHS: [&str; 12] =
-    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
-/// Weekday names, Sunday first.
-pub(super) const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+/// Month names, January first; their first three letters are names too.
+pub(super) const MONTHS: [&str; 12] = [
+    "JANUARY",
+    "FEBRUARY",
+    "MARCH",
+    "APRIL",
+    "MAY",
+    "JUNE",
+    "JULY",
+    "AUGUST",
+    "SEPTEMBER",
+    "OCTOBER",
+    "NOVEMBER",
+    "DECEMBER",
+];
+/// Weekday names, Sunday first; their first three letters are names too.
+pub(super) const WEEKDAYS: [&str; 7] =
+    ["SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY"];
+
+/// Whether a text is this name, whole or its first three letters.
+pub(super) fn is_name(name: &str, text: &str) -> bool {
+    name.eq_ignore_ascii_case(text) || name[..3].eq_ignore_ascii_case(text)
+}
 
 /// What a field may hold.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +56,7 @@ impl Field {
 
     /// One number or name.
     pub(super) fn value(&self, text: &str) -> Result<u16, ScheduleError> {
-        let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        let named = self.names.iter().position(|name| is_name(name, text));
         if let Some(index) = named {
             return Ok(self.first_name + u16::try_from(index).unwrap_or(0));
         }

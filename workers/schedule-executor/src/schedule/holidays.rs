@@ -16,6 +16,8 @@ const LIMIT: usize = 128 << 10;
 const EVENTS: usize = 1_000;
 /// The longest event, in days.
 const LONGEST: i32 = 366;
+/// The last year that rules know.
+const LAST_YEAR: i16 = 2199;
 const WEEKDAYS: [(&str, Weekday); 7] = [
     ("MO", Weekday::Monday),
     ("TU", Weekday::Tuesday),
@@ -40,7 +42,6 @@ struct Yearly {
     first: Date,
     days: i32,
     every: i16,
-    times: Option<i16>,
     until: Option<Date>,
     except: BTreeSet<Date>,
     on: On,
@@ -49,8 +50,20 @@ struct Yearly {
 /// On which day of its year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum On {
-    Date { month: i8, day: i8 },
-    Nth { month: i8, nth: i8, weekday: Weekday },
+    /// Days below zero count from the end of the month.
+    Date {
+        month: i8,
+        day: i8,
+    },
+    Nth {
+        month: i8,
+        nth: i8,
+        weekday: Weekday,
+    },
+    NthOfYear {
+        nth: i8,
+        weekday: Weekday,
+    },
 }
 
 impl Holidays {
@@ -182,8 +195,9 @@ impl<'a> Event<'a> {
     fn days(&self, first: Date) -> Result<i32, ScheduleError> {
         let days = match (self.field("DTEND"), self.field("DURATION")) {
             (Some(end), _) => {
-                let end = date(end).ok_or_else(|| wrong(&format!("DTEND:{end} is no date")))?;
-                first.until(end).map_or(0, |span| span.get_days())
+                let last = date(end).ok_or_else(|| wrong(&format!("DTEND:{end} is no date")))?;
+                // The end is not of it, unless it is within the day.
+                first.until(last).map_or(0, |span| span.get_days()) + i32::from(is_within(end))
             }
             (None, Some(length)) => {
                 let none = || wrong(&format!("DURATION:{length} is no duration"));
@@ -205,57 +219,108 @@ impl Yearly {
         days: i32,
         except: BTreeSet<Date>,
     ) -> Result<Self, ScheduleError> {
-        let bad = || wrong(&format!("RRULE:{rule}: only events of every year are known"));
-        let part = |name: &str| {
-            rule.split(';').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name))
-        };
-        let number = |name: &str| part(name).map(|(_, it)| it.parse::<i16>().map_err(|_| bad()));
+        let bad = || wrong(&format!("RRULE:{rule}: only events of one day a year are known"));
+        let rule = rule.to_ascii_uppercase();
         let known =
             ["FREQ", "INTERVAL", "COUNT", "UNTIL", "BYMONTH", "BYMONTHDAY", "BYDAY", "WKST"];
-        let unknown =
-            |part: &str| part.split_once('=').is_none_or(|(key, _)| !known.contains(&key));
-        if part("FREQ") != Some(("FREQ", "YEARLY")) || rule.split(';').any(unknown) {
+        let pairs = rule.split(';').map(|part| part.split_once('=')).collect::<Option<Vec<_>>>();
+        let pairs = pairs.filter(|all| all.iter().all(|(key, _)| known.contains(key)));
+        let pairs = pairs.ok_or_else(bad)?;
+        let part = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, it)| *it);
+        let number = |name: &str| part(name).map(|it| it.parse::<i16>().map_err(|_| bad()));
+        if part("FREQ") != Some("YEARLY") {
             return Err(bad());
         }
-        let month = number("BYMONTH").transpose()?;
-        let month = month.map_or(Ok(first.month()), |it| i8::try_from(it).map_err(|_| bad()))?;
-        let on = match part("BYDAY") {
-            Some((_, day)) => {
-                let (nth, name) =
-                    day.split_at_checked(day.len().saturating_sub(2)).ok_or_else(bad)?;
-                let weekday = WEEKDAYS.iter().find(|(it, _)| *it == name).ok_or_else(bad)?.1;
-                let nth = nth.parse().ok().filter(|nth| (-5..=5).contains(nth) && *nth != 0);
-                On::Nth { month, nth: nth.ok_or_else(bad)?, weekday }
-            }
-            None => {
-                let day = number("BYMONTHDAY").transpose()?.unwrap_or(first.day().into());
-                On::Date { month, day: i8::try_from(day).map_err(|_| bad())? }
-            }
-        };
+        let on = On::parse([part("BYMONTH"), part("BYMONTHDAY"), part("BYDAY")], first);
+        let on = on.ok_or_else(bad)?;
         let every = number("INTERVAL").transpose()?.unwrap_or(1);
-        let until = part("UNTIL").map(|(_, it)| date(it).ok_or_else(bad)).transpose()?;
+        let until = part("UNTIL").map(|it| date(it).ok_or_else(bad)).transpose()?;
         let times = number("COUNT").transpose()?;
-        if every < 1 || !(1..=12).contains(&month) {
+        if every < 1 || times.is_some_and(|times| times < 1) {
             return Err(bad());
         }
-        Ok(Self { first, days, every, times, until, except, on })
+        let mut yearly = Self { first, days, every, until, except, on };
+        if let Some(last) = times.and_then(|times| yearly.nth(times)) {
+            yearly.until = Some(yearly.until.map_or(last, |until| until.min(last)));
+        }
+        Ok(yearly)
+    }
+
+    /// The day of its n-th year: a year without its day, such as one without February 29, does not
+    /// count. None where it comes after the years that rules know.
+    fn nth(&self, times: i16) -> Option<Date> {
+        let years = (self.first.year()..=LAST_YEAR).step_by(usize::try_from(self.every).ok()?);
+        let days = years.filter_map(|year| self.on.of(year)).filter(|day| *day >= self.first);
+        days.take(usize::try_from(times).ok()?).nth(usize::try_from(times - 1).ok()?)
     }
 
     fn begins(&self, year: i16) -> Option<Date> {
-        let turn = (year - self.first.year()) / self.every;
-        let due = year >= self.first.year() && (year - self.first.year()) % self.every == 0;
-        let day = match self.on {
-            On::Date { month, day } => Date::new(year, month, day).ok()?,
-            On::Nth { month, nth, weekday } => {
-                Date::new(year, month, 1).ok()?.nth_weekday_of_month(nth, weekday).ok()?
-            }
-        };
-        let within = self.until.is_none_or(|until| day <= until)
-            && self.times.is_none_or(|times| turn < times)
-            && !self.except.contains(&day)
-            && day >= self.first;
-        (due && within).then_some(day)
+        let over = self.until.is_some_and(|until| until.year() < year);
+        if over || year < self.first.year() || (year - self.first.year()) % self.every != 0 {
+            return None;
+        }
+        let day = self.on.of(year).filter(|day| *day >= self.first)?;
+        let within = self.until.is_none_or(|until| day <= until) && !self.except.contains(&day);
+        within.then_some(day)
     }
+}
+
+impl On {
+    /// The day that `BYMONTH`, `BYMONTHDAY` and `BYDAY` name, or else that of the first event; none
+    /// where these name several days of a year.
+    fn parse([month, day, weekday]: [Option<&str>; 3], first: Date) -> Option<Self> {
+        let own = month.map_or(Some(first.month()), |it| it.parse().ok());
+        let own = own.filter(|month| (1..=12).contains(month))?;
+        match (weekday, day) {
+            (None, None) => Some(Self::Date { month: own, day: first.day() }),
+            // Without a month it would be one of each.
+            (None, Some(day)) => {
+                let day = day.parse().ok().filter(|day| (-31..=31).contains(day) && *day != 0)?;
+                month.map(|_| Self::Date { month: own, day })
+            }
+            (Some(text), None) => {
+                let (nth, name) = text.split_at_checked(text.len().checked_sub(2)?)?;
+                let weekday = WEEKDAYS.iter().find(|(it, _)| *it == name)?.1;
+                let most = if month.is_some() { 5 } else { 53 };
+                let nth =
+                    nth.parse().ok().filter(|nth| (-most..=most).contains(nth) && *nth != 0)?;
+                Some(match month {
+                    Some(_) => Self::Nth { month: own, nth, weekday },
+                    None => Self::NthOfYear { nth, weekday },
+                })
+            }
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    /// The day in a year, if the year has it.
+    fn of(self, year: i16) -> Option<Date> {
+        let first = |month| Date::new(year, month, 1).ok();
+        match self {
+            Self::Date { month, day } if day < 0 => {
+                let day = first(month)?.days_in_month() + 1 + day;
+                Date::new(year, month, day).ok()
+            }
+            Self::Date { month, day } => Date::new(year, month, day).ok(),
+            Self::Nth { month, nth, weekday } => {
+                first(month)?.nth_weekday_of_month(nth, weekday).ok()
+            }
+            Self::NthOfYear { nth, weekday } => {
+                // The day before the year, or the day after it: not of it itself.
+                let edge = match nth > 0 {
+                    true => Date::new(year - 1, 12, 31).ok()?,
+                    false => Date::new(year + 1, 1, 1).ok()?,
+                };
+                edge.nth_weekday(nth.into(), weekday).ok().filter(|day| day.year() == year)
+            }
+        }
+    }
+}
+
+/// Whether a time is after the beginning of its day.
+fn is_within(text: &str) -> bool {
+    let time = text.get(8..).and_then(|rest| rest.strip_prefix(['T', 't']));
+    time.is_some_and(|time| time.bytes().any(|b| (b'1'..=b'9').contains(&b)))
 }
 
 /// `20261225`, or a time whose date is `20261225T000000Z`.
@@ -325,6 +390,22 @@ mod tests {
     }
 
     #[test]
+    fn years_without_the_day_do_not_count_and_days_may_be_told_from_the_end() {
+        let holidays = Holidays::parse(&file(&[
+            "DTSTART:20240229\r\nRRULE:FREQ=YEARLY;COUNT=2",
+            "DTSTART:20260131\r\nRRULE:FREQ=YEARLY;BYMONTH=6;BYMONTHDAY=-1",
+            "DTSTART:20260101\r\nRRULE:freq=yearly;BYDAY=-1FR",
+            "DTSTART:20260504T080000\r\nDTEND:20260505T120000",
+            "DTSTART:20260704T000000\r\nDTEND:20260705T000000",
+        ]))
+        .unwrap();
+        let february = |year| days(&holidays, year, 2);
+        assert_eq!((february(2024), february(2028), february(2032)), (vec![29], vec![29], vec![]));
+        assert_eq!((days(&holidays, 2026, 6), days(&holidays, 2026, 12)), (vec![30], vec![25]));
+        assert_eq!((days(&holidays, 2026, 5), days(&holidays, 2026, 7)), (vec![4, 5], vec![4]));
+    }
+
+    #[test]
     fn many_long_events_take_no_time_and_too_many_are_refused() {
         let event = "DTSTART:20200101\r\nDTEND:20201231\r\nRRULE:FREQ=YEARLY";
         let holidays = Holidays::parse(&file(&vec![event; 1000])).unwrap();
@@ -348,6 +429,10 @@ mod tests {
             &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;BYSETPOS=1"]),
             &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;BYDAY=MO"]),
             &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;INTERVAL=0"]),
+            &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;COUNT=0"]),
+            &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;BYMONTHDAY=5"]),
+            &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;BYMONTH=1,7;BYMONTHDAY=5"]),
+            &file(&["DTSTART:20260101\r\nRRULE:FREQ=YEARLY;BYMONTH=1;BYDAY=1MO;BYMONTHDAY=5"]),
             "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:20260101",
         ] {
             assert!(Holidays::parse(bad).is_err(), "{bad:?}");

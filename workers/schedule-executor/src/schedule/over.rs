@@ -1,7 +1,7 @@
 //! Overrides: `on until 22:00`, `off for 3 h`.
 
 use jiff::{
-    SignedDuration, Span, Timestamp,
+    Span, Timestamp,
     civil::{DateTime, Time},
     tz::TimeZone,
 };
@@ -50,7 +50,7 @@ impl Override {
         let end = end.trim();
         let until = match how.to_ascii_lowercase().as_str() {
             "until" => moment(end, now, zone),
-            "for" => length(end).and_then(|it| now.checked_add(it).ok()),
+            "for" => after(end, now, zone),
             _ => None,
         };
         let (from, until) = (now.as_second(), until.ok_or_else(wrong)?.as_second());
@@ -74,30 +74,45 @@ impl Override {
     }
 }
 
-/// A length that is above zero: `3 h`, `90 min`, `1h 30m`.
-fn length(text: &str) -> Option<SignedDuration> {
-    let length: SignedDuration = text.parse().ok()?;
-    length.is_positive().then_some(length)
+/// After a length that is above zero: `3 h`, `90 min`, `1h 30m`, `2 days`. Days are those of the
+/// calendar: the same time of day, whatever the clock did meanwhile.
+fn after(length: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    let length: Span = length.parse().ok()?;
+    let end = now.to_zoned(zone.clone()).checked_add(length).ok()?;
+    length.is_positive().then(|| end.timestamp())
 }
 
 /// An instant, a local date and time, or the next time of day.
 fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    instant(text, zone).or_else(|| next_time(text, now, zone))
+}
+
+/// An instant such as `2026-06-01T22:00:00Z`, or a date of the clock of `zone`, with its time of day
+/// or from its beginning (`2026-06-01`), moved like a rule where the clock changes.
+pub fn instant(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+    let text = text.trim();
     if let Ok(at) = text.parse::<Timestamp>() {
         return Some(at);
     }
-    let clock = Clock::of(zone.clone());
-    if text.contains(['T', ' '])
-        && let Ok(local) = text.parse::<DateTime>()
-    {
-        return Some(clock.instant(local));
-    }
-    let (hour, minute) = text.split_once(':')?;
-    let digits = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(minute) || !(digits(hour) || digits(&format!("0{hour}"))) {
+    let dated = text.get(..5).is_some_and(|it| it.ends_with('-'));
+    let local = text.parse::<DateTime>().ok().filter(|_| dated)?;
+    Some(Clock::of(zone.clone()).instant(local))
+}
+
+/// The next time of day: `22:00`, `8:00`, `22:00:30`, or `24:00` for midnight.
+fn next_time(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    let (hour, rest) = text.split_once(':')?;
+    let (minute, second) = rest.split_once(':').unwrap_or((rest, "00"));
+    let digits = |text: &str, least: usize| {
+        (least..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    if !(digits(hour, 1) && digits(minute, 2) && digits(second, 2)) {
         return None;
     }
-    let time = Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()?;
-    let today = zone.to_datetime(now).date();
+    let midnight = (hour, minute, second) == ("24", "00", "00");
+    let hour = if midnight { 0 } else { hour.parse().ok()? };
+    let time = Time::new(hour, minute.parse().ok()?, second.parse().ok()?, 0).ok()?;
+    let (clock, today) = (Clock::of(zone.clone()), zone.to_datetime(now).date());
     let days = [0, 1].into_iter().filter_map(|days| today.checked_add(Span::new().days(days)).ok());
     days.map(|day| clock.instant(day.to_datetime(time))).find(|at| *at > now)
 }
@@ -123,9 +138,25 @@ mod tests {
             ("on until 17:00", Power::On, "2026-06-02T15:00:00Z"),
             ("on until 2026-06-03T12:00:00+02:00", Power::On, "2026-06-03T10:00:00Z"),
             ("off until 2026-06-03T12:00", Power::Off, "2026-06-03T10:00:00Z"),
+            ("off until 2026-06-03 12:00", Power::Off, "2026-06-03T10:00:00Z"),
+            ("off until 2026-06-03", Power::Off, "2026-06-02T22:00:00Z"),
+            ("on until 22:00:30", Power::On, "2026-06-01T20:00:30Z"),
+            ("on until 24:00", Power::On, "2026-06-01T22:00:00Z"),
+            ("off for 3 hours", Power::Off, "2026-06-01T18:00:00Z"),
+            ("off for PT90M", Power::Off, "2026-06-01T16:30:00Z"),
+            ("off for 2 days", Power::Off, "2026-06-03T15:00:00Z"),
         ] {
             assert_eq!(parse(text).unwrap(), (power, until.to_owned()), "{text}");
         }
+    }
+
+    #[test]
+    fn days_of_an_override_are_those_of_the_calendar() {
+        // Berlin goes forward in the night to 2026-03-29.
+        let (now, berlin) =
+            ("2026-03-28T12:00:00Z".parse().unwrap(), zone("Europe/Berlin").unwrap());
+        let until = |text| Override::parse(text, now, &berlin).unwrap().until - now.as_second();
+        assert_eq!((until("on for 1 d"), until("on for 24 h")), (23 * 3600, 24 * 3600));
     }
 
     #[test]
@@ -142,6 +173,10 @@ mod tests {
             "on for 2 years",
             "on until 2020-01-01T00:00:00Z",
             "on until +8:00",
+            "on until 22:0",
+            "on until 24:01",
+            "on until 2200",
+            "on for 0 h",
         ] {
             assert!(parse(bad).is_err(), "{bad:?} was accepted");
         }

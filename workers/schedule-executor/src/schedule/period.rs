@@ -11,7 +11,7 @@ use super::{
     ScheduleError,
     cron::{Calendar, Free, MONTH, Season},
     days::{Days, Numbering},
-    field::MONTHS,
+    field::{MONTHS, is_name},
     holidays::Holidays,
     zone::Clock,
 };
@@ -103,6 +103,7 @@ impl Periods {
             return Err(ScheduleError(format!("a period of over {LONGEST} bytes")));
         }
         let holidays = holidays.map(Holidays::parse).transpose()?.map(Arc::new);
+        let text = tight(text);
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
         let windows =
             parts.map(|it| windows(it, holidays.as_ref())).collect::<Result<Vec<_>, _>>()?.concat();
@@ -116,6 +117,14 @@ impl Periods {
     }
 }
 
+/// The same with one blank between words, and none around commas and dashes: `08:00 - 19:00`.
+fn tight(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    [",", "-"].iter().fold(text, |text, sign| {
+        text.replace(&format!(" {sign}"), sign).replace(&format!("{sign} "), sign)
+    })
+}
+
 fn windows(text: &str, holidays: Option<&Arc<Holidays>>) -> Result<Vec<Window>, ScheduleError> {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     let times = words.pop().unwrap_or_default();
@@ -123,7 +132,7 @@ fn windows(text: &str, holidays: Option<&Arc<Holidays>>) -> Result<Vec<Window>, 
     if season.is_some() {
         words.remove(0);
     }
-    let only = words.last() == Some(&"holidays");
+    let only = words.last().is_some_and(|word| word.eq_ignore_ascii_case("holidays"));
     if only {
         words.pop();
     }
@@ -136,8 +145,10 @@ fn windows(text: &str, holidays: Option<&Arc<Holidays>>) -> Result<Vec<Window>, 
         _ => MONTH.bits("*")? as u16,
     };
     let days = match words[..] {
-        [] | ["daily" | "*"] => Days::default(),
-        [word] if word.starts_with(|c: char| c.is_ascii_digit() || c == 'L') => {
+        [] | ["*"] => Days::default(),
+        [word] if word.eq_ignore_ascii_case("daily") => Days::default(),
+        // No weekday begins with L.
+        [word] if word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, 'L' | 'l')) => {
             Days::parse(word, "?", Numbering::Cron)?
         }
         [word] => Days::parse("?", word, Numbering::Cron)?,
@@ -163,7 +174,7 @@ fn windows(text: &str, holidays: Option<&Arc<Holidays>>) -> Result<Vec<Window>, 
 fn season(word: &str) -> Option<Season> {
     let date = |text: &str| {
         let (name, day) = text.split_at_checked(3)?;
-        let month = MONTHS.iter().position(|it| it.eq_ignore_ascii_case(name))?;
+        let month = MONTHS.iter().position(|it| is_name(it, name))?;
         let (month, day) = (i8::try_from(month).ok()? + 1, day.parse().ok()?);
         // Of a leap year, so that a season may end on Feb 29.
         Date::new(2028, month, day).ok().map(|_| (month, day))
@@ -173,8 +184,7 @@ fn season(word: &str) -> Option<Season> {
 }
 
 fn is_month(word: &str) -> bool {
-    let begins = |name: &str| word.get(..3).is_some_and(|it| it.eq_ignore_ascii_case(name));
-    MONTHS.iter().any(|name| begins(name))
+    word.get(..3).is_some_and(|word| MONTHS.iter().any(|name| is_name(name, word)))
 }
 
 /// The beginning of `08:00-19:00`, and its length in minutes.

@@ -163,6 +163,21 @@ fn periods_take_months_days_of_the_month_and_several_windows() {
 }
 
 #[test]
+fn a_period_is_understood_as_people_write_it() {
+    let plain = |text| Schedule::periods(text, "UTC").unwrap_or_else(|why| panic!("{text}: {why}"));
+    for (text, same) in [
+        ("Mon - Fri  08:00 - 12:00, 13:00 - 19:00", "mon-fri 08:00-12:00,13:00-19:00"),
+        ("monday-friday 8:00-19:00", "mon-fri 08:00-19:00"),
+        ("Daily 08:00-19:00", "08:00-19:00"),
+        ("l 08:00-09:00", "L 08:00-09:00"),
+        ("january-march 1,15 08:00-09:00", "jan-mar 1,15 08:00-09:00"),
+    ] {
+        let days = |text| transitions(&plain(text), "2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z");
+        assert_eq!(days(text), days(same), "{text}");
+    }
+}
+
+#[test]
 fn a_season_runs_over_the_end_of_the_year() {
     let schedule = Schedule::periods("dec20-jan06 daily 10:00-12:00", "UTC").unwrap();
     let found = transitions(&schedule, "2026-12-01T00:00:00Z", "2027-03-01T00:00:00Z");

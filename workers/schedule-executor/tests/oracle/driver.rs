@@ -8,6 +8,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use schedule_executor::schedule::{Power, Schedule};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 /// The oracle's program.
 const ORACLE: &str = include_str!("oracle.py");
@@ -56,6 +58,23 @@ pub(crate) fn write_zones(folder: &Path) -> Result<(), String> {
 /// # Errors
 /// When Python does not run, in words.
 pub(crate) fn ask(folder: &Path, jobs: &[Job]) -> Result<Vec<Changes>, String> {
+    let lines = jobs.iter().map(|job| {
+        json!({
+            "zone": job.zone, "from": job.from.as_second(), "minutes": job.minutes,
+            "start": job.start, "stop": job.stop,
+        })
+    });
+    ask_all(folder, &lines.collect::<Vec<_>>())
+}
+
+/// The same of jobs of every kind, as its program tells them.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) fn ask_all<T: DeserializeOwned>(
+    folder: &Path,
+    jobs: &[Value],
+) -> Result<Vec<T>, String> {
     let failed = |what: &str, why: &dyn std::fmt::Display| format!("{what}: {why}");
     let mut command = Command::new("python3");
     command.args(["-c", ORACLE]).env("PYTHONTZPATH", folder);
@@ -68,12 +87,8 @@ pub(crate) fn ask(folder: &Path, jobs: &[Job]) -> Result<Vec<Changes>, String> {
     let mut lines = BufReader::new(stdout).lines();
     let mut answers = Vec::new();
     for job in jobs {
-        let line = serde_json::json!({
-            "zone": job.zone, "from": job.from.as_second(), "minutes": job.minutes,
-            "start": job.start, "stop": job.stop,
-        });
-        writeln!(stdin, "{line}").map_err(|e| failed("the oracle", &e))?;
-        let answer = lines.next().ok_or_else(|| format!("the oracle gave up at {job:?}"))?;
+        writeln!(stdin, "{job}").map_err(|e| failed("the oracle", &e))?;
+        let answer = lines.next().ok_or_else(|| format!("the oracle gave up at {job}"))?;
         let answer = answer.map_err(|e| failed("the oracle", &e))?;
         answers.push(serde_json::from_str(&answer).map_err(|e| failed(&answer, &e))?);
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod driver;
+mod words;
 
 use driver::{Job, ask, disagreements, write_zones, zones};
 use jiff::{SignedDuration, Timestamp};

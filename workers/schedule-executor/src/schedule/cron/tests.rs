@@ -47,6 +47,7 @@ fn weekdays_count_from_0_in_5_fields_and_from_1_in_6() {
     assert_eq!(days("0 8 * * FRI-MON", new_year, 5), over);
     assert_eq!(days("0 8 ? * FRI-MON *", new_year, 5), over);
     assert_eq!(days("0 8 * * */3", new_year, 3), ["2026-01-03", "2026-01-04", "2026-01-07"]);
+    assert_eq!(days("0 8 * * 1/2", new_year, 3), ["2026-01-02", "2026-01-05", "2026-01-07"]);
 }
 
 #[test]
