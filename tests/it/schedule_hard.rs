@@ -2,7 +2,9 @@
 
 use std::{process::Stdio, time::Duration};
 
-use flotilla_tests::{FakeAppStream, FakeEc2, binary, eventually};
+use flotilla_tests::{
+    FakeAppStream, FakeEc2, Fault, FaultProxy, Moto, Rule, Seed, World, binary, eventually,
+};
 use serde_json::{Value, json};
 
 use crate::schedule::{HOME, Town, find};
@@ -251,6 +253,80 @@ async fn the_members_of_a_tag_are_found_on_every_page() {
     let stopped = town.moto.call("ec2", HOME, query).await;
     assert_eq!(stopped.matches("<instanceId>").count(), 130);
     assert_eq!(town.moto.group_size(HOME, "fleet").await.2, "0");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_tag_whose_lookup_is_throttled_is_read_page_by_page_to_its_end() {
+    let (world, moto) = tokio::join!(World::new(), Moto::start());
+    let proxy = FaultProxy::new(&moto.url(), Seed(0));
+    let door = proxy.entrance(0).await;
+    let settings = [("AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API", door.as_str())];
+    let town = Town::of(world, moto, &settings).await;
+    let query = "Action=RunInstances&Version=2016-11-15&ImageId=ami-12345678&MinCount=130&MaxCount=130\
+         &TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=env\
+         &TagSpecification.1.Tag.1.Value=many";
+    town.moto.call("ec2", HOME, query).await;
+    let own = town.moto.instance(HOME, "x").await;
+    town.context("web", json!({"ec2:instance": [own]})).await;
+    let tag = json!({"tagValues": ["many"], "schedulingPeriod": "daily 06:00-07:00"});
+    assert_eq!(town.gateway.ask("PUT", "/v1/tags/env", tag).await.0, 200);
+    let tagged = async |state: &str| {
+        let query = format!(
+            "Action=DescribeInstances&Version=2016-11-15&Filter.1.Name=instance-state-name\
+             &Filter.1.Value.1={state}&Filter.2.Name=tag:env&Filter.2.Value.1=many"
+        );
+        town.moto.call("ec2", HOME, &query).await.matches("<instanceId>").count()
+    };
+    let throttle = |one_in| Rule { fault: Fault::Throttled, calls: &["GetResources"], one_in };
+    // Whoever begins anew at each refusal never sees the last page.
+    proxy.obey(&[throttle(2)]);
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    assert_eq!(tagged("stopped").await, 130, "{:?}", proxy.injected());
+    // What cannot be looked up at all is said, keeps nobody back, and is looked up again.
+    proxy.obey(&[throttle(1)]);
+    town.world.tick("2026-06-02T06:00:00Z").await;
+    assert_eq!((tagged("stopped").await, town.instance(&own).await), (130, "running".into()));
+    let rows = town.world.audit("tag/env").await;
+    assert!(find(&rows, "skipped", "throttled")["reason"].contains("us-east-1"), "{rows:?}");
+    proxy.obey(&[]);
+    town.world.tick("2026-06-02T06:01:00Z").await;
+    assert_eq!(tagged("running").await, 130);
+    town.end().await;
+}
+
+#[tokio::test]
+async fn an_undone_start_stops_in_the_reverse_order_of_the_stages() {
+    let (fleets, ec2) = (FakeAppStream::start(&["desk"]).await, FakeEc2::start(0, 1).await);
+    ec2.add("i-app", "stopped");
+    let town = Town::with(&[
+        ("AWS_ENDPOINT_URL_APPSTREAM", fleets.url()),
+        ("AWS_ENDPOINT_URL_EC2", ec2.url()),
+        ("FLOTILLA_STAGE_WAIT_SECONDS", "0"),
+    ])
+    .await;
+    let context = json!({
+        "schedulingPeriod": "daily 08:00-19:00", "isScheduled": false,
+        "stages": [["appstream:fleet"], ["ec2:instance"]],
+        "resources": {"appstream:fleet": ["desk"], "ec2:instance": ["i-app"]},
+    });
+    assert_eq!(town.gateway.ask("PUT", "/v1/contexts/web", context).await.0, 200);
+    assert_eq!(town.gateway.ask("POST", "/v1/contexts/web/power/on", Value::Null).await.0, 204);
+    town.world.until_scheduled().await;
+    assert_eq!((fleets.state("desk"), ec2.count("running")), ("RUNNING".into(), 1));
+    // What was started last takes its time to stop.
+    ec2.add("i-app", "stopping");
+    assert_eq!(town.gateway.ask("POST", "/v1/undo", Value::Null).await.0, 202);
+    let rows = eventually("the first stage to wait", Duration::from_secs(20), async || {
+        let rows = town.audit("appstream:fleet", "desk").await;
+        rows.iter().any(|row| row["kind"] == "waiting").then_some(rows)
+    })
+    .await;
+    assert!(find(&rows, "skipped", "waiting")["reason"].contains("i-app, which is stopping"));
+    assert_eq!(fleets.state("desk"), "RUNNING");
+    ec2.add("i-app", "stopped");
+    town.world.until_scheduled().await;
+    assert_eq!(fleets.state("desk"), "STOPPED");
     town.end().await;
 }
 

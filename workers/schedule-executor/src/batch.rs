@@ -103,6 +103,17 @@ impl Hands {
         }
     }
 
+    /// Writes down that nobody works a batch off, and why.
+    ///
+    /// # Errors
+    /// Transient, when the audit's table does not answer.
+    pub async fn left(&self, batch: &Batch, kind: &'static str, why: &str) -> Result<(), Failure> {
+        let row = |it| {
+            skipped(batch, it, batch.action, "unknown", kind, format!("{why} ({})", it.reason))
+        };
+        self.audit.write(batch.items.iter().map(row).collect()).await
+    }
+
     async fn handler(&self, batch: &Batch) -> Result<AnyHandler, Refusal> {
         let sdk = self.places.at(&batch.account, &batch.region).await?;
         let caller = self.limits.caller(&batch.account, &batch.region, batch.service);

@@ -162,7 +162,8 @@ impl Job for Scheduler {
             Work::Stale(batch) => {
                 let tick = batch.tick;
                 tracing::warn!(%tick, count = batch.items.len(), "a batch waited too long: the next tick plans anew");
-                Ok(())
+                let why = format!("its batch of {tick} waited too long: the next tick plans anew");
+                self.hands.left(&batch, "stale", &why).await
             }
         }
     }
@@ -180,6 +181,11 @@ impl Job for Scheduler {
     async fn give_up(&self, work: Work, _: &Lease, reason: &str) -> Result<(), Failure> {
         let Work::Batch(batch) = work else { return Ok(()) };
         tracing::warn!(tick = %batch.tick, reason, "a batch is given up: the next tick plans anew");
+        let next = match batch.actor.as_str() {
+            "hand" => "order it again",
+            _ => "the next tick plans anew",
+        };
+        self.hands.left(&batch, "given_up", &format!("{reason}: {next}")).await?;
         self.hands.looked_at(&batch).await
     }
 }

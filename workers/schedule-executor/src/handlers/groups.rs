@@ -56,21 +56,29 @@ impl Groups {
         Self { client: Client::new(sdk), caller }
     }
 
-    /// The ARNs of the groups that carry a tag with one of its values, page by page: the tagging
-    /// service does not know groups.
+    /// Adds the ARNs of the groups that carry a tag with one of its values, page by page: the
+    /// tagging service does not know groups.
     pub(super) async fn tagged(
         &self,
-        key: &str,
-        values: &[String],
-    ) -> Result<Vec<String>, Refusal> {
+        (key, values): (&str, &[String]),
+        arns: &mut Vec<String>,
+    ) -> Result<(), Refusal> {
         let name = format!("tag:{key}");
         let filter = Filter::builder().name(name).set_values(Some(values.to_vec())).build();
-        let call = || {
-            let call = self.client.describe_auto_scaling_groups().filters(filter.clone());
-            call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
-        };
-        let found = self.caller.call(call).await?;
-        Ok(found.into_iter().filter_map(|it| it.auto_scaling_group_arn).collect())
+        let mut token = None::<String>;
+        loop {
+            let call = || {
+                let call = self.client.describe_auto_scaling_groups().filters(filter.clone());
+                call.set_next_token(token.clone()).send()
+            };
+            let page = self.caller.call(call).await?;
+            let found = page.auto_scaling_groups.unwrap_or_default().into_iter();
+            arns.extend(found.filter_map(|it| it.auto_scaling_group_arn));
+            token = page.next_token.filter(|it| !it.is_empty());
+            if token.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn switch(&self, action: Action, subject: &Subject) -> Result<String, Refusal> {

@@ -22,37 +22,42 @@ pub struct Found {
     pub refused: Option<Refusal>,
 }
 
-/// The ARNs of a region's resources that carry the tag with one of its values, page by page. What
-/// one service refuses to tell does not hide what the others know.
+/// The ARNs of a region's resources that carry the tag with one of its values. What one service
+/// refuses to tell does not hide what the others know, nor what it told before.
 pub async fn tagged(sdk: &SdkConfig, caller: &Caller, tag: &Tag) -> Found {
     let (client, groups) = (Client::new(sdk), Groups::new(sdk, caller.clone()));
     let mut found = Found::default();
     for values in tag.values.chunks(VALUES) {
-        for told in
-            [with(&client, caller, &tag.key, values).await, groups.tagged(&tag.key, values).await]
-        {
-            match told {
-                Ok(mut arns) => found.arns.append(&mut arns),
-                Err(refusal) => found.refused = Some(refusal),
-            }
-        }
+        let told = with(&client, caller, (tag.key.as_str(), values), &mut found.arns).await;
+        let of_groups = groups.tagged((tag.key.as_str(), values), &mut found.arns).await;
+        found.refused = told.err().or(of_groups.err()).or(found.refused);
     }
     found
 }
 
+/// Page by page, each a call of its own at the rate that the service takes: what is refused as too
+/// much is one page, and not all that was read before it.
 async fn with(
     client: &Client,
     caller: &Caller,
-    key: &str,
-    values: &[String],
-) -> Result<Vec<String>, Refusal> {
+    (key, values): (&str, &[String]),
+    arns: &mut Vec<String>,
+) -> Result<(), Refusal> {
     let filter = TagFilter::builder().key(key).set_values(Some(values.to_vec())).build();
     let kinds = KINDS.map(str::to_owned).to_vec();
-    let call = || {
-        let call = client.get_resources().tag_filters(filter.clone());
-        let call = call.set_resource_type_filters(Some(kinds.clone()));
-        call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
-    };
-    let found = caller.call(call).await?.into_iter();
-    Ok(found.filter_map(|it| it.resource_arn).collect())
+    let mut token = None::<String>;
+    loop {
+        let call = || {
+            let call = client.get_resources().tag_filters(filter.clone());
+            let call = call.set_resource_type_filters(Some(kinds.clone()));
+            call.set_pagination_token(token.clone()).send()
+        };
+        let page = caller.call(call).await?;
+        let found = page.resource_tag_mapping_list.unwrap_or_default().into_iter();
+        arns.extend(found.filter_map(|it| it.resource_arn));
+        token = page.pagination_token.filter(|it| !it.is_empty());
+        if token.is_none() {
+            return Ok(());
+        }
+    }
 }
