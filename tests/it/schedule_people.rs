@@ -81,6 +81,69 @@ async fn an_override_of_one_resource_and_one_of_a_tag_hold_and_can_be_ended() {
 }
 
 #[tokio::test]
+async fn an_override_ends_on_the_clock_of_its_context_by_request_and_by_command() {
+    let town = Town::new().await;
+    let id = town.moto.instance(HOME, "x").await;
+    let mut web = always_off(json!({"ec2:instance": [id]}));
+    web["timeZone"] = json!("Asia/Kathmandu");
+    put(&town, "/v1/contexts/web", web).await;
+    let (path, tonight) = ("/v1/contexts/web/override", json!({"override": "on until 22:00"}));
+    let (status, told) = town.gateway.ask("POST", path, tonight).await;
+    assert_eq!((status, &told["timeZone"]), (200, &json!("Asia/Kathmandu")), "{told}");
+    let until: jiff::Timestamp = told["override"]["until"].as_str().unwrap().parse().unwrap();
+    // 5:45 ahead of UTC, all year long.
+    assert!(until.to_string().ends_with("T16:15:00Z"), "{until}");
+    let ahead = until.as_second() - jiff::Timestamp::now().as_second();
+    assert!((0..=24 * 3600).contains(&ahead), "{ahead}");
+    let off = json!({"power": "off", "until": "22:00"});
+    let told = put(&town, &format!("/v1/overrides/ec2/{id}"), off).await;
+    assert!(told["override"]["until"].as_str().unwrap().ends_with("T16:15:00Z"), "{told}");
+    let hour = put(&town, path, json!({"power": "off", "for": 3600})).await;
+    let at = |name: &str| hour["override"][name].as_str().unwrap().parse::<jiff::Timestamp>();
+    assert_eq!(at("until").unwrap().as_second() - at("from").unwrap().as_second(), 3600);
+    let held = async || {
+        let (_, context) = town.gateway.ask("GET", "/v1/contexts/web", Value::Null).await;
+        context["override"]["power"].clone()
+    };
+    let (code, said) = town
+        .world
+        .flotilla(&["schedule", "override", "--context", "web", "on", "until", "22:00"])
+        .await;
+    assert!(code == 0 && said.contains("on until") && said.contains("T22:00:00"), "{said}");
+    assert_eq!(held().await, "ON");
+    // What is only tried is told, and not done.
+    let (_, told) = town
+        .gateway
+        .ask("POST", &format!("{path}?dry_run=true"), json!({"override": "off for 3 h"}))
+        .await;
+    assert_eq!((&told["dryRun"], held().await), (&json!(true), json!("ON")), "{told}");
+    let dry = ["schedule", "override", "--context", "web", "off", "for", "3 h", "--dry-run"];
+    let (code, said) = town.world.flotilla(&dry).await;
+    assert!(code == 0 && said.contains("it would be off"), "{said}");
+    for (method, path) in [("POST", "/v1/scheduler/stop"), ("DELETE", "/v1/contexts/web")] {
+        let (status, told) =
+            town.gateway.ask(method, &format!("{path}?dry_run=true"), Value::Null).await;
+        assert!(status == 400 && told["error"].as_str().unwrap().contains("no dry run"), "{told}");
+    }
+    let forget = json!({"data": {"contextID": "web", "dry_run": true}});
+    assert_eq!(town.gateway.post("/context-unregister", forget).await.0, 500);
+    assert_eq!(held().await, "ON");
+    let end = ["schedule", "override", "--context", "web", "--end"];
+    assert_eq!((town.world.flotilla(&end).await.0, held().await), (0, Value::Null));
+    for bad in [vec!["on", "until", "25:00"], vec!["perhaps"], vec![]] {
+        let words = [&["schedule", "override", "--context", "web"][..], &bad].concat();
+        assert_ne!(town.world.flotilla(&words).await.0, 0, "{bad:?}");
+    }
+    // Without a word a preview is of the week to come; dates are those of the zone.
+    assert_eq!(town.gateway.ask("GET", "/v1/contexts/web/preview", Value::Null).await.0, 200);
+    let path = "/v1/contexts/web/preview?from=2026-06-01&to=2026-06-02";
+    let (_, told) = town.gateway.ask("GET", path, Value::Null).await;
+    assert_eq!(told["from"], "2026-05-31T18:15:00Z", "{told}");
+    town.world.until_scheduled().await;
+    town.end().await;
+}
+
+#[tokio::test]
 async fn what_people_started_is_left_in_the_mode_that_says_so_and_stopped_in_the_other() {
     let town = Town::new().await;
     let (one, two) = (town.moto.instance(HOME, "x").await, town.moto.instance(HOME, "x").await);
@@ -178,6 +241,8 @@ async fn the_last_bulk_action_is_undone_until_the_next_rule() {
     town.gateway.post("/context-power-off", web).await;
     town.world.until_scheduled().await;
     assert_eq!(town.instance(&one).await, "stopped");
+    let unknown = json!({"bulk": "tick of nobody"});
+    assert_eq!(town.gateway.ask("POST", "/v1/undo", unknown).await.0, 404);
     assert_eq!(town.gateway.ask("POST", "/v1/undo", Value::Null).await.0, 202);
     town.world.until_scheduled().await;
     // Only what the action changed comes back.

@@ -90,7 +90,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Demo(args) => commands::demo::run(args).await?,
         Command::Replay(args) => commands::replay::run(args).await?,
         Command::Sensors(args) => commands::sensors::run(args).await?,
-        Command::Schedule(args) => commands::schedule::run(args)?,
+        Command::Schedule(args) => commands::schedule::run(args).await?,
         Command::Schema(args) => commands::schema::run(args),
         Command::Autoscale(args) => commands::autoscale::run(args).await?,
         Command::Stack(args) => commands::stack::run(args).await?,

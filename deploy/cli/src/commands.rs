@@ -7,6 +7,7 @@ mod demo_schedule;
 mod demo_sensors;
 pub(crate) mod dlq;
 pub(crate) mod orders;
+mod overrides;
 pub(crate) mod problem;
 pub(crate) mod replay;
 pub(crate) mod resource;

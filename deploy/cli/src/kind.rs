@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use schedule_executor::store::TableNames;
+
 use crate::stack::Outputs;
 
 /// The long poll of local workers, in seconds: a stop waits for it, and it costs nothing here.
@@ -110,6 +112,16 @@ fn packages(outputs: &Outputs) -> Vec<(&'static str, String)> {
         ("FLOTILLA_PACKAGES_TABLE", outputs.packages_table_name.clone()),
         ("FLOTILLA_GROUPS_TOPIC", outputs.groups_topic_arn.clone()),
     ]
+}
+
+/// The scheduler's tables.
+pub(crate) fn tables(outputs: &Outputs) -> TableNames {
+    TableNames {
+        contexts: outputs.contexts_table_name.clone(),
+        resources: outputs.resources_table_name.clone(),
+        tags: outputs.tags_table_name.clone(),
+        states: outputs.states_table_name.clone(),
+    }
 }
 
 fn schedules(outputs: &Outputs) -> Vec<(&'static str, String)> {

@@ -85,6 +85,12 @@ pub(crate) fn refresh() -> String {
     json!({ "refresh": {} }).to_string()
 }
 
+/// Has the scheduler look now, whatever its period is.
+pub(crate) fn look_now() -> String {
+    let time = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    json!({ "time": time, "forced": true }).to_string()
+}
+
 /// The event that a rule of EventBridge would send to the scheduler; only its time counts.
 pub(crate) fn tick() -> String {
     let time = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();

@@ -75,7 +75,7 @@ impl Schedules {
     /// All its requests.
     pub fn router(self) -> Router {
         let router = original::router().merge(v1::router()).merge(v1::more::router());
-        let router = router.with_state(self);
+        let router = router.with_state(self).layer(middleware::from_fn(v1::no_dry_run));
         router.layer(middleware::from_fn(cors::allow))
     }
 }

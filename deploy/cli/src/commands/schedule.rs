@@ -1,9 +1,10 @@
-//! `flotilla schedule preview`: the exact transitions of a schedule.
+//! `flotilla schedule`: the exact transitions of a schedule; what holds against one.
 
 use clap::Subcommand;
 use jiff::{Span, Timestamp};
-use schedule_executor::schedule::Schedule;
+use schedule_executor::schedule::{Schedule, instant};
 
+use super::overrides;
 use crate::{
     console::out,
     error::{Doing, Error},
@@ -26,6 +27,8 @@ enum Action {
     /// A rule has cron's 5 fields or AWS's 6. What falls into a gap of the clock happens at its
     /// end, what falls into a fold once, at the first, unless --gap and --fold say otherwise.
     Preview(Preview),
+    /// Keeps a context, a tag or a resource on or off for some time, whatever its schedule says.
+    Override(overrides::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,20 +54,22 @@ struct Preview {
     /// What becomes of a rule inside a fold of the clock: it comes at the first, or at the second.
     #[arg(long, default_value = "first", value_parser = ["first", "second"])]
     fold: String,
-    /// From this instant on; now by default.
+    /// From this instant on, or this date of the zone; now by default.
     #[arg(long, value_name = "INSTANT")]
-    from: Option<Timestamp>,
-    /// Before this instant; a week after --from by default.
+    from: Option<String>,
+    /// Before this instant or date; a week after --from by default.
     #[arg(long, value_name = "INSTANT")]
-    to: Option<Timestamp>,
+    to: Option<String>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Error> {
-    let Action::Preview(args) = args.action;
-    preview(&args)
+pub(crate) async fn run(args: Args) -> Result<(), Error> {
+    match args.action {
+        Action::Preview(args) => preview(&args),
+        Action::Override(args) => overrides::run(args).await,
+    }
 }
 
 fn preview(args: &Preview) -> Result<(), Error> {
@@ -82,9 +87,17 @@ fn preview(args: &Preview) -> Result<(), Error> {
     let policy = serde_json::from_value(policy).map_err(|why| Error::Usage(why.to_string()))?;
     let schedule = schedule.and_then(|schedule| schedule.with(policy));
     let schedule = schedule.map_err(|why| Error::Usage(why.to_string()))?;
-    let from = args.from.unwrap_or_else(Timestamp::now);
+    let said = |text: &Option<String>| {
+        let wrong = |text: &str| {
+            let what = "is no instant such as 2026-06-01T08:00:00Z, and no date";
+            Error::Usage(format!("{text:?} {what}"))
+        };
+        let at = |text: &String| instant(text, schedule.zone()).ok_or_else(|| wrong(text));
+        text.as_ref().map(at).transpose()
+    };
+    let from = said(&args.from)?.unwrap_or_else(Timestamp::now);
     let week = || from.checked_add(Span::new().hours(7 * 24)).unwrap_or(Timestamp::MAX);
-    let to = args.to.unwrap_or_else(week);
+    let to = said(&args.to)?.unwrap_or_else(week);
     let found = schedule.preview(from, to, LIMIT + 1);
     if found.len() > LIMIT {
         let what = format!("over {LIMIT} transitions: ask for less time with --from and --to");

@@ -3,7 +3,8 @@
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use jiff::Timestamp;
 use schedule_executor::{
-    rows::{self, Service, Settings},
+    arn::Target,
+    rows::{self, ResourceRow, Service, Settings},
     schedule::{Override, zone},
 };
 use serde_json::{Map, Value, json};
@@ -52,7 +53,7 @@ impl Schedules {
     /// Undoes a bulk action, the last one by default; gives its name.
     pub(super) async fn undo(&self, bulk: Option<&str>, dry_run: bool) -> Done<String> {
         let bulk = match bulk {
-            Some(bulk) => Some(bulk.to_owned()),
+            Some(bulk) => Some(self.known_bulk(bulk).await?),
             None => self.store.last_bulk(Timestamp::now()).await?,
         };
         let bulk = bulk.ok_or_else(|| Refused::Missing("nothing was done yet".to_owned()))?;
@@ -60,17 +61,36 @@ impl Schedules {
         Ok(bulk)
     }
 
-    /// Overrides a context or tag: `{"override": "on until 22:00", "reason"?}`.
-    pub(super) async fn set_override(&self, source: &Source, request: &Value) -> Done<Value> {
-        let scheduling = self.scheduling(source).await?;
-        let over = read(request, &scheduling.zone)?;
-        self.write_override(source, &json!({ "override": over })).await?;
-        self.look_now(false).await?;
-        Ok(json!({ "override": shown(&over) }))
+    /// A bulk action that the audit knows: of another nothing can be undone.
+    async fn known_bulk(&self, bulk: &str) -> Done<String> {
+        let told = self.reasons(Some(&format!("bulk/{bulk}")), 1).await?;
+        let none = || Refused::Missing(format!("the audit knows of no bulk action {bulk:?}"));
+        let known = told["rows"].as_array().is_some_and(|rows| !rows.is_empty());
+        known.then(|| bulk.to_owned()).ok_or_else(none)
     }
 
-    /// Ends an override before its time.
-    pub(super) async fn end_override(&self, source: &Source) -> Done<()> {
+    /// Overrides a context or tag: `{"override": "on until 22:00", "reason"?}`, on the clock of its
+    /// zone. A dry run tells what that would be.
+    pub(super) async fn set_override(
+        &self,
+        source: &Source,
+        request: &Value,
+        dry_run: bool,
+    ) -> Done<Value> {
+        let zone = self.scheduling(source).await?.zone;
+        let over = read(request, &zone)?;
+        if !dry_run {
+            self.write_override(source, &json!({ "override": over })).await?;
+            self.look_now(false).await?;
+        }
+        Ok(json!({ "override": shown(&over), "timeZone": zone, "dryRun": dry_run }))
+    }
+
+    /// Ends an override before its time; a dry run says whether there is what it is of.
+    pub(super) async fn end_override(&self, source: &Source, dry_run: bool) -> Done<()> {
+        if dry_run {
+            return self.scheduling(source).await.map(drop);
+        }
         self.write_override(source, &json!({ "override": null })).await?;
         self.look_now(false).await
     }
@@ -91,47 +111,73 @@ impl Schedules {
         id: &str,
         region: Option<&String>,
     ) -> Done<Value> {
-        let key = self.key(service?, id, region)?;
+        let key = self.target(service?, id, region)?.key();
         let held = self.store.held(std::slice::from_ref(&key)).await?.remove(&key);
         let held = held.ok_or_else(|| Refused::Missing(format!("nothing is known of {key}")))?;
         Ok(json!(held))
     }
 
-    /// Overrides one resource; a time of day is on the clock of `timeZone` (default UTC).
+    /// Overrides one resource; a time of day is on the clock of `timeZone`, by default that of the
+    /// context that it goes by.
     pub(super) async fn override_resource(
         &self,
-        service: Done<Service>,
-        id: &str,
-        region: Option<&String>,
+        target: Target,
         request: &Value,
+        dry_run: bool,
     ) -> Done<Value> {
-        let key = self.key(service?, id, region)?;
         let zone = match words(request, "timeZone")? {
-            "" => "UTC",
-            zone => zone,
+            "" => self.zone_of(&target).await?,
+            zone => zone.to_owned(),
         };
-        let over = read(request, zone)?;
-        self.store.hold(&key, &json!({ "override": over })).await?;
-        self.look_now(false).await?;
-        Ok(json!({ "resource": key, "override": shown(&over) }))
+        let (key, over) = (target.key(), read(request, &zone)?);
+        if !dry_run {
+            self.store.hold(&key, &json!({ "override": over })).await?;
+            self.look_now(false).await?;
+        }
+        let over = shown(&over);
+        Ok(json!({ "resource": key, "override": over, "timeZone": zone, "dryRun": dry_run }))
     }
 
     /// Ends the override of one resource before its time.
-    pub(super) async fn end_resource_override(
-        &self,
-        service: Done<Service>,
-        id: &str,
-        region: Option<&String>,
-    ) -> Done<()> {
-        let key = self.key(service?, id, region)?;
-        self.store.hold(&key, &json!({ "override": null })).await?;
+    pub(super) async fn end_resource_override(&self, target: Target, dry_run: bool) -> Done<()> {
+        if dry_run {
+            return Ok(());
+        }
+        self.store.hold(&target.key(), &json!({ "override": null })).await?;
         self.look_now(false).await
     }
 
-    fn key(&self, service: Service, id: &str, region: Option<&String>) -> Done<String> {
+    /// The resource of an id or ARN, in a region where one is named.
+    pub(super) fn target(
+        &self,
+        service: Service,
+        id: &str,
+        region: Option<&String>,
+    ) -> Done<Target> {
         let home = region.map(|region| self.home.in_region(region));
         let target = home.as_ref().unwrap_or(&self.home).target(service, id);
-        Ok(target.map_err(Refused::Bad)?.key())
+        target.map_err(Refused::Bad)
+    }
+
+    /// The zone of the first context that has a resource, which is the one that it goes by; UTC where
+    /// none has it.
+    async fn zone_of(&self, target: &Target) -> Done<String> {
+        let is_it = |service: Service, id: &String| {
+            self.home.target(service, id).is_ok_and(|found| found == *target)
+        };
+        let has = |row: &Value| {
+            let context = row.get("contextID")?.as_str()?;
+            let lists = ResourceRow::from_json(context, row)?.lists;
+            let found =
+                lists.iter().any(|(service, list)| list.id.iter().any(|id| is_it(*service, id)));
+            found.then(|| context.to_owned())
+        };
+        let rows = self.store.all_resources().await?;
+        let context = match rows.iter().filter_map(has).min() {
+            Some(id) => self.store.context(&id).await?,
+            None => None,
+        };
+        Ok(context.map_or_else(|| "UTC".to_owned(), |context| context.scheduling.zone))
     }
 
     /// Why something was done to a resource, or a context left alone: the newest rows first.
@@ -187,9 +233,17 @@ fn setting(name: &str, value: &Value) -> Done<(&'static str, Value)> {
 
 /// `{"override": "on until 22:00"}`, or the same in parts: `power`, and `until` or `for`.
 fn read(request: &Value, zone_name: &str) -> Done<Override> {
-    let part = |name: &str| request.get(name).and_then(Value::as_str);
+    let part = |name: &str| match request.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        // A length may be told in seconds, and an end in those since 1970.
+        Value::Number(seconds) if name == "for" => Some(format!("{seconds} s")),
+        Value::Number(second) if name == "until" => {
+            Some(Timestamp::from_second(second.as_i64()?).ok()?.to_string())
+        }
+        _ => None,
+    };
     let text = match (part("override"), part("power"), part("until"), part("for")) {
-        (Some(text), None, None, None) => text.to_owned(),
+        (Some(text), None, None, None) => text,
         (None, Some(power), Some(until), None) => format!("{power} until {until}"),
         (None, Some(power), None, Some(length)) => format!("{power} for {length}"),
         _ => {

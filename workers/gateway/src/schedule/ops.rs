@@ -336,6 +336,11 @@ pub(super) fn is_dry(data: &Value) -> Done<bool> {
     Ok(flag(data, "dry_run", false)? | flag(data, "dryRun", false)?)
 }
 
+/// What is told who wants to try what can only be done.
+pub(super) fn no_dry_run() -> Refused {
+    bad("this has no dry run, and nothing was done: power, override, tick and undo have one")
+}
+
 /// A field that is text; empty where it is left out.
 pub(super) fn words<'a>(data: &'a Value, name: &str) -> Done<&'a str> {
     Ok(message::text(data, name).map_err(Refused::Bad)?.unwrap_or_default())

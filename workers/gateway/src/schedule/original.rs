@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     Schedules,
-    ops::{Done, Refused, Source, flag, is_dry, words},
+    ops::{Done, Refused, Source, flag, is_dry, no_dry_run, words},
 };
 
 /// `POST /context-…`, `POST /tag-…`, `POST /scheduler-…`.
@@ -59,6 +59,7 @@ impl Schedules {
         if request == "register" {
             return self.register_context(data).await.map(|_| success());
         }
+        tried(request, data)?;
         let id = text(data, "contextID")?;
         let source = || Source::Context(id.to_owned());
         match request {
@@ -68,8 +69,8 @@ impl Schedules {
             "scheduler-stop" => self.schedule(&source(), false).await,
             "power-on" => self.power(&source(), true, is_dry(data)?).await.map(drop),
             "power-off" => self.power(&source(), false, is_dry(data)?).await.map(drop),
-            "override" => self.set_override(&source(), data).await.map(drop),
-            "override-end" => self.end_override(&source()).await,
+            "override" => self.set_override(&source(), data, is_dry(data)?).await.map(drop),
+            "override-end" => self.end_override(&source(), is_dry(data)?).await,
             "resource-add" => {
                 let scheduled = flag(data, "isScheduled", true)?;
                 let attrib = words(data, "attrib")?;
@@ -96,6 +97,7 @@ impl Schedules {
         if request == "register" {
             return self.register_tag(data).await.map(|_| success());
         }
+        tried(request, data)?;
         let key = text(data, "tagKey")?;
         let source = || Source::Tag(key.to_owned());
         match request {
@@ -106,8 +108,8 @@ impl Schedules {
             "scheduler-stop" => self.schedule(&source(), false).await,
             "power-on" => self.power(&source(), true, is_dry(data)?).await.map(drop),
             "power-off" => self.power(&source(), false, is_dry(data)?).await.map(drop),
-            "override" => self.set_override(&source(), data).await.map(drop),
-            "override-end" => self.end_override(&source()).await,
+            "override" => self.set_override(&source(), data, is_dry(data)?).await.map(drop),
+            "override-end" => self.end_override(&source(), is_dry(data)?).await,
             "value-add" => self.add_value(key, text(data, "tagValue")?).await,
             "value-sub" => self.remove_value(key, text(data, "tagValue")?).await,
             _ => return Err(unknown_request()),
@@ -121,6 +123,15 @@ async fn fields(body: &[u8], answer: impl AsyncFnOnce(&Value) -> Done<Value>) ->
     let request: Value =
         serde_json::from_slice(body).map_err(|why| Refused::Bad(why.to_string()))?;
     answer(request.get("data").unwrap_or(&request)).await
+}
+
+/// Refuses to do what was only to be tried, where there is no trying it.
+fn tried(request: &str, data: &Value) -> Done<()> {
+    let can_be = request.starts_with("power-") || request.starts_with("override");
+    match is_dry(data)? && !can_be {
+        true => Err(no_dry_run()),
+        false => Ok(()),
+    }
 }
 
 fn text<'a>(data: &'a Value, field: &str) -> Done<&'a str> {

@@ -7,13 +7,17 @@ use std::collections::HashMap;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderValue, StatusCode},
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use jiff::Timestamp;
-use schedule_executor::rows::Service;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use schedule_executor::{
+    rows::Service,
+    schedule::{self, zone},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -188,7 +192,7 @@ impl Schedules {
 
     async fn order(&self, source: Source, order: (&str, &str), dry: bool) -> Done<Option<String>> {
         match order {
-            ("scheduler", _) if dry => Err(Refused::Bad("only `power` has a dry run".to_owned())),
+            ("scheduler", _) if dry => Err(ops::no_dry_run()),
             ("scheduler", "start") => self.schedule(&source, true).await.map(|()| None),
             ("scheduler", "stop") => self.schedule(&source, false).await.map(|()| None),
             ("power", "on") => self.power(&source, true, dry).await.map(Some),
@@ -197,9 +201,38 @@ impl Schedules {
         }
     }
 
+    /// From now on for a week, where the request does not tell; dates are those of its zone.
     async fn asked_preview(&self, source: Source, query: &HashMap<String, String>) -> Done<Value> {
-        let (from, to) = (instant(query, "from")?, instant(query, "to")?);
+        let zone = self.clock(&source).await?;
+        let from = instant(query, "from", &zone)?.unwrap_or_else(Timestamp::now);
+        let week =
+            || from.checked_add(SignedDuration::from_hours(7 * 24)).unwrap_or(Timestamp::MAX);
+        let to = instant(query, "to", &zone)?.unwrap_or_else(week);
         self.preview(&source, from, to).await
+    }
+
+    /// The zone of a context or tag.
+    pub(super) async fn clock(&self, source: &Source) -> Done<TimeZone> {
+        let name = self.scheduling(source).await?.zone;
+        zone(&name).map_err(|why| Refused::Bad(why.to_string()))
+    }
+}
+
+/// What has no dry run is not done by one who asks for one.
+pub(super) async fn no_dry_run(
+    Query(query): Query<HashMap<String, String>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (path, asks) = (request.uri().path(), request.method().is_safe());
+    let can_be = path.contains("/power/")
+        || path.ends_with("/override")
+        || ["/v1/overrides/", "/v1/scheduler/tick", "/v1/undo"]
+            .iter()
+            .any(|it| path.starts_with(it));
+    match is_dry(&query, &Value::Null) {
+        Ok(true) if !asks && !can_be => answer(Err(ops::no_dry_run())),
+        _ => next.run(request).await,
     }
 }
 
@@ -236,13 +269,18 @@ fn list(name: &str, (rows, unreadable): (impl serde::Serialize, Vec<String>)) ->
     }
 }
 
-/// `2026-06-01T08:00:00Z`, with any offset.
-pub(super) fn instant(query: &HashMap<String, String>, name: &str) -> Done<Timestamp> {
-    let text = query.get(name).map(String::as_str).unwrap_or_default();
+/// `2026-06-01T08:00:00Z` with any offset, or a date of a zone, with its time of day or from its
+/// beginning.
+pub(super) fn instant(
+    query: &HashMap<String, String>,
+    name: &str,
+    zone: &TimeZone,
+) -> Done<Option<Timestamp>> {
+    let Some(text) = query.get(name) else { return Ok(None) };
     // An unescaped plus arrives as a space.
-    let text = text.replace(' ', "+");
-    text.parse().map_err(|_| {
-        let what = format!("`{name}` must be an instant such as 2026-06-01T08:00:00Z");
+    let found = schedule::instant(&text.replace(' ', "+"), zone);
+    found.map(Some).ok_or_else(|| {
+        let what = format!("`{name}` must be an instant such as 2026-06-01T08:00:00Z, or a date");
         Refused::Bad(what)
     })
 }

@@ -10,27 +10,32 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use jiff::{Timestamp, tz::TimeZone};
 use schedule_executor::rows::Service;
 use serde_json::{Value, json};
 
 use super::{At, answer, fields, instant, is_dry, nothing, unknown};
 use crate::schedule::{
     Schedules,
-    ops::{Done, Source, words},
+    ops::{Done, Refused, Source, words},
 };
 
 type Asked = Query<HashMap<String, String>>;
 
 /// `/v1/scheduler`, `…/override`, `…/savings`, `/v1/overrides`, `/v1/audit`, `/v1/undo`.
 pub(in crate::schedule) fn router() -> Router<Schedules> {
-    let resource = get(get_resource).put(put_resource).delete(delete_resource);
+    let resource = get(get_resource).put(put_resource).post(put_resource);
+    let resource = resource.delete(delete_resource);
     Router::new()
         .route("/v1/scheduler", get(scheduler).put(put_scheduler))
         .route("/v1/scheduler/tick", post(tick))
-        .route("/v1/contexts/{id}/override", put(put_context).delete(delete_context))
+        .route(
+            "/v1/contexts/{id}/override",
+            put(put_context).post(put_context).delete(delete_context),
+        )
         .route("/v1/contexts/{id}/savings", get(savings_of))
         .route("/v1/savings", get(savings))
-        .route("/v1/tags/{key}/override", put(put_tag).delete(delete_tag))
+        .route("/v1/tags/{key}/override", put(put_tag).post(put_tag).delete(delete_tag))
         .route("/v1/overrides/{service}/{*resource}", resource)
         .route("/v1/audit", get(audit))
         .route("/v1/undo", post(undo))
@@ -49,20 +54,60 @@ async fn tick(State(it): At, Query(query): Asked, body: Bytes) -> Response {
     accepted(done.await.map(|()| None))
 }
 
-async fn put_context(State(it): At, Path(id): Path<String>, Json(body): Json<Value>) -> Response {
-    answer(it.set_override(&Source::Context(id), &body).await)
+async fn put_context(
+    State(it): At,
+    Path(id): Path<String>,
+    Query(query): Asked,
+    Json(body): Json<Value>,
+) -> Response {
+    answer(it.overrides(Source::Context(id), &query, &body).await)
 }
 
-async fn delete_context(State(it): At, Path(id): Path<String>) -> Response {
-    nothing(it.end_override(&Source::Context(id)).await)
+async fn delete_context(
+    State(it): At,
+    Path(id): Path<String>,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
+    nothing(it.ends_override(Source::Context(id), &query, &body).await)
 }
 
-async fn put_tag(State(it): At, Path(key): Path<String>, Json(body): Json<Value>) -> Response {
-    answer(it.set_override(&Source::Tag(key), &body).await)
+async fn put_tag(
+    State(it): At,
+    Path(key): Path<String>,
+    Query(query): Asked,
+    Json(body): Json<Value>,
+) -> Response {
+    answer(it.overrides(Source::Tag(key), &query, &body).await)
 }
 
-async fn delete_tag(State(it): At, Path(key): Path<String>) -> Response {
-    nothing(it.end_override(&Source::Tag(key)).await)
+async fn delete_tag(
+    State(it): At,
+    Path(key): Path<String>,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
+    nothing(it.ends_override(Source::Tag(key), &query, &body).await)
+}
+
+impl Schedules {
+    async fn overrides(
+        &self,
+        source: Source,
+        query: &HashMap<String, String>,
+        body: &Value,
+    ) -> Done<Value> {
+        self.set_override(&source, body, is_dry(query, body)?).await
+    }
+
+    async fn ends_override(
+        &self,
+        source: Source,
+        query: &HashMap<String, String>,
+        body: &Bytes,
+    ) -> Done<()> {
+        self.end_override(&source, is_dry(query, &fields(body)?)?).await
+    }
 }
 
 type ResourcePath = Path<(String, String)>;
@@ -77,11 +122,24 @@ async fn put_resource(
     Query(query): Asked,
     Json(body): Json<Value>,
 ) -> Response {
-    answer(it.override_resource(service(&path), &path.0.1, query.get("region"), &body).await)
+    let done = async {
+        let target = it.target(service(&path)?, &path.0.1, query.get("region"))?;
+        it.override_resource(target, &body, is_dry(&query, &body)?).await
+    };
+    answer(done.await)
 }
 
-async fn delete_resource(State(it): At, path: ResourcePath, Query(query): Asked) -> Response {
-    nothing(it.end_resource_override(service(&path), &path.0.1, query.get("region")).await)
+async fn delete_resource(
+    State(it): At,
+    path: ResourcePath,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
+    let done = async {
+        let target = it.target(service(&path)?, &path.0.1, query.get("region"))?;
+        it.end_resource_override(target, is_dry(&query, &fields(&body)?)?).await
+    };
+    nothing(done.await)
 }
 
 fn service(path: &ResourcePath) -> Done<Service> {
@@ -90,7 +148,7 @@ fn service(path: &ResourcePath) -> Done<Service> {
 
 async fn savings_of(State(it): At, Path(id): Path<String>, Query(query): Asked) -> Response {
     let done = async {
-        let (from, to) = (instant(&query, "from")?, instant(&query, "to")?);
+        let (from, to) = span(&query, &it.clock(&Source::Context(id.clone())).await?)?;
         it.savings_of(&id, from, to).await
     };
     answer(done.await)
@@ -98,10 +156,19 @@ async fn savings_of(State(it): At, Path(id): Path<String>, Query(query): Asked) 
 
 async fn savings(State(it): At, Query(query): Asked) -> Response {
     let done = async {
-        let (from, to) = (instant(&query, "from")?, instant(&query, "to")?);
+        let (from, to) = span(&query, &TimeZone::UTC)?;
         it.savings(from, to).await
     };
     answer(done.await)
+}
+
+/// From when to when is added up; dates are those of a zone.
+fn span(query: &HashMap<String, String>, zone: &TimeZone) -> Done<(Timestamp, Timestamp)> {
+    let said = |name| {
+        let missing = || Refused::Bad(format!("`{name}` must say from when to when"));
+        instant(query, name, zone)?.ok_or_else(missing)
+    };
+    Ok((said("from")?, said("to")?))
 }
 
 async fn audit(State(it): At, Query(query): Asked) -> Response {
