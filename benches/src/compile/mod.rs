@@ -46,11 +46,7 @@ async fn measure(farm: &Farm, settings: &Settings) -> Result<(), Trouble> {
     if settings.wants(&waiters::FIGURES) {
         waiters::run(farm).await?;
     }
-    for package in cold::PACKAGES {
-        if settings.wants(&[package.figure, cold::TO_CONTAINER]) {
-            cold::run(farm, package).await?;
-        }
-    }
+    cold::run(farm, settings).await?;
     if settings.wants(&HITS) {
         hits::run(farm, settings).await?;
     }

@@ -3,17 +3,17 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, select_all};
-use schedule_executor::store::{Store, TableNames};
+use schedule_executor::store::Store;
 
 use crate::{
     aws::Clients,
     console::note,
     error::Error,
-    kind::Kind,
+    kind::{self, Kind},
     ministack, names,
     places::{Held, Note, WorkerNote},
     process::{End, Process},
-    signing::Key,
+    signing::{self, Key},
     stack::{Stack, Template},
     stop::Stop,
     ticker::{self, Ticker},
@@ -126,13 +126,7 @@ impl Fleet {
     /// What EventBridge Scheduler sends in AWS.
     fn start_clocks(&mut self, period: Duration) -> Result<(), Error> {
         let outputs = self.stack()?.outputs();
-        let tables = TableNames {
-            contexts: outputs.contexts_table_name.clone(),
-            resources: outputs.resources_table_name.clone(),
-            tags: outputs.tags_table_name.clone(),
-            states: outputs.states_table_name.clone(),
-        };
-        let store = Store::new(self.clients.dynamo.clone(), tables);
+        let store = Store::new(self.clients.dynamo.clone(), kind::tables(outputs));
         let (schedule, compile) =
             (outputs.schedule_queue_url.clone(), outputs.compile_queue_url.clone());
         let sqs = || self.clients.sqs.clone();
@@ -147,7 +141,7 @@ impl Fleet {
         let id = format!("{}-{}-{number}", self.options.stack, kind.name());
         let mut environment = self.clients.environment();
         if kind == Kind::Gateway {
-            environment.extend(self.key.as_ref().map(Key::setting));
+            environment.extend(self.key.as_ref().map(Key::setting).or_else(signing::named));
         }
         let outputs = self.stack()?.outputs();
         let worker = Worker::start(kind, id, port, outputs, environment, &self.options)?;

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     console::note,
     error::{Doing, Error},
+    signing::SETTING,
     stop::Stop,
 };
 
@@ -60,8 +61,7 @@ impl Process {
         variables: &[(&str, String)],
         echo: bool,
     ) -> Result<Self, Error> {
-        let mut command = tied(program);
-        command.envs(variables.iter().map(|(key, value)| (key, value)));
+        let mut command = told(program, variables);
         // Ctrl-C in the terminal reaches this process alone, which stops its children in order.
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -109,6 +109,15 @@ impl Process {
             let _ = kill(Pid::from_raw(id), signal);
         }
     }
+}
+
+/// A program with these variables. The key that statements are signed with is not handed down: a
+/// worker runs what others wrote, and only who is told of the key by name may know it.
+fn told(program: &Path, variables: &[(&str, String)]) -> Command {
+    let mut command = tied(program);
+    command.env_remove(SETTING);
+    command.envs(variables.iter().map(|(key, value)| (key, value)));
+    command
 }
 
 /// A command that ends when this process does, however it ends: `kill -9` leaves it no time to
@@ -192,6 +201,17 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_signing_key_is_handed_down_to_nobody_who_is_not_told_of_it() {
+        let key = |variables: &[(&str, String)]| {
+            let command = told(Path::new("worker"), variables);
+            let mut all = command.as_std().get_envs();
+            all.find_map(|(name, value)| (name == SETTING).then(|| value.map(OsStr::to_owned)))
+        };
+        assert_eq!(key(&[("A", "b".to_owned())]), Some(None), "it is taken away");
+        assert_eq!(key(&[(SETTING, "k.pem".to_owned())]), Some(Some("k.pem".into())));
+    }
 
     #[tokio::test]
     async fn a_line_that_is_no_text_does_not_end_the_log() {

@@ -1,5 +1,5 @@
 //! The key that the gateway of a local fleet signs statements with: made with the fleet, and gone with
-//! it, like the stack whose artifacts it signs. No other program is told where it is.
+//! it, like the stack whose artifacts it signs. No other program is told where it is, whoever made it.
 
 use std::{
     fs::{self, OpenOptions},
@@ -50,6 +50,11 @@ impl Key {
     pub(crate) fn setting(&self) -> (&'static str, String) {
         (SETTING, self.path.display().to_string())
     }
+}
+
+/// The key that the environment names, for the gateway alone.
+pub(crate) fn named() -> Option<(&'static str, String)> {
+    std::env::var(SETTING).ok().map(|path| (SETTING, path))
 }
 
 impl Drop for Key {
