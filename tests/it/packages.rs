@@ -20,7 +20,7 @@ async fn pip_gets_what_is_not_built_and_the_next_one_gets_the_same() {
     farm.pure("tiny", "1.0");
     farm.extension("fast", "1.0");
     let (name, cold) = farm.pip("default", "tiny==1.0").await.unwrap();
-    assert_eq!(name, "tiny-1.0-cp311-cp311-linux_x86_64.whl");
+    assert_eq!(name, "tiny-1.0-py3-none-any.whl", "its source has nothing to compile");
     let (_, warm) = farm.pip("default", "tiny").await.unwrap();
     assert!(cold == warm && farm.begun().await == 1);
     let (name, _) = farm.pip("default", "fast").await.unwrap();

@@ -52,6 +52,40 @@ async fn all_packages_that_changed_since_the_last_look_are_noticed_and_no_others
 }
 
 #[tokio::test]
+async fn a_refresh_that_was_cut_off_before_its_cursors_moved_orders_the_same_and_builds_none_twice()
+{
+    let farm = Farm::following().await;
+    farm.pure("tiny", "1.0");
+    farm.pip("opt=3", "tiny").await.unwrap();
+    refresh(&farm).await;
+    let (table, dynamo) = (&farm.world.outputs().packages_table_name, &farm.world.aws.dynamo);
+    let rows = async || {
+        let mut rows = Vec::new();
+        for key in ["cursor/pypi", "pypi/tiny"] {
+            let call = dynamo.get_item().table_name(table).consistent_read(true);
+            let answer = call.key("package", Attr::S(key.into())).send().await.unwrap();
+            rows.push(answer.item.unwrap());
+        }
+        rows
+    };
+    let before = rows().await;
+    farm.pure("tiny", "1.1");
+    refresh(&farm).await;
+    assert_eq!((cursor(&farm).await.as_deref(), farm.begun().await), (Some("2"), 2));
+    // As who died after its last order and before the cursors moved has left them.
+    for row in before {
+        dynamo.put_item().table_name(table).set_item(Some(row)).send().await.unwrap();
+    }
+    let looks = farm.index.fetched("simple/tiny");
+    refresh(&farm).await;
+    assert!(farm.index.fetched("simple/tiny") > looks, "it is looked at again");
+    assert_eq!((cursor(&farm).await.as_deref(), farm.begun().await), (Some("2"), 2));
+    let (_, known) = farm.gateway.json("/v1/packages/tiny").await;
+    assert_eq!(known["versions"], json!(["1.0", "1.1"]));
+    farm.end().await;
+}
+
+#[tokio::test]
 async fn what_nobody_downloads_is_marked_and_then_forgotten_and_built_again_when_asked_for() {
     let settings = [
         ("FLOTILLA_RECONCILE_SECONDS", "0"),

@@ -47,6 +47,41 @@ async fn what_is_built_is_served_while_upstream_fails_or_hangs() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_starts_while_upstream_is_away_serves_the_versions_that_are_known() {
+    let mut farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    let (_, built) = farm.pip("default", "tiny==1.0").await.unwrap();
+    // A download is noted behind its answer.
+    eventually("the versions that were seen", Duration::from_secs(10), async || {
+        let (_, known) = farm.gateway.json("/v1/packages/tiny").await;
+        (known["versions"] == json!(["1.0"])).then_some(())
+    })
+    .await;
+    farm.index.feels(Mood::Failing);
+    assert!(farm.gateway.stop().await.success());
+    farm.gateway = farm.world.package_gateway(&farm.index).ready().await;
+    let tiny = "/o/default/simple/tiny/";
+    let (page, _) = timed(&farm, tiny).await;
+    assert!(page.status == 200 && page.body.contains(">tiny-1.0-"), "{page:?}");
+    assert!(page.header("warning").is_some_and(|it| it.starts_with("110 ")), "{page:?}");
+    assert!(farm.pip("default", "tiny").await.unwrap().1 == built);
+    let (unknown, _) = timed(&farm, "/o/default/simple/nobody/").await;
+    assert_eq!(unknown.status, 503, "{unknown:?}");
+    farm.index.feels(Mood::Hanging);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let (page, took) = timed(&farm, tiny).await;
+    assert!(page.status == 200 && took < Duration::from_secs(9), "{took:?}: {page:?}");
+    farm.index.feels(Mood::Well);
+    eventually("upstream's own word", Duration::from_secs(60), async || {
+        let (page, _) = timed(&farm, tiny).await;
+        (page.status == 200 && page.header("warning").is_none()).then_some(())
+    })
+    .await;
+    assert_eq!(farm.begun().await, 1);
+    farm.end().await;
+}
+
+#[tokio::test]
 async fn a_wheel_is_held_nine_times_at_most_and_never_longer_than_a_client_waits() {
     let mut farm = Farm::new().await;
     farm.pure("tiny", "1.0");

@@ -51,8 +51,8 @@ impl BuilderInfo {
         dots.nth(1).map_or(self.python.as_str(), |(end, _)| &self.python[..end])
     }
 
-    /// The name that a wheel of this version will have: as upstream's own where that is pure,
-    /// else for this image's Python and platform.
+    /// The name that a wheel of this version will have: as one that is known to be pure, such as
+    /// upstream's own, else for this image's Python and platform.
     pub fn predict(&self, name: &str, version: &str, pure: Option<&WheelName>) -> WheelName {
         let ours = [self.abi.as_str(), &self.abi, &self.platform];
         let tags = match pure {

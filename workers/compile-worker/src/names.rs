@@ -91,6 +91,11 @@ impl WheelName {
         }
     }
 
+    /// The name of one that any Python 3 can load, on any machine.
+    pub fn pure(package: &str, version: &str) -> Self {
+        Self::predicted(package, version, ["py3", "none", "any"])
+    }
+
     /// Whether it runs anywhere that this Python does.
     pub fn is_pure(&self) -> bool {
         self.tags[1] == "none" && self.tags[2] == "any"

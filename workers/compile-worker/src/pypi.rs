@@ -3,12 +3,14 @@
 pub(crate) mod options;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use flotilla_runtime::Failure;
 use flotilla_sandbox::BuildLimits;
+use pep440_rs::Version;
 use serde_json::Value;
 
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     error::{Stopped, aside},
     keys::{ArtifactParts, RECIPE, artifact_key},
     message::BuildOrder,
-    names::{normalize, sdist_version},
+    names::{WheelName, normalize, sdist_version},
     options::Options,
     progress::Progress,
     recipe::{self, Compiled, Job, Wheel},
@@ -207,6 +209,18 @@ pub fn sources<'f>(name: &str, files: &'f [File]) -> BTreeMap<&'f str, &'f File>
         }
     }
     sources
+}
+
+/// The sources of the newest versions, at most so many, that upstream has no wheel of: only they
+/// themselves tell what their wheels will be for.
+pub fn alone<'f>(name: &str, files: &'f [File], most: usize) -> Vec<(&'f str, &'f File)> {
+    let wheels = files.iter().filter_map(|file| WheelName::parse(&file.filename));
+    let wheels: BTreeSet<String> = wheels.map(|wheel| wheel.version).collect();
+    let mut alone: Vec<_> = sources(name, files).into_iter().collect();
+    alone.retain(|(version, _)| !wheels.contains(*version));
+    alone.sort_by_cached_key(|(version, _)| Reverse(version.parse::<Version>().ok()));
+    alone.truncate(most);
+    alone
 }
 
 fn key(

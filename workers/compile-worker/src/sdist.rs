@@ -9,12 +9,37 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde::Deserialize;
 use zip::ZipArchive;
 
-use crate::error::Stopped;
+use crate::{error::Stopped, names::normalize};
 
 /// Unpacked, a source has at most this many bytes and files.
 const SIZE_LIMIT: u64 = 768 << 20;
 const FILES_LIMIT: usize = 100_000;
 const TEXT_LIMIT: u64 = 1 << 20;
+/// So much of one is unpacked at most for a look.
+const GLANCE_LIMIT: u64 = 256 << 20;
+/// Endings of files that are compiled: C, C++, Cython, Rust, Fortran, Objective-C, CUDA.
+const SOURCES: [&str; 11] = ["c", "cc", "cpp", "cxx", "pyx", "rs", "f", "f90", "m", "mm", "cu"];
+/// Folders whose files are no part of the wheel.
+const ASIDE: [&str; 7] = ["test", "tests", "doc", "docs", "example", "examples", "benchmarks"];
+/// What is required to build what is compiled.
+const COMPILERS: [&str; 14] = [
+    "cffi",
+    "cmake",
+    "cython",
+    "maturin",
+    "meson-python",
+    "mypy",
+    "nanobind",
+    "ninja",
+    "numpy",
+    "pybind11",
+    "scikit-build",
+    "scikit-build-core",
+    "setuptools-rust",
+    "swig",
+];
+/// Words by which setuptools is told of it.
+const EXTENSIONS: [&str; 4] = ["ext_modules", "cffi_modules", "rust_extensions", "ext_package"];
 /// The first of January 1980, before which a zip has no dates.
 const ZIP_EPOCH: u64 = 315_532_800;
 
@@ -137,25 +162,79 @@ pub fn as_tar(archive: Arc<[u8]>) -> Result<Arc<[u8]>, Stopped> {
     Ok(packed.into())
 }
 
-/// The PKG-INFO of a source, of which no more is unpacked than leads to it.
+/// What a look into a source tells, without running anything of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Glance {
+    /// Whether there is something to compile, so that its wheels are for one platform.
+    pub native: bool,
+    /// Its PKG-INFO, where it has one.
+    pub pkg_info: Option<String>,
+}
+
+/// Looks into a source, of which no more is unpacked than it takes to tell.
 ///
 /// # Errors
 /// When it is none.
-pub fn pkg_info(archive: &[u8]) -> std::io::Result<Option<String>> {
+pub fn glance(archive: &[u8]) -> std::io::Result<Glance> {
+    let mut glance = Glance::default();
     if archive.starts_with(ZIP) {
         let mut zip = ZipArchive::new(Cursor::new(archive))?;
-        let name = zip.file_names().find(|name| is_at_top(name.as_bytes(), b"PKG-INFO"));
-        let Some(name) = name.map(str::to_owned) else { return Ok(None) };
-        return lossy(&mut zip.by_name(&name)?).map(Some);
+        for index in 0..zip.len().min(FILES_LIMIT) {
+            let mut file = zip.by_index(index)?;
+            let path = file.name().to_owned();
+            glance.see(path.as_bytes(), &mut file)?;
+        }
+        return Ok(glance);
     }
-    let mut tar = tar::Archive::new(GzDecoder::new(archive).take(SIZE_LIMIT));
+    let mut tar = tar::Archive::new(GzDecoder::new(archive).take(GLANCE_LIMIT));
     for entry in tar.entries()?.take(FILES_LIMIT) {
         let mut entry = entry?;
-        if is_at_top(&entry.path_bytes(), b"PKG-INFO") {
-            return lossy(&mut entry).map(Some);
+        let path = entry.path_bytes().into_owned();
+        glance.see(&path, &mut entry)?;
+        if glance.native && glance.pkg_info.is_some() {
+            break;
         }
     }
-    Ok(None)
+    Ok(glance)
+}
+
+impl Glance {
+    fn see(&mut self, path: &[u8], file: &mut impl Read) -> std::io::Result<()> {
+        let is = |name: &[u8]| is_at_top(path, name);
+        if is(b"PKG-INFO") {
+            // Some are older than UTF-8.
+            self.pkg_info = Some(lossy(file)?);
+        } else if is(b"pyproject.toml") {
+            self.native |= wants_compiler(&lossy(file)?);
+        } else if is(b"setup.py") || is(b"setup.cfg") {
+            let text = lossy(file)?;
+            self.native |= EXTENSIONS.iter().any(|word| text.contains(word));
+        } else {
+            self.native |= is_compiled(path);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a pyproject.toml requires what nobody requires who has nothing to compile. One that is
+/// broken is not built at all.
+fn wants_compiler(text: &str) -> bool {
+    let pyproject = toml::from_str::<Pyproject>(text).unwrap_or_default();
+    let requires = pyproject.build_system.map(|system| system.requires).unwrap_or_default();
+    requires.iter().any(|it| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let name = it.trim().split(|c| !plain(c)).next().unwrap_or_default();
+        normalize(name).is_ok_and(|name| COMPILERS.contains(&name.as_str()))
+    })
+}
+
+/// Whether a file is source code that is compiled, and no test or example.
+fn is_compiled(path: &[u8]) -> bool {
+    let path = String::from_utf8_lossy(path).to_ascii_lowercase();
+    let mut folders: Vec<&str> = path.split('/').collect();
+    let file = folders.pop().unwrap_or_default();
+    let ending = file.rsplit_once('.').map_or("", |(_, ending)| ending);
+    SOURCES.contains(&ending) && !folders.iter().any(|it| ASIDE.contains(it))
 }
 
 fn text(entry: &mut impl Read) -> std::io::Result<String> {
@@ -230,13 +309,45 @@ mod tests {
             zip.write_all(text.as_bytes()).unwrap();
         }
         let bytes: Arc<[u8]> = zip.finish().unwrap().into_inner().into();
-        assert_eq!(pkg_info(&bytes).unwrap().as_deref(), Some("Name: a\n"));
+        let told = Glance { native: false, pkg_info: Some("Name: a\n".to_owned()) };
+        assert_eq!(glance(&bytes).unwrap(), told);
         let tar = as_tar(Arc::clone(&bytes)).unwrap();
         let source = Source::read(&tar).unwrap();
         assert_eq!((source.requires, source.backend), (vec!["b".to_owned()], "c".to_owned()));
         assert_eq!(source.pkg_info.as_deref(), Some("Name: a\n"));
         assert_eq!(as_tar(Arc::clone(&tar)).unwrap(), tar);
         assert!(matches!(as_tar(bytes[..50].into()), Err(Stopped::Theirs(_))));
+    }
+
+    fn native(files: &[(&str, &str)]) -> bool {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (path, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, format!("a-1.0/{path}"), text.as_bytes()).unwrap();
+        }
+        glance(&tar.into_inner().unwrap().finish().unwrap()).unwrap().native
+    }
+
+    #[test]
+    fn a_source_tells_whether_its_wheels_are_for_one_platform() {
+        let requires =
+            |what: &str| format!("[build-system]\nrequires = ['setuptools', '{what}']\n");
+        for path in ["src/a.c", "a/b.pyx", "src/lib.rs", "a/speed.CPP", "a/solve.f90"] {
+            assert!(native(&[("setup.py", "setup()"), (path, "")]), "{path}");
+        }
+        for what in ["cffi>=1.0.0", "Cython", "setuptools_rust", "maturin>=1,<2", "mypy[x]==1.0"] {
+            assert!(native(&[("pyproject.toml", &requires(what)), ("a.py", "")]), "{what}");
+        }
+        assert!(native(&[("setup.py", "setup(ext_modules=made())"), ("a.py", "")]));
+        for pure in [
+            vec![("setup.py", "setup()"), ("a.py", "")],
+            vec![("setup.py", "setup()"), ("tests/data/x.c", ""), ("docs/y.rs", ""), ("a.h", "")],
+            vec![("pyproject.toml", "[build-system]\nrequires = ['flit_core']\n")],
+            vec![("pyproject.toml", "[build-system")],
+        ] {
+            assert!(!native(&pure), "{pure:?}");
+        }
     }
 
     #[test]

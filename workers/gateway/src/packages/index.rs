@@ -1,9 +1,10 @@
 //! The pages of the index (PEP 503 and PEP 691): a wheel for every version with a source.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write,
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -30,10 +31,18 @@ use super::{Packages, accept::Form, answer::Refusal, builds::log_path, held};
 const IN_PART: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'=').remove(b',');
 
+/// Upstream may take so long, where its page was not seen yet; then what the table knows counts.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// What is said of a page while upstream does not answer (RFC 7234: 110 is a stale answer).
+const REMEMBERED: &str =
+    "110 flotilla \"upstream does not answer: these are the versions that were seen before\"";
+
 /// A page, as it is sent.
 #[derive(Debug, Clone)]
 pub(super) struct Page {
     form: Form,
+    /// Whether upstream did not answer, and this is what was known before.
+    remembered: bool,
     etag: String,
     body: Bytes,
 }
@@ -78,7 +87,7 @@ pub(super) async fn root(
         let lines = names.iter().map(|name| format!("<a href=\"{name}/\">{name}</a><br>\n"));
         document("Packages", &lines.collect::<String>())
     };
-    Ok(Page::new(form, body).answer(&headers))
+    Ok(Page::new(form, body, false).answer(&headers))
 }
 
 /// `GET /o/{optset}/simple/{name}`: there is one spelling of a page's address.
@@ -116,13 +125,13 @@ pub(super) async fn page(
     name: &str,
     form: Form,
 ) -> Result<Arc<Page>, Refusal> {
-    let links = links_of(packages, options, name).await?;
+    let Links { links, remembered } = links_of(packages, options, name).await?;
     let body = if form == Form::Json {
         json_page(name, &links)
     } else {
         document(&title(name), &lines(&links))
     };
-    Ok(Arc::new(Page::new(form, body)))
+    Ok(Arc::new(Page::new(form, body, remembered)))
 }
 
 /// The lines of the page of a project.
@@ -131,7 +140,8 @@ pub(super) async fn project_lines(
     optset: &str,
     name: &str,
 ) -> Result<String, Refusal> {
-    Ok(lines(&links_of(packages, &packages.options(optset).await?, name).await?))
+    let found = links_of(packages, &packages.options(optset).await?, name).await?;
+    Ok(lines(&found.links))
 }
 
 pub(super) fn title(name: &str) -> String {
@@ -142,14 +152,55 @@ fn lines(links: &[Link]) -> String {
     links.iter().map(Link::html).collect()
 }
 
-async fn links_of(
-    packages: &Packages,
-    options: &Options,
-    name: &str,
-) -> Result<Vec<Link>, Refusal> {
-    let (builder, project) = (packages.builder().await?, packages.project(name).await?);
+/// The lines of a page.
+struct Links {
+    links: Vec<Link>,
+    /// Whether they are of what was known before, since upstream does not answer.
+    remembered: bool,
+}
+
+async fn links_of(packages: &Packages, options: &Options, name: &str) -> Result<Links, Refusal> {
+    let builder = packages.builder().await?;
+    let late = || Refusal::Later(format!("upstream takes long to say what there is of {name}"), 2);
+    let project = tokio::time::timeout(PATIENCE, packages.project(name)).await;
+    let project = match project.unwrap_or_else(|_| Err(late())) {
+        Err(why @ Refusal::Later(..)) => {
+            let (versions, rows) = packages.remembered(name).await?;
+            if versions.is_empty() {
+                return Err(why);
+            }
+            let links =
+                remembered(name, &builder, &versions, &of_version(&rows, options, &builder));
+            return Ok(Links { links, remembered: true });
+        }
+        found => found?,
+    };
+    let natives = packages.natives(name, &project).await;
     let rows = packages.rows(name).await?;
-    Ok(links(name, &builder, &project, &of_version(&rows, options, &builder)))
+    let rows = of_version(&rows, options, &builder);
+    let links = links(name, &builder, (&*project, &natives), &rows);
+    Ok(Links { links, remembered: false })
+}
+
+/// What there is of a project that upstream says nothing of: the versions that are known, under the
+/// names that the built ones have.
+fn remembered(
+    name: &str,
+    builder: &BuilderInfo,
+    versions: &BTreeSet<String>,
+    rows: &HashMap<&str, &Row>,
+) -> Vec<Link> {
+    let link = |version: &String| {
+        let row = rows.get(version.as_str()).copied();
+        let built = row.and_then(|row| match &row.state {
+            State::Done(artifact) => WheelName::parse(&artifact.filename),
+            _ => None,
+        });
+        let pure = built.filter(WheelName::is_pure);
+        let filename = builder.predict(name, version, pure.as_ref()).to_string();
+        Link::of(name, version, filename, row)
+    };
+    versions.iter().map(link).collect()
 }
 
 /// The rows of an option set and this builder, by version.
@@ -166,28 +217,20 @@ fn of_version<'r>(
 fn links(
     name: &str,
     builder: &BuilderInfo,
-    project: &Project,
+    (project, natives): (&Project, &HashMap<String, bool>),
     rows: &HashMap<&str, &Row>,
 ) -> Vec<Link> {
     let wheels = project.files.iter().filter_map(|file| WheelName::parse(&file.filename));
-    let pure: BTreeMap<String, WheelName> =
+    let mut pure: BTreeMap<String, WheelName> =
         wheels.filter(WheelName::is_pure).map(|wheel| (wheel.version.clone(), wheel)).collect();
+    let nothing = natives.iter().filter(|(_, native)| !**native);
+    pure.extend(nothing.map(|(version, _)| (version.clone(), WheelName::pure(name, version))));
     let mut links = Vec::new();
     for (version, file) in sources(name, &project.files) {
         let filename = builder.predict(name, version, pure.get(version)).to_string();
-        let url = format!("../../wheels/{name}/{}/{}", part(version), part(&filename));
-        let row = rows.get(version);
-        links.push(Link {
-            filename,
-            url,
-            sha256: row.and_then(|row| match &row.state {
-                State::Done(artifact) => Some(artifact.sha256.clone()),
-                _ => None,
-            }),
-            requires_python: file.requires_python.clone(),
-            yanked: file.yanked.clone(),
-            failed: row.and_then(|row| Trouble::of(row)),
-        });
+        let link = Link::of(name, version, filename, rows.get(version).copied());
+        let (requires_python, yanked) = (file.requires_python.clone(), file.yanked.clone());
+        links.push(Link { requires_python, yanked, ..link });
     }
     links
 }
@@ -214,6 +257,16 @@ impl Trouble {
 }
 
 impl Link {
+    fn of(name: &str, version: &str, filename: String, row: Option<&Row>) -> Self {
+        let url = format!("../../wheels/{name}/{}/{}", part(version), part(&filename));
+        let sha256 = row.and_then(|row| match &row.state {
+            State::Done(artifact) => Some(artifact.sha256.clone()),
+            _ => None,
+        });
+        let failed = row.and_then(Trouble::of);
+        Self { filename, url, sha256, requires_python: None, yanked: None, failed }
+    }
+
     fn html(&self) -> String {
         let mut attributes = String::new();
         let mut add = |name: &str, value: &Option<String>| {
@@ -278,9 +331,9 @@ fn escaped(text: &str) -> String {
 }
 
 impl Page {
-    fn new(form: Form, body: String) -> Self {
+    fn new(form: Form, body: String, remembered: bool) -> Self {
         let etag = format!("\"{}\"", &sha256(body.as_bytes())[..32]);
-        Self { form, etag, body: body.into() }
+        Self { form, remembered, etag, body: body.into() }
     }
 
     /// Its bytes.
@@ -295,6 +348,8 @@ impl Page {
             (header::CACHE_CONTROL, "max-age=0".to_owned()),
             (header::VARY, "Accept, User-Agent".to_owned()),
         ];
+        let old = self.remembered.then_some([(header::WARNING, REMEMBERED)]);
+        let about = (old, about);
         if is_known(headers, &self.etag) {
             return (StatusCode::NOT_MODIFIED, about).into_response();
         }
@@ -344,11 +399,23 @@ mod tests {
             yanked,
             file("a_b-2.0-cp311-cp311-manylinux2014_x86_64.whl"),
             file("a_b-3.0-py3-none-any.whl"),
+            file("a_b-4.0.tar.gz"),
+            file("a_b-5.0.tar.gz"),
         ];
         let project = Project { files, ..Project::default() };
-        let links = links("a-b", &builder(), &project, &HashMap::new());
+        let natives = HashMap::from([("4.0".to_owned(), false), ("5.0".to_owned(), true)]);
+        let links = links("a-b", &builder(), (&project, &natives), &HashMap::new());
         let names: Vec<_> = links.iter().map(|link| link.filename.as_str()).collect();
-        assert_eq!(names, ["a_b-1.0-py3-none-any.whl", "a_b-2.0-cp311-cp311-linux_x86_64.whl"]);
+        assert_eq!(
+            names,
+            [
+                "a_b-1.0-py3-none-any.whl",
+                "a_b-2.0-cp311-cp311-linux_x86_64.whl",
+                // Without a wheel upstream, by what is in their sources.
+                "a_b-4.0-py3-none-any.whl",
+                "a_b-5.0-cp311-cp311-linux_x86_64.whl",
+            ]
+        );
         let html = links[1].html();
         assert!(html.contains("data-requires-python=\"&gt;=3.8\""), "{html}");
         assert!(html.contains("data-yanked=\"a &quot;bad&quot; one\""), "{html}");

@@ -8,8 +8,8 @@ use compile_worker::{
     metadata::is_static,
     names::WheelName,
     pypi::sources,
-    sdist::pkg_info,
-    upstream::{File, Project},
+    sdist::{Glance, glance},
+    upstream::{File, Project, Upstream},
 };
 use flotilla_runtime::Failure;
 
@@ -63,20 +63,25 @@ pub(super) async fn unbuilt(
     }
 }
 
-async fn of_source(packages: &Packages, source: &File) -> Result<Option<String>, Failure> {
-    let upstream = packages.upstream();
-    if let Some(text) = upstream.metadata(source).await? {
-        return Ok(Some(text));
+async fn of_source(packages: &Packages, source: &File) -> Result<Option<String>, Refusal> {
+    match packages.upstream().metadata(source).await? {
+        Some(text) => Ok(Some(text)),
+        None => Ok(packages.glance(source).await?.pkg_info.clone()),
     }
-    let _one_of_few = packages.unpacking().await;
-    let archive = match upstream.file(source, SOURCE_LIMIT).await {
-        // Not fetched here; a build has to tell.
-        Err(why) if why.kind() == TOO_LARGE => return Ok(None),
+}
+
+/// What a source tells who looks into it. One that is too large to be fetched here, or broken, tells
+/// nothing: a build has to.
+pub(super) async fn glanced(upstream: Upstream, source: File) -> Result<Glance, Refusal> {
+    let unknown = Glance { native: true, pkg_info: None };
+    let archive = match upstream.file(&source, SOURCE_LIMIT).await {
+        Err(why) if why.kind() == TOO_LARGE => return Ok(unknown),
         fetched => fetched?,
     };
-    // A source that is broken will say so when it is built.
-    let looked = tokio::task::spawn_blocking(move || pkg_info(&archive).ok().flatten()).await;
-    looked.map_err(|e| Failure::transient("metadata", format!("{}: {e}", source.filename)))
+    let looked = tokio::task::spawn_blocking(move || glance(&archive)).await;
+    let looked =
+        looked.map_err(|e| Failure::transient("metadata", format!("{}: {e}", source.filename)))?;
+    Ok(looked.unwrap_or(unknown))
 }
 
 /// Upstream's wheel of this version for the Python that builds here, if its metadata is served.

@@ -15,6 +15,7 @@ use compile_worker::{
     options::Options,
     packages::{Known, Packages as Table},
     pypi::{self, PYPI},
+    sdist::Glance,
     upstream::{Project, Upstream},
 };
 use flotilla_runtime::{
@@ -74,7 +75,8 @@ pub struct Packages {
     urls: Fresh<String>,
     metadata: Fresh<Option<Arc<str>>>,
     noted: Fresh<()>,
-    unpacking: Semaphore,
+    glances: Fresh<Arc<Glance>>,
+    unpacking: Arc<Semaphore>,
     noting: Arc<Semaphore>,
     groups: Groups,
     signer: Option<Signer>,
@@ -114,7 +116,10 @@ impl Packages {
             urls: Fresh::new(MOMENT),
             metadata: Fresh::weighed(NOTED, METADATA, |it| it.as_ref().map_or(0, |it| it.len())),
             noted: Fresh::new(NOTED),
-            unpacking: Semaphore::new(UNPACKING),
+            glances: Fresh::weighed(NOTED, METADATA, |it| {
+                it.pkg_info.as_ref().map_or(0, String::len)
+            }),
+            unpacking: Arc::new(Semaphore::new(UNPACKING)),
             noting: Arc::new(Semaphore::new(NOTING)),
             config,
         })

@@ -1,15 +1,20 @@
 //! What upstream has, and who wants it.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use compile_worker::{
-    builds::Request,
+    builds::{Request, Row, State, package_key},
     crates::Release,
     pypi::{self, PYPI},
-    upstream::{Answer, Project, Upstream},
+    sdist::Glance,
+    upstream::{Answer, File, Project, Upstream},
 };
 use flotilla_runtime::Failure;
-use tokio::sync::SemaphorePermit;
 
 use super::{NOTED, Packages};
 use crate::packages::{answer::Refusal, metadata};
@@ -18,6 +23,13 @@ use crate::packages::{answer::Refusal, metadata};
 const ABSENT: Duration = Duration::from_secs(2);
 /// Upstream may take so long to say what is new of what is known.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many sources of a project are looked into for the tags of its wheels, and how long a page
+/// waits for that.
+const LOOKED_INTO: usize = 4;
+const GLIMPSE: Duration = Duration::from_secs(2);
+/// How long it is remembered what was seen in a source.
+const FOR_GOOD: Duration = Duration::from_secs(24 * 3600);
 
 impl Packages {
     /// A project of upstream. Where upstream does not answer, as it was when it did: what is built
@@ -127,9 +139,46 @@ impl Packages {
         &self.upstream
     }
 
-    /// Leave to hold a source in memory.
-    pub(in crate::packages) async fn unpacking(&self) -> Option<SemaphorePermit<'_>> {
-        self.unpacking.acquire().await.ok()
+    /// What a source tells who looks into it: its bytes never change, so it is looked into once.
+    pub(in crate::packages) async fn glance(&self, source: &File) -> Result<Arc<Glance>, Refusal> {
+        let key = source.sha256.clone().unwrap_or_default();
+        let (upstream, source) = (self.upstream.clone(), source.clone());
+        let turns = Arc::clone(&self.unpacking);
+        let look = move |_| async move {
+            let _one_of_few = turns.acquire_owned().await;
+            Ok(Arc::new(metadata::glanced(upstream, source).await?))
+        };
+        self.glances.get_apart(&key, |_| FOR_GOOD, look).await
+    }
+
+    /// Whether the newest sources that upstream has no wheels of have anything to compile, by version.
+    /// What takes long to find out is not told; whoever asks later is.
+    pub(in crate::packages) async fn natives(
+        &self,
+        name: &str,
+        project: &Project,
+    ) -> HashMap<String, bool> {
+        let looks = pypi::alone(name, &project.files, LOOKED_INTO).into_iter();
+        let looks = looks.map(|(version, source)| async move {
+            let look = tokio::time::timeout(GLIMPSE, self.glance(source)).await;
+            Some((version.to_owned(), look.ok()?.ok()?.native))
+        });
+        futures::future::join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// The versions of a package of PyPI that were seen upstream or built, none where nothing is known;
+    /// and its rows.
+    pub(in crate::packages) async fn remembered(
+        &self,
+        name: &str,
+    ) -> Result<(BTreeSet<String>, Vec<Row>), Refusal> {
+        let mut versions = self.known(&package_key(PYPI, name)).await?.versions;
+        let rows = self.rows(name).await?;
+        let done = rows.iter().filter(|row| matches!(row.state, State::Done(_)));
+        versions.extend(done.map(|row| row.version.clone()));
+        // A set of DynamoDB is never empty.
+        versions.remove("");
+        Ok((versions, rows))
     }
 }
 
