@@ -14,7 +14,8 @@ use crate::observed::Millis;
 /// centers", <https://arxiv.org/abs/1112.0442>). Every boot takes the median.
 pub fn clairvoyant(trace: &Trace, world: &World) -> Millis {
     let mut changes: Vec<(Millis, bool)> = Vec::with_capacity(trace.jobs().len() * 2);
-    for job in trace.jobs() {
+    // A job of no time takes no place.
+    for job in trace.jobs().iter().filter(|job| job.service > 0) {
         changes.push((job.at, true));
         changes.push((job.at + job.service, false));
     }

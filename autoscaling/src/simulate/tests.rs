@@ -10,7 +10,7 @@ fn ours() -> Ours {
 }
 
 fn any_trace() -> impl Strategy<Value = Trace> {
-    let job = (0u64..3_600_000, 1u64..400_000).prop_map(|(at, service)| Job { at, service });
+    let job = (0u64..3_600_000, 0u64..400_000).prop_map(|(at, service)| Job { at, service });
     proptest::collection::vec(job, 1..60).prop_map(Trace::new)
 }
 
@@ -176,6 +176,9 @@ fn a_trace_is_read_scaled_and_halved_and_a_bad_row_is_named() {
     let bad = read("arrival_seconds,service_seconds\n0,1\n5,-1\n").unwrap_err();
     assert!(bad.to_string().contains("row 2"), "{bad}");
     assert!(matches!(read("a,b\n1,2\n"), Err(TraceError::Rows { .. })));
+    assert!(matches!(read("arrival_seconds,service_seconds\n"), Err(TraceError::Empty { .. })));
+    let absent = Trace::read(std::path::Path::new("/no/such/trace.csv"), 1.0, 1.0);
+    assert!(matches!(absent, Err(TraceError::File { .. })));
     std::fs::remove_file(&file).unwrap();
 }
 

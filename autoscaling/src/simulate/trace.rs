@@ -35,6 +35,20 @@ pub enum TraceError {
         /// What is wrong, and in which line.
         source: csv::Error,
     },
+    /// The file cannot be read.
+    #[error("trace {} cannot be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: csv::Error,
+    },
+    /// It has no job.
+    #[error("trace {}: there is no job in it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// A number in it is negative, no number, or too large.
     #[error("trace {}: row {row}: times are seconds from 0 on, and a trace is no longer than ten years", path.display())]
     Time {
@@ -64,7 +78,10 @@ impl Trace {
     /// # Errors
     /// [`TraceError`], with the row that cannot be read.
     pub fn read(path: &Path, time: f64, service: f64) -> Result<Self, TraceError> {
-        let rows = |source| TraceError::Rows { path: path.to_owned(), source };
+        let rows = |source: csv::Error| match source.is_io_error() {
+            true => TraceError::File { path: path.to_owned(), source },
+            false => TraceError::Rows { path: path.to_owned(), source },
+        };
         let mut reader = csv::Reader::from_path(path).map_err(rows)?;
         let mut jobs = Vec::new();
         for (row, read) in (1..).zip(reader.deserialize::<Row>()) {
@@ -72,6 +89,9 @@ impl Trace {
             let job = millis(arrival_seconds / time).zip(millis(service_seconds / service));
             let (at, service) = job.ok_or_else(|| bad(path, row))?;
             jobs.push(Job { at, service });
+        }
+        if jobs.is_empty() {
+            return Err(TraceError::Empty { path: path.to_owned() });
         }
         let trace = Self::new(jobs);
         let trace = Self::from_zero(&trace.jobs);

@@ -134,7 +134,7 @@ impl<J: Job> Consumer<J> {
         let body = self.worker.payloads.expand(message.body.clone()).await?;
         let parsed = serde_json::from_str(&body).map_err(|e| {
             let id = &message.delivery.message_id;
-            let what = format!("message {id} is not a {} message: {e}", J::NAME);
+            let what = format!("message {id} is no message for {}: {e}", J::NAME);
             Failure::permanent("unparsable", what)
         })?;
         self.worker.job.prepare(parsed, &message.delivery).await

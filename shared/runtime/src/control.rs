@@ -106,6 +106,17 @@ impl Control {
     }
 }
 
+/// Whether the last of these orders that is one to pause or to resume is one to pause: who resumes all
+/// workers of a kind means those, too, that were paused alone, and the other way round.
+fn is_paused<'a>(orders: impl Iterator<Item = &'a Standing>) -> bool {
+    let pauses = |it: &Standing| match it.order.as_str() {
+        "pause" => Some((it.at, true)),
+        "resume" => Some((it.at, false)),
+        _ => None,
+    };
+    orders.filter_map(pauses).max().is_some_and(|(_, paused)| paused)
+}
+
 fn key(name: &str) -> String {
     format!("control/{name}")
 }
@@ -172,7 +183,7 @@ impl Obedience {
 
     async fn look(&mut self) -> Result<(), Failure> {
         let orders = self.control.standing(&self.names.each_ref().map(String::as_str)).await?;
-        let paused = orders.values().any(|it| it.order == Order::Pause.name());
+        let paused = is_paused(orders.values());
         if self.paused.send_replace(paused) != paused {
             tracing::info!(paused, "as the operator ordered");
             self.health.paused(paused);
@@ -267,6 +278,22 @@ mod tests {
         rows.lock().unwrap().push(row("one", "drain", now_ms()));
         obedience.first(&CancellationToken::new()).await;
         assert!(obedience.drain.begun().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn the_last_order_counts_whether_it_names_the_kind_or_the_worker() {
+        for (first, second) in [("one", "grading"), ("grading", "one")] {
+            let rows = Rows::new(Mutex::new(vec![row(first, "pause", 1)]));
+            let mut obedience = obedience(&rows);
+            obedience.look().await.unwrap();
+            assert!(*obedience.paused.borrow());
+            rows.lock().unwrap().push(row(second, "resume", 2));
+            obedience.look().await.unwrap();
+            assert!(!*obedience.paused.borrow(), "{second} was resumed after {first} was paused");
+            rows.lock().unwrap()[0] = row(first, "pause", 3);
+            obedience.look().await.unwrap();
+            assert!(*obedience.paused.borrow(), "{first} is paused again");
+        }
     }
 
     #[tokio::test]

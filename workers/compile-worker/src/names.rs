@@ -96,6 +96,12 @@ impl WheelName {
         Self::predicted(package, version, ["py3", "none", "any"])
     }
 
+    /// Whether it is of this package and version, as [predicted](Self::predicted).
+    pub fn is_of(&self, package: &str, version: &str) -> bool {
+        let same = matches!((normalize(&self.name), normalize(package)), (Ok(a), Ok(b)) if a == b);
+        same && self.version == version.replace('-', "_")
+    }
+
     /// Whether it runs anywhere that this Python does.
     pub fn is_pure(&self) -> bool {
         self.tags[1] == "none" && self.tags[2] == "any"

@@ -3,12 +3,15 @@
 //! Written `march=x86-64-v3,opt=3`, with commas or white space between options, in any order. A
 //! switch is also written as a USE flag: `+lto` or `lto`, `-lto`. What is the default is not part
 //! of the canonical form, so that saying it makes no second build. Which options there are is the
-//! ecosystem's to say ([`Rules`]).
+//! ecosystem's to say ([`Rules`]). The value of `env.NAME` or `config.NAME` may hold any printable
+//! character: commas and blanks, which end an option, as `%2C` and `%20`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The text of the empty set.
 pub const DEFAULT: &str = "default";
@@ -32,6 +35,20 @@ const MARCHES: [&str; 15] = [
     "znver2",
     "znver3",
 ];
+
+/// What stands as `%` and two digits in the value of an option of a kind.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'+')
+    .remove(b'=')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b'@');
+
+/// What a shell would make something of: makefiles hand flags to one.
+const SHELL: &str = "$`\\;|&<>";
 
 /// Which options an ecosystem has.
 #[derive(Debug)]
@@ -121,11 +138,11 @@ impl Options {
         self
     }
 
-    /// The options of a kind, without it: names and values of `env.NAME`.
+    /// The options of a kind, without it: names and plain values of `env.NAME`.
     pub(crate) fn of_kind(&self, kind: &str) -> BTreeMap<String, String> {
         let named = |(name, value): (&String, &String)| {
             let name = name.strip_prefix(kind)?.strip_prefix('.')?;
-            Some((name.to_owned(), value.clone()))
+            Some((name.to_owned(), percent_decode_str(value).decode_utf8_lossy().into_owned()))
         };
         self.0.iter().filter_map(named).collect()
     }
@@ -163,10 +180,10 @@ impl Rules {
         Ok((name, value))
     }
 
-    /// `env.NAME` and the like, whose names and values are taken as they are.
+    /// `env.NAME` and the like, whose names and values are taken as they are, however they are
+    /// encoded.
     fn named(&self, kind: &str, name: &str, value: &str) -> Result<(String, String), BadOptions> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+=/:@%".contains(c);
-        let good = |text: &str| !text.is_empty() && text.chars().all(plain);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+=/:@".contains(c);
         let refuse = |why: String| Err(BadOptions(format!("{kind}.{name}={value}: {why}")));
         let Some((_, names)) = self.kinds.iter().find(|(it, _)| *it == kind) else {
             let kinds: Vec<&str> = self.kinds.iter().map(|(kind, _)| *kind).collect();
@@ -176,10 +193,15 @@ impl Rules {
         if !names.is_empty() && !names.contains(&name) {
             return refuse(format!("a build may be given only {}", names.join(", ")));
         }
-        if !good(name) || !good(value) {
-            return refuse("names and values are of letters, digits and -_.+=/:@%".to_owned());
+        if name.is_empty() || !name.chars().all(plain) {
+            return refuse("a name is of letters, digits and -_.+=/:@".to_owned());
         }
-        Ok((format!("{kind}.{name}"), value.to_owned()))
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        let printed = |c: char| (c == ' ' || c.is_ascii_graphic()) && !SHELL.contains(c);
+        if value.is_empty() || !value.chars().all(printed) {
+            return refuse(format!("a value is of printable ASCII characters, without {SHELL}"));
+        }
+        Ok((format!("{kind}.{name}"), utf8_percent_encode(&value, ENCODED).to_string()))
     }
 }
 

@@ -21,7 +21,8 @@ pub(crate) struct Args {
 pub(crate) struct CancelArgs {
     /// The kind of worker: grading, compile.
     worker: String,
-    /// The job: the key of its effect, or the beginning of it (a submission's id, say).
+    /// The job: the key of its effect, the beginning of it (a submission's id, say), or a part of it
+    /// (a build's key).
     id: String,
     /// Why, for the dead letter and for whoever waits.
     #[arg(long, default_value = "no reason was given")]
@@ -60,14 +61,35 @@ fn known(target: &Target, name: &str) -> Result<(), Error> {
     Err(Error::Usage(format!("no worker is called {name}: there are {kinds}, and {ids}")))
 }
 
+/// The kinds of workers whose jobs have an effect of their own, that can be kept from happening.
+const CANCELLED: [&str; 2] = ["grading", "compile"];
+
+/// An empty id is the beginning of all.
+fn cancellable(args: &CancelArgs) -> Result<(), Error> {
+    let kinds = CANCELLED.join(", ");
+    match (CANCELLED.contains(&args.worker.as_str()), args.id.trim().is_empty()) {
+        (false, _) => {
+            let what = format!("no job of {} can be cancelled: only those of {kinds}", args.worker);
+            Err(Error::Usage(what))
+        }
+        (true, true) => Err(Error::Usage("which job? Its id is empty".to_owned())),
+        (true, false) => Ok(()),
+    }
+}
+
 pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
+    cancellable(&args)?;
     let target = Target::find(&args.target).await?;
     let table = &target.stack.outputs().ledger_table_name;
     let client = dynamo_client(&target.clients.sdk);
     let ledger = Ledger::new(client, table, "", std::time::Duration::ZERO);
     let told = |e: flotilla_runtime::Failure| Error::Fleet(e.to_string());
     let wanted = format!("{}/{}", args.worker, args.id);
-    let open = ledger.open(&wanted).await.map_err(told)?;
+    let mut open = ledger.open(&wanted).await.map_err(told)?;
+    if open.is_empty() {
+        open = ledger.open(&format!("{}/", args.worker)).await.map_err(told)?;
+        open.retain(|(key, _)| key.split('/').any(|part| part == args.id));
+    }
     let meant = meant(&open, &wanted)?;
     // Where nobody has begun with it, only its whole key can be meant.
     let key = meant.map_or(wanted, |(key, _)| key.clone());
@@ -95,7 +117,7 @@ fn meant<'a>(
         (None, several) => {
             let keys: Vec<_> = several.iter().map(|(key, _)| key.as_str()).collect();
             let which = keys.join("\n  ");
-            Err(Error::Usage(format!("{wanted} is the beginning of several:\n  {which}")))
+            Err(Error::Usage(format!("{wanted} may be any of these:\n  {which}")))
         }
     }
 }

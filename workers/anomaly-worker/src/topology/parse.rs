@@ -59,6 +59,10 @@ pub(super) fn topology(text: &str, format: Format) -> Result<Topology, TopologyE
 }
 
 fn read(fields: Map<String, Value>, faults: &mut Faults) -> Topology {
+    if fields.is_empty() {
+        let what = "nothing is in it; `derive = true` joins all sensors by their ids";
+        faults.add("the topology", what);
+    }
     let mut top = Table { place: "the topology".to_owned(), fields, faults };
     let derive = top.take("derive", boolean);
     let (edges, chains) = (top.tables("edges"), top.tables("chains"));

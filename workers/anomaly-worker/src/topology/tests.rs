@@ -66,7 +66,9 @@ fn json_says_the_same_as_toml() {
 
 #[test]
 fn without_edges_sensors_are_joined_by_their_ids() {
-    assert!(toml("").unwrap().derive);
+    assert!(toml("derive = true").unwrap().derive);
+    let why = toml("").unwrap_err().to_string();
+    assert!(why.contains("derive = true"), "an empty file by mistake joins nothing: {why}");
     assert!(toml("derive = true\n[[chains]]\nsensors = ['x', 'y']").unwrap().derive);
 }
 

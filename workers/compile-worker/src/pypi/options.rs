@@ -159,6 +159,7 @@ mod tests {
             ("+lto,-lto", "say it once"),
             ("env.LD_PRELOAD=x", "LD_PRELOAD"),
             ("env.CFLAGS=a$b", "CFLAGS"),
+            ("env.CFLAGS=a%24b", "CFLAGS"),
             ("python=2.7", "python"),
         ] {
             let why = super::options(text).unwrap_err().to_string();
@@ -192,6 +193,18 @@ mod tests {
         assert_eq!(config.config_settings()["--build-option"], "fast");
     }
 
+    #[test]
+    fn several_flags_fit_into_one_variable_however_they_are_written() {
+        let encoded = super::options("env.CFLAGS=-O3%20-g").unwrap();
+        assert_eq!(encoded.environment()["CFLAGS"].split_once("-O3").unwrap().1, " -g");
+        let named = [("env.CFLAGS", "-O3 -g")];
+        assert_eq!(Options::from_pairs(named, &RULES).unwrap(), encoded);
+        assert_eq!(super::options(&encoded.to_string()).unwrap(), encoded);
+        let settings = super::options("config.a=1%2C2").unwrap().config_settings();
+        assert_eq!(settings["a"], "1,2");
+        assert!(super::options("env.CFLAGS=a%0Ab").is_err(), "no line may end in it");
+    }
+
     proptest! {
         #[test]
         fn order_spelling_and_separators_never_matter(
@@ -213,7 +226,7 @@ mod tests {
         }
 
         #[test]
-        fn the_canonical_form_is_read_as_itself(text in "[a-z0-9=,+. -]{0,40}") {
+        fn the_canonical_form_is_read_as_itself(text in "[a-z0-9=,+.% -]{0,40}|env.CFLAGS=[ -~]{0,20}") {
             if let Ok(options) = super::options(&text) {
                 prop_assert_eq!(super::options(&options.to_string()), Ok(options));
             }

@@ -27,13 +27,27 @@ pub(super) struct Against {
 pub(super) async fn order(
     Shared(packages): Shared<Arc<Packages>>,
     headers: HeaderMap,
-    body: Result<Json<Wish>, JsonRejection>,
+    body: Result<Json<Map<String, Value>>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let Json(wish) = body.map_err(|why| Refusal::Bad(why.body_text()))?;
+    let wish = wish_of(wish).map_err(Refusal::Bad)?;
     let request = packages.wished(&wish).await?;
     let row = packages.ordered(&request).await?;
     handed_out(&packages, &row);
     standing(&packages, &headers, &row).await
+}
+
+/// A wish that says nothing else: a mistyped name would be a build that nobody asked for.
+fn wish_of(fields: Map<String, Value>) -> Result<Wish, String> {
+    let known = ["ecosystem", "package", "version", "options"];
+    if let Some(other) = fields.keys().find(|it| !known.contains(&it.as_str())) {
+        return Err(format!("there is no {other:?} in a wish; there are: {}", known.join(", ")));
+    }
+    let options = fields.get("options").is_none_or(|it| it.is_string() || it.is_object());
+    if !options {
+        return Err("`options` is a text, or an object of options by name".to_owned());
+    }
+    serde_json::from_value(Value::Object(fields)).map_err(|why| why.to_string())
 }
 
 /// `GET /v1/builds/{key}`: where a build stands.
@@ -226,6 +240,18 @@ fn base(headers: &HeaderMap) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wish_with_a_mistyped_field_is_refused_with_the_fields_there_are() {
+        let wish = |value: Value| wish_of(value.as_object().unwrap().clone());
+        assert!(wish(json!({"package": "a", "version": "1", "options": {"lto": true}})).is_ok());
+        assert!(wish(json!({"package": "a", "version": "1", "options": "+lto"})).is_ok());
+        let why = wish(json!({"package": "a", "version": "1", "option": {"lto": true}}));
+        let why = why.unwrap_err();
+        assert!(why.contains("\"option\"") && why.contains("options"), "{why}");
+        let why = wish(json!({"package": "a", "version": "1", "options": ["lto"]})).unwrap_err();
+        assert!(why.contains("by name"), "{why}");
+    }
 
     #[test]
     fn only_what_differs_is_told_down_to_the_part() {

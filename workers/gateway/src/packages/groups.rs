@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{Path, State as Shared},
+    extract::{Path, Query, State as Shared},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -52,6 +52,13 @@ struct Asked {
     ecosystem: String,
 }
 
+/// The query of a plain requirements file.
+#[derive(Debug, Deserialize)]
+pub(super) struct Beside {
+    options: Option<String>,
+    ecosystem: Option<String>,
+}
+
 /// Requirements, one an entry, or as the text of a requirements file.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -64,14 +71,15 @@ fn pypi() -> String {
     PYPI.to_owned()
 }
 
-/// `POST /v1/groups`: JSON with `requirements` and `options`, or a plain requirements file. Answers
-/// with a line of JSON for the group, one for each member as it ends, and a last one.
+/// `POST /v1/groups`: JSON with `requirements` and `options`, or a plain requirements file, with
+/// `?options=` for all of it. Answers with a line of JSON for the group, one for each member as it ends, and a last one.
 pub(super) async fn open(
     Shared(packages): Shared<Arc<Packages>>,
+    Query(beside): Query<Beside>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let asked = asked(&headers, &body)?;
+    let asked = asked(&headers, beside, &body)?;
     let grammar = packages.ecosystem(&asked.ecosystem)?;
     let requirements = lines(asked.requirements)?;
     let found = stream::iter(requirements.into_iter().map(|text| {
@@ -111,12 +119,18 @@ pub(super) async fn group(
     found.map(Json).ok_or_else(|| Refusal::Absent(format!("there is no group {group:?}")))
 }
 
-fn asked(headers: &HeaderMap, body: &[u8]) -> Result<Asked, Refusal> {
+fn asked(headers: &HeaderMap, beside: Beside, body: &[u8]) -> Result<Asked, Refusal> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
     if kind.is_some_and(|kind| kind.starts_with("text/plain")) {
         let text = std::str::from_utf8(body).map_err(|e| Refusal::Bad(e.to_string()))?;
         let requirements = List::Text(text.to_owned());
-        return Ok(Asked { requirements, options: Wanted::default(), ecosystem: pypi() });
+        let options = beside.options.map(Wanted::Text).unwrap_or_default();
+        let ecosystem = beside.ecosystem.unwrap_or_else(pypi);
+        return Ok(Asked { requirements, options, ecosystem });
+    }
+    if beside.options.is_some() || beside.ecosystem.is_some() {
+        let what = "options and ecosystem are said in the body, where that is JSON";
+        return Err(Refusal::Bad(what.to_owned()));
     }
     serde_json::from_slice(body).map_err(|e| Refusal::Bad(format!("the body: {e}")))
 }

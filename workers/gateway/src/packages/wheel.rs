@@ -87,8 +87,10 @@ async fn answer(
         Some(wheel) => (wheel, true),
         None => (asked.filename.as_str(), false),
     };
-    if WheelName::parse(wheel).is_none() {
-        return Err(Refusal::Absent(format!("{wheel} is no wheel")));
+    let named = WheelName::parse(wheel);
+    if !named.is_some_and(|named| named.is_of(&asked.name, &asked.version)) {
+        let (name, version) = (&asked.name, &asked.version);
+        return Err(Refusal::Absent(format!("{wheel} is no wheel of {name} {version}")));
     }
     let options = packages.options(&asked.optset).await?;
     let request = packages.request(&asked.name, &asked.version, options).await?;
@@ -100,7 +102,7 @@ async fn answer(
         State::Done(_) if of_metadata => {
             Err(Refusal::Absent(format!("the metadata of {wheel} is not stored any more")))
         }
-        State::Done(artifact) => serve(packages, &request, &artifact, method).await,
+        State::Done(artifact) => serve(packages, &request, &artifact, (method, headers)).await,
         State::Failed(failed) => {
             let log = failed.log.is_some().then(|| log_url(headers, &request.key));
             Err(Refusal::failed(&failed, log))
@@ -114,13 +116,18 @@ async fn serve(
     packages: &Arc<Packages>,
     request: &Request,
     artifact: &Artifact,
-    method: &Method,
+    (method, headers): (&Method, &HeaderMap),
 ) -> Result<Response, Refusal> {
+    let etag = format!("\"{}\"", artifact.sha256);
+    let known = is_known(headers, &etag);
     let about = [
-        (header::ETAG, format!("\"{}\"", artifact.sha256)),
+        (header::ETAG, etag),
         (header::CACHE_CONTROL, "no-store".to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
     ];
+    if known {
+        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+    }
     if method == Method::HEAD {
         let length = [
             (header::CONTENT_LENGTH, artifact.size.to_string()),
