@@ -383,3 +383,16 @@ async fn a_refusal_has_a_metric() {
     .await;
     town.end().await;
 }
+
+#[tokio::test]
+async fn a_tick_that_is_ahead_of_the_clock_switches_nothing_and_is_kept() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    town.context("web", json!({"ec2:instance": ["i-0000"]})).await;
+    town.world.tick("2199-01-01T20:00:00Z").await;
+    let letters = &town.world.outputs().schedule_dead_letter_queue_url;
+    assert_eq!(town.world.dead_letters_on(letters, 1).await[0].why["kind"], "future");
+    assert_eq!(ec2.count("running"), 1);
+    assert!(town.audit("ec2:instance", "i-0000").await.is_empty());
+    town.end().await;
+}

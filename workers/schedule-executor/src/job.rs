@@ -15,6 +15,7 @@ use crate::{
     handlers::{Limits, Places},
     message::{Batch, Message, Order, Tick, Undo},
     metrics as names,
+    rows::Settings,
     store::Store,
     tick::{Planned, Sources},
 };
@@ -78,9 +79,15 @@ impl Scheduler {
     async fn tick(&self, tick: Tick, lease: &Lease) -> Result<(), Failure> {
         let delivery = lease.delivery();
         let time = tick.time.unwrap_or_else(|| second(sent(delivery)));
+        let now = Timestamp::now();
+        if !tick.dry_run && Settings::is_ahead(time, now) {
+            let what =
+                format!("the tick is of {time}, and it is {now}: what will be is only previewed");
+            return Err(Failure::permanent("future", what));
+        }
         let settings = self.sources.store.settings().await?;
         let counts = !tick.forced && !tick.dry_run;
-        if counts && settings.is_past(time, Timestamp::now()) {
+        if counts && settings.is_past(time, now) {
             return self.send(self.sources.past(settings, time), lease).await;
         }
         if counts && !settings.is_due(time) {

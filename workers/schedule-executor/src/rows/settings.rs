@@ -47,6 +47,12 @@ impl Settings {
         tick.as_second() < self.last_tick && self.last_tick <= now.as_second() + AHEAD
     }
 
+    /// Whether the clock of a tick is further ahead of ours than two clocks can be apart: what its rules
+    /// say is not so yet.
+    pub fn is_ahead(tick: Timestamp, now: Timestamp) -> bool {
+        tick.as_second() > now.as_second() + AHEAD
+    }
+
     /// The entry of the never-touch list that a resource falls under, however either is spelled:
     /// as an id, a key or an ARN, with `*` for any text. `named` is how its source names it, and
     /// `own` the worker's own account.

@@ -324,7 +324,12 @@ fn is_within(text: &str) -> bool {
 }
 
 /// `20261225`, or a time whose date is `20261225T000000Z`.
+///
+/// A time of day in UTC is of one date here and of another there: whose holiday that is cannot be told.
 fn date(text: &str) -> Option<Date> {
+    if text.ends_with(['Z', 'z']) && is_within(text) {
+        return None;
+    }
     let digits = text.get(..8).filter(|it| it.bytes().all(|b| b.is_ascii_digit()))?;
     let number = |range: std::ops::Range<usize>| digits[range].parse::<i16>().ok();
     Date::new(number(0..4)?, number(4..6)? as i8, number(6..8)? as i8).ok()
