@@ -206,9 +206,11 @@ impl Sewer {
     }
 
     /// How long something must be wrong, in milliseconds, before it counts: longer than a wave takes
-    /// to be heard of at both ends, where a reading is lost.
+    /// to be heard of at both ends, where so many readings are lost in a row as in one of a thousand
+    /// cases.
     pub fn debounce(&self) -> i64 {
-        2 * self.interval
+        let lost = 1000_f64.ln() / -self.lost.ln();
+        (lost.ceil() as i64).max(2) * self.interval
     }
 
     /// What comes back within so many milliseconds is the same.
