@@ -25,6 +25,10 @@ pub(crate) struct Capacity {
     pub(crate) warm: u32,
     pub(crate) idle_slots: u64,
     pub(crate) busy_slots: u64,
+    /// Messages in hand, those of draining instances too.
+    pub(crate) held: u64,
+    /// Of these, those that a silent worker may hold.
+    pub(crate) guessed: u64,
     /// Free slots of instances that work on something else.
     pub(crate) spare_slots: u64,
     /// Slots of an instance: the median, else the policy's.
@@ -51,6 +55,8 @@ impl Capacity {
 
     fn count(&mut self, instance: &Instance, boot: Millis, now: Millis) {
         let (slots, held) = (u64::from(instance.slots), u64::from(instance.busy_slots));
+        self.held += held.min(slots);
+        self.guessed += if instance.silent { held.min(slots) } else { 0 };
         match instance.state {
             State::Pending | State::Booting => {
                 self.starting += 1;
@@ -79,6 +85,14 @@ impl Capacity {
     pub(crate) fn coming_slots(&self) -> u64 {
         let arriving: u64 = self.arriving.iter().map(|(_, slots)| slots).sum();
         self.idle_slots + self.spare_slots + arriving
+    }
+
+    /// Instances beyond these that it takes until the slots of so many are free.
+    pub(crate) fn missing(&self, spare: u32) -> u32 {
+        let wanted = u64::from(spare).saturating_mul(self.slots);
+        let starting = u64::from(self.starting).saturating_mul(self.slots);
+        let free = self.idle_slots + self.spare_slots + starting;
+        u32::try_from(wanted.saturating_sub(free).div_ceil(self.slots)).unwrap_or(u32::MAX)
     }
 
     /// How many jobs of this length can begin within `horizon`, on all slots.

@@ -2,6 +2,7 @@
 
 mod demand;
 mod shrink;
+mod waiting;
 
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,8 @@ fn grow(
     most: u32,
     now: Millis,
 ) -> (u32, Option<&'static str>) {
-    let spare = demand.spare.saturating_sub(capacity.idle + capacity.starting);
+    // By slots: where jobs are spread over instances that are half free, none may be wholly idle.
+    let spare = capacity.missing(demand.spare);
     let floor = policy.min.saturating_sub(capacity.live);
     // What is kept ready is as dear as what works; a minimum is wanted whatever it costs.
     let wanted = demand.more.max(spare.min(demand.room)).max(floor);

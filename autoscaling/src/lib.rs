@@ -38,7 +38,7 @@ pub const FREEZE_ROW: &str = "#freeze";
 
 pub use decide::{Decision, decide};
 pub use forecast::Rises;
-pub use memory::{Memory, Standing};
+pub use memory::{Memory, Standing, Work};
 pub use observed::{Count, Instance, Millis, Observed, QueueSeen, Service, State};
 pub use policy::{Policy, QueuePolicy};
 pub use prediction::{Forecast, Prediction};

@@ -6,6 +6,7 @@
 //! (see `flotilla_runtime::presence`), and its termination once the worker said that it holds
 //! nothing.
 
+mod account;
 mod act;
 mod books;
 mod config;

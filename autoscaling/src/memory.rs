@@ -11,6 +11,8 @@ use crate::{
 
 /// How many boots are remembered.
 const BOOTS: usize = 15;
+/// How many parts of the time that counts are late are told apart.
+const LOOKS: Millis = 12;
 /// How many idle levels are: the memory is kept in a row of DynamoDB, which holds 400 KB. Of more idle
 /// instances, these go first, and then there are levels for the next.
 const LEVELS: usize = 5000;
@@ -31,6 +33,9 @@ pub struct Memory {
     pub idle_levels: Vec<Millis>,
     /// Of each queue, by name: what has not stopped waiting.
     pub standing: Vec<Standing>,
+    /// What the instances held and finished lately, oldest first: for as long as counts are late.
+    #[serde(default)]
+    pub work: Vec<Work>,
     /// By how much the demand rose within a boot lately.
     #[serde(default)]
     pub rises: Rises,
@@ -41,6 +46,26 @@ pub struct Memory {
     pub paused_until: Millis,
     /// Whether anything was decided yet.
     pub begun: bool,
+}
+
+/// What the instances had in hand in a part of the time that counts may be late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// When it was first looked at.
+    pub at: Millis,
+    /// Messages in hand and runs that ended by then.
+    pub begun: u64,
+    /// The most messages in hand since then.
+    pub held: u64,
+}
+
+/// What happened since the counts that are seen now may have been true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// Jobs that began.
+    pub(crate) begun: u64,
+    /// The most messages in hand at a time.
+    pub(crate) held: u64,
 }
 
 /// Messages that wait on a queue at every look, so that some wait although all is under way.
@@ -92,6 +117,25 @@ impl Memory {
                 }
                 std::mem::replace(standing, fresh).least
             }
+        }
+    }
+
+    /// Notes what the instances hold and have `finished` altogether; says what was so since counts
+    /// that are `lag` late may be from.
+    pub(crate) fn since(&mut self, held: u64, finished: u64, lag: Millis, now: Millis) -> Since {
+        let begun = held.saturating_add(finished);
+        match self.work.last_mut() {
+            Some(last) if now.saturating_sub(last.at) < lag / LOOKS => {
+                last.held = last.held.max(held);
+            }
+            _ => self.work.push(Work { at: now, begun, held }),
+        }
+        let old = |it: &Work| now.saturating_sub(it.at) > lag;
+        self.work.drain(..self.work.iter().take_while(|it| old(it)).count());
+        let from = self.work.first().copied().unwrap_or(Work { at: now, begun, held });
+        Since {
+            begun: begun.saturating_sub(from.begun),
+            held: self.work.iter().map(|it| it.held).fold(held, u64::max),
         }
     }
 

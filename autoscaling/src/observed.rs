@@ -53,7 +53,16 @@ impl Count {
 
     /// The most that it may stand for.
     pub fn most(self) -> u64 {
-        self.value.saturating_add((self.value as f64 * self.error.max(0.0)).ceil() as u64)
+        self.value.saturating_add(self.off())
+    }
+
+    /// The least that it may stand for.
+    pub fn least(self) -> u64 {
+        self.value.saturating_sub(self.off())
+    }
+
+    fn off(self) -> u64 {
+        (self.value as f64 * self.error.max(0.0)).ceil() as u64
     }
 }
 
@@ -68,9 +77,11 @@ pub struct QueueSeen {
     pub delayed: Option<Count>,
     /// Messages received and not deleted: being worked on, or held back after a failure.
     pub in_flight: Option<Count>,
-    /// Messages sent since counting began, as the senders count them themselves.
+    /// Messages sent since counting began, as the senders count them themselves: with
+    /// [`finished`](Self::finished) it tells what is there. Seconds late.
     pub sent: Option<u64>,
-    /// Messages done with since counting began, as the fleet counts them itself.
+    /// Messages done with since counting began, as the fleet counts them itself; where nobody
+    /// counts what is sent, runs of jobs that ended, well or not. Seconds late.
     pub finished: Option<u64>,
     /// New messages a second, where somebody measures it.
     pub arrivals_per_s: Option<f64>,
@@ -152,6 +163,9 @@ pub struct Instance {
     pub slots: u32,
     /// How many it holds.
     pub busy_slots: u32,
+    /// Whether its worker is silent, so that nobody knows how many it holds: all that it can.
+    #[serde(default)]
+    pub silent: bool,
     /// Its type, as in [`prices`](Observed::prices).
     pub kind: String,
     /// Whether it is a spot instance.

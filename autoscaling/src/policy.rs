@@ -13,7 +13,7 @@ pub struct Policy {
     pub min: u32,
     /// Never more, whatever waits.
     pub max: u32,
-    /// Instances kept ready beyond those at work.
+    /// Instances kept ready beyond those at work: so many, or as many free slots on others.
     pub spare: u32,
     /// Slots of an instance of which none is seen yet.
     pub slots: u32,
@@ -64,6 +64,10 @@ pub struct QueuePolicy {
     pub money_per_hour: Option<u64>,
     /// How long a job takes while none was timed.
     pub service_ms: Millis,
+    /// Whether all of its senders count what they send. Only then the process believes such counts:
+    /// a sender that nobody knows of would make them a lie.
+    #[serde(default)]
+    pub counted: bool,
 }
 
 impl Policy {
@@ -75,6 +79,7 @@ impl Policy {
             wait_target_ms: 0,
             money_per_hour: None,
             service_ms: 10_000,
+            counted: false,
         };
         Self {
             queues: vec![queue],

@@ -4,16 +4,19 @@
 //! read off it. What arrived is given to a group that exists in numbers only, which
 //! [`decide`](crate::decide) sizes: its instances boot as long as the real ones did, its jobs take
 //! as long as the real ones do on average, and arrivals of a turn are spread evenly over it. Both
-//! begin as the same group, and both are paid for from then on.
+//! begin as the same group, and both are paid for from then on, each instance for its minimum at
+//! least.
 
 mod world;
+
+use std::collections::HashMap;
 
 use serde::Serialize;
 
 use self::world::World;
 use crate::{
     memory::Memory,
-    observed::{Millis, Observed, State},
+    observed::{Instance, Millis, Observed, State},
     policy::Policy,
 };
 
@@ -38,9 +41,15 @@ pub struct Shadow {
 struct Last {
     at: Millis,
     queues: Vec<Depth>,
-    instances: u64,
+    instances: HashMap<String, Billed>,
     waiting: u64,
-    /// What all instances cost an hour, in millionths of a dollar.
+}
+
+/// An instance that is paid for.
+#[derive(Debug, Clone, Copy)]
+struct Billed {
+    launched_at: Millis,
+    /// What it costs an hour, in millionths of a dollar.
     price: u64,
 }
 
@@ -103,6 +112,7 @@ impl Shadow {
                 let span = now.saturating_sub(last.at);
                 self.seen_ms += span;
                 self.present.add(&last, span);
+                self.present.settle(&last, &next, policy.minimum_billed_ms);
                 world.step(&arrivals, seen, policy, boot, last.at, now);
             }
             None => {
@@ -129,10 +139,23 @@ impl Shadow {
 
 impl Spent {
     fn add(&mut self, during: &Last, span: Millis) {
-        let hours = span as f64 / 3_600_000.0;
-        self.instance_hours += during.instances as f64 * hours;
-        self.dollars += during.price as f64 / 1e6 * hours;
+        during.instances.values().for_each(|it| self.pay(it.price, span));
         self.waited_seconds += during.waiting as f64 * span as f64 / 1000.0;
+    }
+
+    /// Pays what is missing to the minimum bill of those that are gone. (This policy ends none before
+    /// its minimum is used up.)
+    fn settle(&mut self, before: &Last, now: &Last, minimum: Millis) {
+        let gone = before.instances.iter().filter(|(id, _)| !now.instances.contains_key(*id));
+        for (_, it) in gone {
+            self.pay(it.price, minimum.saturating_sub(now.at.saturating_sub(it.launched_at)));
+        }
+    }
+
+    fn pay(&mut self, price: u64, span: Millis) {
+        let hours = span as f64 / 3_600_000.0;
+        self.instance_hours += hours;
+        self.dollars += price as f64 / 1e6 * hours;
     }
 }
 
@@ -174,7 +197,11 @@ impl Last {
         if seen.missing(policy).is_some() {
             return None;
         }
-        let instances = || seen.instances.iter().flatten().filter(|it| it.state != State::Warm);
+        let instances = seen.instances.iter().flatten().filter(|it| it.state != State::Warm);
+        let billed = |it: &Instance| {
+            let price = seen.price(&it.kind, it.spot, policy);
+            (it.id.clone(), Billed { launched_at: it.launched_at, price })
+        };
         let queues = seen.queues.iter().filter_map(|queue| {
             let counts = [queue.visible?, queue.delayed?, queue.in_flight?];
             let there = counts.iter().fold(0u64, |sum, count| sum.saturating_add(count.value));
@@ -183,9 +210,8 @@ impl Last {
         Some(Self {
             at: now,
             queues: queues.collect(),
-            instances: instances().count() as u64,
+            instances: instances.map(billed).collect(),
             waiting: seen.queues.iter().filter_map(|it| Some(it.visible?.value)).sum(),
-            price: instances().map(|it| seen.price(&it.kind, it.spot, policy)).sum(),
         })
     }
 

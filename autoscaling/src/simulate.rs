@@ -47,9 +47,11 @@ pub struct World {
     pub lag_ms: Millis,
     /// The standard deviation of the counts' error, as a part of the count.
     pub noise: f64,
-    /// Whether the fleet's own books of what was sent and finished can be seen, which are exact. The
-    /// process `autoscaler` sees what was finished alone: nobody tells it yet what is sent.
+    /// Whether all senders count what they send, so that the fleet's books tell what is there (in
+    /// the process: `FLOTILLA_COUNTED_QUEUES`). What is finished the workers count in any case.
     pub books: bool,
+    /// How late the books are, at the most: each of the two sums is as it was a drawn time ago.
+    pub books_lag_ms: Millis,
     /// Losses of instances per instance and hour.
     pub losses_per_hour: f64,
     /// After how long the job of a lost instance is visible again.
@@ -71,6 +73,7 @@ impl Default for World {
             lag_ms: 10_000,
             noise: 0.05,
             books: true,
+            books_lag_ms: 2_000,
             losses_per_hour: 0.0,
             visibility_ms: 30_000,
             max: 100_000,

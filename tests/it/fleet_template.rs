@@ -205,6 +205,42 @@ async fn the_launch_template_installs_and_starts_the_worker() {
     assert!(script.contains("FLOTILLA_TERMINATING_HOOK=drain"));
 }
 
+#[test]
+fn an_instance_of_a_warm_pool_is_prepared_though_its_worker_receives_nothing() {
+    // The metadata, a worker that is not ready, and an `aws` that tells what it is asked.
+    let with = |state: &str, ready: &str| {
+        format!(
+            r#"curl() {{ case "${{@: -1}}" in
+                 */readyz) return {ready} ;;
+                 */api/token) echo t ;;
+                 */target-lifecycle-state) echo {state} ;;
+               esac; }}
+               aws() {{ echo "$2 $4"; }}
+               sleep() {{ exit 7; }}
+               {}"#,
+            in_service()
+        )
+    };
+    for (state, ready, code, said) in [
+        ("Warmed:Stopped", "1", 0, "complete-lifecycle-action boot"),
+        ("InService", "1", 7, ""),
+        ("InService", "0", 0, "complete-lifecycle-action boot"),
+    ] {
+        let script = with(state, ready);
+        let output = Command::new("bash").args(["-c", &script, "in-service", "i-1"]).output();
+        let output = output.unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!((output.status.code(), told.trim()), (Some(code), said), "{state}, {ready}");
+    }
+}
+
+/// The script that has the group count an instance as in service.
+fn in_service() -> String {
+    let script = TEMPLATE.split_once("in-service <<'END'\n").unwrap().1;
+    let script = script.split_once("\n            END\n").unwrap().0;
+    script.replace("${AWS::Region}", "eu-west-1").replace("${AWS::StackName}", "g")
+}
+
 #[tokio::test]
 async fn a_second_queue_is_consumed_by_its_weight_and_its_role_may_do_so() {
     let group = ScaledGroup::create(&[

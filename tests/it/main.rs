@@ -4,6 +4,7 @@
 
 mod attacks;
 mod autoscaling;
+mod autoscaling_live;
 mod bad_input;
 mod chaos;
 mod cli;

@@ -151,6 +151,8 @@ pub struct Machines {
     running: HashMap<String, Worker>,
     /// Instances on which no worker runs any more.
     dead: Vec<String>,
+    /// The queues of the workers, where it is not the grading queue alone.
+    queues: Option<String>,
     /// How many there were at a time, at most.
     pub most: usize,
     /// How many there were in all.
@@ -158,6 +160,11 @@ pub struct Machines {
 }
 
 impl Machines {
+    /// Those whose workers serve these queues, their URLs with commas between.
+    pub fn on(queues: &str) -> Self {
+        Self { queues: Some(queues.to_owned()), ..Self::default() }
+    }
+
     /// Starts a worker for each instance that has none, and lets go of those that are gone.
     ///
     /// # Panics
@@ -167,7 +174,11 @@ impl Machines {
         let served = |id: &&String| self.running.contains_key(*id) || self.dead.contains(*id);
         for id in instances.iter().filter(|id| !served(id)).collect::<Vec<_>>() {
             self.started += 1;
-            self.running.insert(id.clone(), world.sleeper(&group.name, id).start());
+            let mut worker = world.sleeper(&group.name, id);
+            if let Some(queues) = &self.queues {
+                worker = worker.env("FLOTILLA_QUEUE_URL", queues);
+            }
+            self.running.insert(id.clone(), worker.start());
         }
         self.most = self.most.max(instances.len());
         let gone: Vec<String> =

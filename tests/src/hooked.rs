@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
 
+use aws_sdk_autoscaling::primitives::{DateTime, DateTimeFormat as Format};
 use axum::{
     Router,
     extract::{Form, State},
@@ -33,6 +35,8 @@ struct Known {
     /// Id and lifecycle state.
     instances: Vec<(String, String)>,
     calls: Vec<String>,
+    /// When launches failed for want of capacity; `None` where there is enough.
+    failed: Option<Vec<SystemTime>>,
 }
 
 impl HookedGroup {
@@ -40,7 +44,8 @@ impl HookedGroup {
     pub async fn start(desired: u32, instances: &[(&str, &str)]) -> Self {
         let own = |(id, state): &(&str, &str)| ((*id).to_owned(), (*state).to_owned());
         let instances = instances.iter().map(own).collect();
-        let state: Shared = Arc::new(Mutex::new(Known { desired, instances, calls: Vec::new() }));
+        let known = Known { desired, instances, ..Known::default() };
+        let state: Shared = Arc::new(Mutex::new(known));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let app = Router::new().route("/", post(answer)).with_state(state.clone());
@@ -51,6 +56,11 @@ impl HookedGroup {
     /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// From now on its launches fail.
+    pub fn has_no_capacity(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(Vec::new());
     }
 
     /// How many instances it was told to have.
@@ -78,10 +88,14 @@ async fn answer(
     let action = form.get("Action").ok_or(StatusCode::BAD_REQUEST)?;
     let result = match action.as_str() {
         "DescribeAutoScalingGroups" => described(&state),
-        "DescribeScalingActivities" => "<Activities/>".to_owned(),
+        "DescribeScalingActivities" => activities(&state),
         "SetDesiredCapacity" => {
             let desired = form.get("DesiredCapacity").and_then(|it| it.parse().ok());
             state.desired = desired.ok_or(StatusCode::BAD_REQUEST)?;
+            if let Some(failed) = &mut state.failed {
+                // Those that began in the second of the autoscaler's start are none of its own.
+                failed.push(SystemTime::now() + Duration::from_secs(1));
+            }
             let call = format!("{action} {}", state.desired);
             state.calls.push(call);
             String::new()
@@ -96,6 +110,22 @@ async fn answer(
          <{action}Result>{result}</{action}Result>\
          <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></{action}Response>"
     ))
+}
+
+/// The launches that failed, in the words of Auto Scaling.
+fn activities(state: &Known) -> String {
+    let member = |(number, at): (usize, &SystemTime)| {
+        let at = DateTime::from(*at).fmt(Format::DateTime).unwrap_or_default();
+        format!(
+            "<member><ActivityId>a-{number}</ActivityId><AutoScalingGroupName>{HOOKED}\
+             </AutoScalingGroupName><Cause>c</Cause><StartTime>{at}</StartTime>\
+             <StatusCode>Failed</StatusCode><StatusMessage>We currently do not have sufficient \
+             c7g.large capacity in the Availability Zone you requested. Launching EC2 instance \
+             failed.</StatusMessage></member>"
+        )
+    };
+    let failed = state.failed.iter().flatten().enumerate();
+    format!("<Activities>{}</Activities>", failed.map(member).collect::<String>())
 }
 
 fn described(state: &Known) -> String {

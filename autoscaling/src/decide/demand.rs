@@ -1,5 +1,6 @@
 //! What the queues ask for.
 
+use super::waiting;
 use crate::{
     capacity::Capacity,
     memory::Memory,
@@ -67,11 +68,12 @@ pub(crate) fn of(
     capacity: &Capacity,
     now: Millis,
 ) -> Demand {
-    let mut asks: Vec<Ask<'_>> = seen
-        .queues
-        .iter()
-        .filter_map(|queue| Some(Ask::new(queue, policy.queue(&queue.name)?)))
-        .collect();
+    let known: Vec<(&QueueSeen, &QueuePolicy)> =
+        seen.queues.iter().filter_map(|it| Some((it, policy.queue(&it.name)?))).collect();
+    let alone = known.len() == 1;
+    let ask =
+        |(queue, policy)| Ask::new(queue, policy, waiting::on(queue, alone, memory, capacity, now));
+    let mut asks: Vec<Ask<'_>> = known.into_iter().map(ask).collect();
     // The strictest first: what the instances can begin is for those who may wait least.
     asks.sort_by(|a, b| {
         (a.policy.wait_target_ms, &a.seen.name).cmp(&(b.policy.wait_target_ms, &b.seen.name))
@@ -115,16 +117,8 @@ fn keep(demand: &mut Demand, policy: &Policy, memory: &Memory, capacity: &Capaci
 }
 
 impl<'a> Ask<'a> {
-    fn new(seen: &'a QueueSeen, policy: &'a QueuePolicy) -> Self {
-        let told = seen.visible.map_or(0, |count| count.value);
-        let held = seen.in_flight.map_or(0, |count| count.value);
-        let delayed = seen.delayed.map_or(0, |count| count.value);
-        // The fleet's own books are exact: what was sent and is not done is somewhere, and what is
-        // neither held nor delayed waits. Counts that lag tell of it later.
-        let booked = seen.sent.zip(seen.finished).map(|(sent, finished)| {
-            sent.saturating_sub(finished).saturating_sub(held).saturating_sub(delayed)
-        });
-        Self { seen, policy, waiting: booked.unwrap_or(told), service: seen.service_ms(policy) }
+    fn new(seen: &'a QueueSeen, policy: &'a QueuePolicy, waiting: u64) -> Self {
+        Self { seen, policy, waiting, service: seen.service_ms(policy) }
     }
 
     /// The instances that this queue needs beyond those whose capacity is `free` for it (a part

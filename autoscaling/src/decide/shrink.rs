@@ -44,8 +44,10 @@ fn needless(policy: &Policy, capacity: &Capacity, demand: &Demand) -> u32 {
     // Messages that someone holds and no instance owns up to may be on one that seems idle.
     let for_work = demand.at_most.saturating_add(demand.unseen_busy);
     let for_load = demand.load.saturating_sub(capacity.busy_slots + capacity.spare_slots);
-    let kept = for_work.max(for_load).div_ceil(capacity.slots);
-    let kept = u32::try_from(kept).unwrap_or(u32::MAX).max(demand.spare);
+    let spare = u64::from(demand.spare).saturating_mul(capacity.slots);
+    let for_spare = spare.saturating_sub(capacity.spare_slots);
+    let kept = for_work.max(for_load).max(for_spare).div_ceil(capacity.slots);
+    let kept = u32::try_from(kept).unwrap_or(u32::MAX);
     let above_min = capacity.live.saturating_sub(capacity.unlaunched).saturating_sub(policy.min);
     capacity.idle.saturating_sub(kept).min(above_min)
 }

@@ -20,6 +20,7 @@ fn instance(number: u32, state: State, launched_ago: Millis) -> Instance {
         ready_at: running.then_some(NOW - launched_ago / 2),
         slots: u32::from(running),
         busy_slots: u32::from(state == State::Busy),
+        silent: false,
         kind: "c7g.large".to_owned(),
         spot: number.is_multiple_of(2),
     }

@@ -1,10 +1,12 @@
-//! The fleet's own books: what its workers finished, and from that what arrived.
+//! The fleet's own books: what its workers finished, from that what arrived, and, where all senders
+//! count, what is there.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{
+    account::Account,
     config::queue_name,
-    fleet::{Row, Rows},
+    fleet::{Row, Rows, Senders},
 };
 use crate::observed::{Millis, QueueSeen};
 
@@ -22,14 +24,23 @@ const LOOKS: Millis = 60;
 /// another attempt counts as finished and as arrived again: it is work again. Of a worker on several
 /// queues nobody knows whose jobs it counts, so that nothing is told of these.
 ///
-/// What arrived is what more is on the queue than before and what was finished meanwhile. Nobody
-/// counts what is sent in time: CloudWatch's `NumberOfMessagesSent` is minutes late, and whoever
-/// believed it would not see a burst before it is over. It is taken where there is nothing else.
+/// What arrived is what more is on the queue than before and what was finished meanwhile.
+/// CloudWatch's `NumberOfMessagesSent` is minutes late, and whoever believed it would not see a burst
+/// before it is over. It is taken where there is nothing else. Where all senders count what they
+/// send, an [`Account`] of the queue tells what is there.
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    /// Of each instance: since when its worker counts, and what it counted.
-    counted: HashMap<String, (Option<Millis>, u64)>,
+    counted: HashMap<String, Counter>,
     queues: HashMap<String, Book>,
+}
+
+/// What an instance's worker counted at the last look.
+#[derive(Debug, Default)]
+struct Counter {
+    started_at: Option<Millis>,
+    jobs: u64,
+    /// Messages that it was done with, by queue.
+    gone: HashMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -37,42 +48,66 @@ struct Book {
     /// Whether workers serve it that serve others, too.
     shared: bool,
     finished: u64,
+    /// Where the senders count.
+    account: Account,
     /// When, what was on the queue, and what was finished by then.
     past: VecDeque<(Millis, u64, u64)>,
 }
 
 impl Books {
-    /// Enters what the rows tell, and fills in what is known of each queue.
-    pub(super) fn enter(&mut self, rows: Option<&Rows>, queues: &mut [QueueSeen], now: Millis) {
+    /// Enters what the rows of the workers and of the `senders` tell, and fills in what is known of
+    /// each queue. A queue that is not among the `senders` has some that do not count; one with
+    /// `None` could not be seen now.
+    pub(super) fn enter(
+        &mut self,
+        rows: Option<&Rows>,
+        senders: &HashMap<String, Option<Senders>>,
+        queues: &mut [QueueSeen],
+        now: Millis,
+    ) {
         let Some(rows) = rows else { return };
         for (id, row) in &rows.instances {
-            let jobs = step(&mut self.counted, id, row);
-            let shared = row.queue.contains(',');
-            for url in row.queue.split(',') {
-                let book = self.queues.entry(queue_name(url).to_owned()).or_default();
-                book.shared |= shared;
-                book.finished += jobs;
-            }
+            self.enter_row(id, row);
         }
         self.counted.retain(|id, _| rows.instances.contains_key(id));
         let known: Vec<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
         self.queues.retain(|name, _| known.contains(&name.as_str()));
         for queue in queues {
             let book = self.queues.entry(queue.name.clone()).or_default();
-            if book.shared {
-                continue;
+            if !book.shared {
+                queue.finished = Some(book.finished);
+                queue.arrivals_per_s = book.rate(queue, now);
             }
-            queue.finished = Some(book.finished);
-            queue.arrivals_per_s = book.rate(queue, now);
+            if let Some(sent) = senders.get(&queue.name)
+                && let Some((sent, finished)) = book.account.look(sent.as_ref(), queue, now)
+            {
+                (queue.sent, queue.finished) = (Some(sent), Some(finished));
+            }
         }
     }
-}
 
-/// By how much the counter of an instance's worker went up.
-fn step(counted: &mut HashMap<String, (Option<Millis>, u64)>, id: &str, row: &Row) -> u64 {
-    match counted.insert(id.to_owned(), (row.started_at, row.jobs)) {
-        Some((start, jobs)) if start == row.started_at => row.jobs.saturating_sub(jobs),
-        _ => row.jobs,
+    fn enter_row(&mut self, id: &str, row: &Row) {
+        let counter = self.counted.entry(id.to_owned()).or_default();
+        if counter.started_at != row.started_at {
+            *counter = Counter { started_at: row.started_at, ..Counter::default() };
+        }
+        // A count that goes back is a row of before: it is held.
+        let jobs = row.jobs.saturating_sub(counter.jobs);
+        counter.jobs += jobs;
+        let shared = row.queue.contains(',');
+        for url in row.queue.split(',') {
+            let book = self.queues.entry(queue_name(url).to_owned()).or_default();
+            book.shared |= shared;
+            book.finished += jobs;
+        }
+        for (queue, count) in &row.gone {
+            let known = counter.gone.entry(queue.clone()).or_default();
+            let more = count.saturating_sub(*known);
+            *known += more;
+            if let Some(book) = self.queues.get_mut(queue) {
+                book.account.take_off(more);
+            }
+        }
     }
 }
 
@@ -115,7 +150,7 @@ mod tests {
     fn look(books: &mut Books, rows: &Rows, visible: u64, now: Millis) -> QueueSeen {
         let visible = Some(Count::exact(visible));
         let mut queues = [QueueSeen { visible, ..QueueSeen::empty("a") }];
-        books.enter(Some(rows), &mut queues, now);
+        books.enter(Some(rows), &HashMap::new(), &mut queues, now);
         queues[0].clone()
     }
 
@@ -146,10 +181,10 @@ mod tests {
     fn without_counts_or_rows_nothing_is_known_of_arrivals() {
         let mut books = Books::default();
         let mut unseen = [QueueSeen { visible: None, ..QueueSeen::empty("a") }];
-        books.enter(Some(&rows(&[])), &mut unseen, 50_000);
+        books.enter(Some(&rows(&[])), &HashMap::new(), &mut unseen, 50_000);
         assert_eq!(unseen[0].arrivals_per_s, None);
         let mut alone = [QueueSeen::empty("a")];
-        books.enter(None, &mut alone, 60_000);
+        books.enter(None, &HashMap::new(), &mut alone, 60_000);
         assert_eq!((alone[0].finished, alone[0].arrivals_per_s), (None, None));
     }
 
@@ -159,6 +194,50 @@ mod tests {
         let mut books = Books::default();
         let seen = look(&mut books, &rows(&[("i-1", both)]), 3, 0);
         assert_eq!((seen.finished, seen.arrivals_per_s), (None, None));
+    }
+
+    /// A look at a counted queue on which SQS still shows what it did at the first one.
+    fn counted(books: &mut Books, rows: &Rows, sent: u64, now: Millis) -> (u64, u64) {
+        let senders = HashMap::from([("me".to_owned(), sent)]);
+        let mut queues = [QueueSeen {
+            delayed: late(0),
+            in_flight: late(0),
+            visible: late(0),
+            ..QueueSeen::empty("a")
+        }];
+        books.enter(
+            Some(rows),
+            &HashMap::from([("a".to_owned(), Some(senders))]),
+            &mut queues,
+            now,
+        );
+        (queues[0].sent.unwrap(), queues[0].finished.unwrap())
+    }
+
+    fn late(value: u64) -> Option<Count> {
+        Some(Count { value, error: 0.1, lag_ms: 60_000 })
+    }
+
+    #[test]
+    fn where_senders_count_what_is_there_is_known_before_sqs_tells_though_workers_serve_others_too()
+    {
+        let both = |gone: u64| Row {
+            queue: "http://q/1/a,http://q/1/b".to_owned(),
+            gone: HashMap::from([("a".to_owned(), gone), ("b".to_owned(), 500)]),
+            ..row(1, gone + 500)
+        };
+        let mut books = Books::default();
+        let there = |(sent, finished): (u64, u64)| sent - finished;
+        assert_eq!(
+            there(counted(&mut books, &rows(&[("i-1", both(40))]), 90, 0)),
+            0,
+            "as SQS says"
+        );
+        assert_eq!(there(counted(&mut books, &rows(&[("i-1", both(40))]), 97, 5_000)), 7);
+        assert_eq!(there(counted(&mut books, &rows(&[("i-1", both(42))]), 97, 10_000)), 5);
+        // Another worker starts, and is done with three.
+        let two = rows(&[("i-1", both(42)), ("i-2", both(3))]);
+        assert_eq!(there(counted(&mut books, &two, 97, 15_000)), 2);
     }
 
     #[test]

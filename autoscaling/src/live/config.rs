@@ -53,7 +53,8 @@ pub struct AutoscalerConfig {
     /// `FLOTILLA_SERVICE_SECONDS` (10, until seen), `FLOTILLA_MINIMUM_BILLED_SECONDS` (60) and
     /// `FLOTILLA_DELAYED_OFF_BOOTS` (1); and, as parts from 0 to 1, `FLOTILLA_READINESS` (0),
     /// `FLOTILLA_REUSE` (1), `FLOTILLA_PREDICTION` (0) and `FLOTILLA_WARM` (0: no warm pool is
-    /// touched).
+    /// touched); and `FLOTILLA_COUNTED_QUEUES`, the names of queues all of whose senders count what
+    /// they send (none).
     pub policy: Policy,
 }
 
@@ -133,7 +134,11 @@ fn sound(policy: Policy, urls: &[String]) -> Result<Policy, String> {
 fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {
     let base = Policy::for_queue("", 0);
     let queue = queue_policy(settings);
-    let named = |url: &String| QueuePolicy { name: queue_name(url).to_owned(), ..queue.clone() };
+    let counted = counted(settings, urls);
+    let named = |url: &String| {
+        let name = queue_name(url).to_owned();
+        QueuePolicy { counted: counted.contains(&name), name, ..queue.clone() }
+    };
     let max = settings.required("FLOTILLA_MAX_INSTANCES");
     Policy {
         queues: urls.iter().map(named).collect(),
@@ -154,6 +159,18 @@ fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {
         )),
         ..base
     }
+}
+
+/// The queues whose senders all count.
+fn counted(settings: &mut Reader, urls: &[String]) -> Vec<String> {
+    let text = settings.optional("FLOTILLA_COUNTED_QUEUES").unwrap_or_default();
+    let names = text.split(',').map(|name| queue_name(name.trim())).filter(|name| !name.is_empty());
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    for name in names.iter().filter(|name| urls.iter().all(|url| queue_name(url) != *name)) {
+        settings
+            .mistake(format!("FLOTILLA_COUNTED_QUEUES: {name:?} is none of FLOTILLA_QUEUE_URLS"));
+    }
+    names
 }
 
 fn prices(settings: &mut Reader) -> Vec<(String, u64)> {
@@ -184,6 +201,7 @@ fn queue_policy(settings: &mut Reader) -> QueuePolicy {
         wait_target_ms: millis(settings, "FLOTILLA_WAIT_TARGET_SECONDS", 0.0),
         money_per_hour: limited.then(|| micros(dollars)),
         service_ms: millis(settings, "FLOTILLA_SERVICE_SECONDS", 10.0),
+        counted: false,
     }
 }
 
@@ -206,6 +224,7 @@ mod tests {
             ("FLOTILLA_DECIDE_SECONDS", "20"),
             ("FLOTILLA_MIN_INSTANCES", "few"),
             ("FLOTILLA_PRICES", "c7g.large"),
+            ("FLOTILLA_COUNTED_QUEUES", "elsewhere"),
         ];
         let mut settings = Reader::from_pairs(pairs);
         AutoscalerConfig::read(&mut settings);
@@ -218,6 +237,7 @@ mod tests {
             "MAX_INSTANCES",
             "MIN_INSTANCES",
             "PRICES",
+            "COUNTED_QUEUES",
         ];
         for name in names {
             assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
@@ -232,6 +252,7 @@ mod tests {
             ("FLOTILLA_FLEET_TABLE", "t"),
             ("FLOTILLA_MAX_INSTANCES", "7"),
             ("FLOTILLA_DOLLARS_PER_HOUR", "1.5"),
+            ("FLOTILLA_COUNTED_QUEUES", "b"),
             ("FLOTILLA_PRICES", "c7g.large=0.0725, m7g.large = 0.0816"),
         ];
         let mut settings = Reader::from_pairs(pairs);
@@ -239,6 +260,8 @@ mod tests {
         settings.finish().unwrap();
         let names: Vec<&str> = config.policy.queues.iter().map(|it| it.name.as_str()).collect();
         assert_eq!((names, config.policy.max), (vec!["a", "b"], 7));
+        let counted: Vec<bool> = config.policy.queues.iter().map(|it| it.counted).collect();
+        assert_eq!(counted, [false, true]);
         let price = |kind: &str, price| (kind.to_owned(), price);
         assert_eq!(config.prices, [price("c7g.large", 72_500), price("m7g.large", 81_600)]);
         assert_eq!(config.policy.queues[1].money_per_hour, Some(1_500_000));

@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::{Client, types::AttributeValue as Attr};
 use flotilla_runtime::{
     aws::dynamo_client,
     failure::{Failure, chain},
+    tally,
 };
 
 use super::now_ms;
@@ -18,6 +19,9 @@ const OWN: char = '#';
 const ROW_LIFE_S: u64 = 24 * 3600;
 
 type Item = HashMap<String, Attr>;
+
+/// What each sender of a queue counted.
+pub(super) type Senders = HashMap<String, u64>;
 
 /// The rows of a group.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub(super) struct Row {
     pub(super) jobs: u64,
     pub(super) total_ms: Millis,
     pub(super) queue: String,
+    /// Messages of each queue, by name, that its worker is done with.
+    pub(super) gone: HashMap<String, u64>,
     pub(super) job: String,
     /// When it was ordered to drain.
     pub(super) drain: Option<Millis>,
@@ -67,16 +73,29 @@ impl Fleet {
     }
 
     pub(super) async fn rows(&self) -> Result<Rows, Failure> {
+        let mut rows = Rows::default();
+        self.read(&self.group, |item| rows.add(&item)).await?;
+        Ok(rows)
+    }
+
+    /// What the senders of a queue say that they sent, each since its start.
+    pub(super) async fn senders(&self, queue: &str) -> Result<Senders, Failure> {
+        let mut senders = Senders::new();
+        let add = |item: Item| senders.extend(words(&item, "instance").zip(numeral(&item, "sent")));
+        self.read(&tally::group_of(queue), add).await?;
+        Ok(senders)
+    }
+
+    async fn read(&self, group: &str, mut add: impl FnMut(Item)) -> Result<(), Failure> {
         let call = self.client.query().table_name(&self.table).consistent_read(true);
         let call = call.key_condition_expression("#group = :group");
         let call = call.expression_attribute_names("#group", "group");
-        let call = call.expression_attribute_values(":group", text(&self.group));
+        let call = call.expression_attribute_values(":group", text(group));
         let mut items = call.into_paginator().items().send();
-        let mut rows = Rows::default();
         while let Some(item) = items.next().await {
-            rows.add(item.map_err(|e| self.failed("reading", &e))?);
+            add(item.map_err(|e| self.failed("reading", &e))?);
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// Notes when an instance was first seen.
@@ -150,13 +169,13 @@ impl Fleet {
 }
 
 impl Rows {
-    fn add(&mut self, item: Item) {
-        let name = words(&item, "instance").unwrap_or_default();
+    fn add(&mut self, item: &Item) {
+        let name = words(item, "instance").unwrap_or_default();
         if name == FREEZE_ROW {
-            self.frozen = Some(words(&item, "why").unwrap_or_else(|| "no reason given".to_owned()));
+            self.frozen = Some(words(item, "why").unwrap_or_else(|| "no reason given".to_owned()));
         }
         if !name.starts_with(OWN) {
-            self.instances.insert(name, Row::of(&item));
+            self.instances.insert(name, Row::of(item));
         }
     }
 }
@@ -178,6 +197,7 @@ impl Row {
             jobs: count("jobs"),
             total_ms: count("total_ms"),
             queue: words(item, "queue").unwrap_or_default(),
+            gone: numerals(item, "gone"),
             job: words(item, "job").unwrap_or_default(),
             drain: numeral(item, "drain"),
             drained: numeral(item, "drained"),
@@ -199,4 +219,10 @@ pub(super) fn words(item: &Item, name: &str) -> Option<String> {
 
 fn numeral(item: &Item, name: &str) -> Option<u64> {
     item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn numerals(item: &Item, name: &str) -> HashMap<String, u64> {
+    let map = item.get(name).and_then(|it| it.as_m().ok());
+    let names = map.into_iter().flat_map(Item::keys);
+    names.filter_map(|key| Some((key.clone(), numeral(map?, key)?))).collect()
 }

@@ -95,7 +95,8 @@ fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -
     let launched = row.seen_at.into_iter().chain(row.started_at).min();
     let state = state(&member.lifecycle, &row, now, silent);
     // Nobody knows whether a silent worker takes messages, so no message is left to it.
-    let held = if is_silent(&row, now, silent) { row.slots } else { row.held };
+    let silent = is_silent(&row, now, silent);
+    let held = if silent { row.slots } else { row.held };
     Instance {
         id: member.id.clone(),
         state,
@@ -105,6 +106,7 @@ fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -
         ready_at: row.first_ready_at.or(row.ready_at),
         slots: row.slots,
         busy_slots: held,
+        silent,
         kind: member.kind.clone(),
         spot: row.spot,
     }

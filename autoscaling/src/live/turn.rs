@@ -1,6 +1,7 @@
 //! The turns: look, decide, act, log.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
@@ -18,7 +19,7 @@ use super::{
     act::Hands,
     books::Books,
     config::AutoscalerConfig,
-    fleet::{Fleet, Rows},
+    fleet::{Fleet, Rows, Senders},
     group::{Described, FailedLaunches, Group},
     look, metrics, now_ms,
     owner::Owner,
@@ -135,11 +136,21 @@ impl Autoscaler {
         seen(self.group.capacity_errors(&mut self.failed).await).unwrap_or_default()
     }
 
+    /// What the senders of each queue counted, of those where all count.
+    async fn senders(&self) -> HashMap<String, Option<Senders>> {
+        let mut all = HashMap::new();
+        for queue in self.config.policy.queues.iter().filter(|queue| queue.counted) {
+            all.insert(queue.name.clone(), seen(self.fleet.senders(&queue.name).await));
+        }
+        all
+    }
+
     async fn decide(&mut self, group: Option<&Described>, rows: Option<&Rows>) -> Record {
         let (mut queues, capacity_errors) =
             (self.queues.look().await, self.capacity_errors().await);
         let now = now_ms();
-        self.books.enter(rows, &mut queues, now);
+        let senders = self.senders().await;
+        self.books.enter(rows, &senders, &mut queues, now);
         self.watch.look(&mut queues).await;
         let observed = look::observed(group, rows, queues, now, self.config.silent);
         let prices = self.config.prices.clone();

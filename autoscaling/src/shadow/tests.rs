@@ -15,6 +15,7 @@ fn turn(size: u32, waiting: u64, working: u32, finished: u64) -> Observed {
         ready_at: Some(0),
         slots: 1,
         busy_slots: u32::from(n < working),
+        silent: false,
         kind: "c7g.large".to_owned(),
         spot: false,
     };
@@ -65,6 +66,22 @@ fn what_the_present_group_leaves_waiting_ours_launches_for_and_that_costs() {
     let (present, ours) = (report.mean_wait_s(&report.present), report.mean_wait_s(&report.ours));
     assert!(present > 10.0 * ours && ours < 60.0, "{present} s and {ours} s");
     assert!(report.saved_dollars < 0.0 && report.words().contains("more"), "{}", report.words());
+}
+
+#[test]
+fn an_instance_that_is_ended_soon_is_paid_for_its_minimum() {
+    let policy = Policy { minimum_billed_ms: 60_000, ..policy() };
+    let mut shadow = Shadow::default();
+    // The policy in charge launches one, ends it after two turns, and launches another.
+    for n in 0..=120u64 {
+        let mut seen = turn(1, 0, 0, 0);
+        let one = &mut seen.instances.as_mut().unwrap()[0];
+        (one.id, one.launched_at) = (format!("i-{}", n / 2), n / 2 * 2 * TURN);
+        shadow.note(&seen, &policy, n * TURN);
+    }
+    let hours = shadow.report().present.instance_hours;
+    // Sixty of them for a minute each.
+    assert!((hours - 1.0).abs() < 0.01, "{hours}");
 }
 
 #[test]

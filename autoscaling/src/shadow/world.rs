@@ -222,6 +222,7 @@ impl Machine {
             ready_at: ready.then_some(self.ready_at),
             slots: self.slots.len() as u32,
             busy_slots: busy,
+            silent: false,
             kind: self.kind.clone(),
             spot: false,
         }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{
-    Job, Kill, Order, Scaler, Trace, View, World, group::Group, limits::Bucket, sight::Sight,
+    Job, Kill, Order, Scaler, Trace, View, World,
+    group::Group,
+    limits::Bucket,
+    sight::{Books, Sight},
 };
 use crate::observed::{Millis, QueueSeen, Service};
 
@@ -85,10 +88,11 @@ struct Engine<'a> {
     timed: Millis,
     last_finish: Millis,
     waiting: VecDeque<u32>,
-    /// Arrivals of the last minute, by look.
-    arrivals: VecDeque<(Millis, usize)>,
+    /// What was known to have arrived, by look, in the last minute.
+    arrivals: VecDeque<(Millis, u64)>,
     group: Group,
     sight: Sight,
+    books: Books,
     launches: Option<Bucket>,
     ends: Option<Bucket>,
     out: Outcome,
@@ -112,6 +116,7 @@ impl<'a> Engine<'a> {
             arrivals: VecDeque::new(),
             group: Group::new(world),
             sight: Sight::new(world),
+            books: Books::new(world),
             launches: world.limits.map(|limits| Bucket::new(limits.launches)),
             ends: world.limits.map(|limits| Bucket::new(limits.ends)),
             out: Outcome { waits: vec![0; jobs.len()], ..Outcome::default() },
@@ -191,6 +196,7 @@ impl<'a> Engine<'a> {
     fn finish(&mut self, key: u32, job: u32) {
         self.busy -= 1;
         self.finished += 1;
+        self.books.finish(self.now);
         self.timed += self.jobs[job as usize].service;
         self.last_finish = self.now;
         match self.group.drains(key) {
@@ -261,16 +267,17 @@ impl<'a> Engine<'a> {
     }
 
     fn see(&mut self, visible: u64, in_flight: u64) {
-        let rate = self.rate();
+        let (sent, finished) = self.books.look(self.now, &self.jobs[..self.arrived]);
+        // As the process does: what more is there, and what was finished meanwhile.
+        let rate = self.rate(visible + in_flight + finished);
         let (visible, in_flight) = (self.sight.count(visible), self.sight.count(in_flight));
         let service = Service { kind: "job".to_owned(), jobs: self.finished, total_ms: self.timed };
-        let books = self.world.books;
         let queue = QueueSeen {
             visible: Some(visible),
             in_flight: Some(in_flight),
-            sent: books.then_some(self.arrived as u64),
-            finished: books.then_some(self.finished),
-            arrivals_per_s: books.then_some(rate),
+            sent: self.world.books.then_some(sent),
+            finished: Some(finished),
+            arrivals_per_s: Some(rate),
             services: vec![service],
             ..QueueSeen::empty("q")
         };
@@ -278,14 +285,14 @@ impl<'a> Engine<'a> {
         self.group.observed.desired = Some(self.group.all());
     }
 
-    fn rate(&mut self) -> f64 {
-        self.arrivals.push_back((self.now, self.arrived));
+    fn rate(&mut self, known: u64) -> f64 {
+        self.arrivals.push_back((self.now, known));
         while self.arrivals.get(1).is_some_and(|(at, _)| at + 60_000 <= self.now) {
             self.arrivals.pop_front();
         }
         let Some((at, count)) = self.arrivals.front() else { return 0.0 };
         let seconds = (self.now - at).max(1_000) as f64 / 1000.0;
-        (self.arrived - count) as f64 / seconds
+        known.saturating_sub(*count) as f64 / seconds
     }
 
     fn carry_out(&mut self, order: &Order) {

@@ -224,6 +224,7 @@ fn booting(key: u32, now: Millis) -> Instance {
         ready_at: None,
         slots: 0,
         busy_slots: 0,
+        silent: false,
         kind: String::new(),
         spot: false,
     }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Normal};
 
-use super::World;
+use super::{Job, World};
 use crate::observed::{Count, Millis};
 
 /// The queue's counts, as they were a while ago.
@@ -48,5 +48,39 @@ impl Sight {
     /// A count with what is known of its error: three standard deviations.
     pub(super) fn count(&self, value: u64) -> Count {
         Count { value, error: 3.0 * self.noise, lag_ms: self.lag_ms }
+    }
+}
+
+/// The fleet's books: senders and workers write down what they counted about once a second, each in
+/// its own time, so both sums are of a while ago, and not of the same.
+pub(super) struct Books {
+    lag_ms: Millis,
+    random: StdRng,
+    finished: u64,
+    /// When the last ended, for as long as the books may not have them.
+    ends: VecDeque<Millis>,
+}
+
+impl Books {
+    pub(super) fn new(world: &World) -> Self {
+        let random = StdRng::seed_from_u64(world.seed ^ 0xB00C);
+        Self { lag_ms: world.books_lag_ms, random, finished: 0, ends: VecDeque::new() }
+    }
+
+    /// Notes that a job is done.
+    pub(super) fn finish(&mut self, now: Millis) {
+        self.finished += 1;
+        self.ends.push_back(now);
+        while self.ends.front().is_some_and(|at| at + self.lag_ms < now) {
+            self.ends.pop_front();
+        }
+    }
+
+    /// What was sent and what was finished, as far as the books have it; `arrived` in their order.
+    pub(super) fn look(&mut self, now: Millis, arrived: &[Job]) -> (u64, u64) {
+        let [sent, done] =
+            [(); 2].map(|()| now.saturating_sub(self.random.random_range(0..=self.lag_ms)));
+        let late = self.ends.iter().rev().take_while(|at| **at > done).count() as u64;
+        (arrived.partition_point(|job| job.at <= sent) as u64, self.finished - late)
     }
 }

@@ -9,13 +9,27 @@ fn ours() -> Ours {
     Ours::new(Policy::for_queue("q", 100_000))
 }
 
+/// Jobs of all lengths, alone, in bursts and in rows, within minutes or days.
+fn wide_trace() -> impl Strategy<Value = Trace> {
+    let service = prop_oneof![1u64..2_000, 1u64..400_000, 1u64..7_200_000];
+    let group = (0.0..1.0f64, service, 1usize..40, prop_oneof![Just(0u64), 1u64..100_000]);
+    let span = prop_oneof![60_000u64..3_600_000, 3_600_000u64..172_800_000];
+    (proptest::collection::vec(group, 1..25), span).prop_map(|(groups, span)| {
+        let jobs = groups.into_iter().flat_map(|(at, service, count, gap)| {
+            let at = (at * span as f64) as u64;
+            (0..count as u64).map(move |n| Job { at: at + n * gap, service })
+        });
+        Trace::new(jobs.collect())
+    })
+}
+
 fn any_trace() -> impl Strategy<Value = Trace> {
     let job = (0u64..3_600_000, 0u64..400_000).prop_map(|(at, service)| Job { at, service });
     proptest::collection::vec(job, 1..60).prop_map(Trace::new)
 }
 
 fn exact() -> World {
-    World { boot_spread: 0.0, lag_ms: 0, noise: 0.0, ..World::default() }
+    World { boot_spread: 0.0, lag_ms: 0, noise: 0.0, books_lag_ms: 0, ..World::default() }
 }
 
 /// Every job begins exactly when it comes, so no schedule without wait is cheaper.
@@ -60,9 +74,9 @@ proptest! {
 
     #[test]
     fn every_job_is_done_and_paid_for_under_every_policy_though_instances_are_lost(
-        trace in any_trace(), seed in any::<u64>(), losses in 0.0..8.0,
+        trace in any_trace(), seed in any::<u64>(), losses in 0.0..8.0, books in any::<bool>(),
     ) {
-        let world = World { seed, losses_per_hour: losses, ..World::default() };
+        let world = World { seed, losses_per_hour: losses, books, ..World::default() };
         let work: Millis = trace.jobs().iter().map(|job| job.service).sum();
         let mut all: Vec<Box<dyn Scaler>> = vec![
             Box::new(ours()),
@@ -80,10 +94,12 @@ proptest! {
 
     #[test]
     fn ours_kills_nothing_and_costs_at_most_twice_the_clairvoyant_where_boots_take_no_time(
-        trace in any_trace(), seed in any::<u64>(),
+        trace in wide_trace(), seed in any::<u64>(), minimum in 10_000u64..600_000,
+        reuse in 0.0..1.0, books in any::<bool>(),
     ) {
-        let world = World { boot_ms: 0, seed, ..exact() };
-        let policy = Policy { boot_ms: 0, ..Policy::for_queue("q", 100_000) };
+        let world = World { boot_ms: 0, seed, minimum_billed_ms: minimum, books, ..exact() };
+        let base = Policy::for_queue("q", 100_000);
+        let policy = Policy { boot_ms: 0, minimum_billed_ms: minimum, reuse, ..base };
         let out = run(&trace, &world, &mut Ours::new(policy));
         prop_assert_eq!(out.killed, 0);
         let best = clairvoyant(&trace, &world);

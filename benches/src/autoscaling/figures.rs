@@ -10,8 +10,6 @@ use crate::figure::{Better, Figure};
 
 /// What may be spent, relative to the clairvoyant schedule.
 const BUDGET: f64 = 1.34;
-/// The part of it that is spent on the first half, since the rest is other traffic.
-const ROOM: f64 = 0.95;
 
 /// Those of the trace that is given.
 pub(super) const NAMES: [&str; 5] = [
@@ -42,9 +40,9 @@ pub(super) fn print(trace: &str, rest: &Trace, front: &Front, picture: &Path) {
     let [killed, p50_zero, p95_60s, beaten, slo] = NAMES;
     print_killed(killed, front);
     print_p50_zero(p50_zero, front);
-    print_p95_60s(p95_60s, rest, within(front, BUDGET * ROOM));
+    print_p95_60s(p95_60s, rest, within(front, BUDGET));
     print_dominated(beaten, trace, front, picture);
-    let chosen = within(front, BUDGET * ROOM);
+    let chosen = within(front, BUDGET);
     let affordable = chosen.filter(|it| it.point.cost.median <= BUDGET);
     let value = affordable.map_or(f64::NAN, |it| it.point.late.median);
     let detail = chosen.map_or(Value::Null, shown);
@@ -79,7 +77,7 @@ fn print_p95_60s(name: &str, rest: &Trace, chosen: Option<&Chosen>) {
     let value = met.map_or(f64::NAN, |it| it.point.cost.median);
     let mut detail = chosen.map_or_else(|| json!({ "why": "no setting is cheap enough" }), shown);
     if let Some(it) = chosen {
-        detail["without_books_of_what_is_sent"] = place(&it.setting.without_books(rest));
+        detail["where_not_all_senders_count"] = place(&it.setting.uncounted(rest));
     }
     if chosen.is_some() && met.is_none() {
         detail["why"] = "the setting's p95 wait is 60 s or more".into();

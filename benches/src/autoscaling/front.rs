@@ -118,8 +118,9 @@ impl Setting {
         point(&self.name(), trace, || Box::new(Ours::new(self.policy())))
     }
 
-    /// Its place where nobody counts what is sent: SQS's counts are all there is.
-    pub(super) fn without_books(self, trace: &Trace) -> Point {
+    /// Its place where not all senders count what they send: SQS's counts and the workers' rows are
+    /// all there is.
+    pub(super) fn uncounted(self, trace: &Trace) -> Point {
         let world = World { books: false, ..World::default() };
         place(&self.name(), trace, &world, || Box::new(Ours::new(self.policy())))
     }

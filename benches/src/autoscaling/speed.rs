@@ -80,6 +80,7 @@ fn instance(number: u32, state: State) -> Instance {
         ready_at: (state != State::Booting).then_some(launched_at + 120_000),
         slots: 1,
         busy_slots: u32::from(state == State::Busy),
+        silent: false,
         kind: "c7g.large".to_owned(),
         spot: false,
     }

@@ -9,6 +9,7 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, Message, MessageAttributeValue,
     MessageSystemAttributeName as System,
 };
+use flotilla_runtime::tally;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -200,6 +201,7 @@ impl<'a> DeadLetters<'a> {
         let call = call.set_message_group_id(letter.group.clone());
         let call = call.set_message_deduplication_id(fifo.then(|| letter.id.clone()));
         call.send().await.doing(|| format!("sending dead letter {} to {queue}", letter.id))?;
+        tally::sent(queue, 1);
         let call = self.clients.sqs.delete_message().queue_url(self.url);
         let deleted = call.receipt_handle(&letter.handle).send().await;
         deleted.doing(|| format!("deleting dead letter {} after it was sent back", letter.id))?;

@@ -133,6 +133,7 @@ impl Fleet {
         self.tickers = vec![
             Ticker::of_scheduler(sqs(), schedule, store, period),
             Ticker::start(sqs(), compile, REFRESH, ticker::refresh),
+            Ticker::of_counts(self.clients.dynamo.clone(), outputs.fleet_table_name.clone()),
         ];
         Ok(())
     }

@@ -150,6 +150,7 @@ fn gateway(address: &str, outputs: &Outputs) -> Vec<(&'static str, String)> {
         ("FLOTILLA_ANOMALY_QUEUE_URL", outputs.anomaly_queue_url.clone()),
         ("FLOTILLA_AUDIT_TABLE", outputs.audit_table_name.clone()),
         ("FLOTILLA_NOTIFICATIONS_TABLE", outputs.notifications_table_name.clone()),
+        ("FLOTILLA_FLEET_TABLE", outputs.fleet_table_name.clone()),
     ];
     [own, packages(outputs), schedules(outputs), sensors(outputs)].concat()
 }

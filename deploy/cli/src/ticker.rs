@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
+use flotilla_runtime::tally;
 use jiff::Timestamp;
 use schedule_executor::store::Store;
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::console::note;
 /// How often the period is looked up.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Sends a message now and once in every period, until it is dropped.
+/// Sends a message now and once in every period, or does what belongs to it, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticker(JoinHandle<()>);
 
@@ -33,6 +34,13 @@ impl Ticker {
                 clock.tick().await;
                 send(&sqs, &queue_url, body()).await;
             }
+        }))
+    }
+
+    /// Starts writing down in the fleet table how many messages this process sends.
+    pub(crate) fn of_counts(dynamo: aws_sdk_dynamodb::Client, table: String) -> Self {
+        Self(tokio::spawn(async move {
+            tally::telling(Some(&table), dynamo, std::future::pending()).await
         }))
     }
 
@@ -68,9 +76,12 @@ impl Ticker {
 
 async fn send(sqs: &Client, queue_url: &str, body: String) {
     let call = sqs.send_message().queue_url(queue_url).message_body(body);
-    if let Err(error) = call.send().await {
-        let why = crate::chain(&error);
-        note(format!("no message of the clock was sent to {queue_url}: {why}"));
+    match call.send().await {
+        Ok(_) => tally::sent(queue_url, 1),
+        Err(error) => {
+            let why = crate::chain(&error);
+            note(format!("no message of the clock was sent to {queue_url}: {why}"));
+        }
     }
 }
 

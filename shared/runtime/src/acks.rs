@@ -20,6 +20,7 @@ use crate::{
     failure::Failure,
     queue::{BATCH, Queue, Refused},
     retry::RetryPolicy,
+    tally,
 };
 
 /// How long an acknowledgement waits for others to share its call. The message's job is over by
@@ -41,12 +42,16 @@ pub(crate) struct Ack {
 
 /// The way to the acknowledging task; the task ends when all of these are dropped.
 #[derive(Debug, Clone)]
-pub(crate) struct Acks(mpsc::UnboundedSender<Ack>);
+pub(crate) struct Acks {
+    to: mpsc::UnboundedSender<Ack>,
+    queue_url: Arc<str>,
+}
 
 impl Acks {
     /// Starts the task. Awaiting its handle after the last `Acks` is dropped flushes all.
     pub(crate) fn start(queue: Queue) -> (Self, tokio::task::JoinHandle<()>) {
-        let (sender, incoming) = mpsc::unbounded_channel();
+        let (to, incoming) = mpsc::unbounded_channel();
+        let queue_url = queue.url().into();
         let collector = Collector {
             queue: Arc::new(queue),
             incoming,
@@ -55,12 +60,16 @@ impl Acks {
             calls: JoinSet::new(),
             busy: HashSet::new(),
         };
-        (Self(sender), tokio::spawn(collector.run()))
+        (Self { to, queue_url }, tokio::spawn(collector.run()))
     }
 
     pub(crate) fn push(&self, ack: Ack) {
+        if ack.visible_after.is_none() {
+            // Before its delete: afterwards its worker has said already that it holds it no more.
+            tally::gone(&self.queue_url, 1);
+        }
         // The task lives as long as any sender, so this fails only while the process is torn down.
-        if self.0.send(ack).is_err() {
+        if self.to.send(ack).is_err() {
             tracing::error!("the acknowledging task is gone: the message will be delivered again");
         }
     }

@@ -6,6 +6,9 @@
 //! instance is in `Terminating:Wait`. Each begins the drain; while it lasts the lifecycle hook is
 //! heartbeated, and after it the hook is completed, so that the instance ends at once.
 //!
+//! While the state that the instance is wanted in is one of the warm pool (`Warmed:…`), nothing is
+//! received: what a worker took would be stopped with it.
+//!
 //! Where `FLOTILLA_GROUP` names the group, the instance is protected from scale-in while it has
 //! messages in hand, and neither after an orderly stop nor at a start.
 
@@ -29,6 +32,8 @@ use crate::{
 
 /// How often the notices are looked for.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often it is looked for whether an instance of a warm pool is to serve.
+const WARM_LOOK: Duration = Duration::from_secs(1);
 /// What is left for the end of the process when a spot instance is taken away.
 const LAST: Duration = Duration::from_secs(10);
 /// At every so manieth look the hook is told that its instance still drains. That extends the wait
@@ -147,9 +152,27 @@ impl Instance {
         Some(time.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
+    /// Waits for as long as the group prepares the instance for its warm pool, or keeps it there.
+    pub(crate) async fn in_service(&self) {
+        let mut told = false;
+        while self.wanted().await.is_some_and(|state| state.starts_with("Warmed")) {
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(
+                    "in the warm pool: nothing is received before this instance is to serve"
+                );
+            }
+            tokio::time::sleep(WARM_LOOK).await;
+        }
+    }
+
     async fn is_terminating(&self) -> bool {
+        self.wanted().await.is_some_and(|state| state == "Terminated")
+    }
+
+    /// The state that the group wants the instance in.
+    async fn wanted(&self) -> Option<String> {
         let state = self.metadata("autoscaling/target-lifecycle-state").await;
-        state.is_some_and(|state| state.trim() == "Terminated")
+        state.map(|state| state.trim().to_owned())
     }
 
     /// A value of the metadata; `None` where there is none, or no answer now.

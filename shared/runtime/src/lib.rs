@@ -111,6 +111,7 @@ pub mod signed;
 mod slots;
 pub mod store;
 mod tail;
+pub mod tally;
 pub mod telemetry;
 mod tenants;
 pub mod trace;

@@ -1,7 +1,8 @@
 //! What a worker tells of itself, for whoever sizes its group.
 //!
 //! One row per instance in the fleet table, under the group and the instance's id: since when it is
-//! idle or at work, how many messages it holds, how long its jobs took. The row is the meeting
+//! idle or at work, how many messages it holds and how many of each queue it is done with, how long its
+//! jobs took. The row is the meeting
 //! point of a drain, too. The autoscaler writes an order into it; the worker finds the order in the
 //! answer to its next beat, receives nothing more, ends or hands back what it holds, and writes
 //! that it is drained. Only then is the instance terminated, so that no job can begin between the
@@ -26,9 +27,10 @@ use crate::{
     drain::Drain,
     failure::chain,
     health::Health,
+    tally,
 };
 
-/// Changes between idle and busy are told at once, but not more often than this.
+/// Changes between idle and busy, and ends of jobs, are told at once, but not more often than this.
 const SOONEST: Duration = Duration::from_secs(1);
 /// A row of an instance that is gone is removed after this.
 const ROW_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -93,6 +95,8 @@ pub(crate) struct Presence {
     config: PresenceConfig,
     /// The fields that never change: worker, queue, kind of job, slots, start.
     fixed: Vec<(&'static str, Attr)>,
+    /// Its queues.
+    queues: Vec<String>,
     work: Mutex<Work>,
     changed: Notify,
     health: Arc<Health>,
@@ -117,10 +121,10 @@ impl Presence {
         job: &str,
     ) -> Option<Arc<Self>> {
         let config = worker.presence.clone()?;
-        let urls: Vec<_> = worker.queues.iter().map(|queue| queue.url.as_str()).collect();
+        let queues: Vec<String> = worker.queues.iter().map(|queue| queue.url.clone()).collect();
         let mut fixed = vec![
             ("worker", text(&worker.worker_id)),
-            ("queue", text(&urls.join(","))),
+            ("queue", text(&queues.join(","))),
             ("job", text(job)),
             ("slots", number(worker.slots as u64)),
             ("started_at", number(now_ms())),
@@ -129,7 +133,7 @@ impl Presence {
         let work = Work { held: 0, since: now_ms(), jobs: 0, total_ms: 0, ready_at: None };
         let (work, changed) = (Mutex::new(work), Notify::new());
         let client = crate::aws::dynamo_client(sdk);
-        Some(Arc::new(Self { client, config, fixed, work, changed, health }))
+        Some(Arc::new(Self { client, config, fixed, queues, work, changed, health }))
     }
 
     /// Notes that a message is in hand.
@@ -148,6 +152,8 @@ impl Presence {
             work.total_ms += took.unwrap_or_default().as_millis() as u64;
             work.held == 0
         });
+        // What is done with is told soon, too: until then it seems to be on its queue.
+        self.changed.notify_one();
     }
 
     /// Applies a change; one between idle and busy is told at once.
@@ -231,6 +237,8 @@ impl Presence {
             ("total_ms", number(work.total_ms)),
             ("expires_at", number(now_ms() / 1000 + ROW_LIFE.as_secs())),
         ];
+        let gone = |url: &String| (tally::queue_name(url).to_owned(), number(tally::gone_of(url)));
+        fields.push(("gone", Attr::M(self.queues.iter().map(gone).collect())));
         fields.extend(work.ready_at.map(|at| (READY, number(at))));
         fields.extend(drained.map(|at| ("drained", number(at))));
         fields

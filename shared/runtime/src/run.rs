@@ -16,6 +16,7 @@ use crate::{
     metrics, presence,
     queue::Queue,
     retry::RetryPolicy,
+    tally,
     worker::{Course, Worker},
 };
 
@@ -42,6 +43,13 @@ pub async fn run<J: Job>(
     let instance = Instance::find(config.instance.clone(), sdk).await?;
     // Notices are looked for from the start on: a group does not wait for queues to open.
     let watching = instance.map(|instance| Watching::start(instance, &course));
+    if let Some(Watching { instance, .. }) = &watching {
+        tokio::select! {
+            () = instance.in_service() => {}
+            () = shutdown.cancelled() => {}
+            () = course.drain.begun().cancelled() => {}
+        }
+    }
     let job = Arc::new(job);
     let ended = consume(job.clone(), config, sdk, course, shutdown).await;
     if AssertUnwindSafe(job.end()).catch_unwind().await.is_err() {
@@ -99,7 +107,9 @@ async fn consume<J: Job>(
     };
     let worker = Worker::new(job, config, sdk, queues, course);
     let presence = worker.presence.clone();
-    presence::telling(presence, &drain, worker.consume(shutdown)).await;
+    let table = worker.config.presence.as_ref().map(|it| it.table.clone());
+    let consuming = presence::telling(presence, &drain, worker.consume(shutdown));
+    tally::telling(table.as_deref(), crate::aws::dynamo_client(sdk), consuming).await;
     Ok(())
 }
 

@@ -16,6 +16,9 @@ pub struct GatewayConfig {
     /// `FLOTILLA_HEAD_SECONDS`: how long the head of a request may take, and how long a connection
     /// may ask nothing (default 30 s).
     pub head: Duration,
+    /// `FLOTILLA_FLEET_TABLE`: where it writes down what it sends to each queue, for the autoscaler
+    /// (see `flotilla_runtime::tally`); nowhere, where that is not set.
+    pub fleet_table: Option<String>,
     /// The part for packages, where `FLOTILLA_COMPILE_QUEUE_URL` is set.
     pub packages: Option<PackagesConfig>,
     /// `FLOTILLA_TIME_RATE` and `FLOTILLA_TIME_BURST`: how often `GET /time` is answered, in
@@ -44,6 +47,7 @@ impl GatewayConfig {
         Self {
             addr,
             head: settings.seconds("FLOTILLA_HEAD_SECONDS", 30.0, (0.1, 3600.0)),
+            fleet_table: settings.optional("FLOTILLA_FLEET_TABLE"),
             packages: PackagesConfig::read(settings),
             time_rate,
             schedule: ScheduleConfig::read(settings),

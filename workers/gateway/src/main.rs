@@ -3,7 +3,7 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use axum::routing::get;
-use flotilla_runtime::{aws, config::Reader, health, metrics, process};
+use flotilla_runtime::{aws, config::Reader, health, metrics, process, tally};
 use gateway::{GatewayConfig, measured};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -26,20 +26,24 @@ async fn serve(stop: CancellationToken) -> Result<(), Box<dyn Error>> {
     settings.finish()?;
     let listener = TcpListener::bind(config.addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "listening");
-    let head = config.head;
+    let (head, table) = (config.head, config.fleet_table.clone());
     let counted = metrics::install("gateway")?;
     measured::describe();
     tokio::spawn(health::keep_up(counted.clone(), stop.clone()));
-    let router = gateway::router(config, &aws::sdk_config().await)?;
+    let sdk = aws::sdk_config().await;
+    let router = gateway::router(config, &sdk)?;
     let router = router.route("/metrics", get(move || std::future::ready(counted.render())));
     let serving = gateway::serve::serve(listener, router, head, &stop);
     let cut_off = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
     };
-    tokio::select! {
-        () = serving => {}
-        () = cut_off => {}
-    }
+    let served = async {
+        tokio::select! {
+            () = serving => {}
+            () = cut_off => {}
+        }
+    };
+    tally::telling(table.as_deref(), aws::dynamo_client(&sdk), served).await;
     Ok(())
 }

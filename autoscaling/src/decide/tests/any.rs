@@ -112,6 +112,6 @@ prop_compose! {
     ) -> Memory {
         let rises = Rises { demand: vec![(booted_until, 3)], rises };
         let prediction = Prediction::default();
-        Memory { boots_ms, booted_until, idle_levels: levels, paused_until, begun, standing: vec![], rises, prediction }
+        Memory { boots_ms, booted_until, idle_levels: levels, paused_until, begun, standing: vec![], work: vec![], rises, prediction }
     }
 }

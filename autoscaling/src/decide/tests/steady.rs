@@ -29,6 +29,118 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn whatever_the_policy_no_group_swings_under_a_constant_load(
+        load in 1usize..60, service in 1u64..400, idle in 0u32..60, seed in any::<u32>(),
+        (slots, boot, lag, error) in (1u32..9, 1u64..50, 0u64..13, 0.0..0.2),
+        (spare, min, off, wait) in (0u32..5, 0u32..5, 0.0..2.0, 0u64..400_000),
+        (readiness, reuse, prediction, warm) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
+        minimum in 0u64..600_000, books in any::<bool>(),
+    ) {
+        let mut policy = Policy {
+            spare, min, delayed_off_boots: off, readiness, reuse, prediction, warm, slots,
+            minimum_billed_ms: minimum, boot_ms: boot * LOOK, ..Policy::for_queue("q", 500)
+        };
+        policy.queues[0].wait_target_ms = wait;
+        let steady = Steady { load, service: service * LOOK, idle, seed, slots, boot: boot * LOOK, lag: lag * LOOK, error, books };
+        let sizes = steady.sizes(&policy, 900);
+        let late = &sizes[sizes.len() * 2 / 3..];
+        prop_assert!(late.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+        prop_assert!(late.iter().all(|n| *n as usize * slots as usize >= load), "{sizes:?}");
+    }
+}
+
+const LOOK: Millis = 5_000;
+
+/// A load that stays as it is, on a group that starts with idle instances.
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    /// Jobs that run for ever: one that ends is followed by another at once.
+    load: usize,
+    service: Millis,
+    idle: u32,
+    seed: u32,
+    slots: u32,
+    boot: Millis,
+    /// How late SQS's counts are, and by what part of them they are wrong.
+    lag: Millis,
+    error: f64,
+    books: bool,
+}
+
+impl Steady {
+    /// The size of the group at every look.
+    fn sizes(self, policy: &Policy, looks: u64) -> Vec<u32> {
+        let ready = |it: Instance| Instance { slots: self.slots, busy_slots: 0, ..it };
+        let mut all: Vec<Instance> =
+            (0..self.idle).map(|n| ready(instance(n, State::Idle, 500_000))).collect();
+        let (mut memory, mut sizes, mut number) = (Memory::default(), Vec::new(), self.idle);
+        let mut told = Vec::new();
+        for look in 0..looks {
+            let now = NOW + look * LOOK;
+            let at_work = self.work(&mut all, look, now);
+            told.push(((self.load - at_work) as u64, at_work as u64));
+            let seen = self.seen(&all, &told, look);
+            let decision = decide(&seen, policy, &memory, now);
+            all.retain(|it| !decision.remove.contains(&it.id));
+            for _ in all.len()..decision.desired as usize {
+                all.push(Instance { launched_at: now, ..instance(number, State::Booting, 0) });
+                number += 1;
+            }
+            memory = decision.memory;
+            sizes.push(decision.desired);
+        }
+        sizes
+    }
+
+    /// Boots, and gives the jobs to whoever polls first: the ones at work change at every look.
+    fn work(self, all: &mut [Instance], look: u64, now: Millis) -> usize {
+        for it in all.iter_mut() {
+            let booted = it.state == State::Booting && it.launched_at + self.boot <= now;
+            if booted {
+                (it.slots, it.ready_at, it.state, it.since) =
+                    (self.slots, Some(now), State::Idle, now);
+            }
+            (it.busy_slots, it.state) = match it.state {
+                State::Busy => (0, State::Idle),
+                state => (0, state),
+            };
+        }
+        let mut free: Vec<usize> = (0..all.len())
+            .filter(|n| all[*n].state == State::Idle)
+            .flat_map(|n| std::iter::repeat_n(n, self.slots as usize))
+            .collect();
+        shuffle(&mut free, u64::from(self.seed) + look);
+        let at_work = free.len().min(self.load);
+        for n in &free[..at_work] {
+            (all[*n].state, all[*n].since) = (State::Busy, now);
+            all[*n].busy_slots += 1;
+        }
+        at_work
+    }
+
+    fn seen(self, all: &[Instance], told: &[(u64, u64)], look: u64) -> Observed {
+        let then = told[told.len().saturating_sub(1 + (self.lag / LOOK) as usize)];
+        // As wrong as it may be, now more and now less.
+        let sign = if (look + u64::from(self.seed)).is_multiple_of(2) { 1.0 } else { -1.0 };
+        let count = |value: u64| {
+            let value = (value as f64 * (1.0 + sign * self.error / 2.0)).round() as u64;
+            Some(Count { value, error: self.error, lag_ms: self.lag })
+        };
+        let mut seen = with_queue(group(all.to_vec()), 0, 0);
+        let queue = &mut seen.queues[0];
+        (queue.visible, queue.in_flight) = (count(then.0), count(then.1));
+        let finished = look * LOOK * self.load as u64 / self.service;
+        queue.finished = Some(finished);
+        queue.sent = self.books.then_some(finished + self.load as u64);
+        queue.arrivals_per_s = Some(self.load as f64 * 1000.0 / self.service as f64);
+        let (jobs, total_ms) = (10, self.service * 10);
+        queue.services = vec![Service { kind: "k".to_owned(), jobs, total_ms }];
+        seen
+    }
+}
+
 /// Keeps `load` jobs running for ever on a group that starts with idle instances; a job that ends
 /// is followed by another at once, on any instance that is free. Gives the size at every look.
 pub(super) fn constant_load(
@@ -38,7 +150,6 @@ pub(super) fn constant_load(
     idle: u32,
     seed: u32,
 ) -> Vec<u32> {
-    const LOOK: Millis = 5_000;
     let mut all: Vec<Instance> = (0..idle).map(|n| instance(n, State::Idle, 500_000)).collect();
     let (mut memory, mut sizes, mut number) = (Memory::default(), Vec::new(), idle);
     let mut ends = vec![0; load];

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_ec2::{Client, types::InstanceStateName};
+use flotilla_runtime::tally;
 use serde_json::json;
 
 use crate::{error::Error, fleet::Fleet, http, ticker};
@@ -46,6 +47,7 @@ async fn stop_by_schedule(fleet: &Fleet, ec2: &Client, id: &str) -> Result<Strin
         .send()
         .await
         .map_err(|e| Error::aws(format!("sending a tick to {}", outputs.schedule_queue_url), e))?;
+    tally::sent(&outputs.schedule_queue_url, 1);
     let deadline = Instant::now() + PATIENCE;
     while state(ec2, id).await? != Some(InstanceStateName::Stopped) {
         if Instant::now() > deadline {

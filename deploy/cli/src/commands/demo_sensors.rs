@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use flotilla_runtime::tally;
 use serde_json::{Value, json};
 
 use crate::{
@@ -35,7 +36,9 @@ async fn say(fleet: &Fleet, id: &str, filling: u32, at: i64) -> Result<(), Error
     let queue = &fleet.stack()?.outputs().anomaly_queue_url;
     let body = json!({ "id": id, "filling": filling.to_string(), "at": at }).to_string();
     let call = fleet.clients().sqs.send_message().queue_url(queue).message_body(body);
-    call.send().await.doing(|| format!("sending a reading to {queue}")).map(drop)
+    call.send().await.doing(|| format!("sending a reading to {queue}"))?;
+    tally::sent(queue, 1);
+    Ok(())
 }
 
 async fn until(fleet: &Fleet, kind: &str, status: &str) -> Result<Value, Error> {

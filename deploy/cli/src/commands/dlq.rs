@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Subcommand;
-use flotilla_runtime::queue::Queue;
+use flotilla_runtime::{queue::Queue, tally};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
@@ -243,7 +243,9 @@ async fn redrive(chosen: &Chosen, id: Option<&str>, rate: u32, dry_run: bool) ->
     let wanted = |it: &Letter| wanted(it) && it.was_dead_at(start);
     let mut letters = DeadLetters::new(&target.clients, &dead);
     let mut sent = 0;
-    let moved = send_back(&mut letters, &queue, wanted, chosen.limit, rate, &mut sent).await;
+    let moving = send_back(&mut letters, &queue, wanted, chosen.limit, rate, &mut sent);
+    let table = &target.stack.outputs().fleet_table_name;
+    let moved = tally::telling(Some(table), target.clients.dynamo.clone(), moving).await;
     let put_back = letters.put_back().await;
     out(format!("{} sent back to {queue}", counted(sent)));
     moved.and(put_back)

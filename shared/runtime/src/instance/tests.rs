@@ -100,3 +100,17 @@ async fn the_end_of_a_worker_knows_of_the_protection_that_it_has_to_take_off() {
     instance.unprotect().await;
     assert_eq!(told(&fake), ["false", "true", "false"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_serves_once_it_is_wanted_outside_of_the_warm_pool() {
+    for warmed in ["Warmed:Stopped", "Warmed:Running", "Warmed:Hibernated"] {
+        let state = Arc::new(Mutex::new(warmed));
+        let (_, instance) = instance(&state).await;
+        let serving = tokio::spawn(async move { instance.in_service().await });
+        pass(600).await;
+        assert!(!serving.is_finished(), "{warmed}");
+        *state.lock().unwrap() = "InService";
+        pass(2).await;
+        assert!(serving.is_finished(), "{warmed}");
+    }
+}

@@ -45,6 +45,26 @@ async fn a_worker_tells_in_beats_and_at_once_when_it_begins_to_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_done_with_is_told_by_queue_within_a_second_though_others_are_in_hand() {
+    let fake = FakeAws::new(|_, _| json!({ "Attributes": {} }));
+    let (drain, end, it) = (drain(), CancellationToken::new(), presence(&fake));
+    let gone = || values(fake.calls().last().unwrap())[":gone"]["M"]["q"]["N"].clone();
+    it.began();
+    it.began();
+    let (told, order, work) = (Some(it.clone()), drain.clone(), end.clone().cancelled_owned());
+    let running = tokio::spawn(async move { telling(told, &order, work).await });
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let before: u64 = gone().as_str().unwrap().parse().unwrap();
+    tally::gone("http://q", 1);
+    it.ended(Some(Duration::from_secs(1)));
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(gone(), (before + 1).to_string());
+    assert_eq!(values(fake.calls().last().unwrap())[":held"], json!({ "N": "1" }));
+    end.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_to_drain_stops_the_worker_which_then_says_that_it_is_drained() {
     let fake = FakeAws::new(|_, _| json!({ "Attributes": { "drain": { "N": "1" } } }));
     let (it, drain) = (presence(&fake), drain());

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Queue, Received, unavailable};
-use crate::{failure::Failure, job::Delivery, payload::hex, trace};
+use crate::{failure::Failure, job::Delivery, payload::hex, tally, trace};
 
 impl Queue {
     /// Puts a message on the queue, as one of the tenant or group of `cause`, and of its trace. On a
@@ -23,8 +23,7 @@ impl Queue {
         });
         let call = call.set_message_group_id(cause.group.clone());
         let call = call.set_message_attributes(trace(cause));
-        let sent = call.set_message_deduplication_id(name).send().await;
-        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
+        self.sent(call.set_message_deduplication_id(name).send().await)
     }
 
     /// The same, to be received only after a while (whole seconds, 900 at most); at once on a FIFO
@@ -44,8 +43,17 @@ impl Queue {
         let seconds = i32::try_from(delay.as_secs().min(900)).unwrap_or(900);
         let call = self.client.send_message().queue_url(&*self.url).message_body(body);
         let call = call.delay_seconds(seconds).set_message_group_id(cause.group.clone());
-        let sent = call.set_message_attributes(trace(cause)).send().await;
-        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.url, e))
+        self.sent(call.set_message_attributes(trace(cause)).send().await)
+    }
+
+    /// Counts a message that SQS took.
+    fn sent<T, E>(&self, answer: Result<T, E>) -> Result<(), Failure>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        answer.map_err(|e| unavailable("SendMessage", &self.url, e))?;
+        tally::sent(&self.url, 1);
+        Ok(())
     }
 
     /// Puts a message on the dead-letter queue with `why` in the attribute `flotilla`.

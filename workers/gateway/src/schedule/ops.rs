@@ -1,6 +1,6 @@
 //! What can be asked of contexts, tags and resources, whatever the shape of the request.
 
-use flotilla_runtime::{Failure, trace};
+use flotilla_runtime::{Failure, tally, trace};
 use jiff::Timestamp;
 use schedule_executor::{
     message,
@@ -239,10 +239,12 @@ impl Schedules {
         let call = self.sqs.send_message().queue_url(&self.queue_url);
         let call = call.set_message_attributes(trace::attributes());
         let sent = call.message_body(message.to_string()).send().await;
-        sent.map(drop).map_err(|e| {
+        sent.map_err(|e| {
             let why = flotilla_runtime::failure::chain(&e);
             Refused::Down(format!("sending a message to the scheduler: {why}"))
-        })
+        })?;
+        tally::sent(&self.queue_url, 1);
+        Ok(())
     }
 
     /// The schedule of a context or tag.

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use flotilla_runtime::{failure::chain, retry::RetryPolicy, trace};
+use flotilla_runtime::{failure::chain, retry::RetryPolicy, tally, trace};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -164,6 +164,7 @@ impl Sensors {
             }
         };
         posted.accepted += answer.successful().len();
+        tally::sent(url, answer.successful().len() as u64);
         let mut again = Vec::new();
         for failed in answer.failed() {
             let why = failed.message().unwrap_or(failed.code());

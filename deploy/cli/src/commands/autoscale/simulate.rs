@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// How wrong the queue's counts are: the standard deviation, as a part of the count.
     #[arg(long, default_value_t = 0.05, value_parser = part)]
     noise: f64,
+    /// Whether some senders do not count what they send (no FLOTILLA_COUNTED_QUEUES), for ours.
+    #[arg(long)]
+    uncounted: bool,
     /// Seconds that are paid for at least.
     #[arg(long, default_value_t = 60, value_parser = within_a_day())]
     minimum_billed: u64,
@@ -130,6 +133,7 @@ fn world(args: &Args, seed: u64) -> World {
         noise: args.noise,
         minimum_billed_ms: args.minimum_billed * 1000,
         losses_per_hour: args.losses,
+        books: !args.uncounted,
         seed,
         ..World::default()
     }

@@ -15,7 +15,7 @@ use compile_worker::{
     pypi::PYPI,
     wish,
 };
-use flotilla_runtime::{Failure, failure::chain, trace};
+use flotilla_runtime::{Failure, failure::chain, tally, trace};
 
 use super::{GLANCE, Packages};
 use crate::packages::answer::Refusal;
@@ -194,6 +194,8 @@ impl Queue {
         let call = self.client.send_message().queue_url(&self.url).message_body(body);
         let call = call.set_message_attributes(traced);
         let failed = |why| Failure::transient("sqs", format!("SendMessage: {why}"));
-        call.send().await.map(drop).map_err(|e| failed(chain(&e)))
+        call.send().await.map_err(|e| failed(chain(&e)))?;
+        tally::sent(&self.url, 1);
+        Ok(())
     }
 }
