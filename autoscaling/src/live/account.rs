@@ -187,7 +187,9 @@ mod tests {
         let mut account = Account::default();
         there(&mut account, &[("a", 0)], 0, 0);
         account.take_off(1);
-        (1..=3).for_each(|n| drop(there(&mut account, &[("a", 0)], 0, n * LOOK)));
+        for look in 1..=3 {
+            assert_eq!(there(&mut account, &[("a", 0)], 0, look * LOOK), 0);
+        }
         assert_eq!(there(&mut account, &[("a", 0), ("b", 1)], 0, 4 * LOOK), 1);
     }
 
