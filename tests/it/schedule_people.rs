@@ -1,5 +1,8 @@
 //! What people want beside the schedule: overrides, modes, dry runs, undo, settings, savings.
 
+use std::time::Duration;
+
+use flotilla_tests::eventually;
 use serde_json::{Value, json};
 
 use crate::schedule::{HOME, Town, find};
@@ -41,10 +44,14 @@ async fn an_override_of_a_context_holds_against_its_rules_and_ends_by_itself() {
     let rows = town.audit("ec2:instance", &id).await;
     let acted = rows.iter().find(|row| row["action"] == "START").unwrap();
     assert!(acted["reason"].contains("a demo"), "{acted:?}");
-    town.world.tick(&minutes(60)).await;
+    town.world.tick(&minutes(1)).await;
     assert_eq!(town.instance(&id).await, "running");
-    town.world.tick(&minutes(181)).await;
-    assert_eq!(town.instance(&id).await, "stopped");
+    put(&town, "/v1/contexts/web/override", json!({"power": "on", "for": "5 s"})).await;
+    eventually("the end of the override", Duration::from_secs(60), async || {
+        town.world.tick(&minutes(1)).await;
+        (town.instance(&id).await == "stopped").then_some(())
+    })
+    .await;
     // What is no override is refused with the reason.
     for bad in [json!({"override": "perhaps"}), json!({}), json!({"power": "on"})] {
         let (status, answer) = town.gateway.ask("PUT", "/v1/contexts/web/override", bad).await;

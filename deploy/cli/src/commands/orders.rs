@@ -61,19 +61,14 @@ fn known(target: &Target, name: &str) -> Result<(), Error> {
     Err(Error::Usage(format!("no worker is called {name}: there are {kinds}, and {ids}")))
 }
 
-/// The kinds of workers whose jobs have an effect of their own, that can be kept from happening.
-const CANCELLED: [&str; 2] = ["grading", "compile"];
-
-/// An empty id is the beginning of all.
+/// An empty id is the beginning of all; and what may happen twice can be kept from nothing.
 fn cancellable(args: &CancelArgs) -> Result<(), Error> {
-    let kinds = CANCELLED.join(", ");
-    match (CANCELLED.contains(&args.worker.as_str()), args.id.trim().is_empty()) {
-        (false, _) => {
-            let what = format!("no job of {} can be cancelled: only those of {kinds}", args.worker);
-            Err(Error::Usage(what))
-        }
-        (true, true) => Err(Error::Usage("which job? Its id is empty".to_owned())),
-        (true, false) => Ok(()),
+    if args.id.trim().is_empty() {
+        return Err(Error::Usage("which job? Its id is empty".to_owned()));
+    }
+    match args.worker == "anomaly" {
+        true => Err(Error::Usage("a reading cannot be cancelled: it may come twice".to_owned())),
+        false => Ok(()),
     }
 }
 
@@ -99,7 +94,9 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     out(match meant {
         Some((_, true)) => format!("{key} is cancelled: its worker ends it at the next heartbeat"),
         Some((_, false)) => format!("{key} is cancelled: it is not tried again"),
-        None => format!("{key} is cancelled in advance: no worker has begun with it"),
+        None => format!(
+            "{key} is cancelled in advance: no worker has begun with it (if that is its whole key)"
+        ),
     });
     Ok(())
 }
