@@ -63,28 +63,10 @@ impl Form {
             fitting.filter(|(fit, _)| *fit > 0).max_by_key(|(fit, _)| *fit).map_or(0.0, |(_, q)| q)
         };
         let best = Self::ALL.into_iter().rev().max_by(|a, b| quality(*a).total_cmp(&quality(*b)));
-        let best = match best {
-            Some(Self::Json) if misreads_json(headers) && quality(Self::SimpleHtml) > 0.0 => {
-                Some(Self::SimpleHtml)
-            }
-            best => best,
-        };
         best.filter(|form| quality(*form) > 0.0).ok_or_else(|| {
             let kinds = Self::ALL.map(Self::kind).join(", ");
             Refusal::Unacceptable(format!("none of {accept:?} is served here; these are: {kinds}"))
         })
-    }
-}
-
-/// Whether this is a pip before 23.2, which finds metadata in HTML alone: it takes what JSON tells of
-/// it for text, and fails (PEP 714 tells the story). Debian 12 has such a one.
-fn misreads_json(headers: &HeaderMap) -> bool {
-    let agent = headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
-    let version = agent.and_then(|it| it.strip_prefix("pip/")?.split([' ', '{']).next());
-    let mut numbers = version.into_iter().flat_map(|it| it.split('.')).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (23, 2),
-        _ => false,
     }
 }
 
@@ -99,26 +81,6 @@ fn range(text: &str) -> Option<(String, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pip_that_fails_over_metadata_in_json_gets_html() {
-        let pip = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1";
-        for (agent, accept, form) in [
-            (r#"pip/23.0.1 {"ci":null}"#, pip, Form::SimpleHtml),
-            ("pip/23.1", pip, Form::SimpleHtml),
-            ("pip/22.3.1 {}", pip, Form::SimpleHtml),
-            ("pip/23.2.1 {}", pip, Form::Json),
-            ("pip/26.1 {}", pip, Form::Json),
-            ("pip/x", pip, Form::Json),
-            ("uv/0.13.9", pip, Form::Json),
-            ("pip/23.0.1", "application/vnd.pypi.simple.v1+json", Form::Json),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accept.parse().unwrap());
-            headers.insert(header::USER_AGENT, agent.parse().unwrap());
-            assert_eq!(Form::wanted(&headers).ok(), Some(form), "{agent}: {accept}");
-        }
-    }
 
     #[test]
     fn a_client_gets_the_form_that_it_wants_most() {

@@ -49,7 +49,7 @@ pub(super) fn page(packages: Arc<Packages>, optset: String, name: String) -> Res
     let about = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
-        (header::VARY, "Accept, User-Agent"),
+        (header::VARY, "Accept"),
     ];
     (about, Body::from_stream(body)).into_response()
 }

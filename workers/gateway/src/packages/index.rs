@@ -276,9 +276,9 @@ impl Link {
         };
         add("data-requires-python", &self.requires_python);
         add("data-yanked", &self.yanked);
-        // Each version has metadata, built or not; installers of different age look for one of these.
+        // Each version has metadata, built or not. It has only the name of PEP 714: who looks for the one
+        // before it (pip 22.3 to 23.1) fails over `true` in JSON, and over a name in capitals anywhere.
         add("data-core-metadata", &Some("true".to_owned()));
-        add("data-dist-info-metadata", &Some("true".to_owned()));
         let hash = self.sha256.as_ref().map(|hash| format!("#sha256={hash}")).unwrap_or_default();
         let (url, name) = (escaped(&self.url), escaped(&self.filename));
         let failed = self.failed.as_ref().map(Trouble::html).unwrap_or_default();
@@ -346,7 +346,7 @@ impl Page {
         let about = [
             (header::ETAG, self.etag.clone()),
             (header::CACHE_CONTROL, "max-age=0".to_owned()),
-            (header::VARY, "Accept, User-Agent".to_owned()),
+            (header::VARY, "Accept".to_owned()),
         ];
         let old = self.remembered.then_some([(header::WARNING, REMEMBERED)]);
         let about = (old, about);
@@ -420,6 +420,8 @@ mod tests {
         assert!(html.contains("data-requires-python=\"&gt;=3.8\""), "{html}");
         assert!(html.contains("data-yanked=\"a &quot;bad&quot; one\""), "{html}");
         assert!(html.contains("data-core-metadata=\"true\""), "{html}");
+        assert!(!html.contains("dist-info-metadata"), "{html}");
+        assert!(links[1].json().get("dist-info-metadata").is_none());
         assert_eq!(links[1].json()["yanked"], "a \"bad\" one");
     }
 }
