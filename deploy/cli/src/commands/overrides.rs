@@ -1,5 +1,6 @@
 //! `flotilla schedule override`: a state for some time, whatever the rules say.
 
+use flotilla_runtime::tally;
 use jiff::{Timestamp, tz::TimeZone};
 use schedule_executor::{
     rows::{ALL, Service},
@@ -88,8 +89,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     write(&store, &args.whose, &json!({ "override": over })).await?;
     // At once, and not at the next tick.
     let call = target.clients.sqs.send_message().queue_url(&outputs.schedule_queue_url);
-    let sent = call.message_body(ticker::look_now()).send().await;
-    sent.doing(|| format!("sending a tick to {}", outputs.schedule_queue_url))?;
+    let sending = async {
+        let sent = call.message_body(ticker::look_now()).send().await;
+        sent.doing(|| format!("sending a tick to {}", outputs.schedule_queue_url))?;
+        tally::sent(&outputs.schedule_queue_url, 1);
+        Ok::<(), Error>(())
+    };
+    let table = Some(outputs.fleet_table_name.as_str());
+    tally::telling(table, target.clients.dynamo.clone(), sending).await?;
     out(format!("it is {told}"));
     Ok(())
 }

@@ -141,7 +141,7 @@ impl Packages {
 
     /// What a source tells who looks into it: its bytes never change, so it is looked into once.
     pub(in crate::packages) async fn glance(&self, source: &File) -> Result<Arc<Glance>, Refusal> {
-        let key = source.sha256.clone().unwrap_or_default();
+        let key = source.sha256.clone().unwrap_or_else(|| source.url.clone());
         let (upstream, source) = (self.upstream.clone(), source.clone());
         let turns = Arc::clone(&self.unpacking);
         let look = move |_| async move {
