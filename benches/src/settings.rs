@@ -14,7 +14,7 @@ pub struct Settings {
     pub window: Duration,
     /// `FLOTILLA_BENCH_WARM_UP_SECONDS`: from a consumer's first message to the window (default 2 s).
     pub warm_up: Duration,
-    /// `FLOTILLA_BENCH_ROUNDS`: measurements of each side of a ratio, in turns (default 3).
+    /// `FLOTILLA_BENCH_ROUNDS`: measurements of each side of a ratio, in turns (default 5).
     pub rounds: usize,
     /// `FLOTILLA_BENCH_IDLE_SECONDS`: how long an idle worker is watched (default 300 s).
     pub idle: Duration,
@@ -48,7 +48,7 @@ impl Settings {
         let settings = Self {
             window: reader.seconds("FLOTILLA_BENCH_WINDOW_SECONDS", 5.0, (0.5, 600.0)),
             warm_up: reader.seconds("FLOTILLA_BENCH_WARM_UP_SECONDS", 2.0, (0.0, 600.0)),
-            rounds: reader.ranged("FLOTILLA_BENCH_ROUNDS", 3, 1..=99),
+            rounds: reader.ranged("FLOTILLA_BENCH_ROUNDS", 5, 1..=99),
             idle: reader.seconds("FLOTILLA_BENCH_IDLE_SECONDS", 300.0, (1.0, 86_400.0)),
             soak: reader.seconds("FLOTILLA_BENCH_SOAK_SECONDS", 600.0, (5.0, 86_400.0)),
             messages: reader.ranged("FLOTILLA_BENCH_MESSAGES", 10_000, 100..=10_000_000),

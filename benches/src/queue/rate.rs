@@ -84,7 +84,8 @@ async fn first_message(rig: &Rig, consumer: &Consumer, process: &Process) -> Res
     Ok(())
 }
 
-/// Measures two consumers in turns, so that what else the machine does meets both.
+/// Measures two consumers in turns, and each first in every other round, so that what else the
+/// machine does meets both.
 pub(crate) async fn in_turns(
     ours: &Consumer,
     theirs: &Consumer,
@@ -92,7 +93,13 @@ pub(crate) async fn in_turns(
 ) -> Result<Vec<(Rate, Rate)>, Trouble> {
     let mut pairs = Vec::new();
     for round in 1..=settings.rounds {
-        let pair = (measure(ours, settings).await?, measure(theirs, settings).await?);
+        let pair = if round % 2 == 1 {
+            let us = measure(ours, settings).await?;
+            (us, measure(theirs, settings).await?)
+        } else {
+            let them = measure(theirs, settings).await?;
+            (measure(ours, settings).await?, them)
+        };
         let (us, them) = (pair.0.per_second, pair.1.per_second);
         eprintln!(
             "   {} {us:.0}/s, {} {them:.0}/s (round {round} of {})",

@@ -131,7 +131,7 @@ impl<J: Job> Consumer<J> {
     }
 
     async fn prepare(&self, message: &Received) -> Result<(Effect, J::Work), Failure> {
-        let body = self.worker.payloads.expand(message.body.clone()).await?;
+        let body = self.worker.payloads.expand(&message.body).await?;
         let parsed = serde_json::from_str(&body).map_err(|e| {
             let id = &message.delivery.message_id;
             let what = format!("message {id} is no message for {}: {e}", J::NAME);

@@ -1,6 +1,6 @@
 //! Message bodies that are larger than SQS takes travel as a pointer to S3.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use aws_sdk_s3::Client;
 use serde::{Deserialize, Serialize};
@@ -76,18 +76,18 @@ impl Payloads {
     ///
     /// # Errors
     /// Permanent, when it is a pointer to what is not there or is not what was put there.
-    pub async fn expand(&self, body: String) -> Result<String, Failure> {
+    pub async fn expand<'b>(&self, body: &'b str) -> Result<Cow<'b, str>, Failure> {
         // The name is looked for first, so that ordinary bodies are not parsed twice. What it takes to
         // ask S3 is kept out of every message's future.
         match body.contains("flotilla_payload") {
             true => Box::pin(self.fetched(body)).await,
-            false => Ok(body),
+            false => Ok(body.into()),
         }
     }
 
-    async fn fetched(&self, body: String) -> Result<String, Failure> {
-        let Ok(pointer) = serde_json::from_str::<Pointer>(&body) else {
-            return Ok(body);
+    async fn fetched<'b>(&self, body: &'b str) -> Result<Cow<'b, str>, Failure> {
+        let Ok(pointer) = serde_json::from_str::<Pointer>(body) else {
+            return Ok(body.into());
         };
         let Place { key, sha256 } = pointer.flotilla_payload;
         let bad = |why: &str| Failure::permanent("payload", format!("payload {key}: {why}"));
@@ -103,7 +103,7 @@ impl Payloads {
         if hex(&Sha256::digest(&bytes.bytes)) != sha256 {
             return Err(bad("is not what the message was sent with (its SHA-256 differs)"));
         }
-        String::from_utf8(bytes.bytes).map_err(|_| bad("is not UTF-8"))
+        String::from_utf8(bytes.bytes).map(Cow::Owned).map_err(|_| bad("is not UTF-8"))
     }
 }
 

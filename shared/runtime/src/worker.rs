@@ -127,13 +127,20 @@ impl<J: Job> Worker<J> {
 
     /// Notes that a message is in hand.
     pub(crate) fn began(&self) {
-        self.in_hand.send_modify(|count| *count += 1);
+        // Whoever waits for this waits for work, or for the end of all: one count more is no news.
+        self.in_hand.send_if_modified(|count| {
+            *count += 1;
+            *count == 1
+        });
         self.presence.iter().for_each(|presence| presence.began());
     }
 
     /// Notes that a message is no longer in hand, and how long it was worked on, if it was.
     pub(crate) fn ended(&self, took: Option<Duration>) {
-        self.in_hand.send_modify(|count| *count -= 1);
+        self.in_hand.send_if_modified(|count| {
+            *count -= 1;
+            *count == 0
+        });
         self.presence.iter().for_each(|presence| presence.ended(took));
         self.health.moved();
     }

@@ -42,12 +42,13 @@ impl Received {
 }
 
 pub(super) fn received(message: Message) -> Option<Received> {
-    let system = |name| message.attributes().and_then(|all| all.get(&name)).cloned();
-    let attributes = message.message_attributes().cloned().unwrap_or_default();
+    let mut told = message.attributes.unwrap_or_default();
+    let mut system = |name| told.remove(&name);
+    let attributes = message.message_attributes.unwrap_or_default();
     let traceparent = attributes.get("traceparent").and_then(|a| a.string_value());
     let sent = system(System::SentTimestamp).and_then(|ms| ms.parse().ok());
     let delivery = Delivery {
-        message_id: message.message_id().unwrap_or_default().to_owned(),
+        message_id: message.message_id.unwrap_or_default(),
         sent_at: sent
             .map_or_else(SystemTime::now, |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
         receive_count: system(System::ApproximateReceiveCount)
@@ -57,8 +58,8 @@ pub(super) fn received(message: Message) -> Option<Received> {
         traceparent: traceparent.map(str::to_owned),
     };
     Some(Received {
-        body: message.body().unwrap_or_default().to_owned(),
-        receipt_handle: message.receipt_handle()?.to_owned(),
+        body: message.body.unwrap_or_default(),
+        receipt_handle: message.receipt_handle?,
         received_at: Instant::now(),
         attributes,
         delivery,
