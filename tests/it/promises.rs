@@ -1,7 +1,8 @@
 //! What the runtime promises to a job, one test each, with a job that does as its message says.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use aws_sdk_sqs::types::MessageAttributeValue;
 use flotilla_tests::{Farm, World, eventually};
 use serde_json::json;
@@ -35,6 +36,29 @@ async fn a_job_may_run_longer_than_its_visibility_timeout() {
     let world = World::new().await;
     world.send(&json!({ "id": "a", "seconds": 9.0 }).to_string()).await;
     let worker = Running::start(&world, &[("FLOTILLA_SLOTS", "4")]).await;
+    assert_eq!(until_done(&world, "a").await, 1);
+    world.until_queue_is_empty().await;
+    assert_eq!(worker.stop().await, 1);
+}
+
+#[tokio::test]
+async fn a_dead_worker_with_a_clock_a_day_ahead_holds_its_effect_for_a_lease_or_two() {
+    let world = World::new().await;
+    let ahead = SystemTime::now() + Duration::from_secs(24 * 3600);
+    let ahead = ahead.duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
+    let row = [
+        ("effect", Attr::S("scripted/a".to_owned())),
+        ("state", Attr::S("claimed".to_owned())),
+        ("owner", Attr::S("dead".to_owned())),
+        ("generation", Attr::N("7".to_owned())),
+        ("attempts", Attr::N("1".to_owned())),
+        ("lease_until", Attr::N(ahead)),
+    ];
+    let row = row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let put = world.aws.dynamo.put_item().table_name(&world.outputs().ledger_table_name);
+    put.set_item(Some(row)).send().await.unwrap();
+    world.send(&json!({ "id": "a" }).to_string()).await;
+    let worker = Running::start(&world, &[]).await;
     assert_eq!(until_done(&world, "a").await, 1);
     world.until_queue_is_empty().await;
     assert_eq!(worker.stop().await, 1);

@@ -9,7 +9,7 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, Message, MessageAttributeValue,
     MessageSystemAttributeName as System,
 };
-use flotilla_runtime::tally;
+use flotilla_runtime::{queue, tally};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -72,6 +72,9 @@ impl Letter {
         let group = system(System::MessageGroupId);
         let mut attributes = message.message_attributes.unwrap_or_default();
         let why = attributes.remove(WHY).and_then(|why| why.string_value);
+        // What there was no room for beside the reason stands in it.
+        let told = why.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        attributes.extend(told.as_ref().map(queue::unfolded).unwrap_or_default());
         // SQS itself moves what was received too often, and writes no reason.
         let unknown = || Why {
             reason: "no worker wrote why: SQS moved it, or somebody sent it here".to_owned(),

@@ -23,11 +23,6 @@ use crate::{
     retry::RetryPolicy,
 };
 
-/// Where no claim counts attempts (the failure came before it, or the effect needs none), there are
-/// only receives, and every hand-back is one: of a deploy, behind a failure of the group, since a
-/// tenant has enough. So they say next to nothing; these are short of the thousand after which SQS
-/// itself would move a message, without a reason.
-const NEARLY_MOVED: u32 = 900;
 /// How long the answer to a claim is waited for whose job is to end before it began.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -50,10 +45,12 @@ impl<J: Job> Consumer<J> {
         if cancel.is_cancelled() {
             return Box::pin(self.cut_off(message)).await;
         }
-        let claiming = Claiming::default();
+        let (claiming, committed) = (Claiming::default(), Arc::default());
         let attempt = async {
-            let attempt = AssertUnwindSafe(self.attempt(message, cancel, &claiming)).catch_unwind();
+            let attempt = self.attempt(message, cancel, &claiming, &committed);
+            let attempt = AssertUnwindSafe(attempt).catch_unwind();
             let outcome = attempt.await.unwrap_or_else(|panic| self.panicked(message, &*panic));
+            let outcome = self.after_commit(message, outcome, &committed);
             if let Disposition::Dead { reason, .. } = &outcome {
                 Box::pin(self.give_up(message, cancel, reason)).await;
             }
@@ -66,8 +63,25 @@ impl<J: Job> Consumer<J> {
         }
     }
 
+    /// What has happened is never given up: whatever went wrong after the commit, the message comes
+    /// again, and then the rest of its job is made good ([`Job::repair`]).
+    fn after_commit(
+        &self,
+        message: &Received,
+        outcome: Disposition,
+        committed: &AtomicBool,
+    ) -> Disposition {
+        match outcome {
+            Disposition::Dead { kind, reason } if committed.load(Ordering::SeqCst) => {
+                let delay = self.retry_policy().delay(message.delivery.receive_count);
+                Disposition::Retry { delay, kind, reason }
+            }
+            outcome => outcome,
+        }
+    }
+
     /// What becomes of a message whose job was ended by its lease.
-    async fn cut_off(&self, message: &Received) -> Disposition {
+    pub(crate) async fn cut_off(&self, message: &Received) -> Disposition {
         let Some(why) = self.keeper.cancelled(&message.delivery.message_id) else {
             let released = self.worker.hand_back.is_cancelled();
             let after = Duration::ZERO;
@@ -113,6 +127,7 @@ impl<J: Job> Consumer<J> {
         message: &Received,
         cancel: &CancellationToken,
         claiming: &Claiming,
+        committed: &Arc<AtomicBool>,
     ) -> Disposition {
         let prepared = self.prepare(message).await;
         let (effect, work) = match prepared {
@@ -124,7 +139,7 @@ impl<J: Job> Consumer<J> {
             Ok(Entry::AlreadyDone) => return Box::pin(self.already_done(message, work)).await,
             Err(disposition) => return disposition,
         };
-        let lease = self.lease(message, claim, cancel);
+        let lease = Lease { committed: committed.clone(), ..self.lease(message, claim, cancel) };
         self.meter.attempted(lease.attempt());
         let result = self.worker.job.run(work, &lease).await;
         self.outcome(message, &lease, result)
@@ -164,13 +179,21 @@ impl<J: Job> Consumer<J> {
                 }
                 Ok(Entry::Open(Some(claim)))
             }
-            Claimed::Held(left) => {
-                let reason = format!("{key} is claimed by another worker for {left:.1?} more");
-                let delay = left + RetryPolicy::CALL.delay(3);
-                self.meter.duplicates("claimed", 1);
-                Err(Disposition::Retry { delay, kind: "held", reason })
-            }
+            Claimed::Held(left) => Err(self.held_elsewhere(message, &key, left)),
         }
+    }
+
+    /// The message comes again when the other's lease is over, and later the oftener it has come: a
+    /// job of twelve hours would use up the receives of a message that is there twice.
+    fn held_elsewhere(&self, message: &Received, key: &str, left: Duration) -> Disposition {
+        self.meter.duplicates("claimed", 1);
+        let (kind, count) = ("held", message.delivery.receive_count);
+        let reason = format!("{key} is claimed by another worker for {left:.1?} more");
+        if count >= self.queue.bounds().last_receives() {
+            return Disposition::Dead { kind, reason: format!("received {count} times: {reason}") };
+        }
+        let delay = left.mul_f64(1.0 + f64::from(count) / 16.0) + RetryPolicy::CALL.delay(3);
+        Disposition::Retry { delay, kind, reason }
     }
 
     async fn already_done(&self, message: &Received, work: J::Work) -> Disposition {
@@ -217,7 +240,11 @@ impl<J: Job> Consumer<J> {
         tracing::warn!(id, job = J::NAME, kind, reason, "a job failed");
         let last = lease.is_some_and(|l| l.claim.is_some() && l.is_last_attempt());
         let count = message.delivery.receive_count;
-        let uncounted = lease.is_none_or(|l| l.claim.is_none()) && count >= NEARLY_MOVED;
+        // Where no claim counts attempts (the failure came before it, or the effect needs none), there
+        // are only receives, and every hand-back is one: of a deploy, behind a failure of the group,
+        // since a tenant has enough. So they say next to nothing until they are used up.
+        let nearly_moved = count >= self.queue.bounds().last_receives();
+        let uncounted = lease.is_none_or(|l| l.claim.is_none()) && nearly_moved;
         match failure {
             Failure::Permanent(_) => Disposition::Dead { kind, reason },
             Failure::Transient { .. } if kind == "lease_lost" => Disposition::Lost,
@@ -225,7 +252,7 @@ impl<J: Job> Consumer<J> {
                 let tries = self.worker.config.max_attempts;
                 Disposition::Dead { kind, reason: format!("attempt {tries} of {tries}: {reason}") }
             }
-            Failure::Transient { retry_after: None, .. } if uncounted => {
+            Failure::Transient { .. } if uncounted => {
                 Disposition::Dead { kind, reason: format!("received {count} times: {reason}") }
             }
             Failure::Transient { retry_after, .. } => {
@@ -236,15 +263,17 @@ impl<J: Job> Consumer<J> {
         }
     }
 
-    fn panicked(&self, message: &Received, panic: &(dyn std::any::Any + Send)) -> Disposition {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let reason = format!("the job panicked: {text}");
+    pub(crate) fn panicked(
+        &self,
+        message: &Received,
+        panic: &(dyn std::any::Any + Send),
+    ) -> Disposition {
+        let reason = format!("the job panicked: {}", said(panic));
         let id = &message.delivery.message_id;
         // A panic may strike before the claim, where no ledger counts: then receives do.
         let (count, most) = match self.keeper.claim(id) {
             Some(claim) => (claim.attempt, self.worker.config.max_attempts),
-            None => (message.delivery.receive_count, NEARLY_MOVED),
+            None => (message.delivery.receive_count, self.queue.bounds().last_receives()),
         };
         tracing::error!(id, reason, count, "a job panicked");
         if count >= most {
@@ -256,6 +285,12 @@ impl<J: Job> Consumer<J> {
     fn retry_policy(&self) -> RetryPolicy {
         RetryPolicy::new(self.worker.config.retry_first, Duration::from_secs(900))
     }
+}
+
+/// What a panic was told with.
+pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 fn exhausted(claim: &Claim, max: u32) -> Disposition {

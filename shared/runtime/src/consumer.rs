@@ -1,7 +1,8 @@
 //! The loop over one queue: receive for free slots, run, settle.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
@@ -11,6 +12,7 @@ use tracing::Instrument;
 
 use crate::{
     acks::Acks,
+    attempt::said,
     depth,
     failure::{Disposition, Failure},
     job::{self, Delivery, Job},
@@ -241,13 +243,27 @@ impl<J: Job> Consumer<J> {
         self.meter.in_flight().increment(1);
         let disposition = match back {
             Some(after) => Disposition::Released { after },
-            None => self.decide(&message, &cancel).instrument(tail.of(|| span(&message))).await,
+            None => self.decided(&message, &cancel).instrument(tail.of(|| span(&message))).await,
         };
         let disposition = self.settle(&message, disposition, acks, &tail).await;
         self.meter.disposed(&disposition, message.received_at.elapsed());
         self.meter.in_flight().decrement(1);
         self.worker.ended(back.is_none().then(|| began.elapsed()));
         disposition.comes_after()
+    }
+
+    /// What is to become of a message, though its job panic while it is ended, when it is dropped:
+    /// otherwise the message would stay in hand for ever.
+    async fn decided(&self, message: &Received, cancel: &CancellationToken) -> Disposition {
+        match AssertUnwindSafe(self.decide(message, cancel)).catch_unwind().await {
+            Ok(disposition) => disposition,
+            Err(panic) if cancel.is_cancelled() => {
+                let id = &message.delivery.message_id;
+                tracing::error!(id, "the job panicked while it was ended: {}", said(&*panic));
+                Box::pin(self.cut_off(message)).await
+            }
+            Err(panic) => self.panicked(message, &*panic),
+        }
     }
 
     /// Waits until every job has ended or is handed back, and flushes.

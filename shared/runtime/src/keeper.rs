@@ -44,6 +44,8 @@ pub(crate) struct Keeper {
 #[derive(Debug)]
 struct Held {
     receipt_handle: String,
+    /// How often the message had been received with this handle.
+    receives: u32,
     received_at: Instant,
     invisible_until: Instant,
     due: Instant,
@@ -86,13 +88,18 @@ impl Keeper {
     ) -> Option<CancellationToken> {
         let mut held = self.held();
         if let Some(old) = held.get_mut(&message.delivery.message_id) {
-            old.receipt_handle.clone_from(&message.receipt_handle);
-            old.received_at = message.received_at;
-            old.extended(message.received_at, self.visibility, self.pause());
+            // An answer that was long on its way may be older than what is held.
+            if message.delivery.receive_count >= old.receives {
+                old.receives = message.delivery.receive_count;
+                old.receipt_handle.clone_from(&message.receipt_handle);
+                old.received_at = message.received_at;
+                old.extended(message.received_at, self.visibility, self.pause());
+            }
             return None;
         }
         let cancel = stop.child_token();
         let new = Held {
+            receives: message.delivery.receive_count,
             receipt_handle: message.receipt_handle.clone(),
             received_at: message.received_at,
             invisible_until: message.received_at + self.visibility,

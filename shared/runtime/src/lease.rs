@@ -114,7 +114,7 @@ impl Lease {
     }
 
     async fn sendable(&self, body: &str) -> Result<String, Failure> {
-        self.payloads.shrink(&legible(body), 0).await
+        self.payloads.shrink(&legible(body), 0, self.queue.bounds().size).await
     }
 
     fn held(&self) -> Result<&Claim, Failure> {

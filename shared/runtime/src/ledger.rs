@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::{
 
 use crate::failure::{Failure, chain, shortened};
 
-use row::{Row, cancelled, claim, made_by, not_renewed, occupied, open, refusal};
+use row::{Row, cancelled, claim, made_by, not_renewed, occupied, open, refusal, too_long};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -98,7 +98,8 @@ impl Ledger {
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn claim(&self, key: &str) -> Result<Claimed, Failure> {
-        let (now, id) = (now_ms(), uuid::Uuid::new_v4().to_string());
+        let (now, lease) = (now_ms(), self.lease.as_millis() as u64);
+        let id = uuid::Uuid::new_v4().to_string();
         let result = self
             .update(key)
             .update_expression(
@@ -107,7 +108,8 @@ impl Ledger {
                  ADD generation :one, attempts :one",
             )
             .condition_expression(
-                "attribute_not_exists(#s) OR #s = :free OR (#s = :claimed AND lease_until < :now)",
+                "attribute_not_exists(#s) OR #s = :free OR (#s = :claimed AND (lease_until < :now \
+                 OR (doubted = lease_until AND doubted_at < :then)))",
             )
             .expression_attribute_names("#s", "state")
             .expression_attribute_names("#o", "owner")
@@ -116,7 +118,8 @@ impl Ledger {
             .expression_attribute_values(":me", text(&self.owner))
             .expression_attribute_values(":id", text(&id))
             .expression_attribute_values(":now", number(now))
-            .expression_attribute_values(":until", number(now + self.lease.as_millis() as u64))
+            .expression_attribute_values(":then", number(now.saturating_sub(lease)))
+            .expression_attribute_values(":until", number(now + lease))
             .expression_attribute_values(":ttl", number(now / 1000 + ROW_LIFE.as_secs()))
             .expression_attribute_values(":one", number(1))
             .return_values(ReturnValue::AllNew)
@@ -128,9 +131,42 @@ impl Ledger {
             Err(error) => match refusal(&error) {
                 // The answer to our own claim was lost, and the SDK asked again.
                 Some(row) if made_by(row, &id) => Ok(Claimed::Won(claim(key, Some(row)))),
-                Some(row) => Ok(occupied(row, now, self.lease)),
+                Some(row) => {
+                    if let Some(until) = too_long(row, now + lease + lease / 2) {
+                        self.doubt(key, until, now).await;
+                    }
+                    Ok(occupied(row, now, self.lease))
+                }
                 None => Err(self.unavailable("claim", key, &error)),
             },
+        }
+    }
+
+    /// Notes that a claim lasts longer than a lease by our clock. Its holder's clock is ahead of ours,
+    /// or it leases for longer; either way it renews in less than a lease. Where it has not, by then,
+    /// it is dead, and whoever comes next takes the claim over: its fencing token sees to the rest.
+    async fn doubt(&self, key: &str, until: u64, now: u64) {
+        let noted = self
+            .update(key)
+            .update_expression("SET doubted = :until, doubted_at = :now")
+            .condition_expression(
+                "#s = :claimed AND lease_until = :until AND \
+                 (attribute_not_exists(doubted) OR doubted <> :until OR doubted_at > :now)",
+            )
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_values(":claimed", text("claimed"))
+            .expression_attribute_values(":until", number(until))
+            .expression_attribute_values(":now", number(now))
+            .send()
+            .await;
+        match noted {
+            Ok(_) => tracing::warn!(
+                key,
+                "its claim ends later than any of ours would: is a clock wrong?"
+            ),
+            // Noted before, or renewed.
+            Err(error) if refusal(&error).is_some() => {}
+            Err(error) => tracing::warn!(key, error = chain(&error), "a claim's end is in doubt"),
         }
     }
 

@@ -16,7 +16,9 @@
 //!    exponential ceiling; a [permanent](Failure::Permanent) one, and a body that does not parse,
 //!    goes to the dead-letter queue at once, whole, with the reason in the attribute `flotilla`.
 //!    A panic is a transient failure. After five attempts a message is dead-lettered as well; where
-//!    no claim counts attempts, after nine hundred receives, since hand-backs count there too.
+//!    no claim counts attempts, after nine tenths of the receives that its queue allows
+//!    (`maxReceiveCount`), since hand-backs count there too. What has happened is never given up: a
+//!    failure after the commit is made good at the next delivery ([`Job::repair`]).
 //! 6. At a stop nothing more is received, running jobs may finish within the grace, and the rest
 //!    is handed back, visible at once; being handed back counts as no attempt. The grace is counted
 //!    from the signal; the receive that is on its way is awaited beside it.

@@ -11,7 +11,7 @@ use crate::{
     store::{self, Missing},
 };
 
-/// What SQS takes of body and attributes together: 1 MiB.
+/// The most that SQS takes of body and attributes together, 1 MiB; a queue may be set to take less.
 pub const SQS_LIMIT: usize = 1024 * 1024;
 /// The largest body that is read back from S3.
 const PAYLOAD_LIMIT: u64 = 64 * 1024 * 1024;
@@ -46,12 +46,17 @@ impl Payloads {
     }
 
     /// The body to send: itself, or where it was put because it is too large together with the
-    /// `attributes` bytes that travel with it.
+    /// `attributes` bytes that travel with it: its queue takes `most` bytes of both.
     ///
     /// # Errors
     /// Transient, when S3 does not take it.
-    pub async fn shrink(&self, body: &str, attributes: usize) -> Result<String, Failure> {
-        if body.len() + attributes + ATTRIBUTES <= SQS_LIMIT {
+    pub(crate) async fn shrink(
+        &self,
+        body: &str,
+        attributes: usize,
+        most: usize,
+    ) -> Result<String, Failure> {
+        if body.len() + attributes + ATTRIBUTES <= most {
             return Ok(body.to_owned());
         }
         let sha256 = hex(&Sha256::digest(body));

@@ -22,12 +22,19 @@ use serde_json::Value;
 pub use self::message::Received;
 use self::message::{TOLD, received};
 pub(crate) use self::send::legible;
-use crate::failure::{Failure, chain};
+pub use self::send::unfolded;
+use crate::{
+    failure::{Failure, chain},
+    payload::SQS_LIMIT,
+};
 
 /// The most messages that one SQS call carries.
 pub const BATCH: usize = 10;
 /// The longest visibility, counted from the receive (SQS quota).
 pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+
+/// Fewer receives than this are used up by hand-backs of a few deploys.
+const FEW: u32 = 100;
 
 /// An entry of a batch call that SQS refused.
 #[derive(Debug, Clone)]
@@ -61,6 +68,32 @@ pub struct Queue {
     receivers: Arc<Mutex<HashMap<u64, Client>>>,
     url: Arc<str>,
     dead_letter_url: Arc<str>,
+    bounds: Bounds,
+}
+
+/// What a queue and its dead-letter queue are set to take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// A message that is received more often is moved to the dead-letter queue by SQS, without a reason
+    /// (`maxReceiveCount`).
+    receives: u32,
+    /// The largest message that both queues take, body and attributes together, in bytes
+    /// (`MaximumMessageSize`).
+    pub(crate) size: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { receives: 1000, size: SQS_LIMIT }
+    }
+}
+
+impl Bounds {
+    /// From this receive on a message that nothing else counts is dead-lettered with its reason,
+    /// before SQS does it without one.
+    pub(crate) fn last_receives(self) -> u32 {
+        self.receives - self.receives / 10
+    }
 }
 
 impl Queue {
@@ -70,29 +103,41 @@ impl Queue {
     /// Permanent when the queue has no dead-letter queue: without one, bad messages would have
     /// nowhere to go. Transient when SQS does not answer.
     pub async fn open(client: Client, url: &str) -> Result<Self, Failure> {
-        let attributes = client
-            .get_queue_attributes()
-            .queue_url(url)
-            .attribute_names(QueueAttributeName::RedrivePolicy)
-            .send()
-            .await
-            .map_err(|e| unavailable("GetQueueAttributes", url, e))?;
-        let policy =
-            attributes.attributes().and_then(|a| a.get(&QueueAttributeName::RedrivePolicy));
-        let name = policy.and_then(|text| dead_letter_name(text)).ok_or_else(|| {
+        let own = attributes(&client, url).await?;
+        let policy = own.get(&QueueAttributeName::RedrivePolicy);
+        let policy = policy.and_then(|text| redrive_policy(text)).ok_or_else(|| {
             let advice = "give it a RedrivePolicy (deploy/cfn/data.yaml does)";
             Failure::permanent("no_dlq", format!("queue {url} has no dead-letter queue: {advice}"))
         })?;
-        let dead = client.get_queue_url().queue_name(&name).send().await;
-        let dead = dead.map_err(|e| unavailable("GetQueueUrl", &name, e))?;
-        let dead_letter_url = dead.queue_url().unwrap_or_default().into();
-        Ok(Self { client, receivers: Arc::default(), url: url.into(), dead_letter_url })
+        let dead = client.get_queue_url().queue_name(&policy.dead).send().await;
+        let dead = dead.map_err(|e| unavailable("GetQueueUrl", &policy.dead, e))?;
+        let dead_letter_url: Arc<str> = dead.queue_url().unwrap_or_default().into();
+        let deads = attributes(&client, &dead_letter_url).await?;
+        let size = size_of(&own).min(size_of(&deads));
+        if policy.receives < FEW {
+            let (receives, advice) = (policy.receives, "give it a maxReceiveCount of 1000");
+            tracing::warn!(
+                queue = url,
+                receives,
+                advice,
+                "SQS moves a message to the dead-letter queue after so many receives, without a \
+                 reason, and every deploy that hands it back is one"
+            );
+        }
+        let bounds = Bounds { receives: policy.receives, size };
+        Ok(Self { client, receivers: Arc::default(), url: url.into(), dead_letter_url, bounds })
+    }
+
+    /// What it takes.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     #[cfg(test)]
     pub(crate) fn of(client: Client, url: &str, dead_letter_url: &str) -> Self {
         let (receivers, url) = (Arc::default(), url.into());
-        Self { client, receivers, url, dead_letter_url: dead_letter_url.into() }
+        let bounds = Bounds::default();
+        Self { client, receivers, url, dead_letter_url: dead_letter_url.into(), bounds }
     }
 
     /// Whether it keeps the order of its groups. AWS demands the name's end of such queues, and of
@@ -248,10 +293,40 @@ where
     Failure::transient("sqs", format!("{operation} on {queue}: {}", chain(&error)))
 }
 
-fn dead_letter_name(policy: &str) -> Option<String> {
-    let policy: Value = serde_json::from_str(policy).ok()?;
+type Attributes = HashMap<QueueAttributeName, String>;
+
+/// What is looked at of a queue before it is consumed.
+async fn attributes(client: &Client, url: &str) -> Result<Attributes, Failure> {
+    let names = [QueueAttributeName::RedrivePolicy, QueueAttributeName::MaximumMessageSize];
+    let call = client.get_queue_attributes().queue_url(url);
+    let answer = call.set_attribute_names(Some(names.to_vec())).send().await;
+    let answer = answer.map_err(|e| unavailable("GetQueueAttributes", url, e))?;
+    Ok(answer.attributes.unwrap_or_default())
+}
+
+fn size_of(attributes: &Attributes) -> usize {
+    let told = attributes.get(&QueueAttributeName::MaximumMessageSize);
+    told.and_then(|bytes| bytes.parse().ok()).unwrap_or(SQS_LIMIT).min(SQS_LIMIT)
+}
+
+/// Where SQS moves a message, and after how many receives.
+#[derive(Debug, PartialEq, Eq)]
+struct RedrivePolicy {
+    /// The dead-letter queue's name.
+    dead: String,
+    receives: u32,
+}
+
+fn redrive_policy(text: &str) -> Option<RedrivePolicy> {
+    let policy: Value = serde_json::from_str(text).ok()?;
     let arn = policy.get("deadLetterTargetArn")?.as_str()?;
-    arn.rsplit(':').next().map(str::to_owned)
+    // Some that speak SQS's language say the number as a text.
+    let receives = policy
+        .get("maxReceiveCount")
+        .and_then(|count| count.as_u64().or_else(|| count.as_str()?.parse().ok()));
+    let receives = receives.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
+    let receives = receives.unwrap_or(Bounds::default().receives);
+    Some(RedrivePolicy { dead: arn.rsplit(':').next()?.to_owned(), receives })
 }
 
 fn built<T, E>(entries: impl Iterator<Item = Result<T, E>>) -> Result<Vec<T>, Failure>
@@ -276,10 +351,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dead_letter_queue_is_named_by_the_redrive_policy() {
-        let policy =
-            r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dead","maxReceiveCount":9}"#;
-        assert_eq!(dead_letter_name(policy).as_deref(), Some("dead"));
-        assert_eq!(dead_letter_name("no json"), None);
+    fn the_redrive_policy_names_the_dead_letter_queue_and_how_often_a_message_is_received() {
+        let policy = |count: &str| {
+            let arn = "arn:aws:sqs:eu-west-1:1:dead";
+            let text = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":{count}}}"#);
+            redrive_policy(&text).map(|it| (it.dead, it.receives))
+        };
+        for (count, receives) in [("9", 9), ("\"12\"", 12), ("0", 1000), ("null", 1000)] {
+            assert_eq!(policy(count), Some(("dead".to_owned(), receives)), "{count}");
+        }
+        assert_eq!(redrive_policy("no json"), None);
+    }
+
+    #[tokio::test]
+    async fn no_message_is_sent_that_is_larger_than_either_queue_takes() {
+        let fake = crate::fake::FakeAws::new(|operation, body| match operation {
+            "GetQueueUrl" => serde_json::json!({ "QueueUrl": "http://q/dead" }),
+            _ => {
+                let policy = r#"{"deadLetterTargetArn":"a:dead","maxReceiveCount":50}"#;
+                let size = if body["QueueUrl"] == "http://q/dead" { "262144" } else { "1048576" };
+                serde_json::json!({
+                    "Attributes": { "RedrivePolicy": policy, "MaximumMessageSize": size },
+                })
+            }
+        });
+        let queue = Queue::open(fake.sqs(), "http://q/main").await.unwrap();
+        assert_eq!((queue.bounds().size, queue.bounds().last_receives()), (262_144, 45));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_message_has_its_reason_before_sqs_moves_it_without_one(receives in 1u32..=1000) {
+            let last = Bounds { receives, size: 0 }.last_receives();
+            proptest::prop_assert!((1..=receives).contains(&last));
+            proptest::prop_assert!(receives < 10 || last < receives);
+        }
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     tail::Tail,
 };
 
+/// How long the ledger is waited for when the process must end.
+const AT_THE_END: Duration = Duration::from_secs(2);
+
 impl<J: Job> Consumer<J> {
     /// Has the queues and the ledger say what became of a message; gives what did, since a dead
     /// letter that is not taken comes back.
@@ -38,12 +41,14 @@ impl<J: Job> Consumer<J> {
             return Disposition::Lost;
         };
         if let Some(claim) = claim {
-            Box::pin(self.note(&claim, &what)).await;
+            Box::pin(self.note_in_time(&claim, &what)).await;
         }
         let visible_after = match &what {
             Disposition::Done | Disposition::Dead { .. } => None,
             Disposition::Retry { delay, .. } => Some(*delay),
             Disposition::Released { after } => Some(*after),
+            // It came here again meanwhile, and was not begun with: that delivery is ours to give back.
+            Disposition::Lost if handle != message.receipt_handle => Some(Duration::ZERO),
             Disposition::Lost => return what,
         };
         let visible_after =
@@ -51,6 +56,22 @@ impl<J: Job> Consumer<J> {
         let group = self.queue.order(message).map(str::to_owned);
         acks.push(Ack { group, handle, visible_after });
         what
+    }
+
+    /// Has the ledger's row say what became of the effect, and waits for it no longer than there is
+    /// time: the queue must hear of the message before it comes again by itself, or the process ends.
+    async fn note_in_time(&self, claim: &Claim, what: &Disposition) {
+        let limit = match self.worker.hand_back.is_cancelled() {
+            true => AT_THE_END,
+            false => self.worker.config.visibility / 3,
+        };
+        if tokio::time::timeout(limit, self.note(claim, what)).await.is_err() {
+            let key = &claim.key;
+            tracing::warn!(
+                key,
+                "the ledger does not answer: its row stays claimed until the lease ends"
+            );
+        }
     }
 
     /// Has the ledger's row say what became of the effect.
@@ -91,8 +112,8 @@ impl<J: Job> Consumer<J> {
             "log": self.keep_log(message, tail).await,
         });
         let sent = async {
-            let body =
-                self.worker.payloads.shrink(&message.body, message.attributes_size()).await?;
+            let (attributes, most) = (message.attributes_size(), self.queue.bounds().size);
+            let body = self.worker.payloads.shrink(&message.body, attributes, most).await?;
             self.queue.bury(&body, message, &why).await
         };
         match sent.await {

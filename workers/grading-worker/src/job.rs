@@ -198,7 +198,7 @@ impl Job for Grading {
         let reason = format!("internal error: {reason}");
         let graded = graded(&work, Vec::new(), Some(reason));
         let handed_in = &work.handed_in;
-        let place = RunPlace::new(&handed_in.submission, &work.effect, lease.generation());
+        let place = RunPlace::given_up(&handed_in.submission, &work.effect, lease.generation());
         self.shelf.store_run(&place, &graded).await?;
         let row = self.shelf.row(handed_in, &graded, &place, lease.generation())?;
         lease.record(vec![row]).await?;

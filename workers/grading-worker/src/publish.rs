@@ -38,7 +38,18 @@ impl RunPlace {
     /// other run, of this worker or another, writes there.
     pub fn new(submission: &Submission, effect_key: &str, generation: u64) -> Self {
         let effect: String = effect_key.chars().rev().take(12).collect();
-        let folder = format!("{}runs/{effect}-{generation}/", submission.output());
+        Self::within(submission, &format!("{effect}-{generation}"))
+    }
+
+    /// The place of what is told where that run is given up: the run may have committed all the same,
+    /// and nobody has heard of it.
+    pub fn given_up(submission: &Submission, effect_key: &str, generation: u64) -> Self {
+        let effect: String = effect_key.chars().rev().take(12).collect();
+        Self::within(submission, &format!("{effect}-{generation}-given-up"))
+    }
+
+    fn within(submission: &Submission, run: &str) -> Self {
+        let folder = format!("{}runs/{run}/", submission.output());
         let output = format!("{folder}{}.out", submission.subid);
         Self { results: format!("{folder}results.json"), output }
     }

@@ -239,3 +239,16 @@ async fn the_beats_of_many_workers_spread_out_and_each_comes_in_time() {
     assert!(first >= 159.0 && last <= 202.0, "{beats:?}");
     assert!(last - first > 20.0, "all within {} s of each other", last - first);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_long_on_its_way_does_not_replace_a_newer_handle() {
+    let keeper = keeper(&FakeAws::new(|_, body| batch(body, &[])), 60);
+    let delivered = |handle: &str, count| {
+        let mut message = message("m", handle);
+        message.delivery.receive_count = count;
+        keeper.hold(&message, &CancellationToken::new()).is_some()
+    };
+    assert!(delivered("second", 2));
+    assert!(!delivered("first", 1) && !delivered("third", 3) && !delivered("late", 2));
+    assert_eq!(keeper.let_go("m").await.unwrap().0, "third");
+}

@@ -10,13 +10,14 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Claim, Ledger, ROW_LIFE, Written, now_ms, number,
-    row::{cancelled, cancelled_by, conflicted, fence, held_under},
+    row::{cancelled, cancelled_by, fence, for_now, held_under},
     text,
 };
 use crate::{failure::Failure, retry::RetryPolicy};
 
-/// Tries of a transaction that meets another write at one of its items.
-const CONFLICTS: u32 = 5;
+/// Tries of a transaction that DynamoDB refuses for the moment: about half a minute. A job whose lease
+/// ends before is dropped here.
+const TRIES: u32 = 12;
 
 impl Ledger {
     /// Commits `effect` and the completion of its claim in one transaction.
@@ -73,8 +74,9 @@ impl Ledger {
             match cancelled_by(&error) {
                 Some(0) => return Ok(refused(claim, &error)),
                 Some(_) => return Ok(Written::Refused),
-                // Our own heartbeat may write the same row at this moment.
-                None if conflicted(&error) && attempt < CONFLICTS => {
+                // Our own heartbeat may write the same row at this moment. The work of an hour is not
+                // thrown away for it, nor for a throttle.
+                None if for_now(&error) && attempt < TRIES => {
                     tokio::time::sleep(RetryPolicy::CALL.delay(attempt)).await;
                 }
                 None => return Err(self.unavailable("complete", &claim.key, &error)),

@@ -41,6 +41,12 @@ pub(super) fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {
     Claimed::Held(Duration::from_millis(until.saturating_sub(now)).min(lease))
 }
 
+/// Until when a row is claimed, where that is later than this.
+pub(super) fn too_long(row: &Row, latest: u64) -> Option<u64> {
+    let claimed = row.get("state").and_then(|s| s.as_s().ok()).is_some_and(|s| s == "claimed");
+    read_number(row, "lease_until").filter(|until| claimed && *until > latest)
+}
+
 /// Whether a row stands under the claim of this id.
 pub(super) fn made_by(row: &Row, id: &str) -> bool {
     let text = |name: &str| row.get(name).and_then(|it| it.as_s().ok());
@@ -92,11 +98,17 @@ pub(super) fn held_under(row: &Row, claim: &Claim) -> bool {
     claimed && read_number(row, "generation") == Some(claim.generation)
 }
 
-/// Whether a transaction was cancelled only because another write was at one of its items.
-pub(super) fn conflicted<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
+/// Why DynamoDB cancels a transaction that may be accepted a moment later: another write was at one
+/// of its items, or there was no capacity for one (the SDK repeats neither).
+const FOR_NOW: [&str; 3] =
+    ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+
+/// Whether a transaction was cancelled for the moment only.
+pub(super) fn for_now<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
     match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(e)) => {
-            e.cancellation_reasons().iter().any(|r| r.code() == Some("TransactionConflict"))
+            let mut codes = e.cancellation_reasons().iter().filter_map(|reason| reason.code());
+            codes.any(|code| FOR_NOW.contains(&code))
         }
         _ => false,
     }

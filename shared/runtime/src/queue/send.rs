@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
-use aws_sdk_sqs::types::MessageAttributeValue;
-use serde_json::Value;
+use aws_sdk_sqs::{primitives::Blob, types::MessageAttributeValue};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Queue, Received, unavailable};
@@ -61,15 +62,12 @@ impl Queue {
     /// # Errors
     /// Transient, when SQS does not take it.
     pub async fn bury(&self, body: &str, message: &Received, why: &Value) -> Result<(), Failure> {
-        let mut attributes = message.attributes.clone();
-        // SQS takes ten attributes; the reason is the one that must not be missing.
-        while attributes.len() >= 10 {
-            let Some(name) = attributes.keys().max().cloned() else {
-                break;
-            };
-            attributes.remove(&name);
+        let (mut attributes, folded) = fitting(message.attributes.clone());
+        let mut why = why.clone();
+        if !folded.is_empty() {
+            why[FOLDED] = folded.into();
         }
-        attributes.insert("flotilla".to_owned(), text_attribute(&legible(&why.to_string()))?);
+        attributes.insert(REASON.to_owned(), text_attribute(&legible(&why.to_string()))?);
         let call = self.client.send_message().queue_url(&*self.dead_letter_url).message_body(body);
         let Delivery { message_id, receive_count, group, .. } = &message.delivery;
         // One death is one letter, however often the call is repeated; another death is another.
@@ -80,6 +78,52 @@ impl Queue {
         let sent = call.send().await;
         sent.map(drop).map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
     }
+}
+
+/// The attribute that says why a message is dead.
+const REASON: &str = "flotilla";
+/// What is in the reason of the attributes that there was no room for beside it: each as
+/// `{"type", "text"}` or `{"type", "base64"}`, by name.
+const FOLDED: &str = "attributes";
+/// SQS takes ten attributes, and the reason is one.
+const BESIDE: usize = 9;
+
+type Told = HashMap<String, MessageAttributeValue>;
+
+/// A message's attributes, as far as there is room for them beside the reason, and the rest as JSON:
+/// nothing of the message is lost. The trace stays where every tool looks for it.
+fn fitting(mut all: Told) -> (Told, Map<String, Value>) {
+    all.remove(REASON);
+    let mut names: Vec<_> = all.keys().cloned().collect();
+    names.sort_unstable_by_key(|name| (name != "traceparent", name.clone()));
+    let folded = names.into_iter().skip(BESIDE).filter_map(|name| {
+        let value = all.remove(&name)?;
+        Some((name, folded(&value)))
+    });
+    let folded = folded.collect();
+    (all, folded)
+}
+
+fn folded(value: &MessageAttributeValue) -> Value {
+    match value.binary_value() {
+        Some(bytes) => json!({ "type": value.data_type(), "base64": BASE64.encode(bytes) }),
+        None => json!({ "type": value.data_type(), "text": value.string_value() }),
+    }
+}
+
+/// Takes what [`Queue::bury`] has folded into a dead letter's reason out of it again, for a message
+/// that goes back to its queue.
+pub fn unfolded(why: &Value) -> HashMap<String, MessageAttributeValue> {
+    let folded = why[FOLDED].as_object().into_iter().flatten();
+    let one = |(name, value): (&String, &Value)| {
+        let built = MessageAttributeValue::builder().data_type(value["type"].as_str()?);
+        let built = match value["base64"].as_str() {
+            Some(text) => built.binary_value(Blob::new(BASE64.decode(text).ok()?)),
+            None => built.string_value(value["text"].as_str()?),
+        };
+        Some((name.clone(), built.build().ok()?))
+    };
+    folded.filter_map(one).collect()
 }
 
 /// The trace of a message, for those that it leads to.
@@ -112,7 +156,6 @@ fn text_attribute(text: &str) -> Result<MessageAttributeValue, Failure> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
@@ -134,7 +177,31 @@ mod tests {
         prop::collection::vec(one, 0..40).prop_map(|all| all.into_iter().collect())
     }
 
+    fn attribute(text: &str, binary: bool) -> MessageAttributeValue {
+        let built = MessageAttributeValue::builder();
+        let built = match binary {
+            true => built.data_type("Binary.it").binary_value(Blob::new(text)),
+            false => built.data_type("String").string_value(text),
+        };
+        built.build().unwrap()
+    }
+
     proptest! {
+        #[test]
+        fn a_dead_letter_has_every_attribute_of_its_message_whatever_there_is_room_for(
+            names in prop::collection::btree_set("[a-zA-Z]{1,12}", 0..=10), binary: bool, traced: bool,
+        ) {
+            let mut all: Told =
+                names.iter().take(9).map(|name| (name.clone(), attribute(name, binary))).collect();
+            let more = if traced { "traceparent" } else { "zebra" };
+            all.insert(more.to_owned(), attribute("00-1-2-03", false));
+            let (mut kept, folded) = fitting(all.clone());
+            prop_assert!(kept.len() <= BESIDE);
+            prop_assert_eq!(kept.contains_key("traceparent"), traced);
+            kept.extend(unfolded(&json!({ FOLDED: folded })));
+            prop_assert_eq!(kept, all);
+        }
+
         #[test]
         fn whatever_a_reason_says_the_queue_takes_it_and_nothing_of_it_is_lost(reason in texts()) {
             let why = json!({ "reason": reason });

@@ -17,6 +17,8 @@ struct Row {
     generation: u64,
     attempts: i64,
     until: Option<Instant>,
+    /// The end that is in doubt, and since when.
+    doubt: Option<(Instant, Instant)>,
 }
 
 impl Row {
@@ -38,8 +40,16 @@ impl Row {
         let number = &request["ExpressionAttributeValues"][":generation"]["N"];
         let (now, claimed) = (Instant::now(), self.state == "claimed");
         let claim = text.contains("claim_id");
+        if text.contains("doubted_at") {
+            let new = self.doubt.is_none_or(|(until, _)| Some(until) != self.until);
+            self.doubt = self.until.map(|until| (until, now)).filter(|_| new).or(self.doubt);
+            return claimed && new;
+        }
+        let doubted = self
+            .doubt
+            .is_some_and(|(until, since)| Some(until) == self.until && since + LEASE < now);
         let allowed = match claim {
-            true => self.state != "done" && !(claimed && self.until > Some(now)),
+            true => self.state != "done" && !(claimed && self.until > Some(now) && !doubted),
             false => {
                 claimed && number.as_str().and_then(|it| it.parse().ok()) == Some(self.generation)
             }
@@ -70,12 +80,14 @@ struct Desk {
     slow: u64,
     /// Until when claims are answered with an error.
     ill_until: Instant,
+    /// How many transactions are throttled from now on.
+    throttles: u32,
 }
 
 impl Desk {
     fn new(line: Line) -> Arc<Mutex<Self>> {
         let (rows, ill_until) = (HashMap::new(), Instant::now());
-        Arc::new(Mutex::new(Self { lines: [line], rows, slow: 0, ill_until }))
+        Arc::new(Mutex::new(Self { lines: [line], rows, slow: 0, ill_until, throttles: 0 }))
     }
 
     fn answer(&mut self, operation: &str, body: &Value) -> Value {
@@ -87,9 +99,17 @@ impl Desk {
         if Instant::now() < self.ill_until {
             return json!({ "__status": 500 });
         }
+        let refused = |kind: &str| format!("com.amazonaws.dynamodb.v20120810#{kind}Exception");
+        if operation == "TransactWriteItems" && self.throttles > 0 {
+            self.throttles -= 1;
+            return json!({
+                "__status": 400,
+                "__type": refused("TransactionCanceled"),
+                "CancellationReasons": [{ "Code": "None" }, { "Code": "ThrottlingError" }],
+            });
+        }
         let row = self.rows.entry(request["Key"]["effect"]["S"].to_string()).or_default();
         let written = row.write(request);
-        let refused = |kind: &str| format!("com.amazonaws.dynamodb.v20120810#{kind}Exception");
         match (written, operation) {
             // It is carried out at once, and its answer comes later.
             (true, _) => json!({ "Attributes": row.json(), "__hang": self.slow }),
@@ -107,28 +127,68 @@ impl Desk {
     }
 }
 
-/// Takes as long as its message says, and commits.
-struct Keyed(Arc<AtomicU32>);
+/// Takes as long as its message says, commits, and ends as the message says.
+struct Keyed {
+    runs: Arc<AtomicU32>,
+    given_up: Arc<AtomicU32>,
+}
 
 #[derive(serde::Deserialize)]
 struct Task {
     key: String,
     seconds: u64,
+    #[serde(default)]
+    end: End,
+}
+
+/// How a job ends.
+#[derive(Debug, Clone, Copy, Default, serde::Deserialize)]
+enum End {
+    #[default]
+    Well,
+    /// With this, after its commit.
+    Permanent,
+    Transient,
+    Panic,
+    /// With a panic when it is dropped, before its commit.
+    Dropped,
+}
+
+/// Panics when it is dropped in the middle of a job.
+struct Mine(bool);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(!self.0, "as ordered");
+    }
 }
 
 impl Job for Keyed {
     const NAME: &'static str = "keyed";
     type Message = Task;
-    type Work = u64;
+    type Work = Task;
 
-    async fn prepare(&self, task: Task, _: &Delivery) -> Result<(Effect, u64), Failure> {
-        Ok((Effect::Once(task.key), task.seconds))
+    async fn prepare(&self, task: Task, _: &Delivery) -> Result<(Effect, Task), Failure> {
+        Ok((Effect::Once(task.key.clone()), task))
     }
 
-    async fn run(&self, seconds: u64, lease: &Lease) -> Result<(), Failure> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        sleep(Duration::from_secs(seconds)).await;
-        lease.complete(Vec::new()).await.map(drop)
+    async fn run(&self, task: Task, lease: &Lease) -> Result<(), Failure> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        let mut mine = Mine(matches!(task.end, End::Dropped));
+        sleep(Duration::from_secs(task.seconds)).await;
+        mine.0 = false;
+        lease.complete(Vec::new()).await?;
+        match task.end {
+            End::Permanent => Err(Failure::permanent("ordered", "as ordered")),
+            End::Transient => Err(Failure::transient("ordered", "as ordered")),
+            End::Panic => panic!("as ordered"),
+            End::Well | End::Dropped => Ok(()),
+        }
+    }
+
+    async fn give_up(&self, _: Task, _: &Lease, _: &str) -> Result<(), Failure> {
+        self.given_up.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -137,6 +197,9 @@ struct Office {
     desk: Arc<Mutex<Desk>>,
     fake: FakeAws,
     runs: Arc<AtomicU32>,
+    given_up: Arc<AtomicU32>,
+    /// Attempts that an effect has.
+    tries: &'static str,
 }
 
 impl Office {
@@ -145,7 +208,7 @@ impl Office {
         let answering = desk.clone();
         let fake =
             FakeAws::new(move |operation, body| answering.lock().unwrap().answer(operation, body));
-        Self { desk, fake, runs: Arc::default() }
+        Self { desk, fake, runs: Arc::default(), given_up: Arc::default(), tries: "5" }
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -161,12 +224,14 @@ impl Office {
             ("FLOTILLA_SLOTS", "4"),
             ("FLOTILLA_WAIT_SECONDS", "1"),
             ("FLOTILLA_GRACE_SECONDS", "0"),
+            ("FLOTILLA_MAX_ATTEMPTS", self.tries),
         ]);
         let config = WorkerConfig::read(&mut settings);
         settings.finish().unwrap();
         let (stop, course) = (CancellationToken::new(), Course::new(&config));
         let queue = Queue::of(self.fake.sqs(), URL, "http://q/dead");
-        let job = Arc::new(Keyed(self.runs.clone()));
+        let (runs, given_up) = (self.runs.clone(), self.given_up.clone());
+        let job = Arc::new(Keyed { runs, given_up });
         let worker = Worker::new(job, config, &self.fake.sdk(), vec![queue], course);
         (stop.clone(), tokio::spawn(worker.consume(stop)))
     }
@@ -262,4 +327,77 @@ async fn a_job_that_a_hundred_deploys_hand_back_still_has_all_its_attempts() {
     stop(last).await;
     assert_eq!((office.row().state, office.runs()), ("done", 101));
     assert_eq!(office.fake.count("SendMessage"), 0, "no dead letter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_has_happened_is_never_given_up_whatever_fails_after_it() {
+    for end in ["Permanent", "Transient", "Panic"] {
+        let mut line = Line::new(URL);
+        line.put(0, &json!({ "key": "k", "seconds": 1, "end": end }));
+        let office = Office { tries: "1", ..Office::new(line) };
+        let worker = office.worker();
+        office.until_empty().await;
+        stop(worker).await;
+        assert_eq!((office.row().state, office.runs()), ("done", 1), "{end}");
+        assert_eq!(office.fake.count("SendMessage"), 0, "{end}: no dead letter");
+        assert_eq!(
+            office.given_up.load(Ordering::SeqCst),
+            0,
+            "{end}: nobody is told that it failed"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_panics_while_it_is_ended_is_handed_back_like_any_other() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 30, "end": "Dropped" }));
+    let office = Office::new(line);
+    let worker = office.worker();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(office.row().state, "claimed");
+    stop(worker).await;
+    assert_eq!((office.row().state, office.row().attempts), ("free", 0));
+    assert_eq!(entries(&office.fake, "ChangeMessageVisibilityBatch").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_does_not_answer_keeps_no_message_from_being_handed_back_at_the_end() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 300 }));
+    let office = Office::new(line);
+    let worker = office.worker();
+    sleep(Duration::from_secs(2)).await;
+    office.desk().slow = 3600;
+    let asked = Instant::now();
+    stop(worker).await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(entries(&office.fake, "ChangeMessageVisibilityBatch").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_not_thrown_away_because_its_commit_was_throttled() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 1 }));
+    let office = Office::new(line);
+    office.desk().throttles = 8;
+    let worker = office.worker();
+    office.until_empty().await;
+    stop(worker).await;
+    assert_eq!((office.row().state, office.row().attempts, office.runs()), ("done", 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_holder_with_a_clock_that_is_a_day_ahead_is_taken_over_after_a_lease() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 1 }));
+    let office = Office::new(line);
+    let until = Some(Instant::now() + Duration::from_secs(24 * 3600));
+    let dead = Row { state: "claimed", generation: 7, attempts: 1, until, doubt: None };
+    office.desk().rows.insert("\"keyed/k\"".to_owned(), dead);
+    let (worker, start) = (office.worker(), Instant::now());
+    office.until_empty().await;
+    stop(worker).await;
+    assert!(start.elapsed() < 4 * LEASE, "{:?}", start.elapsed());
+    assert_eq!((office.row().state, office.row().generation), ("done", 8));
 }
