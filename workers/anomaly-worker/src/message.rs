@@ -11,7 +11,11 @@
 
 use std::time::Duration;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +27,13 @@ use crate::reading::{ID_LIMIT, check_id};
 const MILLISECONDS: f64 = 1e12;
 /// Times have at most 15 digits.
 const TIME_LIMIT: f64 = 1e15;
+/// Payloads come padded, and from some bridges without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+/// The lowest whole number that is not told from the next one as a floating-point number.
+const INEXACT: f64 = 9_007_199_254_740_992.0;
 /// More characters than any payload of a radio frame has.
 const PAYLOAD_LIMIT: usize = 1024;
 
@@ -179,8 +190,7 @@ fn payload(payload: &Value) -> Result<f64, String> {
     if text.len() > PAYLOAD_LIMIT {
         return Err(format!("uplink_message.frm_payload is over {PAYLOAD_LIMIT} characters"));
     }
-    let bytes =
-        BASE64_STANDARD.decode(text).map_err(|e| format!("frm_payload is not base64: {e}"))?;
+    let bytes = BASE64.decode(text).map_err(|e| format!("frm_payload is not base64: {e}"))?;
     let text = String::from_utf8(bytes).map_err(
         |_| "frm_payload is not text: have the network decode it, to decoded_payload.filling",
     )?;
@@ -213,7 +223,10 @@ pub fn time(at: &Value) -> Result<i64, String> {
 }
 
 fn number(seq: &Value) -> Result<u64, String> {
-    seq.as_u64().ok_or_else(|| format!("seq {} is not a whole number from 0", shown(seq)))
+    let whole = |it: &f64| it.fract() == 0.0 && (0.0..INEXACT).contains(it);
+    // 7.0 is the number 7.
+    let number = seq.as_u64().or_else(|| seq.as_f64().filter(whole).map(|it| it as u64));
+    number.ok_or_else(|| format!("seq {} is not a whole number from 0", shown(seq)))
 }
 
 /// A value in an error, shortened.
@@ -245,6 +258,7 @@ mod tests {
             (r#"{"id":"01","filling":37.5,"at":null,"x":[]}"#, reading("01", 37.5, None, None)),
             (r#"{"id":"01","filling":1,"at":1658274939,"seq":7}"#, reading("01", 1.0, at, Some(7))),
             (r#"{"id":"01","filling":1,"at":1658274939000}"#, reading("01", 1.0, at, None)),
+            (r#"{"id":"01","filling":1,"seq":7.0}"#, reading("01", 1.0, None, Some(7))),
             (
                 r#"{"id":"01","filling":1,"at":"2022-07-20T01:55:39+02:00"}"#,
                 reading("01", 1.0, at, None),
@@ -262,6 +276,8 @@ mod tests {
         let whole =
             json!({ "frm_payload": "NTA=", "f_cnt": 3, "received_at": "1970-01-01T00:00:01Z" });
         assert_eq!(uplink(whole).try_into(), Ok(reading("a01", 50.0, Some(1000), Some(3))));
+        let unpadded = json!({ "frm_payload": "NTA" });
+        assert_eq!(uplink(unpadded).try_into(), Ok(reading("a01", 50.0, None, None)));
         // {"filling":"12.5"}
         let json_inside = json!({ "frm_payload": "eyJmaWxsaW5nIjoiMTIuNSJ9" });
         assert_eq!(uplink(json_inside).try_into(), Ok(reading("a01", 12.5, None, None)));
@@ -305,6 +321,10 @@ mod tests {
         for (message, reason) in [
             (json!({}), "not a string"),
             (json!({ "frm_payload": "?" }), "not base64"),
+            (json!({ "frm_payload": "NTA=NTA=" }), "not base64"),
+            (json!({ "frm_payload": "NTAx5" }), "not base64"),
+            (json!({ "frm_payload": "" }), "not a number"),
+            (json!({ "frm_payload": "TmFO" }), "not finite"),
             (json!({ "frm_payload": "/w==" }), "not text"),
             (json!({ "frm_payload": "e30=" }), "without filling"),
             (json!({ "frm_payload": "A".repeat(1025) }), "1024"),
@@ -332,6 +352,7 @@ mod tests {
             json!({ "id": "01", "filling": "NaN" }),
             json!({ "id": "01", "filling": "" }),
             json!({ "id": "01", "filling": 1, "at": -5 }),
+            json!({ "id": "01", "filling": 1, "seq": 1.0 }),
             json!({ "id": "01", "filling": 1, "seq": 1.5 }),
             json!({ "id": "01", "filling": 1, "seq": "1" }),
             json!({ "id": "01" }),
