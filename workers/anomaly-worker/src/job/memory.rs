@@ -1,21 +1,19 @@
 //! What a worker remembers while it has the tables to itself.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+mod compare;
+mod read;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use flotilla_runtime::Failure;
 use futures::future::try_join_all;
-use serde::de::DeserializeOwned;
 
-use super::{Measured, Worker, shared::subject};
+use super::{Measured, Worker};
 use crate::{
-    engine::{Arrival, DeviceStand, EdgeStand, Limits, Machine, Net, Review, State, Unit},
+    engine::{Arrival, Limits, Net, Unit},
     plans::Known,
     reading::Reading,
     tables::{New, Said, Subject},
-    topology::Join,
 };
 
 /// With more devices than this all are forgotten, and read again.
@@ -33,13 +31,6 @@ pub(super) struct Memory {
     net: Net,
     /// The devices whose machines are all there.
     whole: HashSet<usize>,
-}
-
-/// What is read of a device before it is remembered.
-struct Found {
-    id: String,
-    readings: Vec<Reading>,
-    state: Option<(u64, State<DeviceStand>)>,
 }
 
 /// What came of a reading before it is compared.
@@ -220,271 +211,4 @@ impl Worker {
         stale.dedup();
         Some(Taken { generation: memory.generation, stale, late })
     }
-
-    /// Reads what is not remembered of devices and their neighbours; nothing is added where all was
-    /// forgotten meanwhile.
-    pub(super) async fn remember(
-        &self,
-        epoch: u64,
-        known: &Arc<Known>,
-        ids: &[&str],
-    ) -> Result<(), Failure> {
-        if self.remembers(epoch, known, ids) {
-            return Ok(());
-        }
-        let _one_at_a_time = self.reading.lock().await;
-        let (generation, missing): (_, HashSet<&str>) = {
-            let mut memory = self.memory();
-            let generation = memory.begin(epoch, known, self.config.limits);
-            (generation, ids.iter().copied().filter(|id| !memory.has(id)).collect())
-        };
-        let joins = try_join_all(missing.iter().map(|id| self.joins_of(known, id))).await?;
-        let joins: Vec<Arc<Join>> = joins.into_iter().flatten().collect();
-        let ends = joins.iter().flat_map(|it| [it.current.as_str(), it.following.as_str()]);
-        let needed: HashSet<&str> = missing.iter().copied().chain(ends).collect();
-        let needed: Vec<&str> =
-            needed.into_iter().filter(|id| self.memory().net.device(id).is_none()).collect();
-        let edges = try_join_all(joins.iter().map(async |join| {
-            let (current, following) = (join.current.clone(), join.following.clone());
-            let state = self.edges.load::<EdgeStand>(&Subject::Edge { current, following }).await?;
-            Ok::<_, Failure>((join, state.unwrap_or_default()))
-        }));
-        let devices = try_join_all(needed.iter().map(|id| self.find(known, id)));
-        let (edges, devices) = futures::try_join!(edges, devices)?;
-        let mut memory = self.memory();
-        if memory.generation != generation {
-            // Others began anew meanwhile, by another version of the topologies.
-            return Ok(());
-        }
-        for Found { id, readings, state } in devices {
-            memory.net.add_device(&id, known.plan.device(&id).clone(), readings, state);
-        }
-        for (join, (version, state)) in edges {
-            memory.net.add_edge(join, version, state);
-        }
-        let whole: Vec<_> = missing.iter().filter_map(|id| memory.net.device(id)).collect();
-        memory.whole.extend(whole);
-        Ok(())
-    }
-
-    fn remembers(&self, epoch: u64, known: &Known, ids: &[&str]) -> bool {
-        let mut memory = self.memory();
-        memory.begin(epoch, known, self.config.limits);
-        ids.iter().all(|id| memory.has(id))
-    }
-
-    /// The edges of a device whose other end was ever heard, or is named in a topology.
-    pub(super) async fn joins_of(
-        &self,
-        known: &Known,
-        id: &str,
-    ) -> Result<Vec<Arc<Join>>, Failure> {
-        let mut joins = known.plan.edges_of(id);
-        let there = joins.iter().map(async |join| {
-            let other = if join.current == id { &join.following } else { &join.current };
-            Ok::<_, Failure>(!join.derived || self.is_registered(other).await?)
-        });
-        let mut there = try_join_all(there).await?.into_iter();
-        joins.retain(|_| there.next().unwrap_or(false));
-        Ok(joins)
-    }
-
-    /// Reads all readings of a device that any of its machines may need.
-    async fn find(&self, known: &Known, id: &str) -> Result<Found, Failure> {
-        let watched = known.plan.device(id).is_watched();
-        let limits = &self.config.limits;
-        let joins = self.joins_of(known, id).await?;
-        let own = watched.then(|| Subject::Device(id.to_owned()));
-        let subjects: Vec<_> = own.into_iter().chain(joins.iter().map(|it| subject(it))).collect();
-        let needs = try_join_all(subjects.iter().map(async |subject| match subject {
-            Subject::Device(_) => {
-                let state = self.edges.load::<DeviceStand>(subject).await?;
-                let (version, state) = state.unwrap_or_else(|| (0, known.beginning(id)));
-                let needs = state.needs_after(known.plan.device(id), limits);
-                Ok::<_, Failure>((needs, Some((version, state))))
-            }
-            Subject::Edge { current, following } => {
-                let (_, state) = self.edges.load::<EdgeStand>(subject).await?.unwrap_or_default();
-                let rule = known.plan.rule(current, following);
-                Ok((state.needs_after(&rule, limits), None))
-            }
-        }))
-        .await?;
-        let after = needs.iter().map(|it| it.0).min();
-        let readings = match after {
-            Some(after) => {
-                let subjects: Vec<_> = subjects.iter().map(Subject::key).collect();
-                self.readings.after(id, after, &subjects).await?
-            }
-            None => self.readings.newest(id, 1, limits.lateness).await?,
-        };
-        let state = needs.into_iter().find_map(|it| it.1).filter(|_| watched);
-        Ok(Found { id: id.to_owned(), readings, state })
-    }
-
-    /// Looks at a machine until its problems are what its readings say, at a clock that has come
-    /// so far (Unix milliseconds). What was forgotten is left to whoever remembers it next.
-    pub(super) async fn compare(
-        &self,
-        generation: Generation,
-        unit: Unit,
-        clock: i64,
-    ) -> Result<(), Failure> {
-        let subject = {
-            let memory = self.memory();
-            if memory.generation != generation {
-                return Err(forgotten());
-            }
-            memory.subject(unit)
-        };
-        let name = subject.key();
-        let look = async || match unit {
-            Unit::Edge(edge) => self.compare_edge(generation, edge, &subject).await,
-            Unit::Device(device) => self.compare_device(generation, device, &subject, clock).await,
-        };
-        match clock {
-            0 => self.turns.after_now(&name, look).await,
-            // A clock is looked at for itself, by this one.
-            _ => self.turns.alone(&name, look).await,
-        }
-    }
-
-    async fn compare_edge(
-        &self,
-        generation: Generation,
-        edge: usize,
-        subject: &Subject,
-    ) -> Result<(), Failure> {
-        let (mut conflicts, mut writes) = (0, 0);
-        loop {
-            let (version, review): (u64, Review<EdgeStand>) = {
-                let mut memory = self.memory_of(generation)?;
-                if !memory.net.is_stale(Unit::Edge(edge)) {
-                    return Ok(());
-                }
-                let reviewed = memory.net.review_edge(edge);
-                if !memory.net.is_stale(Unit::Edge(edge)) {
-                    return Ok(());
-                }
-                reviewed
-            };
-            self.may_write(generation, subject, &mut writes)?;
-            if self.write(subject, version, &review).await? {
-                self.memory_of(generation)?.net.written_edge(edge, version + 1, review.next);
-                continue;
-            }
-            conflicts += 1;
-            let state = self.after_conflict(generation, subject, version, conflicts).await?;
-            self.memory_of(generation)?.net.outrun_edge(edge, version, state);
-        }
-    }
-
-    async fn compare_device(
-        &self,
-        generation: Generation,
-        device: usize,
-        subject: &Subject,
-        clock: i64,
-    ) -> Result<(), Failure> {
-        let (mut conflicts, mut writes) = (0, 0);
-        loop {
-            let (version, review) = {
-                let mut memory = self.memory_of(generation)?;
-                if clock > 0 {
-                    memory.net.outdate(Unit::Device(device));
-                } else if !memory.net.is_stale(Unit::Device(device)) {
-                    return Ok(());
-                }
-                let Some(reviewed) = memory.net.review_device(device, clock) else {
-                    return Ok(());
-                };
-                if !memory.net.is_stale(Unit::Device(device)) {
-                    return Ok(());
-                }
-                reviewed
-            };
-            self.may_write(generation, subject, &mut writes)?;
-            if self.write(subject, version, &review).await? {
-                self.memory_of(generation)?.net.written_device(device, version + 1, review.next);
-                continue;
-            }
-            conflicts += 1;
-            let state = self.after_conflict(generation, subject, version, conflicts).await?;
-            self.memory_of(generation)?.net.outrun_device(device, version, state);
-        }
-    }
-
-    /// Whether what was decided from memory may be written, once more.
-    fn may_write(
-        &self,
-        generation: Generation,
-        subject: &Subject,
-        writes: &mut u32,
-    ) -> Result<(), Failure> {
-        *writes += 1;
-        if *writes > super::WRITES {
-            return Err(super::restless(subject));
-        }
-        self.still(generation.0)
-    }
-
-    /// The state after a write was refused though nobody wrote the row: somebody acknowledged a
-    /// problem, say. Where somebody did, what is remembered is not what is stored, and is forgotten.
-    async fn after_conflict<M: Machine + DeserializeOwned>(
-        &self,
-        generation: Generation,
-        subject: &Subject,
-        version: u64,
-        conflicts: u32,
-    ) -> Result<State<M>, Failure> {
-        if conflicts > super::CONFLICTS {
-            return Err(super::conflict(subject));
-        }
-        self.outrun(conflicts).await;
-        let loaded = self.edges.load::<M>(subject).await?;
-        self.still(generation.0)?;
-        match loaded {
-            Some((stored, state)) if stored == version => Ok(state),
-            _ => {
-                let mut memory = self.memory_of(generation)?;
-                memory.forget((generation.0, generation.1), self.config.limits);
-                Err(forgotten())
-            }
-        }
-    }
-
-    fn memory_of(
-        &self,
-        generation: Generation,
-    ) -> Result<std::sync::MutexGuard<'_, Memory>, Failure> {
-        let memory = self.memory();
-        if memory.generation == generation { Ok(memory) } else { Err(forgotten()) }
-    }
-
-    /// Looks for devices that are silent now, among those that are expected.
-    pub(super) async fn sweep_sole(
-        &self,
-        epoch: u64,
-        known: &Arc<Known>,
-        ids: &[String],
-        clock: i64,
-    ) -> Result<(), Failure> {
-        for some in ids.chunks(64) {
-            self.still(epoch)?;
-            let some: Vec<&str> = some.iter().map(String::as_str).collect();
-            self.remember(epoch, known, &some).await?;
-        }
-        let (generation, overdue) = {
-            let memory = self.memory();
-            (memory.generation, memory.net.overdue(clock))
-        };
-        for device in overdue {
-            self.compare(generation, Unit::Device(device), clock).await?;
-        }
-        Ok(())
-    }
-}
-
-fn forgotten() -> Failure {
-    Failure::transient("forgotten", "topologies or workers changed: it is compared again")
 }
