@@ -6,15 +6,12 @@ use serde_json::{Map, Number, Value, json};
 
 use super::{filter::About, zones::Zones};
 
-/// A problem with all that its row holds; the acknowledgement as one object, or null; `correction`
-/// is `CORRECTED` where the row had said something wrong before.
+/// A problem with all that its row holds; the acknowledgement as one object, or null.
 pub(super) fn problem(row: &Row) -> Value {
     let mut shown = fields(row, |name| !name.starts_with("acknowledged"));
     let seen = Acknowledgement::of(row);
     let seen = seen.map(|it| json!({ "at": it.at, "by": it.by, "note": it.note }));
     shown.insert("acknowledgement".to_owned(), json!(seen));
-    let corrected = row.contains_key("corrected_processed").then_some("CORRECTED");
-    shown.insert("correction".to_owned(), json!(corrected));
     Value::Object(shown)
 }
 
