@@ -207,10 +207,26 @@ impl Sewer {
 
     /// How long something must be wrong, in milliseconds, before it counts: longer than a wave takes
     /// to be heard of at both ends, where so many readings are lost in a row as in one of a thousand
-    /// cases.
+    /// cases, or their clocks are apart.
     pub fn debounce(&self) -> i64 {
         let lost = 1000_f64.ln() / -self.lost.ln();
-        (lost.ceil() as i64).max(2) * self.interval
+        ((lost.ceil() as i64).max(2) * self.interval).max(self.clock())
+    }
+
+    /// How far two clocks may be apart, in milliseconds, and so two readings that are compared.
+    pub fn clock(&self) -> i64 {
+        let wrong = if self.skewed > 0.0 { 2 * self.skew_by } else { 0 };
+        wrong + self.interval
+    }
+
+    /// What must be beyond the tolerance in all before it counts: more than noise adds up to in one of
+    /// ten such sewers. A cumulative sum of what comes to no more than −k a step on average, with variance
+    /// v, reaches h once in exp(2kh/v) steps (D. Siegmund, Sequential Analysis, 1985). Noise within ±n has
+    /// variance n²/3, and each reading is compared twice.
+    pub fn sum(&self) -> f64 {
+        let steps = 2.0 * self.sensors as f64 * self.readings as f64;
+        let variance = 4.0 * self.noise * self.noise / 3.0;
+        variance * (10.0 * steps).ln() / (2.0 * self.tolerance())
     }
 
     /// What comes back within so many milliseconds is the same.

@@ -62,8 +62,14 @@ pub fn rule(sewer: &Sewer) -> Rule {
         tolerance: sewer.tolerance(),
         hysteresis: 2.0,
         delay: sewer.delay(),
+        clock: sewer.clock(),
         stale: [Some(5 * sewer.interval / 2); 2],
-        confirm: Confirm { count: 3, debounce: sewer.debounce(), flap: sewer.flap() },
+        confirm: Confirm {
+            count: 3,
+            debounce: sewer.debounce(),
+            sum: sewer.sum(),
+            flap: sewer.flap(),
+        },
         ..Rule::default()
     }
 }
@@ -332,6 +338,16 @@ mod tests {
         for score in watch.scores(&sewer.truth) {
             assert!(score.counts[1] >= 15, "{score:?}");
             assert!(score.precision.min(score.recall) >= 0.95, "{score:?}");
+        }
+    }
+
+    #[test]
+    fn what_noise_and_wrong_clocks_hide_of_a_leak_is_told_nevertheless() {
+        for kind in ["noise=5", "skewed=0.5,skew_seconds=120"] {
+            let sewer = Sewer { sensors: 100, readings: 400, ..small(1) };
+            let (sewer, watch) = watched(&sewer.with(kind).unwrap(), Limits::default());
+            let [score, _] = watch.scores(&sewer.truth);
+            assert!(score.precision.min(score.recall) >= 0.95, "{kind}: {score:?}");
         }
     }
 

@@ -29,8 +29,8 @@
 //! All keys: [`Rule`] and [`DeviceRule`] say what each means. A duration
 //! is a number of seconds, or text such as `"500ms"`, `"90s"`, `"5m"`, `"2h"`, `"1d"`.
 //!
-//! Refused, each with its place: unknown keys, a sensor that follows itself, an edge or a device
-//! that is there twice, ids that cannot name a device, and two edges whose ids, one after the
+//! Refused, each with its place: unknown keys, a sensor that follows itself, a chain that turns back,
+//! an edge or a device that is there twice, ids that cannot name a device, and two edges whose ids, one after the
 //! other, are the same text, since that text names the edge's problems. Rings are not refused: a
 //! mesh may have them, and nothing here goes round.
 

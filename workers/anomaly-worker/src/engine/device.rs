@@ -88,7 +88,7 @@ impl DeviceStand {
         let evidence = Evidence { current: self.heard.said(), following: None };
         let turn = Turn { at: silent, evidence };
         let silence = &mut self.apart.get_or_insert_default().silence;
-        silence.answer(&for_silence(rule), Some(Kind::Silence), turn, ended)
+        silence.answer(&for_silence(rule), &Some(Kind::Silence).into(), turn, ended)
     }
 
     /// One detector for each part of the rule.
@@ -113,13 +113,13 @@ impl DeviceStand {
         let mut changed = false;
         if self.hear_silence(rule, now.at, ended) {
             let silence = &mut self.apart.get_or_insert_default().silence;
-            silence.answer(&for_silence(rule), None, turn, ended);
+            silence.answer(&for_silence(rule), &None.into(), turn, ended);
             changed = true;
         }
         for Watch { detector, track } in self.apart.iter_mut().flat_map(|it| &mut it.watches) {
             let seen = Seen { now, before: self.heard.said(), open: track.kind().is_some() };
             let found = detector.look(rule, seen).then(|| detector.kind());
-            changed |= track.answer(&rule.confirm, found, turn, ended);
+            changed |= track.answer(&rule.confirm, &found.into(), turn, ended);
         }
         self.heard = now;
         changed

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Confirm, Kind};
+use super::{Confirm, Kind, rule::Gap};
 
 /// What a sensor said at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -96,15 +96,48 @@ struct History {
     count: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Candidate {
     answer: Option<Kind>,
     since: Turn,
     count: u32,
+    /// By how much levels have spoken for it.
+    #[serde(with = "exact", skip_serializing_if = "is_nothing", default)]
+    sum: f64,
 }
 
 fn is_zero(count: &u32) -> bool {
     *count == 0
+}
+
+fn is_nothing(sum: &f64) -> bool {
+    *sum == 0.0
+}
+
+/// What is wrong, if anything is, and the levels that tell, if they do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    found: Option<Kind>,
+    gap: Option<Gap>,
+}
+
+impl Answer {
+    /// What levels tell where this was wrong before.
+    pub(super) fn of_levels(gap: Gap, open: Option<Kind>) -> Self {
+        Self { found: gap.answer(open), gap: Some(gap) }
+    }
+
+    /// By how much it adds to another answer, or takes off from it: by no more than is wanted in all.
+    fn speaks_for(&self, confirm: &Confirm, answer: Option<Kind>, open: Option<Kind>) -> f64 {
+        let speaks = self.gap.map_or(0.0, |gap| gap.speaks_for(answer, open));
+        speaks.max(-confirm.sum).min(confirm.sum)
+    }
+}
+
+impl From<Option<Kind>> for Answer {
+    fn from(found: Option<Kind>) -> Self {
+        Self { found, gap: None }
+    }
 }
 
 impl From<History> for Track {
@@ -130,6 +163,11 @@ impl Track {
         self.0.is_none()
     }
 
+    /// Whether nothing is wrong, nor about to be.
+    pub(super) fn is_calm(&self) -> bool {
+        self.0.as_ref().is_none_or(|it| it.open.is_none() && it.candidate.is_none())
+    }
+
     /// The bytes that it takes beside its own.
     pub(super) fn bytes(&self) -> usize {
         let Some(history) = &self.0 else { return 0 };
@@ -146,72 +184,86 @@ impl Track {
     }
 
     /// Whether an answer at this time (Unix milliseconds) opens or ends an episode.
-    pub(super) fn turns(&self, confirm: &Confirm, found: Option<Kind>, at: i64) -> bool {
-        if found == self.kind() {
+    pub(super) fn turns(&self, confirm: &Confirm, answer: &Answer, at: i64) -> bool {
+        if answer.found == self.kind() {
             return false;
         }
-        let candidate = self.0.as_ref().and_then(|it| it.candidate.as_ref());
-        let (since, count) = match candidate {
-            Some(it) if it.answer == found => (it.since.at, it.count + 1),
-            _ => (at, 1),
+        let turn = Turn { at, evidence: Evidence::default() };
+        let candidate = match &self.0 {
+            Some(history) => history.heard(confirm, answer, turn),
+            None => History::default().heard(confirm, answer, turn),
         };
-        confirm.is_enough(count, at - since)
+        candidate.is_enough(confirm, at)
     }
 
     /// Takes an answer; whether an episode opened or ended.
     pub(super) fn answer(
         &mut self,
         confirm: &Confirm,
-        found: Option<Kind>,
+        answer: &Answer,
         turn: Turn,
         ended: &mut Vec<Episode>,
     ) -> bool {
-        if found == self.kind() {
-            self.forget_candidate();
+        if answer.found == self.kind() {
+            self.doubt_candidate(confirm, answer);
             return false;
         }
         let history = self.0.get_or_insert_default();
-        let Some(turn) = history.confirmed(confirm, found, turn) else { return false };
+        let Some(turn) = history.confirmed(confirm, answer, turn) else { return false };
         if let Some(mut open) = history.open.take() {
             open.resolved = Some(turn);
             ended.push(*open);
             history.last = (confirm.flap > 0).then_some(open);
         }
-        if let Some(kind) = found {
+        if let Some(kind) = answer.found {
             history.open = Some(history.begin(confirm, kind, turn));
         }
         true
     }
 
-    fn forget_candidate(&mut self) {
-        if let Some(history) = self.0.as_mut().filter(|it| it.candidate.is_some()) {
-            history.candidate = None;
-            if **history == History::default() {
-                self.0 = None;
-            }
+    /// All is as it was: what was about to count counts for less, or for nothing.
+    fn doubt_candidate(&mut self, confirm: &Confirm, answer: &Answer) {
+        let Some(history) = &mut self.0 else { return };
+        let Some(candidate) = &mut history.candidate else { return };
+        candidate.sum += answer.speaks_for(confirm, candidate.answer, answer.found);
+        if candidate.sum > 0.0 {
+            return;
+        }
+        history.candidate = None;
+        if **history == History::default() {
+            self.0 = None;
         }
     }
 }
 
-impl Confirm {
-    /// Whether an answer counts that was given so often, for so long (milliseconds).
-    fn is_enough(&self, count: u32, lasting: i64) -> bool {
-        count >= self.count && lasting >= self.debounce
+impl Candidate {
+    /// Whether it counts, at this time (Unix milliseconds).
+    fn is_enough(&self, confirm: &Confirm, at: i64) -> bool {
+        self.count >= confirm.count
+            && at - self.since.at >= confirm.debounce
+            && self.sum >= confirm.sum
     }
 }
 
 impl History {
-    /// When an answer began, once it counts.
-    fn confirmed(&mut self, confirm: &Confirm, found: Option<Kind>, turn: Turn) -> Option<Turn> {
-        let (since, count) = match self.candidate.take() {
-            Some(it) if it.answer == found => (it.since, it.count + 1),
-            _ => (turn, 1),
-        };
-        if confirm.is_enough(count, turn.at - since.at) {
-            return Some(since);
+    /// An answer that differs, with what was said for it before.
+    fn heard(&self, confirm: &Confirm, answer: &Answer, turn: Turn) -> Candidate {
+        let open = self.open.as_ref().map(|it| it.kind);
+        let speaks = answer.speaks_for(confirm, answer.found, open);
+        match self.candidate.as_deref() {
+            Some(it) if it.answer == answer.found => {
+                Candidate { count: it.count + 1, sum: it.sum + speaks, ..*it }
+            }
+            _ => Candidate { answer: answer.found, since: turn, count: 1, sum: speaks },
         }
-        self.candidate = Some(Box::new(Candidate { answer: found, since, count }));
-        None
+    }
+
+    /// When an answer began, once it counts.
+    fn confirmed(&mut self, confirm: &Confirm, answer: &Answer, turn: Turn) -> Option<Turn> {
+        let candidate = self.heard(confirm, answer, turn);
+        let enough = candidate.is_enough(confirm, turn.at);
+        self.candidate = (!enough).then(|| Box::new(candidate));
+        enough.then_some(candidate.since)
     }
 
     fn begin(&mut self, confirm: &Confirm, kind: Kind, turn: Turn) -> Box<Episode> {

@@ -48,8 +48,8 @@ struct Device {
     window: Window,
     rule: Arc<DeviceRule>,
     live: Option<Box<Live<DeviceStand>>>,
-    /// Its edges, and whether it is their current sensor.
-    edges: Box<[(u32, bool)]>,
+    /// Its edges.
+    edges: Box<[u32]>,
 }
 
 #[derive(Debug)]
@@ -63,6 +63,11 @@ impl Edge {
     /// The devices that it joins.
     fn devices(&self) -> [usize; 2] {
         self.ends.map(|it| it as usize)
+    }
+
+    /// Whether it leads from this device.
+    fn leads_from(&self, device: usize) -> bool {
+        self.ends[0] as usize == device
     }
 }
 
@@ -124,12 +129,12 @@ impl Net {
         let (Ok(number), [Ok(first), Ok(second)]) = (u32::try_from(self.edges.len()), ends) else {
             return;
         };
-        if self.edge_between(current, [first, second]) {
+        if first == second || self.edge_between(current, [first, second]) {
             return;
         }
-        for (device, of_current) in [(current, true), (following, false)] {
+        for device in [current, following] {
             let edges = &mut self.devices[device].edges;
-            *edges = edges.iter().copied().chain([(number, of_current)]).collect();
+            *edges = edges.iter().copied().chain([number]).collect();
         }
         let (rule, live) = (self.shared(&join.rule), Live::new(version, state));
         self.edges.push(Edge { rule, ends: [first, second], live });
@@ -137,7 +142,7 @@ impl Net {
 
     fn edge_between(&self, current: usize, ends: [u32; 2]) -> bool {
         let edges = &self.devices[current].edges;
-        edges.iter().any(|it| self.edges[it.0 as usize].ends == ends)
+        edges.iter().any(|it| self.edges[*it as usize].ends == ends)
     }
 
     fn shared(&mut self, rule: &Rule) -> Arc<Rule> {
@@ -166,10 +171,11 @@ impl Net {
                 live.outdate();
             }
         }
-        for (number, of_current) in &devices[device].edges {
+        for number in &devices[device].edges {
+            let of_current = edges[*number as usize].leads_from(device);
             let Edge { rule, ends, live } = &mut edges[*number as usize];
             let window = &devices[ends[0] as usize].window;
-            let taken = in_order && live.push(rule, limits, (*of_current, at, filling), window);
+            let taken = in_order && live.push(rule, limits, (of_current, at, filling), window);
             stale.extend((!taken).then_some(Unit::Edge(*number as usize)));
             if !in_order {
                 live.outdate();
@@ -184,9 +190,9 @@ impl Net {
     pub fn late_for(&self, device: usize, at: i64) -> Vec<(Unit, bool)> {
         let it = &self.devices[device];
         let newest = |device: usize| self.devices[device].window.newest_time();
-        let late = |(number, of_current): &(u32, bool)| {
+        let late = |number: &u32| {
             let edge = &self.edges[*number as usize];
-            let at = if *of_current { at + edge.rule.delay } else { at };
+            let at = if edge.leads_from(device) { at + edge.rule.delay } else { at };
             let horizon = edge.devices().into_iter().filter_map(newest).max();
             let late = behind(edge.live.state(), &self.limits, at, horizon)?;
             Some((Unit::Edge(*number as usize), late))
@@ -217,7 +223,7 @@ impl Net {
     pub fn units(&self, device: usize) -> Vec<Unit> {
         let it = &self.devices[device];
         let own = it.live.is_some().then_some(Unit::Device(device));
-        own.into_iter().chain(it.edges.iter().map(|it| Unit::Edge(it.0 as usize))).collect()
+        own.into_iter().chain(it.edges.iter().map(|it| Unit::Edge(*it as usize))).collect()
     }
 
     /// Whether a machine needs a review.
@@ -269,8 +275,8 @@ impl Net {
         newer: impl Fn(usize) -> Option<f64>,
     ) -> Option<Option<Kind>> {
         let mut found = None;
-        for (edge, _) in self.devices[device].edges.iter().filter(|it| it.1) {
-            let edge = &self.edges[*edge as usize];
+        let edges = self.devices[device].edges.iter().map(|it| &self.edges[*it as usize]);
+        for edge in edges.filter(|it| it.leads_from(device)) {
             let [_, following] = edge.devices();
             let known = || self.devices[following].window.newest().map(|it| it.filling);
             if let Some(newest) = newer(following).or_else(known) {
@@ -350,7 +356,7 @@ impl Net {
     /// Forgets the readings that no machine of a device needs.
     fn forget(&mut self, device: usize) {
         let it = &self.devices[device];
-        let edges = it.edges.iter().map(|(edge, _)| {
+        let edges = it.edges.iter().map(|edge| {
             let edge = &self.edges[*edge as usize];
             edge.live.state().needs_after(&edge.rule, &self.limits)
         });

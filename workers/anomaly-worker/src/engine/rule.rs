@@ -91,6 +91,9 @@ pub struct Rule {
     pub hysteresis: f64,
     /// How long what passes the current sensor takes to the following one, in milliseconds.
     pub delay: i64,
+    /// How far the clocks of both may be apart, in milliseconds: nothing opens by as much more as
+    /// both have lately moved, the same way, within this time.
+    pub clock: i64,
     /// How old a sensor's last word may be, in milliseconds, to be compared: current, following.
     /// An older one means that the sensor is silent, not that nothing flows.
     pub stale: [Option<i64>; 2],
@@ -99,19 +102,24 @@ pub struct Rule {
 }
 
 /// When an answer that differs from the one before counts, and when it is a new problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Confirm {
     /// An answer must have lasted so long, in milliseconds.
     pub debounce: i64,
     /// An answer must have been given so often in a row; from 1.
     pub count: u32,
+    /// What levels were beyond their bound must add up to so much, answer by answer; not negative. Then
+    /// a contrary answer takes off what it is on the other side, and the row ends when nothing is left:
+    /// a cumulative sum (E. S. Page, Continuous Inspection Schemes, Biometrika 41, 1954), which tells
+    /// when a change began though some readings in between say otherwise. Of edges alone.
+    pub sum: f64,
     /// A problem that comes back within so many milliseconds is the same problem, flapping.
     pub flap: i64,
 }
 
 impl Default for Confirm {
     fn default() -> Self {
-        Self { debounce: 0, count: 1, flap: 0 }
+        Self { debounce: 0, count: 1, sum: 0.0, flap: 0 }
     }
 }
 
@@ -125,6 +133,7 @@ impl Default for Rule {
             problem: None,
             hysteresis: 0.0,
             delay: 0,
+            clock: 0,
             stale: [None; 2],
             confirm: Confirm::default(),
         }
@@ -134,21 +143,61 @@ impl Default for Rule {
 impl Rule {
     /// What is wrong, if anything is, where nothing was wrong before.
     pub fn compare(&self, current: f64, following: f64) -> Option<Kind> {
-        self.compare_after(None, current, following)
+        self.gap(current, following, 0.0).answer(None)
     }
 
-    /// What is wrong, if anything is, where this was wrong before.
-    pub fn compare_after(&self, open: Option<Kind>, current: f64, following: f64) -> Option<Kind> {
+    /// How far apart the levels are, where they may differ by so much more before it counts.
+    #[inline]
+    pub(super) fn gap(&self, current: f64, following: f64, slack: f64) -> Gap {
         let expected = (self.ratio * current).clamp(f64::MIN, f64::MAX);
         let allowed = self.tolerance + self.relative * expected.abs();
-        let bound = |own: Option<f64>, kind| {
-            let slack = if open == Some(kind) { self.hysteresis } else { 0.0 };
-            (own.unwrap_or(allowed) - slack).max(0.0)
+        let bounds = [self.problem, self.obstruction].map(|own| own.unwrap_or(allowed));
+        Gap { more: following - expected, bounds, slack, hysteresis: self.hysteresis }
+    }
+}
+
+/// How much more arrives than is expected, and how much may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gap {
+    more: f64,
+    /// Of a problem, and of an obstruction.
+    bounds: [f64; 2],
+    slack: f64,
+    hysteresis: f64,
+}
+
+impl Gap {
+    /// What is wrong, if anything is, where this was wrong before.
+    #[inline]
+    pub(super) fn answer(&self, open: Option<Kind>) -> Option<Kind> {
+        match () {
+            () if self.beyond(Kind::Problem, open) > 0.0 => Some(Kind::Problem),
+            () if self.beyond(Kind::Obstruction, open) > 0.0 => Some(Kind::Obstruction),
+            () => None,
+        }
+    }
+
+    /// How far the levels are on the side of an answer that differs from what was wrong before.
+    pub(super) fn speaks_for(&self, answer: Option<Kind>, open: Option<Kind>) -> f64 {
+        match (answer, open) {
+            (Some(kind), _) => self.beyond(kind, open),
+            (None, Some(kind)) => -self.beyond(kind, open),
+            (None, None) => 0.0,
+        }
+    }
+
+    /// How far the levels are beyond the bound of an obstruction, or else of a problem.
+    #[inline]
+    fn beyond(&self, kind: Kind, open: Option<Kind>) -> f64 {
+        let [problem, obstruction] = self.bounds;
+        let (more, bound) = match kind {
+            Kind::Obstruction => (-self.more, obstruction),
+            _ => (self.more, problem),
         };
-        match following - expected {
-            more if more > bound(self.problem, Kind::Problem) => Some(Kind::Problem),
-            less if -less > bound(self.obstruction, Kind::Obstruction) => Some(Kind::Obstruction),
-            _ => None,
+        // What may be for the clocks' sake opens nothing, and ends nothing.
+        more - match open == Some(kind) {
+            true => (bound - self.hysteresis).max(0.0),
+            false => bound + self.slack,
         }
     }
 }

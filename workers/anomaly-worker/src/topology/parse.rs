@@ -114,6 +114,10 @@ fn chain(mut table: Table<'_>) -> Vec<Link> {
     if sensors.len() < 2 {
         table.fault("sensors: a chain has two at least");
     }
+    for turn in sensors.windows(3).filter(|it| it[0] == it[2]) {
+        let [before, sensor, _] = turn else { continue };
+        table.fault(format_args!("sensors: {before} comes before {sensor}, and follows it"));
+    }
     let rule = edge_rule(&mut table);
     let pairs = sensors.windows(2).map(|pair| Link {
         current: pair[0].clone(),
@@ -131,6 +135,8 @@ fn link(mut table: Table<'_>) -> Option<Link> {
 
 fn edge_rule(table: &mut Table<'_>) -> Rule {
     let plain = Rule::default();
+    let clock = table.take("clock", milliseconds).unwrap_or(plain.clock);
+    let confirm = confirm(table);
     let rule = Rule {
         ratio: table.take("ratio", positive).unwrap_or(plain.ratio),
         tolerance: table.take("tolerance", not_negative).unwrap_or(plain.tolerance),
@@ -139,8 +145,14 @@ fn edge_rule(table: &mut Table<'_>) -> Rule {
         problem: table.take("problem", not_negative),
         hysteresis: table.take("hysteresis", not_negative).unwrap_or(plain.hysteresis),
         delay: table.take("delay", milliseconds).unwrap_or(plain.delay),
+        clock,
         stale: [table.take("stale", positive_milliseconds); 2],
-        confirm: confirm(table),
+        confirm: Confirm {
+            // What passes both is told by each at another time, and is no problem meanwhile.
+            debounce: confirm.debounce.max(clock),
+            sum: table.take("debounce_sum", not_negative).unwrap_or(plain.confirm.sum),
+            ..confirm
+        },
     };
     table.end();
     rule
@@ -151,6 +163,7 @@ fn confirm(table: &mut Table<'_>) -> Confirm {
     Confirm {
         debounce: table.take("debounce", milliseconds).unwrap_or(plain.debounce),
         count: table.take("debounce_count", count).unwrap_or(plain.count),
+        sum: plain.sum,
         flap: table.take("flap", milliseconds).unwrap_or(plain.flap),
     }
 }

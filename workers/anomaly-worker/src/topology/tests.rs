@@ -82,6 +82,9 @@ fn what_is_wrong_is_told_with_its_place_and_all_at_once() {
         ("[[edges]]\ncurrent = 'a/b'\nfollowing = 'a'", "slash"),
         ("[[chains]]\nsensors = ['a', 'b', 'a', 'b']", "edge a to b: it is there twice"),
         ("[[chains]]\nsensors = ['a']", "two at least"),
+        ("[[chains]]\nsensors = ['c', 'a', 'b', 'a']", "chains[0]: sensors: a comes before b, and"),
+        ("[defaults.edge]\ndebounce_sum = -1", "debounce_sum: -1 is negative"),
+        ("[defaults.edge]\nclock = 'wrong'", "clock: "),
         ("[[chains]]\nsensors = ['1', '12']\n[[chains]]\nsensors = ['11', '2']", "named 112"),
         ("derive = true\n[[chains]]\nsensors = ['A1A', '2']", "edge A1 to A2"),
         ("[[devices]]\nid = 'a'\n[[devices]]\nid = 'a'", "device a is there twice"),
@@ -102,6 +105,16 @@ fn what_is_wrong_is_told_with_its_place_and_all_at_once() {
     assert_eq!(error.faults.len(), 4, "{error}");
     assert!(Topology::parse("[]", Format::Json).is_err());
     assert!(toml(&" ".repeat(TEXT_LIMIT + 1)).unwrap_err().to_string().contains("bytes"));
+}
+
+#[test]
+fn a_debounce_is_never_shorter_than_clocks_may_be_apart() {
+    let rule = |text: &str| toml(&format!("derive = true\n[defaults.edge]\n{text}")).unwrap();
+    let rule = |text| rule(text).edge_default;
+    let both = |it: Rule| (it.clock, it.confirm.debounce);
+    assert_eq!(both(rule("clock = '40s'")), (40_000, 40_000));
+    assert_eq!(both(rule("clock = '40s'\ndebounce = '1m'")), (40_000, 60_000));
+    assert_eq!(rule("debounce_sum = 12.5").confirm.sum, 12.5);
 }
 
 #[test]

@@ -12,8 +12,11 @@ pub(super) fn rules() -> impl Strategy<Value = Rule> {
     let own = prop::option::of(prop::sample::select(vec![0.0, 20.0, 60.0]));
     let stale = prop::option::of(0..60_i64);
     let times = (prop::sample::select(vec![0, 0, 7, 40]), 0..40_i64, 1..4_u32, 0..200_i64);
-    (numbers, [own.clone(), own], [stale.clone(), stale], times).prop_map(
-        |((tolerance, hysteresis, ratio, relative), own, stale, (delay, debounce, count, flap))| {
+    // What only some networks are told.
+    let some = prop::sample::select(vec![(0, 0.0), (0, 0.0), (0, 60.0), (15, 0.0), (30, 110.0)]);
+    (numbers, [own.clone(), own], [stale.clone(), stale], times, some).prop_map(
+        |(numbers, own, stale, (delay, debounce, count, flap), (clock, sum))| {
+            let (tolerance, hysteresis, ratio, relative) = numbers;
             Rule {
                 ratio,
                 tolerance: f64::from(tolerance) * 20.0,
@@ -22,10 +25,12 @@ pub(super) fn rules() -> impl Strategy<Value = Rule> {
                 problem: own[1],
                 hysteresis: f64::from(hysteresis) * 10.0,
                 delay,
+                clock,
                 stale,
                 confirm: Confirm {
                     debounce: debounce.max(20) - 20,
                     count,
+                    sum,
                     flap: flap.max(100) - 100,
                 },
             }
@@ -50,7 +55,7 @@ pub(super) fn devices() -> impl Strategy<Value = DeviceRule> {
                 ..Seasonal::default()
             }),
             outlier: Some(Outlier { warm_up: 4, ..Outlier::default() }),
-            confirm: Confirm { debounce, count, flap: 30 },
+            confirm: Confirm { debounce, count, flap: 30, ..Confirm::default() },
             ..DeviceRule::default()
         },
     )

@@ -67,6 +67,49 @@ fn a_debounced_answer_counts_from_when_it_began_once_it_has_lasted() {
 }
 
 #[test]
+fn what_wavers_about_the_bound_opens_nothing_and_what_lasts_is_told_from_when_it_began() {
+    let plain = Confirm { count: 2, ..Confirm::default() };
+    let rule = |confirm| Rule { tolerance: 10.0, confirm, ..Rule::default() };
+    let summed = rule(Confirm { sum: 20.0, ..plain });
+    let flow = |missing: &[f64]| -> Vec<_> {
+        let all = missing.iter().zip(1..);
+        all.map(|(missing, at)| (at, 50.0, 50.0 - missing)).collect()
+    };
+    // On average less is missing than may be; twice in a row it is more.
+    let wavers = flow(&[13.0, 14.0, 1.0].repeat(20));
+    assert!(!kinds(rule(plain), &wavers).is_empty());
+    assert_eq!(kinds(summed, &wavers), []);
+    // More is missing from the fifth on, though the seventh says otherwise.
+    let lasts = [0.0, 12.0, 0.0, 0.0, 25.0, 15.0, 8.0, 17.0, 21.0, 16.0];
+    assert_eq!(kinds(summed, &flow(&lasts)), [(Kind::Obstruction, 5, None)]);
+    assert_eq!(kinds(summed, &flow(&lasts[..6])), [(Kind::Obstruction, 5, None)]);
+    assert_eq!(kinds(summed, &flow(&lasts[..5])), []);
+    // One contrary word ends nothing; what ends, ends when it began to.
+    let ends = [&lasts[..], &[2.0, 18.0, 0.0, 1.0, 3.0, 0.0]].concat();
+    assert_eq!(kinds(summed, &flow(&ends)), [(Kind::Obstruction, 5, Some(13))]);
+}
+
+#[test]
+fn clocks_that_are_apart_are_no_problem_and_hide_none() {
+    let tolerance = 5.0;
+    let confirm = Confirm { debounce: 6, ..Confirm::default() };
+    let apart = Rule { tolerance, confirm, clock: 6, ..Rule::default() };
+    // A shower, from 20 to 40; the following sensor's clock is behind by 4.
+    let level = |at: i64| 40.0 + 2.0 * (at.clamp(20, 40) - 20) as f64;
+    let flow = |blocked: std::ops::Range<i64>| -> Vec<_> {
+        let missing = |at| if blocked.contains(&at) { 30.0 } else { 0.0 };
+        (0..80).map(|at| (at, level(at), level(at - 4) - missing(at))).collect()
+    };
+    assert_eq!(kinds(apart, &flow(0..0)), []);
+    let same = Rule { clock: 0, ..apart };
+    assert_eq!(kinds(same, &flow(0..0)).len(), 1, "as if clocks were right");
+    let blocked = kinds(apart, &flow(30..60));
+    assert_eq!(blocked, [(Kind::Obstruction, 30, Some(60))]);
+    // What was there before the shower lasts through it.
+    assert_eq!(kinds(apart, &flow(10..70)), [(Kind::Obstruction, 10, Some(70))]);
+}
+
+#[test]
 fn travel_delay_compares_with_what_passed_before() {
     let rule = Rule { delay: 10, ..Rule::default() };
     let wave = [(0, 1.0, 1.0), (5, 9.0, 1.0), (15, 9.0, 9.0), (20, 1.0, 9.0), (30, 1.0, 1.0)];

@@ -241,9 +241,14 @@ proptest! {
     }
 
     #[test]
-    fn a_state_is_the_same_after_it_was_stored(device in devices(), stream in stream()) {
+    fn a_state_is_the_same_after_it_was_stored(rule in rules(), device in devices(), stream in stream()) {
         let limits = Limits { lateness: 10, fold: 1, most: usize::MAX };
-        let chain = ledger(Rule::default(), &device, limits, &arrived(&stream, 0));
+        let chain = ledger(rule, &device, limits, &arrived(&stream, 0));
+        for edge in 0..SENSORS - 1 {
+            let state = chain.net.edge_state(edge);
+            let text = serde_json::to_string(state).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<State<EdgeStand>>(&text).unwrap(), state);
+        }
         for sensor in 0..SENSORS {
             let state = chain.net.device_state(sensor).unwrap();
             let text = serde_json::to_string(state).unwrap();
