@@ -20,6 +20,7 @@ pub mod policies;
 mod scaler;
 mod sight;
 mod synthetic;
+mod table;
 mod trace;
 
 pub use engine::{Outcome, run};
@@ -27,9 +28,10 @@ pub use figures::{Interval, Point, dominated, front, quantile};
 pub use limits::{Limits, Rate};
 pub use named::{NAMES, named};
 pub use ours::Ours;
-pub use picture::{svg, table};
+pub use picture::Format;
 pub use scaler::{Kill, Order, Scaler, View};
 pub use synthetic::Shape;
+pub use table::table;
 pub use trace::{Job, Trace, TraceError};
 
 use crate::observed::Millis;

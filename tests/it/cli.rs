@@ -161,6 +161,7 @@ async fn policies_are_simulated_on_a_trace_and_what_is_none_is_named() {
     let operator = Operator::new();
     let place = |name: &str| operator.folder.path().join(name).display().to_string();
     let (trace, bad, picture) = (place("trace.csv"), place("bad.csv"), place("front.svg"));
+    let pixels = place("front.PNG");
     let rows = (0..40).map(|n| format!("{},{}\n", n * 30, n % 7 + 1)).collect::<String>();
     std::fs::write(&trace, format!("arrival_seconds,service_seconds\n{rows}")).unwrap();
     std::fs::write(&bad, "arrival_seconds,service_seconds\n0,1\n1,1e300\n").unwrap();
@@ -175,12 +176,19 @@ async fn policies_are_simulated_on_a_trace_and_what_is_none_is_named() {
         assert!(told.contains(name), "{told}");
     }
     assert!(std::fs::read_to_string(&picture).unwrap().contains("<svg"));
+    let drawn = ["--policy", "ours", "--seeds", "1", "--svg", &pixels];
+    let all = [&simulate[..], &[trace.as_str()], &drawn].concat();
+    assert_eq!(operator.run(&all).await.0, 0);
+    let written = std::fs::read(&pixels).unwrap();
+    assert!(written.starts_with(b"\x89PNG"), "what the name says, whatever the option is called");
     for (arguments, said) in [
         (vec![bad.as_str()], "row 2"),
         (vec![trace.as_str(), "--policy", "nobody"], "no policy nobody"),
         (vec![trace.as_str(), "--boot", "99999999999"], "--boot"),
         (vec![trace.as_str(), "--losses", "1e9"], "--losses"),
         (vec!["deadlines"], "deadlines"),
+        (vec![trace.as_str(), "--picture", "front.gif"], ".svg or .png"),
+        (vec![trace.as_str(), "--picture", "/nowhere/front.svg"], "no folder /nowhere"),
     ] {
         let (code, told) = operator.run(&[&simulate[..], &arguments].concat()).await;
         assert!(code != 0 && told.contains(said), "{arguments:?}: {told}");

@@ -261,4 +261,10 @@ fn a_trace_of_hostile_numbers_is_refused_and_one_of_times_since_1970_is_not() {
     }
     let trace = read("1795000000,5\n1795000010,7").unwrap();
     assert_eq!(trace.jobs()[1], Job { at: 10_000, service: 7000 });
+    // The row that is named is that of the file, in whatever order its rows are.
+    let why = |rows: &str| read(rows).unwrap_err().to_string();
+    assert!(why("1000,1\n1e12,1\n0,1").contains("row 2"), "{}", why("1000,1\n1e12,1\n0,1"));
+    assert!(why("9e9,1\n5,1\n6,1").contains("row 1"), "{}", why("9e9,1\n5,1\n6,1"));
+    let job = |at, service| Job { at, service };
+    assert_eq!(read("7, 2\n 5,1 \r\n").unwrap().jobs(), [job(0, 1_000), job(2_000, 2_000)]);
 }

@@ -82,7 +82,8 @@ impl Trace {
             true => TraceError::File { path: path.to_owned(), source },
             false => TraceError::Rows { path: path.to_owned(), source },
         };
-        let mut reader = csv::Reader::from_path(path).map_err(rows)?;
+        let reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path);
+        let mut reader = reader.map_err(rows)?;
         let mut jobs = Vec::new();
         for (row, read) in (1..).zip(reader.deserialize::<Row>()) {
             let Row { arrival_seconds, service_seconds } = read.map_err(rows)?;
@@ -90,14 +91,13 @@ impl Trace {
             let (at, service) = job.ok_or_else(|| bad(path, row))?;
             jobs.push(Job { at, service });
         }
-        if jobs.is_empty() {
+        let Some(start) = jobs.iter().map(|job| job.at).min() else {
             return Err(TraceError::Empty { path: path.to_owned() });
-        }
-        let trace = Self::new(jobs);
-        let trace = Self::from_zero(&trace.jobs);
-        match trace.jobs.iter().position(|it| it.at > LONGEST || it.service > LONGEST) {
+        };
+        // By the rows of the file, which may be in any order.
+        match jobs.iter().position(|it| it.at - start > LONGEST || it.service > LONGEST) {
             Some(index) => Err(bad(path, index + 1)),
-            None => Ok(trace),
+            None => Ok(Self::from_zero(&Self::new(jobs).jobs)),
         }
     }
 

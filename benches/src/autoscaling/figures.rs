@@ -1,8 +1,8 @@
 //! The figures of a front.
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use flotilla_autoscaling::simulate::{Interval, Point, Trace, dominated, svg, table};
+use flotilla_autoscaling::simulate::{Format, Interval, Point, Trace, dominated, table};
 use serde_json::{Value, json};
 
 use super::front::{Chosen, Front, SEEDS};
@@ -26,8 +26,8 @@ pub(super) fn made_up(shape: &str) -> String {
 }
 
 /// Cost against p95 wait, ours and the others.
-pub(super) fn picture(front: &Front) -> String {
-    svg(&all(front))
+pub(super) fn picture(front: &Front) -> io::Result<Vec<u8>> {
+    Format::Svg.draw(&all(front))
 }
 
 fn all(front: &Front) -> Vec<Point> {

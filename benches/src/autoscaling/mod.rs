@@ -68,7 +68,7 @@ fn chosen(path: Option<&Path>) -> Result<(String, Trace), Trouble> {
 fn picture(settings: &Settings, name: &str, front: &Front) -> Result<PathBuf, Trouble> {
     let path = settings.pictures.join(name);
     let written = std::fs::create_dir_all(&settings.pictures)
-        .and_then(|()| std::fs::write(&path, figures::picture(front)));
+        .and_then(|()| std::fs::write(&path, figures::picture(front)?));
     written.map_err(|e| {
         Trouble::new(format!("writing {} (FLOTILLA_BENCH_PICTURES): {e}", path.display()))
     })?;

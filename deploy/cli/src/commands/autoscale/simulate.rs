@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use flotilla_autoscaling::simulate::{
-    NAMES, Outcome, Point, Shape, Trace, World, clairvoyant::clairvoyant, named, run as simulate,
-    svg, table,
+    Format, NAMES, Outcome, Point, Shape, Trace, World, clairvoyant::clairvoyant, named,
+    run as simulate, table,
 };
 
 use crate::{
@@ -57,9 +57,9 @@ pub(crate) struct Args {
     /// Runs of each policy.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
-    /// Where to write the picture of the front.
-    #[arg(long)]
-    svg: Option<PathBuf>,
+    /// Where to write the picture of the front, as what the name ends in: `.svg` or `.png`.
+    #[arg(long, value_name = "FILE", visible_alias = "svg", value_parser = picture)]
+    picture: Option<(PathBuf, Format)>,
 }
 
 /// Seconds, a day at the most.
@@ -77,7 +77,21 @@ fn part(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| format!("{text:?} is no number from 0 to 2"))
 }
 
+fn picture(text: &str) -> Result<(PathBuf, Format), String> {
+    let path = PathBuf::from(text);
+    let format = Format::of(&path).ok_or("the name of a picture ends in .svg or .png")?;
+    // Before the policies run, which may take a while.
+    match path.parent().filter(|it| !it.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => Err(format!("there is no folder {}", folder.display())),
+        _ => Ok((path, format)),
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<(), Error> {
+    let unknown = args.policies.iter().find(|it| *it != CLAIRVOYANT && named(it).is_none());
+    if let Some(name) = unknown {
+        return Err(no_policy(name));
+    }
     let trace = read(args)?;
     let all: Vec<String> = match args.policies.is_empty() {
         true => NAMES.iter().map(|&name| name.to_owned()).collect(),
@@ -85,10 +99,15 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     };
     let points = all.iter().map(|name| point(name, &trace, args)).collect::<Result<Vec<_>, _>>()?;
     out(table(&points).trim_end());
-    if let Some(path) = &args.svg {
-        std::fs::write(path, svg(&points)).doing(|| format!("writing {}", path.display()))?;
+    if let Some((path, format)) = &args.picture {
+        let written = format.draw(&points).and_then(|picture| std::fs::write(path, picture));
+        written.doing(|| format!("writing {}", path.display()))?;
     }
     Ok(())
+}
+
+fn no_policy(name: &str) -> Error {
+    Error::Usage(format!("no policy {name}: those there are: {}, {CLAIRVOYANT}", NAMES.join(", ")))
 }
 
 fn read(args: &Args) -> Result<Trace, Error> {
@@ -117,9 +136,7 @@ fn point(name: &str, trace: &Trace, args: &Args) -> Result<Point, Error> {
         return Ok(Point::of(name, &runs, cheapest));
     }
     for seed in 1..=args.seeds {
-        let known =
-            || format!("no policy {name}: those there are: {}, {CLAIRVOYANT}", NAMES.join(", "));
-        let mut scaler = named(name).ok_or_else(|| Error::Usage(known()))?;
+        let mut scaler = named(name).ok_or_else(|| no_policy(name))?;
         runs.push(simulate(trace, &world(args, seed), scaler.as_mut()));
     }
     Ok(Point::of(name, &runs, cheapest))
