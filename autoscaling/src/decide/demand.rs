@@ -1,6 +1,6 @@
 //! What the queues ask for.
 
-use super::waiting;
+use super::waiting::{self, Waiting};
 use crate::{
     capacity::Capacity,
     memory::Memory,
@@ -38,6 +38,7 @@ struct Ask<'a> {
     seen: &'a QueueSeen,
     policy: &'a QueuePolicy,
     waiting: u64,
+    in_hand: u64,
     service: Millis,
 }
 
@@ -68,16 +69,7 @@ pub(crate) fn of(
     capacity: &Capacity,
     now: Millis,
 ) -> Demand {
-    let known: Vec<(&QueueSeen, &QueuePolicy)> =
-        seen.queues.iter().filter_map(|it| Some((it, policy.queue(&it.name)?))).collect();
-    let alone = known.len() == 1;
-    let ask =
-        |(queue, policy)| Ask::new(queue, policy, waiting::on(queue, alone, memory, capacity, now));
-    let mut asks: Vec<Ask<'_>> = known.into_iter().map(ask).collect();
-    // The strictest first: what the instances can begin is for those who may wait least.
-    asks.sort_by(|a, b| {
-        (a.policy.wait_target_ms, &a.seen.name).cmp(&(b.policy.wait_target_ms, &b.seen.name))
-    });
+    let asks = asks(seen, policy, memory, capacity, now);
     let boot = match capacity.warm {
         0 => memory.boot_ms(policy),
         _ => policy.warm_start_ms,
@@ -106,6 +98,26 @@ pub(crate) fn of(
     demand
 }
 
+/// The queues with what waits on them, the strictest first: what the instances can begin is for those
+/// who may wait least.
+fn asks<'a>(
+    seen: &'a Observed,
+    policy: &'a Policy,
+    memory: &mut Memory,
+    capacity: &Capacity,
+    now: Millis,
+) -> Vec<Ask<'a>> {
+    let known = seen.queues.iter().filter_map(|it| Some((it, policy.queue(&it.name)?)));
+    let mut known: Vec<(&QueueSeen, &QueuePolicy)> = known.collect();
+    known.sort_by(|(a, a_policy), (b, b_policy)| {
+        (a_policy.wait_target_ms, &a.name).cmp(&(b_policy.wait_target_ms, &b.name))
+    });
+    let queues: Vec<&QueueSeen> = known.iter().map(|(queue, _)| *queue).collect();
+    let waiting = waiting::on(&queues, memory, capacity, now);
+    let both = known.into_iter().zip(waiting);
+    both.map(|((queue, policy), waiting)| Ask::new(queue, policy, waiting)).collect()
+}
+
 /// What is kept free beside what is asked for: running, and in the warm pool.
 fn keep(demand: &mut Demand, policy: &Policy, memory: &Memory, capacity: &Capacity) {
     let instances = |slots: u64| u32::try_from(slots.div_ceil(capacity.slots)).unwrap_or(u32::MAX);
@@ -117,8 +129,9 @@ fn keep(demand: &mut Demand, policy: &Policy, memory: &Memory, capacity: &Capaci
 }
 
 impl<'a> Ask<'a> {
-    fn new(seen: &'a QueueSeen, policy: &'a QueuePolicy, waiting: u64) -> Self {
-        Self { seen, policy, waiting, service: seen.service_ms(policy) }
+    fn new(seen: &'a QueueSeen, policy: &'a QueuePolicy, waiting: Waiting) -> Self {
+        let Waiting { waiting, in_hand } = waiting;
+        Self { seen, policy, waiting, in_hand, service: seen.service_ms(policy) }
     }
 
     /// The instances that this queue needs beyond those whose capacity is `free` for it (a part
@@ -185,8 +198,7 @@ fn room(seen: &Observed, policy: &Policy, ask: &Ask<'_>, capacity: &Capacity, al
     let dearest = seen.prices.iter().map(|(_, price)| *price).max();
     let price = dearest.unwrap_or(policy.price_per_hour).max(1);
     let most = u32::try_from(money / price).unwrap_or(u32::MAX).max(u32::from(money > 0));
-    let held = ask.seen.in_flight.map_or(0, |count| count.value).div_ceil(capacity.slots);
-    let held = u32::try_from(held).unwrap_or(u32::MAX);
+    let held = u32::try_from(ask.in_hand.div_ceil(capacity.slots)).unwrap_or(u32::MAX);
     let there = match alone {
         true => capacity.live,
         // Whose an instance is that is on its way nobody knows: everybody's.

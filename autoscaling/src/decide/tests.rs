@@ -7,6 +7,7 @@ mod growing;
 mod properties;
 mod shrinking;
 mod steady;
+mod waiting;
 
 const NOW: Millis = 1_000_000_000;
 

@@ -22,11 +22,11 @@ const LOOKS: Millis = 60;
 /// Each worker counts its jobs from its start; these are the sums of all steps of all counters, so
 /// that a worker that starts again, or is gone, takes nothing back. A job that comes back for
 /// another attempt counts as finished and as arrived again: it is work again. Of a worker on several
-/// queues nobody knows whose jobs it counts, so that nothing is told of these.
+/// queues nobody knows whose jobs it counts, and what it took off each of them is what counts.
 ///
 /// What arrived is what more is on the queue than before and what was finished meanwhile.
 /// CloudWatch's `NumberOfMessagesSent` is minutes late, and whoever believed it would not see a burst
-/// before it is over. It is taken where there is nothing else. Where all senders count what they
+/// before it is over. It is taken where there is nothing else yet. Where all senders count what they
 /// send, an [`Account`] of the queue tells what is there.
 #[derive(Debug, Default)]
 pub(super) struct Books {
@@ -45,8 +45,6 @@ struct Counter {
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Whether workers serve it that serve others, too.
-    shared: bool,
     finished: u64,
     /// Where the senders count.
     account: Account,
@@ -74,10 +72,8 @@ impl Books {
         self.queues.retain(|name, _| known.contains(&name.as_str()));
         for queue in queues {
             let book = self.queues.entry(queue.name.clone()).or_default();
-            if !book.shared {
-                queue.finished = Some(book.finished);
-                queue.arrivals_per_s = book.rate(queue, now);
-            }
+            queue.finished = Some(book.finished);
+            queue.arrivals_per_s = book.rate(queue, now);
             if let Some(sent) = senders.get(&queue.name)
                 && let Some((sent, finished)) = book.account.look(sent.as_ref(), queue, now)
             {
@@ -96,18 +92,23 @@ impl Books {
         counter.jobs += jobs;
         let shared = row.queue.contains(',');
         for url in row.queue.split(',') {
-            let book = self.queues.entry(queue_name(url).to_owned()).or_default();
-            book.shared |= shared;
-            book.finished += jobs;
+            let name = queue_name(url);
+            let book = self.queues.entry(name.to_owned()).or_default();
+            let more = counter.taken_off(name, row);
+            book.account.take_off(more);
+            book.finished += if shared { more } else { jobs };
         }
-        for (queue, count) in &row.gone {
-            let known = counter.gone.entry(queue.clone()).or_default();
-            let more = count.saturating_sub(*known);
-            *known += more;
-            if let Some(book) = self.queues.get_mut(queue) {
-                book.account.take_off(more);
-            }
-        }
+    }
+}
+
+impl Counter {
+    /// How many more messages of this queue the worker is done with.
+    fn taken_off(&mut self, queue: &str, row: &Row) -> u64 {
+        let count = row.gone.get(queue).copied().unwrap_or_default();
+        let known = self.gone.entry(queue.to_owned()).or_default();
+        let more = count.saturating_sub(*known);
+        *known += more;
+        more
     }
 }
 
@@ -189,11 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn of_a_queue_that_shares_its_workers_with_another_nothing_is_told() {
-        let both = Row { queue: "http://q/1/a,http://q/1/b".to_owned(), ..row(1, 9) };
+    fn of_queues_that_share_their_workers_each_is_told_what_was_finished_of_it() {
+        let urls = "http://q/1/a,http://q/1/b".to_owned();
+        let both = |a: u64, b: u64| {
+            let gone = HashMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
+            // Tries that failed are jobs, too, and nobody knows of which queue.
+            rows(&[("i-1", Row { queue: urls.clone(), gone, ..row(1, a + b + 9) })])
+        };
         let mut books = Books::default();
-        let seen = look(&mut books, &rows(&[("i-1", both)]), 3, 0);
-        assert_eq!((seen.finished, seen.arrivals_per_s), (None, None));
+        assert_eq!(look(&mut books, &both(3, 500), 3, 0).finished, Some(3));
+        let then = look(&mut books, &both(13, 900), 13, 20_000);
+        assert_eq!((then.finished, then.arrivals_per_s), (Some(13), Some(1.0)));
     }
 
     /// A look at a counted queue on which SQS still shows what it did at the first one.

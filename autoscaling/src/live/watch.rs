@@ -33,8 +33,8 @@ const KEPT: Duration = Duration::from_secs(PAST_S);
 /// What CloudWatch says of the queues of a group, asked now and then.
 ///
 /// It is minutes late, so nothing waits for it: where it is silent, all is decided as without it.
-/// What it alone knows is the age of the oldest message, and how many arrive on a queue whose
-/// workers serve others too, so that the fleet's own books cannot tell.
+/// What it alone knows is the age of the oldest message, and how many arrive as long as the fleet's own
+/// books cannot tell: for some seconds after a start.
 #[derive(Debug)]
 pub(super) struct Watch {
     sdk: SdkConfig,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Policy, Service, decide};
+use crate::{Policy, QueuePolicy, Service, decide};
 
 proptest! {
     #[test]
@@ -36,14 +36,16 @@ proptest! {
         (slots, boot, lag, error) in (1u32..9, 1u64..50, 0u64..13, 0.0..0.2),
         (spare, min, off, wait) in (0u32..5, 0u32..5, 0.0..2.0, 0u64..400_000),
         (readiness, reuse, prediction, warm) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
-        minimum in 0u64..600_000, books in any::<bool>(),
+        (minimum, books, queues) in (0u64..600_000, any::<bool>(), 1u64..4),
     ) {
         let mut policy = Policy {
             spare, min, delayed_off_boots: off, readiness, reuse, prediction, warm, slots,
             minimum_billed_ms: minimum, boot_ms: boot * LOOK, ..Policy::for_queue("q", 500)
         };
         policy.queues[0].wait_target_ms = wait;
-        let steady = Steady { load, service: service * LOOK, idle, seed, slots, boot: boot * LOOK, lag: lag * LOOK, error, books };
+        let named = |n| QueuePolicy { name: name(n), ..policy.queues[0].clone() };
+        policy.queues = (0..queues).map(named).collect();
+        let steady = Steady { load, service: service * LOOK, idle, seed, slots, boot: boot * LOOK, lag: lag * LOOK, error, books, queues };
         let sizes = steady.sizes(&policy, 900);
         let late = &sizes[sizes.len() * 2 / 3..];
         prop_assert!(late.is_sorted_by(|a, b| a >= b), "{sizes:?}");
@@ -67,6 +69,8 @@ struct Steady {
     lag: Millis,
     error: f64,
     books: bool,
+    /// How many queues the jobs are spread over.
+    queues: u64,
 }
 
 impl Steady {
@@ -128,66 +132,47 @@ impl Steady {
             let value = (value as f64 * (1.0 + sign * self.error / 2.0)).round() as u64;
             Some(Count { value, error: self.error, lag_ms: self.lag })
         };
-        let mut seen = with_queue(group(all.to_vec()), 0, 0);
-        let queue = &mut seen.queues[0];
-        (queue.visible, queue.in_flight) = (count(then.0), count(then.1));
         let finished = look * LOOK * self.load as u64 / self.service;
-        queue.finished = Some(finished);
-        queue.sent = self.books.then_some(finished + self.load as u64);
-        queue.arrivals_per_s = Some(self.load as f64 * 1000.0 / self.service as f64);
-        let (jobs, total_ms) = (10, self.service * 10);
-        queue.services = vec![Service { kind: "k".to_owned(), jobs, total_ms }];
-        seen
+        let queue = |n: u64| {
+            let part = |of: u64| of / self.queues + u64::from(n < of % self.queues);
+            let (load, finished) = (part(self.load as u64), part(finished));
+            QueueSeen {
+                visible: count(part(then.0)),
+                in_flight: count(part(then.1)),
+                finished: Some(finished),
+                sent: self.books.then_some(finished + load),
+                arrivals_per_s: Some(load as f64 * 1000.0 / self.service as f64),
+                services: vec![Service {
+                    kind: "k".to_owned(),
+                    jobs: 10,
+                    total_ms: self.service * 10,
+                }],
+                ..QueueSeen::empty(&name(n))
+            }
+        };
+        Observed { queues: (0..self.queues).map(queue).collect(), ..group(all.to_vec()) }
     }
 }
 
-/// Keeps `load` jobs running for ever on a group that starts with idle instances; a job that ends
-/// is followed by another at once, on any instance that is free. Gives the size at every look.
-pub(super) fn constant_load(
-    policy: &Policy,
-    load: usize,
-    service: Millis,
-    idle: u32,
-    seed: u32,
-) -> Vec<u32> {
-    let mut all: Vec<Instance> = (0..idle).map(|n| instance(n, State::Idle, 500_000)).collect();
-    let (mut memory, mut sizes, mut number) = (Memory::default(), Vec::new(), idle);
-    let mut ends = vec![0; load];
-    for look in 0..400u64 {
-        let now = NOW + look * LOOK;
-        all.iter_mut()
-            .filter(|it| it.state == State::Booting && it.launched_at + 60_000 <= now)
-            .for_each(|it| {
-                (it.state, it.since, it.slots, it.ready_at) = (State::Idle, now, 1, Some(now));
-            });
-        let free = |it: &&mut Instance| matches!(it.state, State::Idle | State::Busy);
-        all.iter_mut().filter(free).for_each(|it| (it.state, it.busy_slots) = (State::Idle, 0));
-        let (mut ready, at_work): (Vec<usize>, usize) = {
-            let ready: Vec<usize> =
-                (0..all.len()).filter(|n| all[*n].state == State::Idle).collect();
-            let at_work = ready.len().min(load);
-            (ready, at_work)
-        };
-        // Whoever polls gets it: the ones at work change at every look.
-        shuffle(&mut ready, u64::from(seed) + look);
-        for n in &ready[..at_work] {
-            (all[*n].state, all[*n].busy_slots, all[*n].since) = (State::Busy, 1, now);
-        }
-        ends.iter_mut().filter(|end| **end <= now).for_each(|end| *end = now + service);
-        let timed = Service { kind: "k".to_owned(), jobs: 10, total_ms: service * 10 };
-        let seen = with_queue(group(all.clone()), (load - at_work) as u64, at_work as u64);
-        let mut seen = seen;
-        seen.queues[0].services = vec![timed];
-        let decision = decide(&seen, policy, &memory, now);
-        all.retain(|it| !decision.remove.contains(&it.id));
-        for _ in all.len()..decision.desired as usize {
-            all.push(Instance { launched_at: now, ..instance(number, State::Booting, 0) });
-            number += 1;
-        }
-        memory = decision.memory;
-        sizes.push(decision.desired);
-    }
-    sizes
+fn name(queue: u64) -> String {
+    if queue == 0 { "q".to_owned() } else { format!("q{queue}") }
+}
+
+/// The size at every look of a group of single slots, by counts that are right.
+fn constant_load(policy: &Policy, load: usize, service: Millis, idle: u32, seed: u32) -> Vec<u32> {
+    let exact = Steady {
+        load,
+        service,
+        idle,
+        seed,
+        slots: 1,
+        boot: 60_000,
+        lag: 0,
+        error: 0.0,
+        books: false,
+        queues: 1,
+    };
+    exact.sizes(policy, 400)
 }
 
 /// The fastest of many: what the machine does beside it only ever makes a run slower.
