@@ -17,6 +17,7 @@ mod metrics;
 mod owner;
 mod queues;
 mod turn;
+mod wanted;
 mod watch;
 
 pub use config::AutoscalerConfig;

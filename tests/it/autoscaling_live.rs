@@ -13,10 +13,6 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 
-async fn until_owner(scaler: &Autoscaler) {
-    eventually("the owner", SOON, async || scaler.owns().await.then_some(())).await;
-}
-
 async fn until_decisions(scaler: &Autoscaler, more: usize) {
     let before = scaler.decisions().len();
     let there = async || (scaler.decisions().len() >= before + more).then_some(());
@@ -24,15 +20,17 @@ async fn until_decisions(scaler: &Autoscaler, more: usize) {
 }
 
 #[tokio::test]
-async fn an_owner_that_was_stopped_and_goes_on_does_nothing_more() {
+async fn one_owner_acts_at_a_time_and_another_follows_one_that_is_stopped_or_lost() {
     let world = World::new().await;
     let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;
     let mut first = world.autoscale(&group);
-    until_owner(&first).await;
+    first.until_owner().await;
     let mut second = world.autoscale(&group);
     second.process.until_ready().await;
+    until_decisions(&first, 8).await;
+    assert!(second.decisions().is_empty() && !second.owns().await, "it stands by");
     first.process.signal(Signal::SIGSTOP);
-    until_owner(&second).await;
+    second.until_owner().await;
     let done = first.decisions().len();
     world.nap("after", 100).await;
     let mut machines = Machines::default();
@@ -44,7 +42,10 @@ async fn an_owner_that_was_stopped_and_goes_on_does_nothing_more() {
     assert!(late.len() <= 1, "the turn that it was stopped in, and none after: {late:?}");
     assert!(late.iter().all(|line| line["done"] == json!([])), "{late:?}");
     assert!(!first.owns().await && second.owns().await);
-    assert!(first.process.stop().await.success() && second.process.stop().await.success());
+    second.process.kill().await;
+    first.until_owner().await;
+    until_decisions(&first, 1).await;
+    assert!(first.process.stop().await.success());
 }
 
 #[tokio::test]

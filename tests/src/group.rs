@@ -143,6 +143,12 @@ impl Autoscaler {
         let mut lines = page.lines().filter(|line| line.starts_with("flotilla_autoscaler_owner"));
         lines.next().is_some_and(|line| line.ends_with(" 1"))
     }
+
+    /// Returns once it owns the group.
+    pub async fn until_owner(&self) {
+        let owns = async || self.owns().await.then_some(());
+        eventually("the owner of the group", Duration::from_secs(30), owns).await;
+    }
 }
 
 /// The processes that stand for the instances of a group.

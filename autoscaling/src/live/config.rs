@@ -4,10 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use flotilla_runtime::config::{Reader, default_worker_id};
 
-use crate::{
-    observed::Millis,
-    policy::{Policy, QueuePolicy},
-};
+use super::wanted::{policy, prices};
+use crate::policy::Policy;
 
 /// What the autoscaler needs to know.
 #[derive(Debug, Clone)]
@@ -64,6 +62,7 @@ impl AutoscalerConfig {
         let urls = settings.required("FLOTILLA_QUEUE_URLS");
         let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         let queue_urls: Vec<String> = urls.map(str::to_owned).collect();
+        once_each(settings, &queue_urls);
         let addr = settings.optional("FLOTILLA_HTTP_ADDR");
         let lease = settings.seconds("FLOTILLA_LEASE_SECONDS", 30.0, (1.0, 3600.0));
         let every = settings.seconds("FLOTILLA_DECIDE_SECONDS", 5.0, (0.1, 600.0));
@@ -91,6 +90,16 @@ impl AutoscalerConfig {
     }
 }
 
+/// A queue that is named twice would ask for twice as many.
+fn once_each(settings: &mut Reader, urls: &[String]) {
+    for (place, url) in urls.iter().enumerate() {
+        let name = queue_name(url);
+        if urls[..place].iter().any(|other| queue_name(other) == name) {
+            settings.mistake(format!("FLOTILLA_QUEUE_URLS: queue {name:?} is named twice"));
+        }
+    }
+}
+
 /// Two containers on a host's network may both be its process 1.
 fn own_id() -> String {
     format!("{}-{:x}", default_worker_id(), rand::random::<u64>())
@@ -103,115 +112,6 @@ fn cloudwatch(settings: &mut Reader) -> Duration {
 /// A queue's name is the last part of its URL.
 pub(super) fn queue_name(url: &str) -> &str {
     url.rsplit('/').next().unwrap_or(url)
-}
-
-fn policy(settings: &mut Reader, urls: &[String]) -> Policy {
-    let Some(path) = settings.optional("FLOTILLA_POLICY") else {
-        return policy_of_settings(settings, urls);
-    };
-    let text = std::fs::read_to_string(&path).map_err(|e| e.to_string());
-    let policy = text.and_then(|text| serde_json::from_str(&text).map_err(|e| e.to_string()));
-    let policy = policy.and_then(|policy| sound(policy, urls));
-    policy.unwrap_or_else(|why| {
-        settings.mistake(format!("FLOTILLA_POLICY={path}: {why}"));
-        Policy::for_queue("", 0)
-    })
-}
-
-/// A policy that can be kept with these queues.
-fn sound(policy: Policy, urls: &[String]) -> Result<Policy, String> {
-    let known: Vec<&str> = urls.iter().map(|url| queue_name(url)).collect();
-    if let Some(queue) = policy.queues.iter().find(|it| !known.contains(&it.name.as_str())) {
-        let name = &queue.name;
-        return Err(format!("queue {name:?} is none of FLOTILLA_QUEUE_URLS: {}", known.join(", ")));
-    }
-    if policy.min > policy.max {
-        return Err(format!("min ({}) is above max ({})", policy.min, policy.max));
-    }
-    Ok(policy)
-}
-
-fn policy_of_settings(settings: &mut Reader, urls: &[String]) -> Policy {
-    let base = Policy::for_queue("", 0);
-    let queue = queue_policy(settings);
-    let counted = counted(settings, urls);
-    let named = |url: &String| {
-        let name = queue_name(url).to_owned();
-        QueuePolicy { counted: counted.contains(&name), name, ..queue.clone() }
-    };
-    let max = settings.required("FLOTILLA_MAX_INSTANCES");
-    Policy {
-        queues: urls.iter().map(named).collect(),
-        max: if max.is_empty() { 0 } else { settings.parsed("FLOTILLA_MAX_INSTANCES", 0) },
-        min: settings.parsed("FLOTILLA_MIN_INSTANCES", 0),
-        spare: settings.parsed("FLOTILLA_SPARE_INSTANCES", 0),
-        boot_ms: millis(settings, "FLOTILLA_BOOT_SECONDS", 120.0),
-        minimum_billed_ms: millis(settings, "FLOTILLA_MINIMUM_BILLED_SECONDS", 60.0),
-        delayed_off_boots: settings.ranged("FLOTILLA_DELAYED_OFF_BOOTS", 1.0, 0.0..=1000.0),
-        readiness: settings.ranged("FLOTILLA_READINESS", 0.0, 0.0..=1.0),
-        prediction: settings.ranged("FLOTILLA_PREDICTION", 0.0, 0.0..=1.0),
-        warm: settings.ranged("FLOTILLA_WARM", 0.0, 0.0..=1.0),
-        reuse: settings.ranged("FLOTILLA_REUSE", 1.0, 0.0..=1.0),
-        price_per_hour: micros(settings.ranged(
-            "FLOTILLA_PRICE_DOLLARS_PER_HOUR",
-            0.1,
-            0.000_001..=10_000.0,
-        )),
-        ..base
-    }
-}
-
-/// The queues whose senders all count.
-fn counted(settings: &mut Reader, urls: &[String]) -> Vec<String> {
-    let text = settings.optional("FLOTILLA_COUNTED_QUEUES").unwrap_or_default();
-    let names = text.split(',').map(|name| queue_name(name.trim())).filter(|name| !name.is_empty());
-    let names: Vec<String> = names.map(str::to_owned).collect();
-    for name in names.iter().filter(|name| urls.iter().all(|url| queue_name(url) != *name)) {
-        settings
-            .mistake(format!("FLOTILLA_COUNTED_QUEUES: {name:?} is none of FLOTILLA_QUEUE_URLS"));
-    }
-    names
-}
-
-fn prices(settings: &mut Reader) -> Vec<(String, u64)> {
-    let text = settings.optional("FLOTILLA_PRICES").unwrap_or_default();
-    let mut prices = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let price = part.split_once('=').and_then(|(kind, price)| {
-            let dollars: f64 = price.trim().parse().ok()?;
-            (0.000_001..=10_000.0)
-                .contains(&dollars)
-                .then(|| (kind.trim().to_owned(), micros(dollars)))
-        });
-        match price {
-            Some(price) => prices.push(price),
-            None => settings.mistake(format!(
-                "FLOTILLA_PRICES: {part:?} is no TYPE=DOLLARS from 0.000001 to 10000"
-            )),
-        }
-    }
-    prices
-}
-
-fn queue_policy(settings: &mut Reader) -> QueuePolicy {
-    let limited = settings.optional("FLOTILLA_DOLLARS_PER_HOUR").is_some();
-    let dollars = settings.ranged("FLOTILLA_DOLLARS_PER_HOUR", 0.0, 0.0..=1e9);
-    QueuePolicy {
-        name: String::new(),
-        wait_target_ms: millis(settings, "FLOTILLA_WAIT_TARGET_SECONDS", 0.0),
-        money_per_hour: limited.then(|| micros(dollars)),
-        service_ms: millis(settings, "FLOTILLA_SERVICE_SECONDS", 10.0),
-        counted: false,
-    }
-}
-
-fn millis(settings: &mut Reader, name: &str, default: f64) -> Millis {
-    settings.seconds(name, default, (0.0, 604_800.0)).as_millis() as Millis
-}
-
-/// Millionths of a dollar.
-fn micros(dollars: f64) -> u64 {
-    (dollars * 1e6).round() as u64
 }
 
 #[cfg(test)]
@@ -242,6 +142,24 @@ mod tests {
         for name in names {
             assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
         }
+    }
+
+    #[test]
+    fn a_queue_named_twice_and_a_minimum_above_the_maximum_are_mistakes() {
+        let pairs = [
+            ("FLOTILLA_QUEUE_URLS", "http://q/1/a,http://q/1/b,http://elsewhere/2/a"),
+            ("FLOTILLA_GROUP", "g"),
+            ("FLOTILLA_FLEET_TABLE", "t"),
+            ("FLOTILLA_MIN_INSTANCES", "5"),
+            ("FLOTILLA_MAX_INSTANCES", "3"),
+        ];
+        let mut settings = Reader::from_pairs(pairs);
+        AutoscalerConfig::read(&mut settings);
+        let report = settings.finish().unwrap_err().to_string();
+        for said in ["queue \"a\" is named twice", "FLOTILLA_MIN_INSTANCES (5) is above"] {
+            assert!(report.contains(said), "{said} is not in {report}");
+        }
+        assert!(!report.contains("\"b\""), "{report}");
     }
 
     #[test]

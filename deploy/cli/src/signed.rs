@@ -21,7 +21,7 @@ fn place(clients: &Clients, service: &str) -> (String, String) {
     let china = clients.region.starts_with("cn-");
     let home = if china { "cn-north-1" } else { "us-east-1" };
     let region = if service == "iam" { home } else { &clients.region };
-    if let Some(url) = &clients.url {
+    if let Some(url) = elsewhere(service).as_ref().or(clients.url.as_ref()) {
         return (url.clone(), region.to_owned());
     }
     let suffix = if china { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -31,4 +31,10 @@ fn place(clients: &Clients, service: &str) -> (String, String) {
         _ => format!("{service}.{region}.{suffix}"),
     };
     (format!("https://{host}"), region.to_owned())
+}
+
+/// Where the SDK's own variable says that a service is, beside all others.
+fn elsewhere(service: &str) -> Option<String> {
+    let set = std::env::var("AWS_ENDPOINT_URL_AUTO_SCALING").ok();
+    set.filter(|url| service == "autoscaling" && !url.is_empty())
 }

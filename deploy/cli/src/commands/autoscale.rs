@@ -1,17 +1,17 @@
 //! `flotilla autoscale`: replay a log of decisions, simulate policies on a trace, freeze an autoscaler and let it go on.
 
+mod freeze;
 mod simulate;
 
 use std::{fs::File, io::BufReader, path::PathBuf};
 
-use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use clap::Subcommand;
-use flotilla_autoscaling::{FREEZE_ROW, Mismatch, Replayed, Shadow, records, replay};
+use flotilla_autoscaling::{Mismatch, Replayed, Shadow, records, replay};
 
 use crate::{
     console::{note, out},
     error::{Doing, Error},
-    target::{Target, Which},
+    target::Which,
 };
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Group {
-    /// The Auto Scaling group.
+    /// The Auto Scaling group: one that has workers or an autoscaler, or that Auto Scaling knows.
     group: String,
     #[command(flatten)]
     stack: Which,
@@ -66,8 +66,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         Action::Replay { log } => replay_log(&log),
         Action::Shadow { log, json } => shadow(&log, json),
         Action::Simulate(args) => simulate::run(&args),
-        Action::Freeze { of, why } => freeze(&of, &why).await,
-        Action::Thaw { of } => thaw(&of).await,
+        Action::Freeze { of, why } => freeze::freeze(&of, &why).await,
+        Action::Thaw { of } => freeze::thaw(&of).await,
     }
 }
 
@@ -116,27 +116,4 @@ fn tell(mismatch: &Mismatch) {
     if (was.desired, &was.remove, &was.reason) == (is.desired, &is.remove, &is.reason) {
         out("  what is remembered differs");
     }
-}
-
-async fn freeze(of: &Group, why: &str) -> Result<(), Error> {
-    let target = Target::find(&of.stack).await?;
-    let table = &target.stack.outputs().fleet_table_name;
-    let call = target.clients.dynamo.put_item().table_name(table);
-    let call = call.item("group", Attr::S(of.group.clone()));
-    let call = call.item("instance", Attr::S(FREEZE_ROW.to_owned()));
-    let answer = call.item("why", Attr::S(why.to_owned())).send().await;
-    answer.doing(|| format!("freezing group {} in table {table}", of.group))?;
-    out(format!("the autoscaler of {} does nothing from its next turn on", of.group));
-    Ok(())
-}
-
-async fn thaw(of: &Group) -> Result<(), Error> {
-    let target = Target::find(&of.stack).await?;
-    let table = &target.stack.outputs().fleet_table_name;
-    let call = target.clients.dynamo.delete_item().table_name(table);
-    let call = call.key("group", Attr::S(of.group.clone()));
-    let answer = call.key("instance", Attr::S(FREEZE_ROW.to_owned())).send().await;
-    answer.doing(|| format!("thawing group {} in table {table}", of.group))?;
-    out(format!("the autoscaler of {} acts again", of.group));
-    Ok(())
 }
