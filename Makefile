@@ -6,6 +6,8 @@ SHELL := bash
 
 # Runs a command with cargo on PATH and what the programs expect in the environment.
 RUN := deploy/dev/in-env
+# Runs a command with two endpoints; what nextest starts below it uses one of them, by its slot.
+TWICE = $(foreach _,1 2,deploy/dev/with-endpoint $(1) --) env CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/deploy/dev/on-an-endpoint
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +22,7 @@ demo: setup ## grade examples, compile a package, stop an instance by schedule, 
 test: setup ## every test there is, on MiniStack
 	@deploy/dev/setup-tests
 	@$(RUN) cargo build --workspace --bins
-	@deploy/dev/with-endpoint ministack -- $(RUN) cargo nextest run --workspace
+	@$(call TWICE,ministack) $(RUN) cargo nextest run --workspace
 	@$(RUN) cargo test --doc --workspace
 
 # The profile has no limit of four minutes. FLOTILLA_CHAOS_SEED repeats a run's faults.
@@ -36,7 +38,7 @@ chaos: setup ## the fault suite in its long form: ten thousand messages (its sho
 test-localstack: setup ## the integration tests, on LocalStack
 	@deploy/dev/setup-tests
 	@$(RUN) cargo build --workspace --bins
-	@deploy/dev/with-endpoint localstack -- $(RUN) cargo nextest run --workspace -E 'package(flotilla-tests) - test(/^chaos::/) - test(twenty_thousand)'
+	@$(call TWICE,localstack) $(RUN) cargo nextest run --workspace -E 'package(flotilla-tests) - test(/^chaos::/) - test(twenty_thousand)'
 
 bench: ## measure the figures, one JSON object on a line; BENCH=queue for those of one bench
 	@deploy/dev/bench $(BENCH)

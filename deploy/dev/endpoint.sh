@@ -137,6 +137,8 @@ aws_environment() {
   local name
   for name in $(compgen -e | grep -iE '^(AWS_.*|(https?|all)_proxy)$' || true); do unset "$name"; done
   export AWS_ENDPOINT_URL="http://127.0.0.1:$endpoint_port"
+  # One inside the other, they add up: see on-an-endpoint.
+  export FLOTILLA_ENDPOINTS="${FLOTILLA_ENDPOINTS:+$FLOTILLA_ENDPOINTS }$AWS_ENDPOINT_URL"
   export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true
   export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
