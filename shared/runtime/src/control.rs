@@ -4,6 +4,10 @@
 //! `control/<name>`, where the name is a kind of worker ([`Job::NAME`](crate::Job::NAME)) or the id
 //! of one. Workers look at both rows in one call, every `FLOTILLA_CONTROL_SECONDS`. A cancel is an
 //! attribute of the effect's own row (see [`Ledger::cancel`](crate::ledger::Ledger::cancel)).
+//!
+//! Each order has a number, drawn from a counter in the table (row `control`): which of two came later
+//! is told by that, and by no operator's clock. A row keeps the number of the last order of each kind, so a
+//! drain does not end a pause: a worker that is started again is still paused.
 
 use std::{
     collections::HashMap,
@@ -13,7 +17,9 @@ use std::{
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{AttributeValue as Attr, KeysAndAttributes},
+    error::SdkError,
+    operation::update_item::UpdateItemError,
+    types::{AttributeValue as Attr, KeysAndAttributes, ReturnValue},
 };
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -53,13 +59,20 @@ pub struct Control {
     table: String,
 }
 
-/// An order as it stands in its row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The counter that orders have their numbers from. No name has this key: theirs have a slash.
+const COUNTER: &str = "control";
+
+/// The orders that stand in a row, each by its number; zero where none was given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// `pause`, `resume` or `drain`.
-    pub order: String,
-    /// When it was given, in milliseconds of the Unix epoch.
-    pub at: u64,
+    /// The last order to pause.
+    pub pause: u64,
+    /// The last order to resume.
+    pub resume: u64,
+    /// The last order to drain.
+    pub drain: u64,
+    /// When that was given, in milliseconds of the Unix epoch, by the operator's clock.
+    pub drain_at: u64,
 }
 
 impl Control {
@@ -73,11 +86,38 @@ impl Control {
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn order(&self, name: &str, order: Order) -> Result<(), Failure> {
-        let call = self.client.put_item().table_name(&self.table);
-        let call = call.item("effect", Attr::S(key(name)));
-        let call = call.item("order", Attr::S(order.name().to_owned()));
-        let sent = call.item("ordered_at", Attr::N(now_ms().to_string())).send().await;
-        sent.map(drop).map_err(|e| self.unavailable("PutItem", &e))
+        let number = self.next_number().await?;
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call.key("effect", Attr::S(key(name)));
+        // One that was overtaken on its way by a later one of its kind has nothing left to say.
+        let call = call.condition_expression("attribute_not_exists(#order) OR #order < :number");
+        let call = call.expression_attribute_names("#order", order.name());
+        let call = call.expression_attribute_values(":number", Attr::N(number));
+        let call = match order {
+            Order::Drain => call
+                .update_expression("SET #order = :number, drain_at = :at")
+                .expression_attribute_values(":at", Attr::N(now_ms().to_string())),
+            Order::Pause | Order::Resume => call.update_expression("SET #order = :number"),
+        };
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(e) if is_refused(&e) => Ok(()),
+            Err(e) => Err(self.unavailable("UpdateItem", &e)),
+        }
+    }
+
+    /// A number that is larger than that of every order before.
+    async fn next_number(&self) -> Result<String, Failure> {
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call.key("effect", Attr::S(COUNTER.to_owned()));
+        let call = call.update_expression("ADD orders :one").return_values(ReturnValue::AllNew);
+        let call = call.expression_attribute_values(":one", Attr::N("1".to_owned()));
+        let row = call.send().await.map_err(|e| self.unavailable("UpdateItem", &e))?.attributes;
+        let number = row.as_ref().and_then(|row| row.get("orders")?.as_n().ok()).cloned();
+        number.ok_or_else(|| {
+            let what = format!("UpdateItem of table {} gave no number for an order", self.table);
+            Failure::transient("control", what)
+        })
     }
 
     /// The orders that stand for these names.
@@ -87,7 +127,10 @@ impl Control {
     pub async fn standing(&self, names: &[&str]) -> Result<HashMap<String, Standing>, Failure> {
         let keys =
             names.iter().map(|name| HashMap::from([("effect".to_owned(), Attr::S(key(name)))]));
-        let keys = KeysAndAttributes::builder().set_keys(Some(keys.collect())).build();
+        // Of a row that is read a little late, an order of before the start would look like a new one.
+        let keys =
+            KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys.collect()));
+        let keys = keys.build();
         let keys = keys.map_err(|e| Failure::permanent("request", "control rows").caused_by(e))?;
         let answer = self.client.batch_get_item().request_items(&self.table, keys).send().await;
         let answer = answer.map_err(|e| self.unavailable("BatchGetItem", &e))?;
@@ -109,23 +152,29 @@ impl Control {
 /// Whether the last of these orders that is one to pause or to resume is one to pause: who resumes all
 /// workers of a kind means those, too, that were paused alone, and the other way round.
 fn is_paused<'a>(orders: impl Iterator<Item = &'a Standing>) -> bool {
-    let pauses = |it: &Standing| match it.order.as_str() {
-        "pause" => Some((it.at, true)),
-        "resume" => Some((it.at, false)),
-        _ => None,
-    };
-    orders.filter_map(pauses).max().is_some_and(|(_, paused)| paused)
+    let (mut paused, mut resumed) = (0, 0);
+    for order in orders {
+        (paused, resumed) = (order.pause.max(paused), order.resume.max(resumed));
+    }
+    paused > resumed
 }
 
 fn key(name: &str) -> String {
-    format!("control/{name}")
+    format!("{COUNTER}/{name}")
 }
 
 fn standing(row: &HashMap<String, Attr>) -> Option<(String, Standing)> {
-    let text = |field: &str| row.get(field)?.as_s().ok();
-    let at = row.get("ordered_at").and_then(|at| at.as_n().ok()?.parse().ok()).unwrap_or(0);
-    let name = text("effect")?.strip_prefix("control/")?.to_owned();
-    Some((name, Standing { order: text("order")?.clone(), at }))
+    let number =
+        |field: &str| row.get(field).and_then(|it| it.as_n().ok()?.parse().ok()).unwrap_or(0);
+    let name = row.get("effect")?.as_s().ok()?.strip_prefix("control/")?.to_owned();
+    let [pause, resume, drain] =
+        [Order::Pause, Order::Resume, Order::Drain].map(|order| number(order.name()));
+    Some((name, Standing { pause, resume, drain, drain_at: number("drain_at") }))
+}
+
+fn is_refused<R>(error: &SdkError<UpdateItemError, R>) -> bool {
+    let refused = |e: &UpdateItemError| e.is_conditional_check_failed_exception();
+    error.as_service_error().is_some_and(refused)
 }
 
 /// Now, in milliseconds of the Unix epoch.
@@ -195,121 +244,16 @@ impl Obedience {
         Ok(())
     }
 
-    /// Whether an order is one to drain that was given to this process. One that was not there at the
-    /// last look is, whatever the clock says that it was given by. Only at the first look is there
-    /// nothing but two clocks to tell; there an order of before the start, or of a clock that is ahead,
-    /// would end every process that is started after it.
+    /// Whether an order to drain was given to this process. One that was not there at the last look was.
+    /// Only at the first look is there nothing but two clocks to tell; there an order of before the
+    /// start, or of a clock that is ahead, would end every process that is started after it.
     fn is_to_drain(&self, name: &str, order: &Standing) -> bool {
-        order.order == Order::Drain.name()
-            && match &self.known {
-                Some(known) => known.get(name) != Some(order),
-                None => (self.started..=now_ms()).contains(&order.at),
-            }
+        match &self.known {
+            Some(known) => order.drain > known.get(name).map_or(0, |known| known.drain),
+            None => order.drain > 0 && (self.started..=now_ms()).contains(&order.drain_at),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::fake::FakeAws;
-
-    type Rows = Arc<Mutex<Vec<Value>>>;
-
-    fn row(name: &str, order: &str, at: u64) -> Value {
-        let at = at.to_string();
-        json!({ "effect": { "S": key(name) }, "order": { "S": order }, "ordered_at": { "N": at } })
-    }
-
-    /// A worker that obeys what these rows say.
-    fn obedience(rows: &Rows) -> Obedience {
-        let rows = rows.clone();
-        let fake = FakeAws::new(
-            move |_, _| json!({ "Responses": { "ledger": rows.lock().unwrap().clone() } }),
-        );
-        Obedience {
-            control: Control::new(fake.dynamo(), "ledger"),
-            names: ["grading".to_owned(), "one".to_owned()],
-            every: Duration::from_secs(10),
-            drain: Arc::new(Drain::new(Duration::from_secs(90))),
-            health: Health::new(Duration::from_secs(20)),
-            paused: watch::Sender::new(false),
-            started: now_ms(),
-            known: None,
-        }
-    }
-
-    const DAY: u64 = 86_400_000;
-
-    #[tokio::test]
-    async fn an_order_to_drain_is_obeyed_whatever_clock_it_was_given_by() {
-        for at in [now_ms() - DAY, now_ms() + DAY] {
-            let rows = Rows::default();
-            let mut obedience = obedience(&rows);
-            obedience.first(&CancellationToken::new()).await;
-            rows.lock().unwrap().push(row("one", "drain", at));
-            assert!(!obedience.drain.begun().is_cancelled());
-            obedience.look().await.unwrap();
-            assert!(obedience.drain.begun().is_cancelled(), "given at {at}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_order_of_before_the_start_is_not_obeyed_until_it_is_given_again() {
-        for at in [now_ms() - DAY, now_ms() + DAY] {
-            let rows = Rows::new(Mutex::new(vec![row("grading", "drain", at)]));
-            let mut obedience = obedience(&rows);
-            obedience.first(&CancellationToken::new()).await;
-            obedience.look().await.unwrap();
-            assert!(!obedience.drain.begun().is_cancelled(), "given at {at}");
-            rows.lock().unwrap()[0] = row("grading", "drain", at + 1);
-            obedience.look().await.unwrap();
-            assert!(obedience.drain.begun().is_cancelled());
-        }
-    }
-
-    #[tokio::test]
-    async fn an_order_of_the_moment_between_the_start_and_the_first_look_is_obeyed() {
-        let rows = Rows::default();
-        let mut obedience = obedience(&rows);
-        rows.lock().unwrap().push(row("one", "drain", now_ms()));
-        obedience.first(&CancellationToken::new()).await;
-        assert!(obedience.drain.begun().is_cancelled());
-    }
-
-    #[tokio::test]
-    async fn the_last_order_counts_whether_it_names_the_kind_or_the_worker() {
-        for (first, second) in [("one", "grading"), ("grading", "one")] {
-            let rows = Rows::new(Mutex::new(vec![row(first, "pause", 1)]));
-            let mut obedience = obedience(&rows);
-            obedience.look().await.unwrap();
-            assert!(*obedience.paused.borrow());
-            rows.lock().unwrap().push(row(second, "resume", 2));
-            obedience.look().await.unwrap();
-            assert!(!*obedience.paused.borrow(), "{second} was resumed after {first} was paused");
-            rows.lock().unwrap()[0] = row(first, "pause", 3);
-            obedience.look().await.unwrap();
-            assert!(*obedience.paused.borrow(), "{first} is paused again");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_row_that_was_not_read_ends_no_pause() {
-        let throttled = Arc::new(Mutex::new(false));
-        let (at, keys) = (now_ms(), json!({ "Keys": [{ "effect": { "S": key("one") } }] }));
-        let now = throttled.clone();
-        let fake = FakeAws::new(move |_, _| match *now.lock().unwrap() {
-            true => json!({ "Responses": {}, "UnprocessedKeys": { "ledger": keys } }),
-            false => json!({ "Responses": { "ledger": [row("one", "pause", at)] } }),
-        });
-        let mut obedience = obedience(&Rows::default());
-        obedience.control = Control::new(fake.dynamo(), "ledger");
-        obedience.look().await.unwrap();
-        *throttled.lock().unwrap() = true;
-        obedience.look().await.unwrap_err();
-        assert!(*obedience.paused.borrow());
-    }
-}
+mod tests;

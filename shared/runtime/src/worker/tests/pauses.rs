@@ -25,8 +25,13 @@ impl Endless {
             }
             "BatchGetItem" => {
                 let row = |order: &str| {
-                    let at = json!({ "N": "1" });
-                    json!({ "effect": { "S": "control/sleeper" }, "order": { "S": order }, "ordered_at": at })
+                    let (paused, resumed) = (json!({ "N": "1" }), json!({ "N": "2" }));
+                    match order {
+                        "pause" => json!({ "effect": { "S": "control/sleeper" }, "pause": paused }),
+                        _ => {
+                            json!({ "effect": { "S": "control/sleeper" }, "pause": paused, "resume": resumed })
+                        }
+                    }
                 };
                 let rows: Vec<_> = standing.lock().unwrap().iter().map(|it| row(it)).collect();
                 json!({ "__hang": 0.5, "Responses": { "ledger": rows } })
