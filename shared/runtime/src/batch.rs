@@ -2,7 +2,7 @@
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use crate::{
+    attempt::said,
     failure::Failure,
     job::{Delivery, Effect, Job},
     lease::Lease,
@@ -30,8 +31,8 @@ pub trait BatchJob: Send + Sync + 'static {
     /// The most messages of a batch.
     const AT_ONCE: usize = BATCH;
 
-    /// The message body, parsed from JSON.
-    type Message: DeserializeOwned + Send + 'static;
+    /// The message body, parsed from JSON. One that does not parse is dead-lettered, and is in no batch.
+    type Message: DeserializeOwned + Send + Sync + 'static;
 
     /// As [`Job::ready`].
     fn ready(&self) -> impl Future<Output = Result<(), Failure>> + Send {
@@ -47,10 +48,11 @@ pub trait BatchJob: Send + Sync + 'static {
     }
 
     /// Does the work of up to [`AT_ONCE`](Self::AT_ONCE) messages; gives an outcome for each, in their order. What is
-    /// missing of the outcomes counts as a transient failure, and so does a panic, for all.
+    /// missing of the outcomes counts as a transient failure. After a panic each message of the batch is
+    /// tried alone, and only one that panics alone has failed.
     fn run(
         &self,
-        batch: Vec<(Self::Message, Delivery)>,
+        batch: &[(Self::Message, Delivery)],
     ) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
 }
 
@@ -62,11 +64,14 @@ pub struct Batched<B: BatchJob> {
     waiting: mpsc::UnboundedSender<Waiting<B::Message>>,
 }
 
+/// The way to a message's own task.
+type Outcome = oneshot::Sender<Result<(), Failure>>;
+
 #[derive(Debug)]
 struct Waiting<M> {
     message: M,
     delivery: Delivery,
-    outcome: oneshot::Sender<Result<(), Failure>>,
+    outcome: Outcome,
 }
 
 impl<B: BatchJob> Batched<B> {
@@ -138,26 +143,50 @@ async fn run<B: BatchJob>(job: Arc<B>, batch: Vec<Waiting<B::Message>>) {
     if messages.is_empty() {
         return;
     }
-    match AssertUnwindSafe(job.run(messages)).catch_unwind().await {
+    match tried(&*job, &messages).await {
+        Err(said) if messages.len() > 1 => {
+            let (name, size) = (B::NAME, messages.len());
+            tracing::warn!(job = name, size, said, "a batch panicked: each message is tried alone");
+            let each = messages.iter().zip(outcomes);
+            join_all(each.map(|(message, outcome)| alone(&*job, message, outcome))).await;
+        }
+        Err(said) => outcomes.into_iter().for_each(|outcome| panicked(outcome, &said)),
         Ok(results) => {
             for (outcome, result) in outcomes.into_iter().zip(results) {
                 let _ = outcome.send(result);
             }
         }
-        Err(_) => {
-            for outcome in outcomes {
-                let what = "the job panicked at the batch of this message";
-                let _ = outcome.send(Err(Failure::transient("panic", what)));
-            }
-        }
     }
+}
+
+/// Tries a message of a batch that panicked.
+async fn alone<B: BatchJob>(job: &B, message: &(B::Message, Delivery), outcome: Outcome) {
+    if outcome.is_closed() {
+        return;
+    }
+    match tried(job, std::slice::from_ref(message)).await {
+        Ok(results) => drop(results.into_iter().next().map(|result| outcome.send(result))),
+        Err(said) => panicked(outcome, &said),
+    }
+}
+
+/// What the job makes of these messages; as an error what it says where it panics.
+async fn tried<B: BatchJob>(
+    job: &B,
+    messages: &[(B::Message, Delivery)],
+) -> Result<Vec<Result<(), Failure>>, String> {
+    // A job may panic before it has a future.
+    let run = AssertUnwindSafe(async { job.run(messages).await }).catch_unwind();
+    run.await.map_err(|panic| said(&*panic))
+}
+
+fn panicked(outcome: Outcome, said: &str) {
+    let _ = outcome.send(Err(Failure::transient("panic", format!("the job panicked: {said}"))));
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use futures::future::join_all;
 
     use super::*;
 
@@ -169,7 +198,7 @@ mod tests {
         const NAME: &'static str = "scripted";
         type Message = String;
 
-        async fn run(&self, batch: Vec<(String, Delivery)>) -> Vec<Result<(), Failure>> {
+        async fn run(&self, batch: &[(String, Delivery)]) -> Vec<Result<(), Failure>> {
             self.0.lock().unwrap().push(batch.len());
             assert!(!batch.iter().any(|(message, _)| message == "panic"), "as ordered");
             let outcome = |(message, _): &(String, Delivery)| match message.as_str() {
@@ -203,9 +232,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_message_that_panics_fails_alone_and_no_other_of_its_batch() {
+        let mut messages = ["a"; 10];
+        (messages[3], messages[7]) = ("panic", "bad");
+        let (kinds, sizes) = outcomes(&messages).await;
+        let mut wanted = vec![None; 10];
+        (wanted[3], wanted[7]) = (Some("panic"), Some("ordered"));
+        assert_eq!(kinds, wanted);
+        assert_eq!(sizes, [10, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_panic_and_a_missing_outcome_are_transient_failures() {
-        let (kinds, _) = outcomes(&["a", "panic"]).await;
-        assert_eq!(kinds, [Some("panic"), Some("panic")]);
+        assert_eq!(outcomes(&["panic"]).await, (vec![Some("panic")], vec![1]));
         let (kinds, _) = outcomes(&["a", "forget", "c"]).await;
         assert_eq!(kinds, [None, Some("batch"), Some("batch")]);
     }

@@ -275,7 +275,7 @@ impl Worker {
         Ok(all)
     }
 
-    fn check(&self, message: AnomalyMessage, delivery: &Delivery) -> Result<Measured, Failure> {
+    fn check(&self, message: &AnomalyMessage, delivery: &Delivery) -> Result<Measured, Failure> {
         let sent = delivery.sent_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let sent = sent.as_millis() as i64;
         message
@@ -283,7 +283,7 @@ impl Worker {
             .map_err(|why| Failure::permanent("future", why))?;
         let at = message.at.unwrap_or(sent);
         let reading = Reading { at, filling: message.filling, seq: message.seq };
-        Ok(Measured { device: message.id, reading, sent })
+        Ok(Measured { device: message.id.clone(), reading, sent })
     }
 
     async fn take_alone(&self, epoch: u64, work: &Measured) -> Result<&'static str, Failure> {
@@ -333,10 +333,10 @@ impl BatchJob for Anomaly {
         self.worker.crew.leave().await;
     }
 
-    async fn run(&self, batch: Vec<(AnomalyMessage, Delivery)>) -> Vec<Result<(), Failure>> {
+    async fn run(&self, batch: &[(AnomalyMessage, Delivery)]) -> Vec<Result<(), Failure>> {
         let worker = &self.worker;
         let checked: Vec<_> =
-            batch.into_iter().map(|(message, delivery)| worker.check(message, &delivery)).collect();
+            batch.iter().map(|(message, delivery)| worker.check(message, delivery)).collect();
         let good: Vec<&Measured> = checked.iter().flatten().collect();
         if let Some(oldest) = good.iter().map(|it| it.sent).min() {
             worker.lag.note(now_ms().saturating_sub(oldest));

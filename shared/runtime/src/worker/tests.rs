@@ -1,4 +1,5 @@
 mod ahead;
+mod batches;
 mod claims;
 mod fifo;
 mod pauses;
