@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
 use crate::{
     ahead,
     fit::{self, Needs},
+    health::STUCK_AFTER,
     instance::InstanceConfig,
     presence::PresenceConfig,
 };
@@ -220,6 +221,9 @@ pub struct WorkerConfig {
     /// `FLOTILLA_DEPTH_SECONDS`: how often the depth of a queue in use is asked for (default
     /// 60 s); an idle queue is asked once in thirty times.
     pub depth_every: Duration,
+    /// `FLOTILLA_STUCK_SECONDS`: how long every slot may be busy without one job ending before
+    /// `/healthz` fails (default an hour). Longer than the longest job.
+    pub stuck_after: Duration,
     /// `FLOTILLA_CONTROL_SECONDS`: how often the operator's orders are looked for (default 10 s).
     pub control_every: Duration,
     /// The EC2 instance under the worker.
@@ -257,6 +261,11 @@ impl WorkerConfig {
             max_attempts: settings.ranged("FLOTILLA_MAX_ATTEMPTS", 5, 1..=1000),
             retry_first: settings.seconds("FLOTILLA_RETRY_FIRST_SECONDS", 2.0, (0.01, 900.0)),
             depth_every: settings.seconds("FLOTILLA_DEPTH_SECONDS", 60.0, (1.0, 3600.0)),
+            stuck_after: settings.seconds(
+                "FLOTILLA_STUCK_SECONDS",
+                STUCK_AFTER.as_secs_f64(),
+                (1.0, 86_400.0),
+            ),
             control_every: settings.seconds("FLOTILLA_CONTROL_SECONDS", 10.0, (0.1, 3600.0)),
             instance: InstanceConfig::read(settings),
             http_addr: settings

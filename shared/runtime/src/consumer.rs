@@ -161,9 +161,9 @@ impl<J: Job> Consumer<J> {
             resumed = paused.wait_for(|paused| !paused) => drop(resumed.ok()?),
         }
         let turn = self.pollers.turn().await;
-        self.worker.health.busy(self.place, true);
+        self.worker.health.busy(self.place);
         let asked = turn.ask(number, self.worker.config.wait, stop).await;
-        self.worker.health.busy(self.place, false);
+        self.worker.health.free(self.place);
         asked
     }
 

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{failure::Failure, metrics};
 
-/// How long all slots may be busy without one job ending before that counts as stuck.
-const BUSY_LIMIT: Duration = Duration::from_secs(3600);
+/// How long all slots may be busy without one job ending before that counts as stuck, unless told.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(3600);
 
 /// How often measured values are folded into their histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -23,6 +23,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Health {
     state: Mutex<Progress>,
     poll_limit: Duration,
+    stuck_after: Duration,
 }
 
 #[derive(Debug)]
@@ -41,24 +42,30 @@ struct Polls {
     name: Option<String>,
     polled: Instant,
     received_once: bool,
-    busy: bool,
+    /// How many of its pollers wait for a slot.
+    busy: usize,
     failing: Option<String>,
 }
 
 impl Polls {
     fn new(name: Option<String>) -> Self {
         let polled = Instant::now();
-        Self { name, polled, received_once: false, busy: false, failing: None }
+        Self { name, polled, received_once: false, busy: 0, failing: None }
     }
 }
 
 impl Health {
     /// Health of a loop whose long poll lasts `wait`.
     pub fn new(wait: Duration) -> Arc<Self> {
+        Self::of(wait, STUCK_AFTER)
+    }
+
+    /// The same, where full slots are stuck after so long without a job that ends.
+    pub(crate) fn of(wait: Duration, stuck_after: Duration) -> Arc<Self> {
         let (polls, moved) = (vec![Polls::new(None)], Instant::now());
         let state = Progress { polls, moved, draining: false, paused: false };
         let poll_limit = wait + Duration::from_secs(60);
-        Arc::new(Self { state: Mutex::new(state), poll_limit })
+        Arc::new(Self { state: Mutex::new(state), poll_limit, stuck_after })
     }
 
     /// Begins with a loop for each of these queues.
@@ -96,13 +103,22 @@ impl Health {
         }
     }
 
-    pub(crate) fn busy(&self, place: usize, busy: bool) {
-        if busy {
-            // What ended before was of another time: the slots fill only now.
-            self.moved();
-        }
+    /// Notes that a poller of a queue waits for a slot.
+    pub(crate) fn busy(&self, place: usize) {
+        self.with(|state| {
+            let Some(polls) = state.polls.get_mut(place) else { return };
+            if polls.busy == 0 {
+                // What ended before was of another time: the slots fill only now.
+                state.moved = Instant::now();
+            }
+            polls.busy += 1;
+        });
+    }
+
+    /// Notes that it does not any more; others may.
+    pub(crate) fn free(&self, place: usize) {
         self.at(place, |polls| {
-            polls.busy = busy;
+            polls.busy = polls.busy.saturating_sub(1);
             // Waiting for a slot was no stall of the poll.
             polls.polled = Instant::now();
         });
@@ -134,8 +150,8 @@ impl Health {
             return Some(why.clone());
         }
         let (polled, moved) = (polls.polled.elapsed(), state.moved.elapsed());
-        if polls.busy {
-            return (moved > BUSY_LIMIT)
+        if polls.busy > 0 {
+            return (moved > self.stuck_after)
                 .then(|| format!("every slot is busy and no job has ended for {moved:.0?}"));
         }
         let stalled = polled > self.poll_limit && !state.draining && !state.paused;

@@ -55,7 +55,8 @@ pub(crate) struct Course {
 
 impl Course {
     pub(crate) fn new(config: &WorkerConfig) -> Self {
-        let (health, drain) = (Health::new(config.wait), Drain::new(config.grace));
+        let health = Health::of(config.wait, config.stuck_after);
+        let drain = Drain::new(config.grace);
         Self { health, drain: Arc::new(drain), in_hand: watch::Sender::new(0) }
     }
 }

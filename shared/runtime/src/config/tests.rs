@@ -44,3 +44,15 @@ fn nan_is_not_a_duration() {
     settings.seconds("FLOTILLA_WAIT_SECONDS", 1.0, (0.0, 20.0));
     assert!(settings.finish().is_err());
 }
+
+#[test]
+fn how_long_full_slots_may_stand_still_is_a_setting() {
+    let stuck_after = |text: &str| {
+        let mut settings = Reader::from_pairs([("FLOTILLA_STUCK_SECONDS", text)]);
+        let config = WorkerConfig::read(&mut settings);
+        (config.stuck_after, settings.finish().unwrap_err().to_string())
+    };
+    assert_eq!(stuck_after("").0, Duration::from_secs(3600));
+    assert_eq!(stuck_after("9000").0, Duration::from_secs(9000));
+    assert!(stuck_after("0").1.contains("FLOTILLA_STUCK_SECONDS"));
+}

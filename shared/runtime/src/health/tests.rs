@@ -53,15 +53,48 @@ async fn of_several_queues_a_stall_of_any_fails_health_and_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn full_slots_are_stuck_only_when_no_job_ends_for_an_hour_from_then_on() {
+async fn full_slots_are_stuck_only_when_no_job_ends_for_as_long_as_is_set_from_then_on() {
+    let wait = Duration::from_secs(20);
+    for (health, limit) in
+        [(Health::new(wait), 3600), (Health::of(wait, Duration::from_secs(9000)), 9000)]
+    {
+        tokio::time::advance(Duration::from_secs(20_000)).await;
+        health.busy(0);
+        assert_eq!(health.trouble(), None, "idle hours do not count");
+        tokio::time::advance(Duration::from_secs(limit - 1)).await;
+        assert_eq!(health.trouble(), None, "{limit} s are not over");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(health.trouble().is_some_and(|why| why.contains("every slot is busy")));
+        health.moved();
+        assert_eq!(health.trouble(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_that_has_its_slots_does_not_clear_that_another_waits_for_some() {
     let health = Health::new(Duration::from_secs(20));
-    tokio::time::advance(Duration::from_secs(7200)).await;
-    health.busy(0, true);
-    assert_eq!(health.trouble(), None, "two idle hours do not count");
-    tokio::time::advance(Duration::from_secs(3601)).await;
+    health.polled();
+    health.busy(0);
+    health.busy(0);
+    health.free(0);
+    tokio::time::advance(Duration::from_secs(3599)).await;
+    assert_eq!(health.trouble(), None, "one waits for a slot: no receive is due");
+    tokio::time::advance(Duration::from_secs(2)).await;
     assert!(health.trouble().is_some_and(|why| why.contains("every slot is busy")));
-    health.moved();
-    assert_eq!(health.trouble(), None);
+    health.free(0);
+    assert_eq!(health.trouble(), None, "a receive may begin");
+    tokio::time::advance(Duration::from_secs(81)).await;
+    assert_eq!(health.trouble().as_deref(), Some("no receive has returned for 81s"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_poller_that_comes_to_wait_does_not_begin_the_time_anew() {
+    let health = Health::new(Duration::from_secs(20));
+    health.busy(0);
+    tokio::time::advance(Duration::from_secs(3000)).await;
+    health.busy(0);
+    tokio::time::advance(Duration::from_secs(601)).await;
+    assert!(health.trouble().is_some_and(|why| why.contains("no job has ended for 3601s")));
 }
 
 fn resident_mib() -> u64 {
