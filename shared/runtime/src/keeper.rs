@@ -20,6 +20,7 @@ use crate::{
     ledger::{Claim, Ledger, Renewal},
     metrics::Meter,
     queue::{BATCH, MAX_VISIBILITY, Queue, Received},
+    retry::RetryPolicy,
 };
 
 /// A lease is given up this long before the others can see the message: a job must have ended by
@@ -49,6 +50,8 @@ struct Held {
     received_at: Instant,
     invisible_until: Instant,
     due: Instant,
+    /// How many extensions in a row have failed.
+    failures: u32,
     claim: Option<Claim>,
     /// The effect is committed: the claim is not renewed any more, only the visibility.
     completed: bool,
@@ -104,6 +107,7 @@ impl Keeper {
             received_at: message.received_at,
             invisible_until: message.received_at + self.visibility,
             due: message.received_at + self.pause(),
+            failures: 0,
             claim: None,
             completed: false,
             cancel: cancel.clone(),
@@ -166,7 +170,9 @@ impl Keeper {
             return Vec::new();
         }
         let soon = now + self.visibility.div_f64(10.0);
-        let due = held.iter_mut().filter(|(_, h)| h.due <= soon && !h.cancel.is_cancelled());
+        // What has failed waits for its own time: those that failed in one call share it.
+        let limit = |h: &Held| if h.failures > 0 { now } else { soon };
+        let due = held.iter_mut().filter(|(_, h)| h.due <= limit(h) && !h.cancel.is_cancelled());
         let mut due = due.filter_map(|(id, h)| h.beat(id, now, self.visibility));
         std::iter::from_fn(|| {
             let batch: Vec<_> = due.by_ref().take(BATCH).collect();
@@ -183,6 +189,7 @@ impl Keeper {
         let renewals = batch.iter().map(|beat| timeout(limit, self.renew(beat)));
         let visible = timeout(limit, self.queue.change_visibility(&entries));
         let (visible, renewed) = tokio::join!(visible, join_all(renewals));
+        let (now, share) = (Instant::now(), rand::rng().random::<f64>());
         let mut held = self.held();
         for (index, (beat, renewed)) in batch.iter().zip(renewed).enumerate() {
             let Some(lease) = held.get_mut(&beat.id) else {
@@ -204,7 +211,7 @@ impl Keeper {
                 }
                 (None, Some(_)) => lease.extended(asked, beat.visibility, self.pause()),
                 // Not refused for good, nor done: tried again until the lease has run out.
-                _ => lease.due = asked,
+                _ => lease.failed(now, share),
             }
         }
     }
@@ -250,6 +257,16 @@ impl Held {
     fn extended(&mut self, asked: Instant, visibility: Duration, pause: Duration) {
         self.invisible_until = asked + visibility;
         self.due = asked + pause;
+        self.failures = 0;
+    }
+
+    /// An extension has failed: the next one comes after this share of a ceiling, which doubles with each
+    /// failure, and leaves room for two more before the lease has run out.
+    fn failed(&mut self, now: Instant, share: f64) {
+        self.failures = self.failures.saturating_add(1);
+        let left = self.invisible_until.saturating_duration_since(now + MARGIN);
+        let ceiling = RetryPolicy::CALL.ceiling(self.failures).min(left / 3);
+        self.due = now + ceiling.mul_f64(share);
     }
 
     /// The lease was extended, and its job is to end all the same.

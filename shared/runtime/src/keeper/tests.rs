@@ -161,7 +161,7 @@ async fn a_refused_handle_loses_its_own_lease_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_that_failed_through_no_fault_of_ours_is_extended_again_at_once() {
+async fn an_entry_that_failed_through_no_fault_of_ours_is_extended_again_soon() {
     let first = Mutex::new(true);
     let fake = FakeAws::new(move |_, body| {
         let failed = std::mem::take(&mut *first.lock().unwrap());
@@ -171,6 +171,77 @@ async fn an_entry_that_failed_through_no_fault_of_ours_is_extended_again_at_once
     pass(3.0).await;
     assert_eq!(fake.count(EXTEND), 2);
     assert!(!kept.lost.is_cancelled());
+}
+
+/// An endpoint whose extensions fail until some seconds have passed, and when each was asked for.
+fn failing_for(seconds: f64) -> (FakeAws, Arc<Mutex<Vec<f64>>>) {
+    let (began, asked) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let seen = asked.clone();
+    let fake = FakeAws::new(move |_, body| {
+        let now = began.elapsed().as_secs_f64();
+        seen.lock().unwrap().push(now);
+        let all = body["Entries"].as_array().unwrap().len();
+        let failed: Vec<_> = (0..all).map(|index| (index, false)).collect();
+        batch(body, if now < seconds { &failed } else { &[] })
+    });
+    (fake, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_fails_is_repeated_ever_more_seldom_at_random_and_up_to_the_end() {
+    let mut gaps = Vec::new();
+    for _ in 0..20 {
+        let (fake, asked) = failing_for(f64::MAX);
+        let lost = seconds_until_lost(&keep(&fake, 60)).await;
+        assert!((58.0..59.5).contains(&lost), "lost after {lost} s");
+        let asked = asked.lock().unwrap().clone();
+        assert!((6..60).contains(&asked.len()), "{} calls, and not four a second", asked.len());
+        let last = asked.last().unwrap();
+        assert!(*last < 60.0 && lost - last < 15.0, "the last at {last} s");
+        gaps.push(asked.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>());
+    }
+    let of = |place: usize| gaps.iter().map(move |all| all[place]).sum::<f64>() / 20.0;
+    assert!(of(4) > 2.0 * of(0), "{} s, and then {} s", of(0), of(4));
+    let longest = |all: &Vec<f64>| (all.iter().copied().fold(0.0, f64::max) * 4.0) as u64;
+    let mut longest: Vec<_> = gaps.iter().map(longest).collect();
+    longest.sort_unstable();
+    longest.dedup();
+    assert!(longest.len() > 5, "twenty keepers kept time together: {longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_failed_for_most_of_the_visibility_still_saves_the_lease() {
+    for _ in 0..20 {
+        let (fake, _) = failing_for(50.0);
+        let kept = keep(&fake, 60);
+        pass(120.0).await;
+        assert!(!kept.lost.is_cancelled());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_in_one_call_is_repeated_in_one_call_and_dragged_along_by_no_other() {
+    let (fake, asked) = failing_for(f64::MAX);
+    let kept = keep(&fake, 60);
+    for n in 0..9 {
+        kept.keeper.hold(&message(&n.to_string(), "h"), &CancellationToken::new()).unwrap();
+    }
+    seconds_until_lost(&kept).await;
+    let calls = asked.lock().unwrap().len();
+    assert!(calls < 60, "{calls} calls for ten messages");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_repeated_heartbeat_follows_the_delete() {
+    let (fake, asked) = failing_for(f64::MAX);
+    let kept = keep(&fake, 60);
+    while asked.lock().unwrap().len() < 4 {
+        pass(0.1).await;
+    }
+    kept.keeper.let_go("m").await.unwrap();
+    let calls = asked.lock().unwrap().len();
+    pass(120.0).await;
+    assert_eq!(asked.lock().unwrap().len(), calls);
 }
 
 #[tokio::test(start_paused = true)]
