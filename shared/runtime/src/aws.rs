@@ -46,6 +46,17 @@ pub(crate) fn timeouts() -> TimeoutConfig {
         .build()
 }
 
+/// What bounds the calls of a client of this configuration: its own timeouts, and ours where it has none.
+/// Whoever makes it, no attempt of a call may last for ever.
+fn bounded(config: &SdkConfig) -> TimeoutConfig {
+    let own = config.timeout_config().map(TimeoutConfig::to_builder).unwrap_or_default();
+    let all = own.take_unset_from(timeouts().into_builder()).build();
+    match all.operation_attempt_timeout() {
+        Some(_) => all,
+        None => all.into_builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build(),
+    }
+}
+
 /// An SQS client whose calls are counted and timed.
 ///
 /// Its answers are short, and the whole of an attempt ends within its timeout: a watch over the flow
@@ -53,6 +64,7 @@ pub(crate) fn timeouts() -> TimeoutConfig {
 pub fn sqs_client(config: &SdkConfig) -> aws_sdk_sqs::Client {
     let config = aws_sdk_sqs::config::Builder::from(config)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .timeout_config(bounded(config))
         .interceptor(CountCalls)
         .build();
     aws_sdk_sqs::Client::from_conf(config)
@@ -62,6 +74,7 @@ pub fn sqs_client(config: &SdkConfig) -> aws_sdk_sqs::Client {
 pub fn dynamo_client(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
     let config = aws_sdk_dynamodb::config::Builder::from(config)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .timeout_config(bounded(config))
         .interceptor(CountCalls)
         .build();
     aws_sdk_dynamodb::Client::from_conf(config)
@@ -74,7 +87,49 @@ pub fn s3_client(config: &SdkConfig) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(
         aws_sdk_s3::config::Builder::from(config)
             .force_path_style(local)
+            .timeout_config(bounded(config))
             .interceptor(CountCalls)
             .build(),
     )
+}
+
+/// A client for Auto Scaling groups whose calls are counted.
+pub(crate) fn groups_client(config: &SdkConfig) -> aws_sdk_autoscaling::Client {
+    let config = aws_sdk_autoscaling::config::Builder::from(config)
+        .timeout_config(bounded(config))
+        .interceptor(CountCalls)
+        .build();
+    aws_sdk_autoscaling::Client::from_conf(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What bounds an attempt of a call of each client of such a configuration.
+    fn bounds(own: Option<TimeoutConfig>) -> [Option<Duration>; 4] {
+        let mut config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+        config.set_timeout_config(own);
+        let config = config.build();
+        let attempt = |it: Option<&TimeoutConfig>| it?.operation_attempt_timeout();
+        [
+            attempt(sqs_client(&config).config().timeout_config()),
+            attempt(dynamo_client(&config).config().timeout_config()),
+            attempt(s3_client(&config).config().timeout_config()),
+            attempt(groups_client(&config).config().timeout_config()),
+        ]
+    }
+
+    #[test]
+    fn every_client_of_a_foreign_configuration_bounds_each_attempt_of_a_call() {
+        let disabled = TimeoutConfig::builder().disable_operation_attempt_timeout().build();
+        let another = TimeoutConfig::builder().connect_timeout(Duration::from_secs(1)).build();
+        for foreign in [None, Some(disabled), Some(TimeoutConfig::disabled()), Some(another)] {
+            let name = format!("{foreign:?}");
+            assert_eq!(bounds(foreign), [Some(ATTEMPT_TIMEOUT); 4], "{name}");
+        }
+        let two = Duration::from_secs(2);
+        let own = TimeoutConfig::builder().operation_attempt_timeout(two).build();
+        assert_eq!(bounds(Some(own)), [Some(two); 4], "one of its own is kept");
+    }
 }

@@ -101,6 +101,7 @@ impl Instance {
             Some(http) => ProviderConfig::without_region().with_http_client(http),
             None => ProviderConfig::without_region(),
         };
+        // It bounds its calls itself, whatever it is configured with.
         let metadata = imds::Client::builder().configure(&provider).build();
         let id = metadata.get("/latest/meta-data/instance-id").await.map_err(|e| {
             let what = "FLOTILLA_INSTANCE_METADATA is true, but the metadata service does not \
@@ -108,7 +109,7 @@ impl Instance {
             Failure::permanent("instance_metadata", what).caused_by(chain(&e))
         })?;
         let id = id.as_ref().to_owned();
-        let groups = Client::new(sdk);
+        let groups = crate::aws::groups_client(sdk);
         Ok(Some(Arc::new(Self { config, id, metadata, groups })))
     }
 

@@ -22,7 +22,8 @@ use crate::{
 
 /// Consumes the queues of `config` with `job` until `shutdown`, then drains.
 ///
-/// It returns when every message is settled: its effect durable and deleted, or handed back.
+/// It returns when every message is settled: its effect durable and deleted, or handed back. `sdk` may
+/// be of anybody's making: where it does not bound the attempts of a call, the clients made of it here do.
 ///
 /// # Errors
 /// When the worker cannot start at all: the HTTP address is taken, or a queue has no
