@@ -1,12 +1,14 @@
 //! What a worker counts and times. The doc comment of each is its help text.
 //!
-//! The names are OpenTelemetry's for messaging, in Prometheus's spelling, and `flotilla_…` for what
-//! that has no name for. The label `worker` is the kind of worker ([`Job::NAME`](crate::Job::NAME));
+//! The names are OpenTelemetry's for messaging, in Prometheus's spelling (dots are underscores, units and
+//! `total` are suffixes), with the labels that its conventions require: `messaging_operation_name` and
+//! `messaging_system` always, `error_type` on what failed and on nothing else. `flotilla_…` is what
+//! it has no name for. The label `worker` is the kind of worker ([`Job::NAME`](crate::Job::NAME));
 //! `job` and `instance` are left to Prometheus, which sets them for every target.
 
 use std::{fmt, time::Duration};
 
-use ::metrics::{Counter, Gauge, Histogram};
+use ::metrics::{Counter, Gauge, Histogram, Label};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use crate::failure::Disposition;
@@ -36,9 +38,11 @@ macro_rules! describe_metrics {
 describe_metrics! {
     /// Messages received.
     counter CONSUMED = "messaging_client_consumed_messages_total";
-    /// Time of an attempt of an SQS call; a receive includes its long poll.
+    /// Time of an attempt of an SQS call that receives, settles or sends messages; a receive includes
+    /// its long poll. A failed one has its HTTP status (or timeout, unreachable) as error_type.
     histogram OPERATION = "messaging_client_operation_duration_seconds";
-    /// Time from the receive of a message to its disposition.
+    /// Time from the receive of a message to its disposition. One that failed has the failure's kind
+    /// as error_type.
     histogram PROCESS = "messaging_process_duration_seconds";
     /// Time from the send of a message to its first receive.
     histogram WAIT = "flotilla_queue_wait_seconds";
@@ -92,7 +96,12 @@ fn builder(worker: &str) -> Result<PrometheusBuilder, BuildError> {
 }
 
 /// The system's name in OpenTelemetry's messaging conventions.
-const SYSTEM: (&str, &str) = ("messaging_system", "aws_sqs");
+const SYSTEM: Label = Label::from_static_parts("messaging_system", "aws_sqs");
+/// The call that messages come by, and the name there of what a job does with them.
+const RECEIVE: &str = "ReceiveMessage";
+const WORK: &str = "process";
+/// The label there of the class of an error; only what failed has it.
+const ERROR: &str = "error_type";
 /// The label of a queue's name there; metrics of our own say `queue`.
 const DESTINATION: &str = "messaging_destination_name";
 /// Dollars of a request, standard and FIFO.
@@ -114,16 +123,51 @@ const CALLS: [(&str, f64); 8] = [
     ("BatchGetItem", 5.0 * READ),
 ];
 
+/// An attempt of a call to AWS.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) operation: &'a str,
+    /// The queue whose messages it is about.
+    pub(crate) queue: Option<&'a str>,
+    pub(crate) code: String,
+    /// The class of error that it ended with.
+    pub(crate) error: Option<String>,
+    pub(crate) took: Duration,
+}
+
+/// The calls to SQS that are operations on messages, and OpenTelemetry's type of each.
+const OPERATIONS: [(&str, &str); 5] = [
+    (RECEIVE, "receive"),
+    ("DeleteMessageBatch", "settle"),
+    ("ChangeMessageVisibilityBatch", "settle"),
+    ("SendMessage", "send"),
+    ("SendMessageBatch", "send"),
+];
+
 /// Counts an attempt of a call to AWS.
-pub(crate) fn called(service: &str, operation: &str, code: String, took: Duration) {
-    let (service, operation) = (service.to_lowercase(), operation.to_owned());
-    if service == "sqs" {
-        let labels =
-            [(SYSTEM.0, SYSTEM.1.to_owned()), ("messaging_operation_name", operation.clone())];
-        ::metrics::histogram!(OPERATION, &labels).record(took);
+pub(crate) fn called(call: Call<'_>) {
+    let message = OPERATIONS.iter().find(|(name, _)| *name == call.operation);
+    if let (Some((name, kind)), Some(queue)) = (message, call.queue) {
+        let mut labels = vec![
+            SYSTEM,
+            operation(name),
+            Label::from_static_parts("messaging_operation_type", kind),
+            Label::new(DESTINATION, queue.to_owned()),
+        ];
+        labels.extend(call.error.map(|error| Label::new(ERROR, error)));
+        ::metrics::histogram!(OPERATION, labels).record(call.took);
     }
-    let labels = [("service", service), ("operation", operation), ("code", code)];
-    ::metrics::counter!(API_CALLS, &labels).increment(1);
+    let labels = vec![
+        Label::new("service", call.service.to_lowercase()),
+        Label::new("operation", call.operation.to_owned()),
+        Label::new("code", call.code),
+    ];
+    ::metrics::counter!(API_CALLS, labels).increment(1);
+}
+
+fn operation(name: &'static str) -> Label {
+    Label::from_static_parts("messaging_operation_name", name)
 }
 
 /// Tells how many messages can be worked on at a time.
@@ -178,9 +222,9 @@ impl Meter {
             [("queue", queue.clone()), (name, value.to_owned())]
         };
         let numbers = ["1", "2", "3", "4", "5+"];
-        let labels = [(SYSTEM.0, SYSTEM.1.to_owned()), (DESTINATION, queue.clone())];
+        let labels = vec![SYSTEM, operation(RECEIVE), Label::new(DESTINATION, queue.clone())];
         let meter = Self {
-            consumed: ::metrics::counter!(CONSUMED, &labels),
+            consumed: ::metrics::counter!(CONSUMED, labels),
             in_flight: ::metrics::gauge!(IN_FLIGHT, "queue" => queue.clone()),
             // A histogram that is born with its first job shows no rate of it.
             waited: ::metrics::histogram!(WAIT, "queue" => queue.clone()),
@@ -188,7 +232,7 @@ impl Meter {
             attempts: numbers.map(|it| ::metrics::counter!(ATTEMPTS, &of("attempt", it))),
             receives: RECEIVED.map(|it| ::metrics::counter!(RECEIVES, &of("result", it))),
             disposed: ORDINARY
-                .map(|name| (dispositions(&queue, name, "none"), processing(&queue, name))),
+                .map(|name| (dispositions(&queue, name, "none"), processing(&queue, name, None))),
             queue,
         };
         meter.consumed(0);
@@ -253,7 +297,8 @@ impl Meter {
             return;
         }
         dispositions(&self.queue, name, kind).increment(1);
-        processing(&self.queue, name).record(took);
+        let error = if name == "lost" { "lease_lost" } else { kind };
+        processing(&self.queue, name, Some(error)).record(took);
     }
 }
 
@@ -262,13 +307,15 @@ fn dispositions(queue: &str, name: &'static str, kind: &'static str) -> Counter 
     ::metrics::counter!(DISPOSITIONS, "queue" => queue, "disposition" => name, "kind" => kind)
 }
 
-fn processing(queue: &str, disposition: &'static str) -> Histogram {
-    let labels = [
-        (SYSTEM.0, SYSTEM.1.to_owned()),
-        (DESTINATION, queue.to_owned()),
-        ("disposition", disposition.to_owned()),
+fn processing(queue: &str, disposition: &'static str, error: Option<&'static str>) -> Histogram {
+    let mut labels = vec![
+        SYSTEM,
+        operation(WORK),
+        Label::new(DESTINATION, queue.to_owned()),
+        Label::from_static_parts("disposition", disposition),
     ];
-    ::metrics::histogram!(PROCESS, &labels)
+    labels.extend(error.map(|error| Label::from_static_parts(ERROR, error)));
+    ::metrics::histogram!(PROCESS, labels)
 }
 
 #[cfg(test)]

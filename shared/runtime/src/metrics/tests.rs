@@ -27,7 +27,14 @@ fn everything() -> String {
         meter.waited(Duration::from_secs(1));
         meter.messages("visible", 3);
         meter.disposed(&Disposition::Done, Duration::from_secs(1));
-        called("SQS", "ReceiveMessage", "200".into(), Duration::from_secs(1));
+        called(Call {
+            service: "SQS",
+            operation: "ReceiveMessage",
+            queue: Some("main"),
+            code: "200".into(),
+            error: None,
+            took: Duration::from_secs(1),
+        });
         ::metrics::gauge!(HEALTHY).set(1.0);
     })
 }
@@ -136,5 +143,57 @@ fn every_attempt_of_a_call_is_counted_by_operation_and_code() {
         let line = format!("flotilla_api_calls_total{{{labels}}} 1");
         assert!(text.contains(&line), "{line} is missing in\n{text}");
     }
-    assert!(text.contains("messaging_client_operation_duration_seconds_count"));
+    let operation = "messaging_client_operation_duration_seconds_count{worker=\"job\",\
+                     messaging_system=\"aws_sqs\",messaging_operation_name=\"SendMessage\",\
+                     messaging_operation_type=\"send\",messaging_destination_name=\"main\"";
+    for error in ["", r#",error_type="503""#, r#",error_type="timeout""#] {
+        let line = format!("{operation}{error}}} 1");
+        assert!(text.contains(&line), "{line} is missing in\n{text}");
+    }
+}
+
+/// Name and labels of every series.
+fn series(text: &str) -> Vec<(&str, Vec<(&str, &str)>)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| {
+            let (name, rest) = line.split_once('{').unwrap();
+            let labels = rest.rsplit_once('}').unwrap().0.split(',');
+            (name, labels.map(|it| it.split_once('=').unwrap()).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_metric_of_opentelemetry_has_the_labels_that_its_conventions_require() {
+    let failed = |kind| Disposition::Dead { kind, reason: String::new() };
+    let retried =
+        Disposition::Retry { delay: Duration::ZERO, kind: "sandbox", reason: String::new() };
+    let (took, released) =
+        (Duration::from_secs(1), Disposition::Released { after: Duration::ZERO });
+    let text = everything()
+        + &exposition(|| {
+            let meter = Meter::new("http://sqs/1/main");
+            for what in [failed("unparsable"), retried, released, Disposition::Lost] {
+                meter.disposed(&what, took);
+            }
+        });
+    let mut errors = Vec::new();
+    for (name, labels) in series(&text) {
+        let label = |wanted: &str| labels.iter().find(|(it, _)| *it == wanted).map(|it| it.1);
+        let (failure, disposition) = (label("error_type"), label("disposition"));
+        if !name.starts_with("messaging_") {
+            assert_eq!(failure, None, "{name}");
+            continue;
+        }
+        for required in ["messaging_system", "messaging_operation_name", DESTINATION] {
+            assert!(label(required).is_some(), "{name} has no {required}: {labels:?}");
+        }
+        let went_well = matches!(disposition, None | Some("\"done\"" | "\"released\""));
+        assert_eq!(failure.is_none(), went_well, "{name}: {labels:?}");
+        errors.extend(failure);
+    }
+    errors.sort_unstable();
+    errors.dedup();
+    assert_eq!(errors, ["\"lease_lost\"", "\"sandbox\"", "\"unparsable\""]);
 }
