@@ -166,7 +166,8 @@ impl<J: Job> Consumer<J> {
             return Ok(Entry::Open(None));
         };
         let key = format!("{}/{key}", J::NAME);
-        let claimed = claiming.claim(&self.worker.ledger, &key).await;
+        let id = &message.delivery.message_id;
+        let claimed = claiming.claim(&self.worker.ledger, &key, id).await;
         match claimed.map_err(|f| self.failed(message, None, f))? {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {

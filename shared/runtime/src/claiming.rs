@@ -34,10 +34,16 @@ impl Claiming {
     ///
     /// # Errors
     /// As [`Ledger::claim`].
-    pub(crate) async fn claim(&self, ledger: &Ledger, key: &str) -> Result<Claimed, Failure> {
+    pub(crate) async fn claim(
+        &self,
+        ledger: &Ledger,
+        key: &str,
+        message_id: &str,
+    ) -> Result<Claimed, Failure> {
         poll_fn(|context| {
             let mut call = self.call();
-            let asked = call.get_or_insert_with(|| begun(ledger.clone(), key.to_owned()));
+            let begun = || begun(ledger.clone(), key.to_owned(), message_id.to_owned());
+            let asked = call.get_or_insert_with(begun);
             let answer = ready!(asked.as_mut().poll(context));
             *call = None;
             Poll::Ready(answer)
@@ -59,6 +65,6 @@ impl Claiming {
     }
 }
 
-fn begun(ledger: Ledger, key: String) -> Call {
-    Box::pin(async move { ledger.claim(&key).await })
+fn begun(ledger: Ledger, key: String, message_id: String) -> Call {
+    Box::pin(async move { ledger.claim(&key, &message_id).await })
 }

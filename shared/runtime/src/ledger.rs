@@ -50,6 +50,17 @@ pub struct Claim {
     pub cancelled: Option<String>,
 }
 
+/// An effect that has been claimed and has not happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Its key.
+    pub key: String,
+    /// Whether somebody is at it.
+    pub held: bool,
+    /// The message that it was last claimed for.
+    pub message_id: Option<String>,
+}
+
 /// The answer to a claim.
 #[derive(Debug)]
 pub enum Claimed {
@@ -93,18 +104,19 @@ impl Ledger {
         Self { client, table: table.into(), owner: owner.into(), lease }
     }
 
-    /// Claims an effect, if nobody holds it and it has not happened.
+    /// Claims an effect, if nobody holds it and it has not happened. Its row names the message that it is
+    /// claimed for, by which an operator may look for it.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn claim(&self, key: &str) -> Result<Claimed, Failure> {
+    pub async fn claim(&self, key: &str, message_id: &str) -> Result<Claimed, Failure> {
         let (now, lease) = (now_ms(), self.lease.as_millis() as u64);
         let id = uuid::Uuid::new_v4().to_string();
         let result = self
             .update(key)
             .update_expression(
                 "SET #s = :claimed, #o = :me, claim_id = :id, lease_until = :until, \
-                 expires_at = :ttl \
+                 expires_at = :ttl, message_id = :message \
                  ADD generation :one, attempts :one",
             )
             .condition_expression(
@@ -117,6 +129,7 @@ impl Ledger {
             .expression_attribute_values(":free", text("free"))
             .expression_attribute_values(":me", text(&self.owner))
             .expression_attribute_values(":id", text(&id))
+            .expression_attribute_values(":message", text(message_id))
             .expression_attribute_values(":now", number(now))
             .expression_attribute_values(":then", number(now.saturating_sub(lease)))
             .expression_attribute_values(":until", number(now + lease))
@@ -210,12 +223,12 @@ impl Ledger {
         }
     }
 
-    /// The keys that begin so, of effects that have not happened, with whether each is held.
+    /// The effects whose keys begin so, of those that have been claimed and have not happened.
     /// It reads the whole table: for operators, and not for workers.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn open(&self, prefix: &str) -> Result<Vec<(String, bool)>, Failure> {
+    pub async fn open(&self, prefix: &str) -> Result<Vec<Open>, Failure> {
         let pages = self
             .client
             .scan()
@@ -230,6 +243,19 @@ impl Ledger {
         let rows = pages.collect::<Result<Vec<Row>, _>>().await;
         let rows = rows.map_err(|error| self.unavailable("scan", prefix, &error))?;
         Ok(rows.iter().filter_map(open).collect())
+    }
+
+    /// Whether the effect of a key has happened.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn is_done(&self, key: &str) -> Result<bool, Failure> {
+        let call = self.client.get_item().table_name(&*self.table).key("effect", text(key));
+        let row = call.consistent_read(true).send().await;
+        let row = row.map_err(|error| self.unavailable("look at", key, &error))?.item;
+        Ok(row
+            .and_then(|row| row.get("state")?.as_s().ok().map(|it| it == "done"))
+            .unwrap_or(false))
     }
 
     /// Gives a claim back unharmed: what a stop hands back was no attempt.

@@ -1,6 +1,11 @@
 //! `flotilla pause`, `resume`, `drain` and `cancel`: what an operator orders of running workers.
 
-use flotilla_runtime::{aws::dynamo_client, control, control::Order, ledger::Ledger};
+use flotilla_runtime::{
+    aws::dynamo_client,
+    control,
+    control::Order,
+    ledger::{Ledger, Open},
+};
 
 use crate::{
     console::out,
@@ -16,14 +21,19 @@ pub(crate) struct Args {
     target: target::Which,
 }
 
-/// The message goes whole to the dead-letter queue, from where it can be redriven.
+/// The message goes whole to the dead-letter queue, from where it can be redriven. A job that no worker
+/// has begun with stands in no table yet: only --in-advance cancels it, by its whole key. Where nothing
+/// is found to cancel, or the job is done, the exit code is 1.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
     /// The kind of worker: grading, compile.
     worker: String,
-    /// The job: the key of its effect, the beginning of it (a submission's id, say), or a part of it
-    /// (a build's key).
+    /// The job: the key of its effect, the beginning of it (a submission's id, say), a part of it
+    /// (a build's key), or the id of its message on SQS (as in the log).
     id: String,
+    /// Cancels what no worker has begun with yet; the id is its whole key.
+    #[arg(long)]
+    in_advance: bool,
     /// Why, for the dead letter and for whoever waits.
     #[arg(long, default_value = "no reason was given")]
     reason: String,
@@ -83,17 +93,22 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     let mut open = ledger.open(&wanted).await.map_err(told)?;
     if open.is_empty() {
         open = ledger.open(&format!("{}/", args.worker)).await.map_err(told)?;
-        open.retain(|(key, _)| key.split('/').any(|part| part == args.id));
+        open.retain(|it| is_of(it, &args.id));
     }
     let meant = meant(&open, &wanted)?;
-    // Where nobody has begun with it, only its whole key can be meant.
-    let key = meant.map_or(wanted, |(key, _)| key.clone());
+    if meant.is_none() && !args.in_advance {
+        // What is done is in none of these; its own row says so.
+        return Err(nothing(&args, &wanted, ledger.is_done(&wanted).await.map_err(told)?));
+    }
+    let key = meant.map_or(wanted, |it| it.key.clone());
     if !ledger.cancel(&key, &args.reason).await.map_err(told)? {
-        return Err(Error::Fleet(format!("{key} is done: there is nothing to cancel")));
+        return Err(done(&key));
     }
     out(match meant {
-        Some((_, true)) => format!("{key} is cancelled: its worker ends it at the next heartbeat"),
-        Some((_, false)) => format!("{key} is cancelled: it is not tried again"),
+        Some(Open { held: true, .. }) => {
+            format!("{key} is cancelled: its worker ends it at the next heartbeat")
+        }
+        Some(_) => format!("{key} is cancelled: it is not tried again"),
         None => format!(
             "{key} is cancelled in advance: no worker has begun with it (if that is its whole key)"
         ),
@@ -101,18 +116,37 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which of the open keys that begin so is meant: the one that is no longer than what is asked for, or
-/// else the only one.
-fn meant<'a>(
-    open: &'a [(String, bool)],
-    wanted: &str,
-) -> Result<Option<&'a (String, bool)>, Error> {
-    match (open.iter().find(|(key, _)| key == wanted), open) {
+/// Whether an id is a part of an effect's key, or the id of its message.
+fn is_of(open: &Open, id: &str) -> bool {
+    open.message_id.as_deref() == Some(id) || open.key.split('/').any(|part| part == id)
+}
+
+fn done(key: &str) -> Error {
+    Error::Fleet(format!("{key} is done: there is nothing to cancel"))
+}
+
+/// What there is to say where nothing was found to cancel.
+fn nothing(args: &CancelArgs, wanted: &str, is_done: bool) -> Error {
+    let CancelArgs { worker, id, .. } = args;
+    match is_done {
+        true => done(wanted),
+        false => Error::Fleet(format!(
+            "nothing is cancelled: no job of {worker} that was begun and is not done has {id} as its \
+             key, a part of it, or its message's id; one that still waits on the queue is cancelled by \
+             its whole key, with --in-advance"
+        )),
+    }
+}
+
+/// Which of the open effects that were found is meant: the one whose key is no longer than what is asked
+/// for, or else the only one.
+fn meant<'a>(open: &'a [Open], wanted: &str) -> Result<Option<&'a Open>, Error> {
+    match (open.iter().find(|it| it.key == wanted), open) {
         (Some(exact), _) => Ok(Some(exact)),
         (None, []) => Ok(None),
         (None, [one]) => Ok(Some(one)),
         (None, several) => {
-            let keys: Vec<_> = several.iter().map(|(key, _)| key.as_str()).collect();
+            let keys: Vec<_> = several.iter().map(|it| it.key.as_str()).collect();
             let which = keys.join("\n  ");
             Err(Error::Usage(format!("{wanted} may be any of these:\n  {which}")))
         }
@@ -123,15 +157,27 @@ fn meant<'a>(
 mod tests {
     use super::*;
 
+    fn opened(key: &str, message_id: Option<&str>) -> Open {
+        Open { key: key.to_owned(), held: true, message_id: message_id.map(str::to_owned) }
+    }
+
     #[test]
     fn a_whole_key_is_meant_though_others_begin_with_it() {
-        let open =
-            [("w/a1".to_owned(), false), ("w/a".to_owned(), true), ("w/b1".to_owned(), true)];
-        let key = |open, wanted: &str| meant(open, wanted).unwrap().map(|(key, _)| key.as_str());
+        let open = ["w/a1", "w/a", "w/b1"].map(|key| opened(key, None));
+        let key = |open, wanted: &str| meant(open, wanted).unwrap().map(|it| it.key.as_str());
         assert_eq!(key(&open[..2], "w/a"), Some("w/a"));
         assert_eq!(key(&open[2..], "w/b"), Some("w/b1"), "the only one that begins so");
         assert_eq!(key(&[], "w/c"), None);
         let why = meant(&open, "w/").unwrap_err().to_string();
-        assert!(open.iter().all(|(key, _)| why.contains(key.as_str())), "{why}");
+        assert!(open.iter().all(|it| why.contains(&it.key)), "{why}");
+    }
+
+    #[test]
+    fn a_job_is_known_by_a_part_of_its_key_or_by_its_messages_id() {
+        let open = opened("compile/abc/1", Some("a-message"));
+        for (id, known) in [("abc", true), ("a-message", true), ("a-messag", false), ("ab", false)]
+        {
+            assert_eq!(is_of(&open, id), known, "{id}");
+        }
     }
 }

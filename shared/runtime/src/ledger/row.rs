@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::{
     types::AttributeValue as Attr,
 };
 
-use super::{Claim, Claimed, Renewal};
+use super::{Claim, Claimed, Open, Renewal};
 
 pub(super) type Row = HashMap<String, Attr>;
 
@@ -25,10 +25,11 @@ pub(super) fn cancelled(row: &Row) -> Option<String> {
     row.get("cancelled")?.as_s().ok().cloned()
 }
 
-/// The key of an effect that has not happened, and whether somebody is at it.
-pub(super) fn open(row: &Row) -> Option<(String, bool)> {
-    let text = |name: &str| row.get(name)?.as_s().ok();
-    Some((text("effect")?.clone(), text("state")? == "claimed"))
+/// The effect that a row is about, where it was ever claimed.
+pub(super) fn open(row: &Row) -> Option<Open> {
+    let text = |name: &str| row.get(name)?.as_s().ok().cloned();
+    let held = text("state")? == "claimed";
+    Some(Open { key: text("effect")?, held, message_id: text("message_id") })
 }
 
 pub(super) fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {

@@ -25,7 +25,7 @@ async fn a_holder_with_a_wrong_clock_keeps_a_message_back_for_one_lease_at_most(
             "Item": { "state": { "S": "claimed" }, "lease_until": { "N": until.to_string() } },
         })
     });
-    match ledger(&fake).claim("k").await.unwrap() {
+    match ledger(&fake).claim("k", "m").await.unwrap() {
         Claimed::Held(left) => assert_eq!(left, LEASE),
         other => panic!("{other:?}"),
     }
@@ -50,7 +50,7 @@ async fn a_claim_whose_answer_was_lost_is_ours_when_it_is_asked_for_again() {
             }),
         }
     });
-    match ledger(&fake).claim("k").await.unwrap() {
+    match ledger(&fake).claim("k", "m").await.unwrap() {
         Claimed::Won(claim) => assert_eq!((claim.generation, claim.attempt), (7, 2)),
         other => panic!("{other:?}"),
     }
@@ -116,7 +116,7 @@ fn expiry(request: &serde_json::Value) -> u64 {
 async fn every_row_outlives_the_longest_retention_and_no_row_lives_for_ever() {
     let fake = FakeAws::new(|_, _| json!({}));
     let ledger = ledger(&fake);
-    ledger.claim("k").await.unwrap();
+    ledger.claim("k", "m").await.unwrap();
     ledger.complete(&claimed(), Vec::new()).await.unwrap();
     ledger.cancel("k", "why").await.unwrap();
     let calls = fake.calls();
@@ -126,4 +126,27 @@ async fn every_row_outlives_the_longest_retention_and_no_row_lives_for_ever() {
         let days = (expiry(request) - now) as f64 / 86_400.0;
         assert!((34.99..36.0).contains(&days), "{days} days");
     }
+}
+
+#[tokio::test]
+async fn the_row_of_a_claim_names_its_message_for_an_operator_who_looks_for_it() {
+    let text = |value: &str| json!({ "S": value });
+    let fake = FakeAws::new(move |operation, _| match operation {
+        "Scan" => json!({ "Items": [
+            { "effect": text("w/a"), "state": text("claimed"), "message_id": text("m") },
+            { "effect": text("w/b"), "state": text("free") },
+            { "effect": text("w/c"), "cancelled": text("in advance") },
+        ] }),
+        _ => json!({}),
+    });
+    ledger(&fake).claim("w/a", "m").await.unwrap();
+    let values = &fake.calls()[0].1["ExpressionAttributeValues"];
+    assert_eq!(values[":message"], text("m"));
+    let open = |key: &str, held, id: Option<&str>| Open {
+        key: key.to_owned(),
+        held,
+        message_id: id.map(str::to_owned),
+    };
+    let found = ledger(&fake).open("w/").await.unwrap();
+    assert_eq!(found, [open("w/a", true, Some("m")), open("w/b", false, None)]);
 }
