@@ -8,6 +8,10 @@ use std::{
 use flotilla_runtime::telemetry;
 use flotilla_tests::{FakeInstance, Submission, World, eventually};
 use jiff::Timestamp;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -20,7 +24,13 @@ async fn letters(world: &World, more: &[&str]) -> Vec<Value> {
     let arguments = [&["dlq", "list", "--of", "grading", "--json"], more].concat();
     let (code, text) = world.flotilla(&arguments).await;
     assert_eq!(code, 0, "{text}");
-    serde_json::from_str::<Vec<Value>>(&text).unwrap()
+    result(&text)
+}
+
+/// The JSON that a command gave, before what it noted.
+fn result(text: &str) -> Vec<Value> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    values.next().unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -84,7 +94,7 @@ async fn letters_of_a_queue_beside_the_stack_are_reached_by_its_url_and_keep_the
         assert_eq!(code, 0, "{text}");
         text
     };
-    let listed: Vec<Value> = serde_json::from_str(&run(&["list", "--json"]).await).unwrap();
+    let listed = result(&run(&["list", "--json"]).await);
     assert_eq!(listed.len(), 10, "as many of a group as SQS gives");
     assert!(run(&["list"]).await.contains("first ten letters of each group"));
     let first = listed[0]["message_id"].as_str().unwrap();
@@ -100,6 +110,63 @@ async fn letters_of_a_queue_beside_the_stack_are_reached_by_its_url_and_keep_the
     assert_eq!((world.left_on(url).await, world.left_on(&queues.dead_url).await), (3, 9));
     assert!(run(&["redrive"]).await.contains("9 dead letters were sent back"));
     assert_eq!(taken(&world, url).await, ids, "in the order of the group");
+}
+
+/// Puts letters on the dead-letter queue, as SQS would.
+async fn bury(world: &World, count: usize) -> String {
+    let dead = world.outputs().grading_dead_letter_queue_url.clone();
+    for n in 0..count {
+        let call = world.aws.sqs.send_message().queue_url(&dead);
+        call.message_body(format!("{{\"id\":\"{n}\"}}")).send().await.unwrap();
+    }
+    dead
+}
+
+#[tokio::test]
+async fn a_redrive_says_what_a_limit_left_and_what_another_has_in_hand() {
+    let world = World::new().await;
+    let dead = bury(&world, 12).await;
+    let url = world.outputs().grading_queue_url.clone();
+    let redrive = ["dlq", "redrive", "--of", "grading"];
+    let (code, text) = world.flotilla(&[&redrive[..], &["--limit", "4"]].concat()).await;
+    assert_eq!((code, text.contains("the limit of 4 was reached")), (0, true), "{text}");
+    assert!(text.contains("4 dead letters were sent back"), "{text}");
+    assert_eq!((world.left_on(&url).await, world.in_flight(&dead).await), (4, 0), "put back");
+    let call = world.aws.sqs.receive_message().queue_url(&dead).max_number_of_messages(3);
+    let held = call.visibility_timeout(600).send().await.unwrap().messages.unwrap_or_default();
+    let (code, text) = world.flotilla(&redrive).await;
+    let says = format!("about {} more on", held.len());
+    assert!(code == 0 && text.contains(&says) && !text.contains("counts none"), "{text}");
+    let (code, text) = world.flotilla(&[&redrive[..], &["--id", "nobody"]].concat()).await;
+    assert_eq!((code, text.contains("has the id nobody")), (1, true), "{text}");
+    for url in [&url, &dead] {
+        world.aws.sqs.purge_queue().queue_url(url).send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_redrive_that_is_asked_to_stop_puts_back_what_it_holds_and_says_so() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let world = World::new().await;
+        let dead = bury(&world, 20).await;
+        let url = world.outputs().grading_queue_url.clone();
+        let slow = ["dlq", "redrive", "--of", "grading", "--rate", "1"];
+        let child = world.flotilla_started(&slow);
+        eventually("the first letters", Duration::from_secs(30), async || {
+            (world.left_on(&url).await > 1).then_some(())
+        })
+        .await;
+        kill(Pid::from_raw(child.id().unwrap().cast_signed()), signal).unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{text}");
+        assert!(text.contains("stopped before the end"), "{text}");
+        assert_eq!(world.in_flight(&dead).await, 0, "put back at once");
+        assert_eq!(world.left_on(&dead).await + world.left_on(&url).await, 20);
+        for url in [&url, &dead] {
+            world.aws.sqs.purge_queue().queue_url(url).send().await.unwrap();
+        }
+    }
 }
 
 /// Takes all messages off a queue, and gives their ids.
@@ -163,9 +230,33 @@ async fn a_running_job_is_cancelled_by_its_id_and_a_redrive_runs_it() {
 }
 
 #[tokio::test]
+async fn a_running_job_is_cancelled_by_the_id_of_its_message_and_an_unknown_id_cancels_nothing() {
+    let world = World::new().await;
+    let url = &world.outputs().grading_queue_url;
+    let body = json!({ "id": "long", "seconds": 60.0 }).to_string();
+    let sent = world.aws.sqs.send_message().queue_url(url).message_body(&body).send().await;
+    let id = sent.unwrap().message_id.unwrap();
+    let worker = Running::start(&world, &[]).await;
+    eventually("a run", Duration::from_secs(30), async || {
+        (worker.runs.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
+    let (code, text) = world.flotilla(&["cancel", "scripted", "another-message"]).await;
+    assert_eq!((code, text.contains("nothing is cancelled")), (1, true), "{text}");
+    let (code, text) = world.flotilla(&["cancel", "scripted", &id]).await;
+    assert_eq!((code, text.contains("scripted/long is cancelled")), (0, true), "{text}");
+    let letter = world.dead_letters(1).await.remove(0);
+    assert_eq!((letter.why["kind"].as_str(), &letter.body), (Some("cancelled"), &body));
+    assert_eq!(worker.stop().await, 1);
+}
+
+#[tokio::test]
 async fn what_is_cancelled_before_anybody_begins_with_it_never_runs() {
     let world = World::new().await;
-    let (code, text) = world.flotilla(&["cancel", "scripted", "early"]).await;
+    let cancel = ["cancel", "scripted", "early"];
+    let (code, text) = world.flotilla(&cancel).await;
+    assert_eq!((code, text.contains("nothing is cancelled")), (1, true), "{text}");
+    let (code, text) = world.flotilla(&[&cancel[..], &["--in-advance"]].concat()).await;
     assert_eq!((code, text.contains("in advance")), (0, true), "{text}");
     world.send(&json!({ "id": "early" }).to_string()).await;
     let worker = Running::start(&world, &[]).await;
@@ -219,6 +310,27 @@ async fn an_order_to_drain_is_for_those_that_run_when_it_is_given() {
     assert_eq!(until_done(&world, "b").await, 1);
     world.until_queue_is_empty().await;
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_paused_drained_and_started_again_stays_paused_until_it_is_resumed() {
+    let world = World::new().await;
+    let mut first = world.grading_worker().env(QUICK.0, QUICK.1).ready().await;
+    assert_eq!(world.flotilla(&["pause", "grading"]).await.0, 0);
+    assert_eq!(world.flotilla(&["drain", "grading"]).await.0, 0);
+    assert!(first.end().await.success());
+    let mut second = world.grading_worker().env(QUICK.0, QUICK.1).start();
+    eventually("a paused worker", Duration::from_secs(30), async || {
+        second.page("/readyz").await.filter(|(_, why)| why.contains("paused by the operator"))
+    })
+    .await;
+    let submission = hand_in(&world, "one", 0.0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let url = &world.outputs().grading_queue_url;
+    assert_eq!((world.left_on(url).await, world.in_flight(url).await), (1, 0), "not resumed");
+    assert_eq!(world.flotilla(&["resume", "grading"]).await.0, 0);
+    assert_eq!(world.verdict(&submission).await, "AC");
+    assert!(second.stop().await.success());
 }
 
 /// Hands in a program that sleeps.

@@ -7,7 +7,7 @@ use std::{
 
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, Message, MessageAttributeValue,
-    MessageSystemAttributeName as System,
+    MessageSystemAttributeName as System, QueueAttributeName as Attribute,
 };
 use flotilla_runtime::{queue, tally};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     aws::Clients,
     error::{Doing, Error},
+    stop::Stop,
 };
 
 /// How long letters are out of sight while they are looked through: as long as a look may take,
@@ -30,6 +31,8 @@ const EMPTY: usize = 2;
 /// So many receives in a row that bring only letters that were seen before: others than those do not
 /// come any more. SQS gives a letter again once it has been out of sight for as long as it may.
 const VAIN: usize = 200;
+/// How often it is tried to make letters visible again.
+const TRIES: u32 = 4;
 
 /// Why a message is dead, as its worker wrote it; see the runtime's dead letters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -152,19 +155,23 @@ impl Looks {
 pub(crate) struct DeadLetters<'a> {
     clients: &'a Clients,
     url: &'a str,
+    stop: &'a Stop,
+    /// The letters that are out of sight, with their handles.
     seen: HashMap<String, String>,
 }
 
 impl<'a> DeadLetters<'a> {
-    pub(crate) fn new(clients: &'a Clients, url: &'a str) -> Self {
-        Self { clients, url, seen: HashMap::new() }
+    pub(crate) fn new(clients: &'a Clients, url: &'a str, stop: &'a Stop) -> Self {
+        Self { clients, url, stop, seen: HashMap::new() }
     }
 
     /// The next letters that were not seen yet; none at the end, which is where the queue gives no
-    /// letters at all.
+    /// letters at all. Whoever is asked to stop is between two receives then: what one that is cut off
+    /// brings would be out of sight for nobody.
     pub(crate) async fn next(&mut self) -> Result<Vec<Letter>, Error> {
         let mut looks = Looks::default();
         loop {
+            self.go_on()?;
             let (given, letters) = self.receive().await?;
             match looks.noted(given, letters.len()) {
                 Look::New => return Ok(letters),
@@ -179,6 +186,25 @@ impl<'a> DeadLetters<'a> {
                 }
             }
         }
+    }
+
+    /// An error once the operator has asked to stop.
+    pub(crate) fn go_on(&self) -> Result<(), Error> {
+        if self.stop.is_asked() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// How many letters SQS counts on the queue, visible or not (approximately).
+    pub(crate) async fn counted(&self) -> Result<u64, Error> {
+        let names = [
+            Attribute::ApproximateNumberOfMessages,
+            Attribute::ApproximateNumberOfMessagesNotVisible,
+            Attribute::ApproximateNumberOfMessagesDelayed,
+        ];
+        let call = self.clients.sqs.get_queue_attributes().queue_url(self.url);
+        let answer = call.set_attribute_names(Some(names.to_vec())).send().await;
+        let answer = answer.doing(|| format!("counting the letters of {}", self.url))?;
+        let count = |name| answer.attributes()?.get(name)?.parse::<u64>().ok();
+        Ok(names.iter().filter_map(count).sum())
     }
 
     /// How many letters the queue gave, and those of them that were not seen yet.
@@ -212,21 +238,55 @@ impl<'a> DeadLetters<'a> {
         Ok(())
     }
 
-    /// Makes all that is left visible again.
-    pub(crate) async fn put_back(self) -> Result<(), Error> {
-        let handles: Vec<_> = self.seen.into_values().collect();
+    /// Makes all that is left visible again; gives how many that are. A batch that fails keeps no other
+    /// out of sight.
+    pub(crate) async fn put_back(&mut self) -> Result<usize, Error> {
+        let handles: Vec<_> = self.seen.drain().map(|(_, handle)| handle).collect();
+        let (mut left, mut why) = (0, None);
         for batch in handles.chunks(BATCH) {
-            let entries = batch.iter().enumerate().map(|(index, handle)| {
-                let entry = ChangeMessageVisibilityBatchRequestEntry::builder();
-                entry.id(index.to_string()).receipt_handle(handle).visibility_timeout(0).build()
-            });
-            let entries = entries.collect::<Result<_, _>>();
-            let entries = entries.map_err(|e| Error::Fleet(format!("a batch of letters: {e}")))?;
-            let call = self.clients.sqs.change_message_visibility_batch().queue_url(self.url);
-            let put = call.set_entries(Some(entries)).send().await;
-            put.doing(|| format!("making the dead letters of {} visible again", self.url))?;
+            match self.show(batch.to_vec()).await {
+                Ok(()) => {}
+                Err((count, error)) => (left, why) = (left + count, why.or(error)),
+            }
         }
-        Ok(())
+        match (left, why) {
+            (0, _) => Ok(handles.len()),
+            (left, why) => Err(Error::Fleet(format!(
+                "{left} dead letters of {} could not be put back: they are out of sight for up to {} \
+                 s more{}",
+                self.url,
+                HOLD.as_secs(),
+                why.map(|error| format!(" ({})", crate::chain(&error))).unwrap_or_default()
+            ))),
+        }
+    }
+
+    /// Makes these visible again, or tells how many are not, and why. What SQS refuses since its handle is
+    /// out of date is not ours any more, and so visible or in another's hand.
+    async fn show(&self, mut handles: Vec<String>) -> Result<(), (usize, Option<Error>)> {
+        for _ in 0..TRIES {
+            let failed = self.show_once(&handles).await.map_err(|e| (handles.len(), Some(e)))?;
+            handles = failed.into_iter().filter_map(|place| handles.get(place).cloned()).collect();
+            if handles.is_empty() {
+                return Ok(());
+            }
+        }
+        Err((handles.len(), None))
+    }
+
+    /// The places of those that SQS could not make visible now.
+    async fn show_once(&self, handles: &[String]) -> Result<Vec<usize>, Error> {
+        let entries = handles.iter().enumerate().map(|(index, handle)| {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder();
+            entry.id(index.to_string()).receipt_handle(handle).visibility_timeout(0).build()
+        });
+        let entries = entries.collect::<Result<_, _>>();
+        let entries = entries.map_err(|e| Error::Fleet(format!("a batch of letters: {e}")))?;
+        let call = self.clients.sqs.change_message_visibility_batch().queue_url(self.url);
+        let put = call.set_entries(Some(entries)).send().await;
+        let put = put.doing(|| format!("making the dead letters of {} visible again", self.url))?;
+        let theirs = put.failed().iter().filter(|failed| !failed.sender_fault());
+        Ok(theirs.filter_map(|failed| failed.id().parse().ok()).collect())
     }
 }
 

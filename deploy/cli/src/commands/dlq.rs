@@ -1,20 +1,20 @@
 //! `flotilla dlq`: what could not be done, why, and another try.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+mod look;
+mod redrive;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Subcommand;
-use flotilla_runtime::{queue::Queue, tally};
-use tokio::time::{MissedTickBehavior, interval};
+use flotilla_runtime::queue::Queue;
 
+use self::look::{not_looked_at, read};
 use crate::{
-    aws::Clients,
     bucket,
     console::{note, out},
-    dead_letters::{DeadLetters, Letter},
+    dead_letters::Letter,
     error::Error,
+    stop::Stop,
     target::{self, Target},
     verdict::table,
 };
@@ -48,7 +48,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Sends letters back to their queue; their attempts are counted from zero.
+    /// Sends letters back to their queue; their attempts are counted from zero. Says what it has not
+    /// seen. Ctrl-C or SIGTERM puts back what it holds, and ends it with 130.
     Redrive {
         #[command(flatten)]
         chosen: Chosen,
@@ -108,62 +109,42 @@ impl Chosen {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
-    match args.action {
-        Action::List { chosen, json } => list(&chosen, json).await,
-        Action::Show { id, chosen, json } => show(&chosen, &id, json).await,
-        Action::Redrive { chosen, id, rate, dry_run } => {
-            redrive(&chosen, id.as_deref(), rate, dry_run).await
+    let stop = Stop::on_signals()?;
+    let done = async {
+        match args.action {
+            Action::List { chosen, json } => list(&chosen, json, &stop).await,
+            Action::Show { id, chosen, json } => show(&chosen, &id, json, &stop).await,
+            Action::Redrive { chosen, id, rate, dry_run } => match dry_run {
+                true => redrive::preview(&chosen, id.as_deref(), &stop).await,
+                false => redrive::run(&chosen, id.as_deref(), rate, &stop).await,
+            },
+        }
+    };
+    tokio::select! {
+        done = done => done,
+        () = stop.impatient() => {
+            note("asked twice: what was in hand comes back by itself, within five minutes");
+            Err(Error::Interrupted)
         }
     }
 }
 
-/// Every letter that is asked for; all are visible again after it.
-async fn read(
-    clients: &Clients,
-    dead: &str,
-    wanted: impl Fn(&Letter) -> bool,
-    limit: usize,
-) -> Result<Vec<Letter>, Error> {
-    let mut letters = DeadLetters::new(clients, dead);
-    let mut found = Vec::new();
-    let looked = async {
-        while found.len() < limit {
-            let batch = letters.next().await?;
-            if batch.is_empty() {
-                break;
-            }
-            found.extend(batch.into_iter().filter(&wanted));
-        }
-        Ok(())
-    };
-    let looked = looked.await;
-    letters.put_back().await?;
-    looked?;
-    found.truncate(limit);
-    found.sort_by_key(|letter| letter.sent_at);
-    Ok(found)
-}
-
-async fn list(chosen: &Chosen, json: bool) -> Result<(), Error> {
+async fn list(chosen: &Chosen, json: bool, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
     let (_, dead) = chosen.queues(&target).await?;
-    let letters = read(&target.clients, &dead, |it| chosen.takes(it), chosen.limit).await?;
+    let wanted = |it: &Letter| chosen.takes(it);
+    let found = read(&target.clients, &dead, stop, wanted, chosen.limit).await?;
     if json {
-        return print_json(&letters);
+        print_json(&found.letters)?;
+    } else {
+        print_list(&found.letters);
     }
-    print_list(&letters);
-    unseen(&dead);
+    not_looked_at(&found, chosen.limit, &dead);
     Ok(())
 }
 
-/// Says what SQS keeps from whoever looks through a FIFO queue: while ten letters of a group are in
-/// hand, it gives no more of them.
-fn unseen(dead: &str) {
-    if dead.ends_with(".fifo") {
-        note(
-            "of a FIFO queue the first ten letters of each group are seen; redrive them for the next",
-        );
-    }
+fn none_of(chosen: &Chosen, id: &str) -> Error {
+    Error::Fleet(format!("no dead letter of {} has the id {id}", chosen.of))
 }
 
 /// `1 dead letter was`, `2 dead letters were`.
@@ -192,14 +173,13 @@ fn print_list(letters: &[Letter]) {
     out(rows);
 }
 
-async fn show(chosen: &Chosen, id: &str, json: bool) -> Result<(), Error> {
+async fn show(chosen: &Chosen, id: &str, json: bool, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
     let (_, dead) = chosen.queues(&target).await?;
-    let letters = read(&target.clients, &dead, |it| it.is(id), chosen.limit).await?;
-    let Some(letter) = letters.first() else {
-        let of = &chosen.of;
-        unseen(&dead);
-        return Err(Error::Fleet(format!("no dead letter of {of} has the id {id}")));
+    let found = read(&target.clients, &dead, stop, |it| it.is(id), chosen.limit).await?;
+    let Some(letter) = found.letters.first() else {
+        not_looked_at(&found, chosen.limit, &dead);
+        return Err(none_of(chosen, id));
     };
     if json {
         return print_json(letter);
@@ -225,57 +205,6 @@ async fn show(chosen: &Chosen, id: &str, json: bool) -> Result<(), Error> {
         out(format!("log:\n{}", bucket::text(&target.clients, bucket, key).await?));
     }
     Ok(())
-}
-
-async fn redrive(chosen: &Chosen, id: Option<&str>, rate: u32, dry_run: bool) -> Result<(), Error> {
-    let target = Target::find(&chosen.target).await?;
-    let (queue, dead) = chosen.queues(&target).await?;
-    let start = SystemTime::now();
-    let wanted = |it: &Letter| chosen.takes(it) && id.is_none_or(|id| it.is(id));
-    if dry_run {
-        let letters = read(&target.clients, &dead, wanted, chosen.limit).await?;
-        print_list(&letters);
-        unseen(&dead);
-        out(format!("they would go to {queue}"));
-        return Ok(());
-    }
-    // What dies again while this runs is not sent back again, or it might never end.
-    let wanted = |it: &Letter| wanted(it) && it.was_dead_at(start);
-    let mut letters = DeadLetters::new(&target.clients, &dead);
-    let mut sent = 0;
-    let moving = send_back(&mut letters, &queue, wanted, chosen.limit, rate, &mut sent);
-    let table = &target.stack.outputs().fleet_table_name;
-    let moved = tally::telling(Some(table), target.clients.dynamo.clone(), moving).await;
-    let put_back = letters.put_back().await;
-    out(format!("{} sent back to {queue}", counted(sent)));
-    moved.and(put_back)
-}
-
-async fn send_back(
-    letters: &mut DeadLetters<'_>,
-    queue: &str,
-    wanted: impl Fn(&Letter) -> bool,
-    limit: usize,
-    rate: u32,
-    sent: &mut usize,
-) -> Result<(), Error> {
-    let mut clock = interval(Duration::from_secs(1) / rate);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let batch = letters.next().await?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        for letter in batch.iter().filter(|letter| wanted(letter)) {
-            if *sent >= limit {
-                return Ok(());
-            }
-            clock.tick().await;
-            letters.redrive(letter, queue).await?;
-            *sent += 1;
-        }
-        note(format!("{sent} sent back …"));
-    }
 }
 
 /// Bucket and key of an `s3://` address.

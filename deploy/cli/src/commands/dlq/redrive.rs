@@ -1,0 +1,182 @@
+//! `flotilla dlq redrive`: dead letters go back to their queue, and what was not seen is said.
+
+use std::time::{Duration, SystemTime};
+
+use flotilla_runtime::tally;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{
+    Chosen, counted,
+    look::{both, hidden, not_looked_at, read, unseen},
+    none_of, print_list,
+};
+use crate::{
+    console::{note, out},
+    dead_letters::{DeadLetters, Letter},
+    error::Error,
+    stop::Stop,
+    target::Target,
+};
+
+/// Shows what would be sent back.
+pub(super) async fn preview(chosen: &Chosen, id: Option<&str>, stop: &Stop) -> Result<(), Error> {
+    let target = Target::find(&chosen.target).await?;
+    let (queue, dead) = chosen.queues(&target).await?;
+    let wanted = |it: &Letter| chosen.takes(it) && id.is_none_or(|id| it.is(id));
+    let found = read(&target.clients, &dead, stop, wanted, chosen.limit).await?;
+    print_list(&found.letters);
+    not_looked_at(&found, chosen.limit, &dead);
+    out(format!("they would go to {queue}"));
+    match id {
+        Some(id) if found.letters.is_empty() => Err(none_of(chosen, id)),
+        _ => Ok(()),
+    }
+}
+
+/// Sends letters back.
+pub(super) async fn run(
+    chosen: &Chosen,
+    id: Option<&str>,
+    rate: u32,
+    stop: &Stop,
+) -> Result<(), Error> {
+    let target = Target::find(&chosen.target).await?;
+    let (queue, dead) = chosen.queues(&target).await?;
+    // What dies again while this runs is not sent back again, or it might never end.
+    let start = SystemTime::now();
+    let wanted =
+        |it: &Letter| chosen.takes(it) && id.is_none_or(|id| it.is(id)) && it.was_dead_at(start);
+    let mut letters = DeadLetters::new(&target.clients, &dead, stop);
+    let mut course = Course { limit: chosen.limit, ..Course::default() };
+    let moving = send_back(&mut letters, &queue, wanted, rate, &mut course);
+    let table = &target.stack.outputs().fleet_table_name;
+    let moved = tally::telling(Some(table), target.clients.dynamo.clone(), moving).await;
+    let back = letters.put_back().await;
+    course.stopped = matches!(moved, Err(Error::Interrupted));
+    course.ended = moved.is_ok();
+    course.back = back.as_ref().copied().unwrap_or_default();
+    course.counted = letters.counted().await.ok();
+    unseen(&dead);
+    course.told(&queue, &dead).into_iter().for_each(out);
+    both(moved, back)?;
+    match id {
+        Some(id) if course.sent == 0 => Err(none_of(chosen, id)),
+        _ => Ok(()),
+    }
+}
+
+async fn send_back(
+    letters: &mut DeadLetters<'_>,
+    queue: &str,
+    wanted: impl Fn(&Letter) -> bool,
+    rate: u32,
+    course: &mut Course,
+) -> Result<(), Error> {
+    let mut clock = interval(Duration::from_secs(1) / rate);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let batch = letters.next().await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for letter in batch.iter().filter(|letter| wanted(letter)) {
+            if course.sent >= course.limit {
+                course.limited = true;
+                return Ok(());
+            }
+            clock.tick().await;
+            // Between two letters: one that is sent and not taken off here would be there twice.
+            letters.go_on()?;
+            letters.redrive(letter, queue).await?;
+            course.sent += 1;
+        }
+        note(format!("{} sent back …", course.sent));
+    }
+}
+
+/// How a redrive went.
+#[derive(Debug, Default)]
+struct Course {
+    limit: usize,
+    sent: usize,
+    /// How many were looked at and put back.
+    back: usize,
+    /// Whether one more was wanted than was allowed.
+    limited: bool,
+    stopped: bool,
+    /// Whether the end of the queue, or the limit, was reached.
+    ended: bool,
+    /// How many SQS counts at the end, where it says.
+    counted: Option<u64>,
+}
+
+impl Course {
+    /// What the operator is told. That nothing is left is claimed of nothing but what was looked at.
+    fn told(&self, queue: &str, dead: &str) -> Vec<String> {
+        let mut lines = vec![format!("{} sent back to {queue}", counted(self.sent))];
+        if self.back > 0 {
+            lines.push(format!("{} looked at and put back on {dead}", counted(self.back)));
+        }
+        lines.extend(self.cut_short());
+        lines.push(match self.counted.map(|all| all.saturating_sub(self.back as u64)) {
+            None => format!("how many are left on {dead} is not known: SQS did not say"),
+            Some(0) => "SQS counts none that was not looked at (up to a minute late)".to_owned(),
+            Some(count) => hidden(count, dead),
+        });
+        lines
+    }
+
+    /// Why not all of the queue was looked at, if so.
+    fn cut_short(&self) -> Option<String> {
+        let limit = self.limit;
+        match self {
+            Self { stopped: true, .. } => {
+                Some("stopped before the end: others may be wanted".to_owned())
+            }
+            Self { limited: true, .. } => {
+                Some(format!("the limit of {limit} was reached: at least one more is wanted"))
+            }
+            Self { ended: false, .. } => {
+                Some("it failed before the end: others may be wanted".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(course: &Course) -> String {
+        course.told("queue", "dead").join("\n")
+    }
+
+    #[test]
+    fn a_redrive_says_what_it_has_not_seen_and_never_that_nothing_is_left_while_something_may_be() {
+        let end = Course { sent: 3, ended: true, counted: Some(0), ..Course::default() };
+        assert!(told(&end).starts_with("3 dead letters were sent back to queue\nSQS counts none"));
+        for (course, says) in [
+            (
+                Course { counted: Some(4), ..Course::default() },
+                "about 4 more on dead were not seen",
+            ),
+            (Course { back: 3, counted: Some(4), ..Course::default() }, "about 1 more on dead"),
+            (Course { counted: None, ..Course::default() }, "is not known"),
+        ] {
+            let text = told(&Course { ended: true, ..course });
+            assert!(text.contains(says) && !text.contains("none"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redrive_that_ends_early_says_why() {
+        let all = |course: Course| told(&Course { limit: 7, ..course });
+        let limited = Course { limited: true, ended: true, ..Course::default() };
+        assert!(all(limited).contains("the limit of 7 was reached"));
+        assert!(all(Course { stopped: true, ..Course::default() }).contains("stopped before"));
+        assert!(all(Course::default()).contains("it failed before"));
+        let whole = all(Course { ended: true, ..Course::default() });
+        assert!(!whole.contains("wanted"), "{whole}");
+    }
+}
