@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flotilla_tests::{Gate, World, containers, eventually};
+use nix::sys::signal::Signal;
 
 const SLOW: &str = "import sys, time\ntime.sleep(2)\nprint(sum(map(int, sys.argv[1:])))\n";
 
@@ -90,6 +91,24 @@ async fn a_stop_lets_a_running_submission_finish() {
     until_running(&world).await;
     assert!(worker.stop().await.success());
     assert_eq!(world.row("finishes").await.unwrap()["verdict"].as_s().unwrap(), "AC");
+    assert_eq!(world.results(&submission).await["verdict"], "AC");
+    assert_eq!(world.left_on(&world.outputs().grading_queue_url).await, 0);
+}
+
+#[tokio::test]
+async fn a_second_sigterm_while_a_worker_drains_changes_nothing() {
+    let world = world_with_sums().await;
+    let mut worker = world.grading_worker().ready().await;
+    let submission = world.submit("ada/labs/sums", "asked-twice", SLOW).await;
+    until_running(&world).await;
+    worker.signal(Signal::SIGTERM);
+    eventually("a drain", Duration::from_secs(30), async || {
+        worker.page("/readyz").await.filter(|(_, why)| why.contains("draining"))
+    })
+    .await;
+    worker.signal(Signal::SIGTERM);
+    worker.signal(Signal::SIGINT);
+    assert!(worker.end().await.success());
     assert_eq!(world.results(&submission).await["verdict"], "AC");
     assert_eq!(world.left_on(&world.outputs().grading_queue_url).await, 0);
 }

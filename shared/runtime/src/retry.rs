@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
-use rand::RngExt;
+use rand::{Rng, RngExt};
 
 /// How long an operation waits between attempts.
 ///
@@ -42,7 +42,11 @@ impl RetryPolicy {
 
     /// A delay drawn uniformly from zero to the ceiling of `attempt`.
     pub fn delay(&self, attempt: u32) -> Duration {
-        self.ceiling(attempt).mul_f64(rand::rng().random::<f64>())
+        self.drawn(attempt, &mut rand::rng())
+    }
+
+    fn drawn(&self, attempt: u32, rng: &mut impl Rng) -> Duration {
+        self.ceiling(attempt).mul_f64(rng.random::<f64>())
     }
 
     fn series(&self) -> ExponentialBackoff {
@@ -59,10 +63,37 @@ impl RetryPolicy {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
 
+    /// How many delays are drawn to look at.
+    const DRAWS: usize = 1000;
+    /// What the largest distance between so many draws and their distribution is beyond once in ten
+    /// thousand million times (Dvoretzky, Kiefer and Wolfowitz).
+    const FAR: f64 = 0.11;
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn delays_are_uniform_from_zero_to_a_ceiling_that_grows_exponentially(
+            seed in any::<u64>(), attempt in 1u32..=20, first in 1u64..=5_000,
+        ) {
+            let (first, max) = (Duration::from_millis(first), Duration::from_secs(900));
+            let policy = RetryPolicy::new(first, max);
+            let ceiling = first.as_secs_f64() * 2f64.powi(attempt as i32 - 1);
+            let ceiling = ceiling.min(max.as_secs_f64());
+            let mut rng = StdRng::seed_from_u64(seed);
+            let draw = |_| policy.drawn(attempt, &mut rng).as_secs_f64() / ceiling;
+            let mut drawn: Vec<f64> = (0..DRAWS).map(draw).collect();
+            drawn.sort_unstable_by(f64::total_cmp);
+            for (rank, drawn) in drawn.into_iter().enumerate() {
+                prop_assert!((0.0..=1.000_01).contains(&drawn), "{drawn} of the ceiling");
+                let share = rank as f64 / DRAWS as f64;
+                prop_assert!((drawn - share).abs() < FAR, "{share} of the draws are below {drawn}");
+            }
+        }
+
         #[test]
         fn a_delay_lies_between_zero_and_its_ceiling(attempt in 0u32..200) {
             let policy = RetryPolicy::JOB;

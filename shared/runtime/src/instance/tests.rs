@@ -6,11 +6,21 @@ use super::*;
 use crate::fake::FakeAws;
 
 const PROTECT: &str = "SetInstanceProtection";
+const BEAT_HOOK: &str = "RecordLifecycleActionHeartbeat";
 
 /// An instance whose metadata says in which state it is to be.
 async fn instance(state: &Arc<Mutex<&'static str>>) -> (FakeAws, Arc<Instance>) {
+    instance_with(state, None).await
+}
+
+/// The same, with this answer to each heartbeat of the hook.
+async fn instance_with(
+    state: &Arc<Mutex<&'static str>>,
+    beats: Option<Value>,
+) -> (FakeAws, Arc<Instance>) {
     let state = state.clone();
     let fake = FakeAws::new(move |operation, _| match operation {
+        BEAT_HOOK if beats.is_some() => beats.clone().unwrap_or_default(),
         "PUT /latest/api/token" => json!({ "__text": "a-token" }),
         "GET /latest/meta-data/instance-id" => json!({ "__text": "i-0123" }),
         "GET /latest/meta-data/autoscaling/target-lifecycle-state" => {
@@ -62,6 +72,28 @@ async fn the_hook_is_heartbeated_for_as_long_as_the_drain_lasts_and_completed_af
     end.cancel();
     assert!(watching.await.unwrap(), "the group waits");
     assert_eq!(fake.calls().last().unwrap().0, "CompleteLifecycleAction");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_of_the_hook_that_fails_neither_ends_the_drain_nor_the_heartbeats() {
+    let refused = json!({ "__status": 400, "__text": "<ErrorResponse><Error><Code>ValidationError</Code>\
+        <Message>No active Lifecycle Action found</Message></Error></ErrorResponse>" });
+    for answer in [refused, json!({ "__status": 500, "__text": "" }), json!({ "__hang": 600 })] {
+        let state = Arc::new(Mutex::new("Terminated"));
+        let (fake, instance) = instance_with(&state, Some(answer.clone())).await;
+        let (drain, end) =
+            (Arc::new(Drain::new(Duration::from_secs(300))), CancellationToken::new());
+        let watching = tokio::spawn(instance.watch(drain.clone(), end.clone()));
+        pass(200).await;
+        assert!(drain.begun().is_cancelled());
+        assert!(tokio::time::timeout(Duration::from_secs(1), drain.over()).await.is_err());
+        let beats = fake.count(BEAT_HOOK);
+        assert!(beats >= 4, "{beats} heartbeats in 200 s, answered {answer}");
+        assert_eq!(fake.count("CompleteLifecycleAction"), 0, "{answer}");
+        end.cancel();
+        assert!(watching.await.unwrap(), "the group waits");
+        assert_eq!(fake.calls().last().unwrap().0, "CompleteLifecycleAction", "{answer}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
