@@ -195,13 +195,13 @@ async fn a_heartbeat_that_fails_is_repeated_ever_more_seldom_at_random_and_up_to
         let lost = seconds_until_lost(&keep(&fake, 60)).await;
         assert!((58.0..59.5).contains(&lost), "lost after {lost} s");
         let asked = asked.lock().unwrap().clone();
-        assert!((6..60).contains(&asked.len()), "{} calls, and not four a second", asked.len());
+        assert!((8..70).contains(&asked.len()), "{} calls, and not four a second", asked.len());
         let last = asked.last().unwrap();
         assert!(*last < 60.0 && lost - last < 15.0, "the last at {last} s");
         gaps.push(asked.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>());
     }
     let of = |place: usize| gaps.iter().map(move |all| all[place]).sum::<f64>() / 20.0;
-    assert!(of(4) > 2.0 * of(0), "{} s, and then {} s", of(0), of(4));
+    assert!(of(5) > 2.0 * of(0), "{} s, and then {} s", of(0), of(5));
     let longest = |all: &Vec<f64>| (all.iter().copied().fold(0.0, f64::max) * 4.0) as u64;
     let mut longest: Vec<_> = gaps.iter().map(longest).collect();
     longest.sort_unstable();
@@ -228,7 +228,7 @@ async fn what_failed_in_one_call_is_repeated_in_one_call_and_dragged_along_by_no
     }
     seconds_until_lost(&kept).await;
     let calls = asked.lock().unwrap().len();
-    assert!(calls < 60, "{calls} calls for ten messages");
+    assert!(calls < 70, "{calls} calls for ten messages");
 }
 
 #[tokio::test(start_paused = true)]
