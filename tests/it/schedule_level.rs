@@ -93,6 +93,43 @@ async fn orders_that_come_late_do_not_undo_what_came_after_them() {
 }
 
 #[tokio::test]
+async fn an_undo_and_a_tick_that_meet_act_once_for_one_transition() {
+    let ec2 = FakeEc2::start(0, 1).await;
+    ec2.add("i-0000", "stopped");
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    town.context("web", json!({"ec2:instance": ["i-0000"]})).await;
+    let (status, _) = town.gateway.ask("POST", "/v1/contexts/web/power/on", Value::Null).await;
+    assert_eq!(status, 204);
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("running"), 1);
+    // The undo has looked, and asks whether it may stop it: a tick sees it run, and that it is not to.
+    ec2.hold_asking();
+    assert_eq!(town.gateway.ask("POST", "/v1/undo", Value::Null).await.0, 202);
+    let wait = Duration::from_secs(20);
+    let asked = async || ec2.calls().contains_key("StopInstances (dry)").then_some(());
+    eventually("the undo to ask", wait, asked).await;
+    assert_eq!(town.gateway.ask("POST", "/v1/scheduler/tick", Value::Null).await.0, 202);
+    let left = eventually("the tick to leave it to the undo", wait, async || {
+        let rows = town.audit("ec2:instance", "i-0000").await;
+        rows.into_iter().find(|row| row["kind"] == "under_way")
+    })
+    .await;
+    assert!(left["reason"].contains("by undo "), "{left:?}");
+    ec2.answer();
+    town.world.until_scheduled().await;
+    assert_eq!((ec2.count("stopped"), ec2.calls()["StopInstances"]), (1, 1));
+    let rows = town.audit("ec2:instance", "i-0000").await;
+    let stops = rows.iter().filter(|row| row["action"] == "STOP" && row["outcome"] == "done");
+    assert_eq!(stops.count(), 1, "{rows:#?}");
+    // What is over bars nobody: a hand starts it again.
+    let (status, _) = town.gateway.ask("POST", "/v1/contexts/web/power/on", Value::Null).await;
+    assert_eq!(status, 204);
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("running"), 1);
+    town.end().await;
+}
+
+#[tokio::test]
 async fn an_order_to_a_staged_context_is_done_to_the_end_though_no_tick_repeats_it() {
     let fleets = FakeAppStream::start(&["desk"]).await;
     let ec2 = FakeEc2::start(1, 1).await;

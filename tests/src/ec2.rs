@@ -29,6 +29,8 @@ struct Facts {
     blind: bool,
     /// Whoever stops something waits here for the answer.
     gate: Option<Arc<Semaphore>>,
+    /// Whether it is who asks for the permission that waits there.
+    asking: bool,
     chances: StdRng,
     calls: BTreeMap<String, u64>,
     hibernated: BTreeSet<String>,
@@ -62,6 +64,7 @@ impl FakeEc2 {
             denied: false,
             blind: false,
             gate: None,
+            asking: false,
             chances: StdRng::seed_from_u64(seed),
             calls: BTreeMap::new(),
             hibernated: BTreeSet::new(),
@@ -111,6 +114,13 @@ impl FakeEc2 {
         self.with(|facts| facts.gate = Some(Arc::new(Semaphore::new(0))));
     }
 
+    /// From now on whoever asks whether it may stop something hears nothing, and nothing is stopped,
+    /// until [`answer`](Self::answer).
+    pub fn hold_asking(&self) {
+        self.hold();
+        self.with(|facts| facts.asking = true);
+    }
+
     /// Answers everybody who waits, and from now on at once.
     pub fn answer(&self) {
         let gate = self.with(|facts| facts.gate.take());
@@ -155,7 +165,7 @@ async fn answer(State(facts): State<Shared>, Form(fields): Form<Fields>) -> Resp
         let answer = asked(&mut facts, &fields);
         let stops = fields.get("Action").is_some_and(|it| it.starts_with("Stop"));
         let dry = fields.get("DryRun").is_some_and(|it| it == "true");
-        (answer, facts.gate.clone().filter(|_| stops && !dry))
+        (answer, facts.gate.clone().filter(|_| stops && dry == facts.asking))
     };
     if let Some(gate) = gate {
         // It is closed, never opened.

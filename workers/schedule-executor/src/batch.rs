@@ -1,6 +1,7 @@
 //! A batch: observe, act on what differs, and write down why.
 
 mod case;
+mod claims;
 mod intent;
 mod outcome;
 mod recheck;
@@ -66,6 +67,7 @@ impl Hands {
     /// # Errors
     /// Transient, when the service throttles or does not answer, or a table does not.
     pub async fn work(&self, batch: &Batch, lease: &Lease) -> Result<(), Failure> {
+        let by = effect_key(batch);
         let (batch, left) = self.still_wanted(batch, lease.delivery().age()).await?;
         let batch = &batch;
         self.audit.write(left).await?;
@@ -80,24 +82,37 @@ impl Hands {
             Err(why) => return self.refused(batch, &why, lease).await,
         };
         let ids: Vec<String> = batch.items.iter().map(|it| it.id.clone()).collect();
+        let keys: Vec<String> = batch.items.iter().map(|it| it.target(batch).key()).collect();
+        // Before the look: whoever acts after it changes what is known, and so is noticed.
+        let held = self.store.held(&keys).await?;
         let observed = match handler.observe(&ids).await {
             Ok(observed) => observed,
             Err(why) if why.passes() && !lease.is_last_attempt() => return Err(again(batch, &why)),
             Err(why) => return self.refused(batch, &why, lease).await,
         };
-        let keys: Vec<String> = batch.items.iter().map(|it| it.target(batch).key()).collect();
-        let held = self.store.held(&keys).await?;
         let cases: Vec<Case<'_>> = cases(batch, keys, &observed, &held);
         if batch.dry_run {
             let entries = dry(batch, &cases, &handler).await;
             return self.audit.write(entries).await;
         }
-        let (mut entries, passing) = self.act(batch, &cases, &handler).await?;
+        self.switch((batch, &by), cases, &handler, lease).await
+    }
+
+    /// Acts on what differs and is claimed, writes down what came of it, and completes the effect.
+    async fn switch(
+        &self,
+        (batch, by): (&Batch, &str),
+        mut cases: Vec<Case<'_>>,
+        handler: &AnyHandler,
+        lease: &Lease,
+    ) -> Result<(), Failure> {
+        let barred = self.claim((batch, by), &mut cases).await?;
+        let (mut entries, passing) = self.act((batch, by), &cases, handler).await?;
         if lease.attempt() > 1 {
             self.made_good(batch, &cases, &mut entries).await?;
         }
         self.audit.write(entries).await?;
-        match passing {
+        match passing.or(barred) {
             Some(why) if !lease.is_last_attempt() => Err(again(batch, &why)),
             _ => self.complete(batch, Some(batch.action == Action::Start), lease).await,
         }
@@ -154,11 +169,10 @@ impl Hands {
     /// Acts on every difference; gives the rows, and a refusal that another attempt may not meet.
     async fn act(
         &self,
-        batch: &Batch,
+        (batch, by): (&Batch, &str),
         cases: &[Case<'_>],
         handler: &AnyHandler,
     ) -> Result<(Vec<Entry>, Option<Refusal>), Failure> {
-        self.keep_sizes(cases).await?;
         self.intend(batch, cases).await?;
         let mut outcomes = HashMap::new();
         for action in [Action::Start, Action::Stop, Action::ModClass] {
@@ -170,7 +184,7 @@ impl Hands {
             }
         }
         let notes = cases.iter().filter_map(|case| {
-            let fields = case.note(batch, outcomes.get(&case.item.id))?;
+            let fields = case.note((batch, by), outcomes.get(&case.item.id))?;
             Some((case.key.as_str(), fields))
         });
         self.store.hold_all(&notes.collect::<Vec<_>>()).await?;
@@ -178,14 +192,6 @@ impl Hands {
         let entries = entries.collect();
         let passing = outcomes.into_values().filter_map(Result::err).find(Refusal::passes);
         Ok((entries, passing))
-    }
-
-    /// The sizes that stops will lose, before they do.
-    async fn keep_sizes(&self, cases: &[Case<'_>]) -> Result<(), Failure> {
-        let stops = cases.iter().filter(|it| matches!(it.step, Step::Act(Action::Stop, _)));
-        let sizes = stops
-            .filter_map(|it| Some((it.key.as_str(), json!({ "size": it.seen.size.as_ref()? }))));
-        self.store.hold_all(&sizes.collect::<Vec<_>>()).await
     }
 }
 

@@ -185,6 +185,11 @@ impl Refusal {
         Self { kind, code: String::new(), message }
     }
 
+    /// That another does the contrary to a resource at this moment.
+    pub(crate) fn under_way(key: &str, why: &str) -> Self {
+        Self::new("transitional", format!("{key}: {why}"))
+    }
+
     /// The refusal behind an error of any service.
     fn of<E, R>(error: &SdkError<E, R>) -> Self
     where

@@ -268,6 +268,33 @@ pub struct Held {
     /// service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// Who is switching it, or did last.
+    #[serde(flatten)]
+    pub claim: Claim,
+}
+
+/// Who is switching a resource, or did last: of two who see the same difference, one acts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The effect of whose batch it is.
+    #[serde(rename = "claimedBy", default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// The bulk action that this is a part of, for the reader.
+    #[serde(rename = "claimedBulk", default, skip_serializing_if = "String::is_empty")]
+    pub bulk: String,
+    /// What is done.
+    #[serde(rename = "claimedAction", default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// Up to when it is under way, in milliseconds since 1970: once it is done, the time of that.
+    #[serde(rename = "claimedUntil", default, skip_serializing_if = "is_zero")]
+    pub until: i64,
+}
+
+impl Claim {
+    /// Whether another than `by` is at it at an instant.
+    pub fn bars(&self, by: &str, now: Timestamp) -> bool {
+        self.by != by && self.until > now.as_millisecond()
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The tables: contexts, resources, tags, and what is known of each resource.
 
+#[cfg(feature = "handlers")]
+mod claims;
 mod sources;
 mod states;
 
@@ -15,6 +17,8 @@ use flotilla_runtime::{Failure, config::Reader, failure::chain};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+#[cfg(feature = "handlers")]
+pub use self::claims::Claiming;
 use crate::{
     rows::{
         ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -50,9 +51,25 @@ impl Case<'_> {
         Subject { id: self.item.id.clone(), attrib: self.item.attrib.clone(), size }
     }
 
-    /// What is to be kept of it: what was done last, by whom, and how long a start took; and that
-    /// an older override of it is over, where a hand asked for something else since.
+    /// What is to be kept of it: what is remembered, and that nobody is at it any more.
     pub(super) fn note(
+        &self,
+        (batch, by): (&Batch, &str),
+        outcome: Option<&Result<String, Refusal>>,
+    ) -> Option<Value> {
+        let note = self.remembered(batch, outcome);
+        let now = Timestamp::now();
+        if !self.is_claimed(by, now) {
+            return note;
+        }
+        let mut note = note.unwrap_or_else(|| json!({}));
+        note["claimedUntil"] = json!(now.as_millisecond());
+        Some(note)
+    }
+
+    /// What was done last, by whom, and how long a start took; and that an older override of it is
+    /// over, where a hand asked for something else since.
+    fn remembered(
         &self,
         batch: &Batch,
         outcome: Option<&Result<String, Refusal>>,

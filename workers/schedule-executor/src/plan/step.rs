@@ -78,13 +78,28 @@ pub enum Step {
     Skip(&'static str, String),
 }
 
-/// Decides on one resource: what is desired, what was done last, and what is observed.
+/// Decides on one resource: what is desired, what was done last, and what is observed. What the
+/// service does not show yet is no drift: a tick that is no later than the act does not repeat it.
 pub fn reconcile(
     asked: Asked<'_>,
     held: Option<&Held>,
     observed: &Observed,
     at: Timestamp,
 ) -> Step {
+    let step = decided(asked, held, observed, at);
+    let Step::Act(action, reason) = &step else { return step };
+    let done = held.filter(|it| it.acted == Some(*action) && at.as_second() <= it.acted_at);
+    match done.filter(|_| !asked.hand) {
+        Some(held) => {
+            let at = Timestamp::from_second(held.acted_at).unwrap_or(at);
+            let why = format!("it was asked to {} at {at}", action.name());
+            Step::Skip("under_way", format!("{why}, and this tick is no later ({reason})"))
+        }
+        None => step,
+    }
+}
+
+fn decided(asked: Asked<'_>, held: Option<&Held>, observed: &Observed, at: Timestamp) -> Step {
     // A size can be set while the last one is not reached yet.
     let sized = matches!(asked.service, Service::Group | Service::Ecs);
     let observed = match observed {

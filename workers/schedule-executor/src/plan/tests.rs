@@ -141,6 +141,20 @@ fn what_people_started_is_left_in_the_mode_that_says_so() {
 }
 
 #[test]
+fn a_tick_that_is_no_later_than_the_act_does_not_repeat_it() {
+    let acted = at("01:00:00");
+    let held = Held { acted: Some(Action::Start), acted_at: acted.as_second(), ..Held::default() };
+    let asked = asked(Action::Start, Mode::Enforce, Service::Ec2);
+    let step = |asked, tick| reconcile(asked, Some(&held), &Observed::Off, at(tick));
+    for tick in ["00:59:30", "01:00:00"] {
+        assert!(matches!(step(asked, tick), Step::Skip("under_way", _)), "{tick}");
+    }
+    assert!(matches!(step(asked, "01:00:01"), Step::Act(Action::Start, _)), "that is drift");
+    let hand = Asked { hand: true, ..asked };
+    assert!(matches!(step(hand, "01:00:00"), Step::Act(Action::Start, _)));
+}
+
+#[test]
 fn rds_that_started_by_itself_after_seven_days_is_stopped_again() {
     let days = |days: i64| Held {
         acted: Some(Action::Stop),

@@ -17,7 +17,7 @@ use crate::rows::{Held, from_item};
 const CALL: usize = 100;
 /// How often rows that a call left out are asked for again.
 const TURNS: usize = 8;
-const KEY: &str = "resource";
+pub(super) const KEY: &str = "resource";
 /// The row that names the last bulk action; no key of a resource is like it.
 const LAST_BULK: &str = "bulk/last";
 /// The same of what a hand did.
