@@ -33,6 +33,7 @@ mod schedule;
 mod schedule_hard;
 mod schedule_level;
 mod schedule_people;
+mod schedule_sad;
 mod scripted;
 mod sensors;
 mod sensors_ack;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
-    types::{AttributeValue as Attr, PutRequest, WriteRequest},
+    types::{AttributeValue as Attr, DeleteRequest, PutRequest, WriteRequest},
 };
 use flotilla_runtime::{Failure, failure::chain};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -39,7 +39,8 @@ pub struct Entry {
     /// What it is about: `ec2:instance/eu-west-1/i-1`, or `context/web` as a whole.
     pub resource: String,
     /// The sort key. An action stands under its tick. A skip stands under the transition that it
-    /// leaves be, so that the same skip at every tick is one row, with the latest `tick`.
+    /// leaves be, so that the same skip at every tick is one row, with the latest `tick`; and so does
+    /// what a tick is refused, with its kind: one row a day for each reason.
     pub at: String,
     /// The clock of the tick or order.
     pub tick: String,
@@ -135,6 +136,24 @@ impl Audit {
         entries.retain(|it| seen.insert((it.resource.clone(), it.at.clone())));
         let parts = entries.chunks(CALL).map(|part| self.put_each(part)).collect::<Vec<_>>();
         stream::iter(parts).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Deletes rows by resource and sort key: of acts that were refused, which another row tells.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not take them all.
+    pub async fn forget(&self, keys: &[(String, String)]) -> Result<(), Failure> {
+        for part in keys.chunks(CALL) {
+            let deletes = part.iter().map(|(resource, at)| {
+                let request = DeleteRequest::builder().key("resource", Attr::S(resource.clone()));
+                let request = request.key("at", Attr::S(at.clone())).build();
+                request.map(|it| WriteRequest::builder().delete_request(it).build())
+            });
+            let deletes = deletes.collect::<Result<Vec<_>, _>>();
+            let wrong = |e| Failure::permanent("request", "a key of the audit").caused_by(e);
+            self.put(deletes.map_err(wrong)?).await?;
+        }
+        Ok(())
     }
 
     async fn put_each(&self, entries: &[Entry]) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use self::{
     case::{Case, cases},
-    outcome::{dry, failed, skipped},
+    outcome::{dry, failed, skipped, unmade},
 };
 use crate::{
     arn::Home,
@@ -111,7 +111,9 @@ impl Hands {
         if lease.attempt() > 1 {
             self.made_good(batch, &cases, &mut entries).await?;
         }
+        let failed: Vec<(String, String)> = entries.iter().flat_map(unmade).collect();
         self.audit.write(entries).await?;
+        self.audit.forget(&failed).await?;
         match passing.or(barred) {
             Some(why) if !lease.is_last_attempt() => Err(again(batch, &why)),
             _ => self.complete(batch, Some(batch.action == Action::Start), lease).await,

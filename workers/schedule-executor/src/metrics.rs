@@ -16,7 +16,8 @@ flotilla_runtime::describe_metrics! {
 }
 
 /// The kinds of skips that tell of trouble; the others are counted from their first on.
-const SKIPPED: [&str; 5] = ["gone", "transitional", "stuck", "waiting", "no_such_name"];
+const SKIPPED: [&str; 6] =
+    ["gone", "transitional", "stuck", "waiting", "no_such_name", "under_way"];
 
 /// Gives the help texts, and begins at zero what an alert would wait for.
 pub(crate) fn begin() {

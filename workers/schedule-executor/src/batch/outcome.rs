@@ -1,5 +1,7 @@
 //! The rows that tell what became of a resource of a batch.
 
+use jiff::Timestamp;
+
 use super::case::Case;
 use crate::{
     audit::{BULK, Entry, INTENDED, Intended, expiry},
@@ -9,16 +11,20 @@ use crate::{
     plan::{Action, Step},
 };
 
+/// In seconds.
+const DAY: i64 = 86_400;
+
 impl Case<'_> {
     /// The rows of what was done or left; none where the service said nothing. The row under the
-    /// bulk action is there since before the act, and written again where that failed.
+    /// bulk action is there since before the act, and written again where an order failed.
     pub(super) fn entries(
         &self,
         batch: &Batch,
         outcome: Option<&Result<String, Refusal>>,
     ) -> Vec<Entry> {
         let Some(row) = self.entry(batch, outcome) else { return Vec::new() };
-        let failed = of_bulk(&row).filter(|it| it.outcome == "failed");
+        let told = batch.actor == "hand";
+        let failed = of_bulk(&row).filter(|it| told && it.outcome == "failed");
         failed.into_iter().chain([row]).collect()
     }
 
@@ -107,12 +113,7 @@ pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler)
             let before = case.seen.state.name();
             match &permitted {
                 Err(why) => failed(batch, case.item, action, before, why),
-                Ok(()) => Entry {
-                    outcome: "dry_run",
-                    kind: "dry_run",
-                    reason: (*reason).clone(),
-                    ..entry(batch, case.item, action, before)
-                },
+                Ok(()) => would_be_done(batch, case.item, action, before, reason),
             }
         });
         entries.extend(rows);
@@ -120,6 +121,19 @@ pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler)
     // Beside the rows of what happened, never in their place.
     entries.iter_mut().for_each(|it| it.at.push_str("#dry"));
     entries
+}
+
+fn would_be_done(
+    batch: &Batch,
+    item: &BatchItem,
+    action: Action,
+    before: &str,
+    reason: &str,
+) -> Entry {
+    let row = entry(batch, item, action, before);
+    let at = lasting(batch, item, action, "dry_run").unwrap_or_else(|| row.at.clone());
+    let kind = "dry_run";
+    Entry { at, outcome: kind, kind, reason: reason.to_owned(), ..row }
 }
 
 fn done(
@@ -153,7 +167,28 @@ pub(super) fn failed(
     count(batch, action, "failed", why.kind);
     metrics::counter!(names::REFUSED, "kind" => why.kind).increment(1);
     let reason = format!("{} ({})", why.message, item.reason);
-    Entry { outcome: "failed", kind: why.kind, reason, ..entry(batch, item, action, before) }
+    let row = entry(batch, item, action, before);
+    let at = lasting(batch, item, action, why.kind).unwrap_or_else(|| row.at.clone());
+    Entry { at, outcome: "failed", kind: why.kind, reason, ..row }
+}
+
+/// Where what lasts stands: each tick meets it again, and it is told when it begins, when its reason
+/// becomes another, and once a day. An order meets it once.
+fn lasting(batch: &Batch, item: &BatchItem, action: Action, kind: &str) -> Option<String> {
+    let day = Timestamp::from_second(batch.tick.as_second().div_euclid(DAY) * DAY).ok()?;
+    let since = item.since.max(day);
+    (batch.actor != "hand").then(|| format!("{since}#{}#{kind}", action.name()))
+}
+
+/// The rows that said what was about to be done, where it was refused and that is told elsewhere.
+pub(super) fn unmade(row: &Entry) -> Vec<(String, String)> {
+    let intended = format!("{}#{}", row.tick, row.action);
+    if row.outcome != "failed" || row.at == intended || row.resource.starts_with(BULK) {
+        return Vec::new();
+    }
+    let bulk = (format!("{BULK}/{}", row.bulk), row.resource.clone());
+    let bulk = Some(bulk).filter(|_| !row.bulk.is_empty());
+    bulk.into_iter().chain([(row.resource.clone(), intended)]).collect()
 }
 
 pub(super) fn skipped(
@@ -194,4 +229,49 @@ fn count(batch: &Batch, action: Action, outcome: &'static str, kind: &'static st
         names::ACTIONS, "service" => service, "action" => action, "outcome" => outcome, "kind" => kind
     );
     counter.increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn batch(actor: &str, tick: &str) -> Batch {
+        let item = json!({"id": "i", "source": "context/a", "since": "2026-06-01T17:00:00Z", "reason": "r"});
+        let batch = json!({
+            "account": "", "region": "r", "service": "ec2:instance", "action": "STOP",
+            "tick": tick, "actor": actor, "bulk": "b", "occasion": "o", "items": [item],
+        });
+        serde_json::from_value(batch).unwrap()
+    }
+
+    fn refused(actor: &str, tick: &str, why: &Refusal) -> Entry {
+        let batch = batch(actor, tick);
+        failed(&batch, &batch.items[0], Action::Stop, "running", why)
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_told_when_it_begins_when_its_reason_changes_and_once_a_day() {
+        let denied = Refusal::under_way("k", "w");
+        let row = |tick| refused("schedule", tick, &denied).at;
+        let first = row("2026-06-01T17:00:00Z");
+        assert_eq!(first, "2026-06-01T17:00:00Z#STOP#transitional");
+        assert_eq!(first, row("2026-06-01T23:59:00Z"));
+        assert_eq!(row("2026-06-02T00:00:00Z"), "2026-06-02T00:00:00Z#STOP#transitional");
+        assert_eq!(row("2026-06-02T00:00:00Z"), row("2026-06-02T16:59:00Z"));
+        let other = Refusal { kind: "capacity", ..denied.clone() };
+        assert_ne!(refused("schedule", "2026-06-01T17:01:00Z", &other).at, first);
+        // An order meets it once, each under its own clock.
+        let order = refused("hand", "2026-06-01T17:00:01Z", &denied);
+        assert_eq!((order.at.as_str(), unmade(&order).len()), ("2026-06-01T17:00:01Z#STOP", 0));
+    }
+
+    #[test]
+    fn what_a_tick_was_refused_leaves_no_row_that_says_it_is_about_to_be_done() {
+        let row = refused("schedule", "2026-06-01T17:05:00Z", &Refusal::under_way("k", "w"));
+        let key = ("ec2:instance/r/i".to_owned(), "2026-06-01T17:05:00Z#STOP".to_owned());
+        let bulk = ("bulk/b".to_owned(), "ec2:instance/r/i".to_owned());
+        assert_eq!(unmade(&row), [bulk, key]);
+    }
 }
