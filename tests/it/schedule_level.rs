@@ -6,7 +6,7 @@ use std::time::Duration;
 use flotilla_tests::{FakeAppStream, FakeEc2, Fault, FaultProxy, Rule, Seed, eventually};
 use serde_json::{Value, json};
 
-use crate::schedule::{Town, find};
+use crate::schedule::{HOME, Town, find};
 
 #[tokio::test]
 async fn ticks_in_any_order_bring_nothing_back() {
@@ -126,6 +126,48 @@ async fn an_undo_and_a_tick_that_meet_act_once_for_one_transition() {
     assert_eq!(status, 204);
     town.world.until_scheduled().await;
     assert_eq!(ec2.count("running"), 1);
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_plan_was_superseded_is_not_acted_on_and_says_why() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    town.context("web", json!({"ec2:instance": ["i-0000"]})).await;
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    town.world.tick("2026-06-02T06:00:00Z").await;
+    assert_eq!(ec2.count("running"), 1);
+    let batch = |action: &str, tick: &str| {
+        let item = json!({"id": "i-0000", "source": "context/web", "since": tick, "reason": "old"});
+        json!({"batch": {
+            "account": "", "region": HOME, "service": "ec2:instance", "action": action, "tick": tick,
+            "actor": "schedule", "bulk": format!("tick {tick}"), "occasion": format!("tick {tick}"),
+            "items": [item],
+        }})
+    };
+    let left = async |word: &str| {
+        let rows = town.audit("ec2:instance", "i-0000").await;
+        let of = |row: &&flotilla_tests::AuditRow| row["kind"] == "superseded";
+        let row = rows.iter().filter(of).find(|row| row["reason"].contains(word)).cloned();
+        row.unwrap_or_else(|| panic!("no {word:?} in {rows:#?}"))
+    };
+    // Of a tick before the last one.
+    town.world.schedule(batch("STOP", "2026-06-01T17:05:00Z")).await;
+    town.world.until_scheduled().await;
+    assert_eq!((ec2.count("running"), ec2.calls()["StopInstances"]), (1, 1));
+    left("by now it is to be on by the rule").await;
+    // Of a tick right before an override.
+    let over = json!({"override": "off for 3 h"});
+    assert_eq!(town.gateway.ask("PUT", "/v1/contexts/web/override", over).await.0, 200);
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("stopped"), 1);
+    let before = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - 1).unwrap();
+    let call = town.world.aws.sqs.send_message().delay_seconds(3);
+    let call = call.queue_url(&town.world.outputs().schedule_queue_url);
+    call.message_body(batch("START", &before.to_string()).to_string()).send().await.unwrap();
+    town.world.until_scheduled().await;
+    assert_eq!((ec2.count("stopped"), ec2.calls()["StartInstances"]), (1, 1));
+    left("off by override").await;
     town.end().await;
 }
 

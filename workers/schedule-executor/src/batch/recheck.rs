@@ -10,11 +10,12 @@ use crate::{
     audit::Entry,
     message::{Batch, UNDO},
     plan::{Action, wanted},
-    rows::Scheduling,
+    rows::{Scheduling, Settings},
 };
 
-/// A batch that is older than this looks at its sources again.
-const PROMPT: Duration = Duration::from_secs(60);
+/// A batch that is older than this looks at its sources again: an override or a hand may have come
+/// after its tick.
+const PROMPT: Duration = Duration::from_secs(2);
 
 impl Hands {
     /// The batch without what is not to be touched or not wanted any more, and the rows of that.
@@ -27,7 +28,7 @@ impl Hands {
         waited: Duration,
     ) -> Result<(Batch, Vec<Entry>), Failure> {
         let settings = self.store.settings().await?;
-        let since = self.overtaken(batch, waited).await?;
+        let since = self.overtaken(batch, waited, &settings).await?;
         let (mut kept, mut left) = (Vec::new(), Vec::new());
         for item in &batch.items {
             let never = settings.never_touched(&item.target(batch), &item.id, &self.home.account);
@@ -51,7 +52,13 @@ impl Hands {
         &self,
         batch: &'a Batch,
         waited: Duration,
+        settings: &Settings,
     ) -> Result<HashMap<&'a str, String>, Failure> {
+        let by_schedule = batch.actor == "schedule" && !batch.dry_run;
+        if by_schedule && !settings.running {
+            let why = || "by now the scheduler is stopped".to_owned();
+            return Ok(batch.items.iter().map(|it| (it.source.as_str(), why())).collect());
+        }
         let waited = match batch.actor.as_str() {
             "hand" => Timestamp::now().duration_since(batch.tick).max(SignedDuration::ZERO),
             _ => SignedDuration::try_from(waited).unwrap_or(SignedDuration::MAX),
@@ -59,10 +66,15 @@ impl Hands {
         let prompt = SignedDuration::try_from(PROMPT).unwrap_or_default();
         // What is undone is against the schedule until its next rule, by an override.
         let undoes = batch.bulk.starts_with(UNDO);
-        if waited <= prompt || batch.action == Action::ModClass || undoes {
+        // A later tick was planned since: what that says counts.
+        let newest = Timestamp::from_second(settings.last_tick).unwrap_or_default();
+        let later = by_schedule && settings.is_past(batch.tick, Timestamp::now());
+        let asks = waited > prompt || later;
+        if !asks || batch.dry_run || batch.action == Action::ModClass || undoes {
             return Ok(HashMap::new());
         }
         let at = batch.tick.saturating_add(waited).unwrap_or(Timestamp::MAX);
+        let at = if later { at.max(newest) } else { at };
         let mut found = HashMap::new();
         for item in &batch.items {
             let source = item.source.as_str();
