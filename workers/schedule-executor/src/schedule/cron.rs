@@ -31,7 +31,7 @@ const LONGEST: usize = 1_000;
 /// `minute hour day-of-month month day-of-week`, weekdays from 0 (Sunday) to 6, a day of either
 /// field counting where both choose days; or with a `year` as sixth field as AWS has it:
 /// weekdays from 1 (Sunday) to 7, one of the day fields `?` or `*`. Both take lists, ranges,
-/// steps, names, `?`, `L` and `L-3` (last day), `15W` and `LW` (workday), `FRI#2` and `FRIL`; and
+/// steps, names, `?`, `L` and `L-3` (last day), `15W`, `LW` and `L-3W` (workday), `FRI#2` and `FRIL`; and
 /// may stand in `cron(…)`.
 ///
 /// ```

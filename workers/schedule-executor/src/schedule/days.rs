@@ -16,13 +16,13 @@ pub(super) struct Days {
     week: Option<WeekDays>,
 }
 
-/// Days by number: bits, `L`, `L-3`, `LW`, `15W`.
+/// Days by number: bits, `L`, `L-3`, `LW`, `L-3W`, `15W`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct MonthDays {
     bits: u32,
     before_last: Vec<u8>,
     nearest: Vec<u8>,
-    last_workday: bool,
+    nearest_before_last: Vec<u8>,
 }
 
 /// Days by weekday (0 is Sunday): bits, `FRI#2`, `FRIL`.
@@ -105,9 +105,13 @@ impl MonthDays {
         let small = |text: &str| DAY_OF_MONTH.value(text).map(|n| u8::try_from(n).unwrap_or(0));
         match item {
             "L" => self.before_last.push(0),
-            "LW" => self.last_workday = true,
+            "LW" => self.nearest_before_last.push(0),
             _ => match (item.strip_prefix("L-"), item.strip_suffix('W')) {
-                (Some(back), _) => self.before_last.push(small(back)?),
+                (Some(back), Some(_)) => {
+                    let back = back.strip_suffix('W').unwrap_or(back);
+                    self.nearest_before_last.push(small(back)?);
+                }
+                (Some(back), None) => self.before_last.push(small(back)?),
                 (None, Some(day)) => self.nearest.push(small(day)?),
                 (None, None) => self.bits |= DAY_OF_MONTH.bits(item)? as u32,
             },
@@ -120,7 +124,8 @@ impl MonthDays {
         let from_end = from_end.map(|back| length - back);
         let nearest = self.nearest.iter().filter(|day| **day <= length);
         let nearest = nearest.map(|day| workday(first, *day, length));
-        let last = self.last_workday.then(|| workday(first, length, length));
+        let last = self.nearest_before_last.iter().filter(|back| **back < length);
+        let last = last.map(|back| workday(first, length - back, length));
         from_end.chain(nearest).chain(last).fold(self.bits, |bits, day| bits | 1 << day)
     }
 }

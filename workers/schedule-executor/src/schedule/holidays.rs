@@ -84,13 +84,15 @@ impl Holidays {
         if events.len() > EVENTS {
             return Err(wrong(&format!("it has over {EVENTS} events")));
         }
+        let moved: Vec<(&str, Date)> = events.iter().filter_map(Event::moves).collect();
         for event in events {
-            holidays.add(&event)?;
+            holidays.add(&event, &moved)?;
         }
         Ok(holidays)
     }
 
-    fn add(&mut self, event: &Event<'_>) -> Result<(), ScheduleError> {
+    /// Adds an event; `moved` are the days of which other events of the file tell where they went.
+    fn add(&mut self, event: &Event<'_>, moved: &[(&str, Date)]) -> Result<(), ScheduleError> {
         if event.field("STATUS").is_some_and(|it| it.eq_ignore_ascii_case("CANCELLED")) {
             return Ok(());
         }
@@ -98,10 +100,15 @@ impl Holidays {
         let first =
             first.ok_or_else(|| wrong("an event has no DTSTART, or one that is no date"))?;
         let days = event.days(first)?;
-        for more in event.dates("RDATE")? {
-            self.spans.extend(span(more, days));
+        // What is left out is so wherever it comes from.
+        let mut except = event.dates("EXDATE")?;
+        if event.moves().is_none() {
+            let own = moved.iter().filter(|(uid, _)| event.field("UID") == Some(*uid));
+            except.extend(own.map(|(_, day)| *day));
         }
-        let except = event.dates("EXDATE")?;
+        for more in event.dates("RDATE")?.difference(&except) {
+            self.spans.extend(span(*more, days));
+        }
         match event.field("RRULE") {
             None if except.contains(&first) => {}
             None => self.spans.extend(span(first, days)),
@@ -180,6 +187,11 @@ impl<'a> Event<'a> {
 
     fn field(&self, name: &str) -> Option<&'a str> {
         self.fields(name).next()
+    }
+
+    /// Of a day of a series that was moved: the series, and the day.
+    fn moves(&self) -> Option<(&'a str, Date)> {
+        Some((self.field("UID")?, self.field("RECURRENCE-ID").and_then(date)?))
     }
 
     /// All dates of the lines of this name, which hold lists; of a period its beginning.
@@ -382,7 +394,9 @@ mod tests {
             "DTSTART;VALUE=DATE:20260401\r\nDURATION:P2D\r\nRDATE;VALUE=DATE:20260410,20260430",
             "DTSTART;VALUE=DATE:20260501\r\nDURATION:P1W\r\nBEGIN:VALARM\r\nDURATION:PT5M\r\nDTSTART:1\r\nEND:VALARM",
             "dtstart;value=date:20260601\r\nduration:PT36H",
+            "DTSTART:20260801\r\nRDATE:20260803,20260805\r\nEXDATE:20260803",
         ])).unwrap();
+        assert_eq!(days(&holidays, 2026, 8), [1, 5], "what is left out is so of RDATE too");
         for year in 2026..=2028 {
             assert_eq!(days(&holidays, year, 1), [0; 0], "{year}");
         }
@@ -392,6 +406,19 @@ mod tests {
         assert_eq!(days(&holidays, 2026, 6), [1, 2]);
         let lower = file(&["DTSTART:20260704"]).to_lowercase();
         assert_eq!(days(&Holidays::parse(&lower).unwrap(), 2026, 7), [4]);
+    }
+
+    #[test]
+    fn a_day_of_a_series_that_was_moved_is_where_it_was_moved_to() {
+        let holidays = Holidays::parse(&file(&[
+            "UID:a\r\nDTSTART:20200103\r\nRRULE:FREQ=YEARLY",
+            "UID:a\r\nRECURRENCE-ID;VALUE=DATE:20270103\r\nDTSTART:20270104",
+            "UID:b\r\nDTSTART:20200107\r\nRRULE:FREQ=YEARLY",
+            "UID:b\r\nRECURRENCE-ID:20270107\r\nDTSTART:20270107\r\nSTATUS:CANCELLED",
+        ]))
+        .unwrap();
+        assert_eq!(days(&holidays, 2026, 1), [3, 7]);
+        assert_eq!(days(&holidays, 2027, 1), [4]);
     }
 
     #[test]

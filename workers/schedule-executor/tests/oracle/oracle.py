@@ -67,6 +67,9 @@ def in_month(item, day):
         return day.day == last_day(day)
     if item == "LW":
         return day.day == max(workdays(day))
+    if item.startswith("L-") and item.endswith("W"):
+        wanted = last_day(day) - int(item[2:-1])
+        return wanted >= 1 and day.day == min(workdays(day), key=lambda n: abs(n - wanted))
     if item.startswith("L-"):
         return day.day == last_day(day) - int(item[2:])
     if item.endswith("W"):

@@ -40,6 +40,7 @@ fn days_of_month() -> BoxedStrategy<String> {
         Just("L".to_owned()),
         Just("LW".to_owned()),
         (1..=30u8).prop_map(|back| format!("L-{back}")),
+        (1..=30u8).prop_map(|back| format!("L-{back}W")),
         (1..=31u8).prop_map(|day| format!("{day}W")),
     ])
 }
@@ -110,7 +111,7 @@ fn period_days() -> impl Strategy<Value = String> {
         Just("daily".to_owned()),
         list(named),
         range(1, 31),
-        select(vec!["L", "1,L", "15W", "LW", "L-3"]).prop_map(str::to_owned),
+        select(vec!["L", "1,L", "15W", "LW", "L-3", "L-3W"]).prop_map(str::to_owned),
     ];
     (when, days).prop_map(|(when, days)| format!("{when} {days}"))
 }

@@ -25,6 +25,10 @@ fn the_letters_of_aws_mean_what_aws_says() {
     assert_eq!(days("0 8 L * ? *", new_year, 2), ["2026-01-31", "2026-02-28"]);
     assert_eq!(days("0 8 L-2 * ? *", new_year, 2), ["2026-01-29", "2026-02-26"]);
     assert_eq!(days("0 8 LW * ? *", new_year, 2), ["2026-01-30", "2026-02-27"]);
+    // 2026-02-22 and 2026-03-28 are a Sunday and a Saturday.
+    assert_eq!(days("0 8 L-6W 2 ? *", new_year, 1), ["2026-02-23"]);
+    assert_eq!(days("0 8 L-3W 3 ? *", new_year, 1), ["2026-03-27"]);
+    assert!("0 8 L-3WW * ? *".parse::<Cron>().is_err());
     // 2026-02-15 is a Sunday, 2026-02-01 too, 2026-08-01 a Saturday, 2026-05-31 a Sunday.
     assert_eq!(days("0 8 15W 2 ? *", new_year, 1), ["2026-02-16"]);
     assert_eq!(days("0 8 1W 2,8 ? *", new_year, 2), ["2026-02-02", "2026-08-03"]);
