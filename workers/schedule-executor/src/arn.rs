@@ -65,6 +65,28 @@ const LONGEST: usize = 512;
 /// The longest account or region.
 const LONGEST_PLACE: usize = 64;
 
+/// Whether a text has the form of a region, such as `eu-west-1`, `us-gov-east-1` or one that is still
+/// to be opened.
+///
+/// # Errors
+/// When it has not, in words.
+pub fn region(text: &str) -> Result<(), String> {
+    let words = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase());
+    let parts: Vec<&str> = text.split('-').collect();
+    let good = match parts[..] {
+        [first, ref middle @ .., last] if (1..=2).contains(&middle.len()) => {
+            let number = matches!(last.len(), 1 | 2) && last.bytes().all(|b| b.is_ascii_digit());
+            (2..=4).contains(&first.len())
+                && words(first)
+                && middle.iter().all(|it| words(it))
+                && number
+        }
+        _ => false,
+    };
+    let wrong = || format!("{:?} is no region: one is such as eu-west-1", short(text));
+    good.then_some(()).ok_or_else(wrong)
+}
+
 /// Where ids are that are no ARNs: the worker's own account and region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Home {
@@ -124,6 +146,14 @@ impl Home {
             }
             _ => Err(format!("{} is no ARN of kind {}", short(text), service.name())),
         }
+    }
+
+    /// Whether a target is where there can be anything: at home, or in what has the form of a region.
+    ///
+    /// # Errors
+    /// When it is not, in words.
+    pub fn reaches(&self, target: &Target) -> Result<(), String> {
+        if target.region == self.region { Ok(()) } else { region(&target.region) }
     }
 
     /// The same account, in another region.
@@ -261,6 +291,23 @@ mod tests {
         assert!(why.contains("512") && why.len() < 200, "{why}");
         let arn = format!("arn:aws:ec2:{}:1:instance/i-1", "r".repeat(2000));
         assert!(home().target(Service::Ec2, &arn).is_err());
+    }
+
+    #[test]
+    fn a_region_is_known_by_its_form_and_one_of_the_future_too() {
+        for good in
+            ["eu-west-1", "ap-southeast-12", "us-gov-east-1", "eusc-de-east-1", "xx-newplace-1"]
+        {
+            assert_eq!(region(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["", "mars-1", "eu-centra-1x", "eu-central", "EU-west-1", "eu--1", "eu-west-001", "r"]
+        {
+            assert!(region(bad).unwrap_err().contains("no region"), "{bad}");
+        }
+        let target = |arn| home().target(Service::Ec2, arn).unwrap();
+        assert!(home().reaches(&target("arn:aws:ec2:mars-1:1:instance/i-1")).is_err());
+        assert!(home().reaches(&target("i-1")).is_ok());
     }
 
     #[test]

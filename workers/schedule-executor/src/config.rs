@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use flotilla_runtime::config::Reader;
 
-use crate::{arn::account_of_queue, handlers::Accounts, store::TableNames};
+use crate::{
+    arn::{account_of_queue, region},
+    handlers::Accounts,
+    store::TableNames,
+};
 
 /// What the scheduler needs to know beside what every worker does.
 #[derive(Debug, Clone)]
@@ -36,6 +40,9 @@ impl ScheduleConfig {
     /// Reads the settings.
     pub fn read(settings: &mut Reader) -> Self {
         let regions = list(settings, "FLOTILLA_REGIONS");
+        for why in regions.iter().filter_map(|it| region(it).err()) {
+            settings.mistake(format!("FLOTILLA_REGIONS: {why}"));
+        }
         let accounts = accounts(settings);
         let tag_accounts = list(settings, "FLOTILLA_TAG_ACCOUNTS");
         if !tag_accounts.is_empty() && accounts.role.is_none() {

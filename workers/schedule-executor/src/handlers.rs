@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The bounded kind: `throttled`, `denied`, `capacity`, `gone`, `transitional`,
-    /// `unreachable`, `foreign_account` or `refused`.
+    /// `unreachable`, `foreign_account`, `no_endpoint` or `refused`.
     pub kind: &'static str,
     /// The service's code, empty where it said none.
     pub code: String,
@@ -169,7 +169,7 @@ fn impossible(action: Action, service: Service) -> Refusal {
 
 impl Refusal {
     /// All kinds.
-    pub const KINDS: [&str; 8] = [
+    pub const KINDS: [&str; 9] = [
         "throttled",
         "denied",
         "capacity",
@@ -177,6 +177,7 @@ impl Refusal {
         "transitional",
         "unreachable",
         "foreign_account",
+        "no_endpoint",
         "refused",
     ];
 
@@ -216,6 +217,23 @@ impl Refusal {
         matches!(kind, "throttled" | "unreachable")
     }
 
+    /// What whoever asked for it can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self.kind {
+            "throttled" => "others ask for too much as well: ask again in a while",
+            "denied" => "give the role or user this permission, and ask again",
+            "capacity" => {
+                "ask again later, or name other types: --attrib types=m5a.large,m6i.large"
+            }
+            "gone" => "correct the id, or name where it is with --region or by its ARN",
+            "transitional" => "ask again once it has settled",
+            "unreachable" => "look at the network and AWS_ENDPOINT_URL, and ask again",
+            "no_endpoint" => "correct the region, or name an endpoint by AWS_ENDPOINT_URL",
+            "foreign_account" => "name the role with --role, or with --account the own account",
+            _ => "correct what the service does not take, and ask again",
+        }
+    }
+
     /// Whether it may be about one id of many, so that the others are worth a call of their own.
     fn may_be_about_one(&self) -> bool {
         !self.passes() && self.kind != "denied"
@@ -226,7 +244,21 @@ impl Refusal {
 /// was not given.
 fn unasked(message: &str) -> &'static str {
     let denied = ["AccessDenied", "is not authorized", "InvalidClientTokenId", "ExpiredToken"];
-    if denied.iter().any(|word| message.contains(word)) { "denied" } else { "unreachable" }
+    // Of the resolvers of glibc, musl and others: an answer, and not the lack of one.
+    let nowhere = [
+        "Name or service not known",
+        "Name does not resolve",
+        "nodename nor servname",
+        "No address associated",
+    ];
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if has(&denied) {
+        "denied"
+    } else if has(&nowhere) {
+        "no_endpoint"
+    } else {
+        "unreachable"
+    }
 }
 
 fn kind(code: &str) -> &'static str {
@@ -261,6 +293,32 @@ fn kind(code: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_that_does_not_exist_is_refused_and_one_that_does_not_answer_tried_again() {
+        let lookup =
+            "dispatch failure: io error: dns error: failed to lookup address information: ";
+        for (why, expected) in [
+            ("Name or service not known", "no_endpoint"),
+            ("Name does not resolve", "no_endpoint"),
+            ("Temporary failure in name resolution", "unreachable"),
+            ("Try again", "unreachable"),
+        ] {
+            let kind = unasked(&format!("{lookup}{why}"));
+            assert_eq!(
+                (kind, Refusal::passing(kind)),
+                (expected, expected == "unreachable"),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        let advice = |kind| Refusal::new(kind, String::new()).advice();
+        let all: std::collections::BTreeSet<_> = Refusal::KINDS.into_iter().map(advice).collect();
+        assert_eq!(all.len(), Refusal::KINDS.len());
+    }
 
     #[test]
     fn refusals_are_sorted_by_what_can_be_done_about_them() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    arn::{Target, short},
+    arn::{Target, region, short},
     plan::Action,
     rows::{Mode, Service},
 };
@@ -249,11 +249,7 @@ impl Order {
                 return Err("MODCLASS needs the new class as attrib".to_owned());
             }
         }
-        let region = self.region.as_deref().unwrap_or("r");
-        let plain = region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if region.is_empty() || region.len() > 64 || !plain {
-            return Err(format!("{:?} is no region", short(region)));
-        }
+        self.region.as_deref().map_or(Ok(()), region)?;
         Ok(self)
     }
 
@@ -343,7 +339,11 @@ mod tests {
             (json!({"action": "STOP", "context": "web", "dry_run": "true"}), "dry_run"),
             (
                 json!({"action": "STOP", "service": "ec2", "ids": ["i-1"], "region": "a/b"}),
-                "region",
+                "no region",
+            ),
+            (
+                json!({"action": "STOP", "service": "ec2", "ids": ["i-1"], "region": "mars-1"}),
+                "mars-1",
             ),
         ] {
             let why = serde_json::from_value::<Message>(bad.clone()).unwrap_err().to_string();

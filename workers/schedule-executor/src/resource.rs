@@ -13,7 +13,7 @@ use flotilla_runtime::signed::Call;
 use serde_json::json;
 
 use crate::{
-    arn::{Home, Target, short},
+    arn::{Home, Target, region, short},
     handlers::{Accounts, AnyHandler, Handler, Limits, Places, Refusal, Seen, Subject},
     message::BATCH,
     plan::{Action, Asked, Observed, Step, reconcile},
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', required = true)]
     ids: Vec<String>,
     /// The region of ids that are no ARNs; that of the environment by default.
-    #[arg(long)]
+    #[arg(long, value_parser = place)]
     region: Option<String>,
     /// The new class for modclass; else such as `hibernate`, `types=m5a.large`, `size=1/4/2`.
     #[arg(long, default_value = "")]
@@ -77,7 +77,13 @@ enum What {
 }
 
 fn kind(name: &str) -> Result<Service, String> {
-    Service::named(name).ok_or_else(|| format!("{name:?} is no kind of resource"))
+    let known = "ec2, rds, aurora, asg, ecs, appstream";
+    Service::named(name)
+        .ok_or_else(|| format!("{name:?} is no kind of resource: say one of {known}"))
+}
+
+fn place(name: &str) -> Result<String, String> {
+    region(name).map(|()| name.to_owned())
 }
 
 /// What became of one resource.
@@ -97,7 +103,7 @@ pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
     let (places, limits) = (Places::new(sdk, accounts), Limits::default());
     let (mut lines, mut groups) = (Vec::new(), BTreeMap::<_, BTreeSet<String>>::new());
     for id in &args.ids {
-        match home.target(args.service, id) {
+        match located(&home, args.service, id) {
             Ok(it) => drop(groups.entry((it.account, it.region)).or_default().insert(it.id)),
             Err(why) => lines.push(Line { key: short(id), outcome: "failed", why }),
         }
@@ -121,6 +127,24 @@ pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }
+}
+
+/// Where an id or ARN is, or why nothing can be asked of it.
+fn located(home: &Home, service: Service, id: &str) -> Result<Target, String> {
+    let kind = service.name();
+    let target = home.target(service, id).map_err(|why| {
+        format!("{why}: name an id or an ARN of this kind, or another kind with --service")
+    })?;
+    if target.region.is_empty() {
+        return Err(format!("no region is known for {kind} {}: name it with --region", short(id)));
+    }
+    home.reaches(&target).map_err(|why| format!("{why}: correct the ARN {}", short(id)))?;
+    Ok(target)
+}
+
+/// Why something failed, and what to do.
+fn explained(why: &Refusal) -> String {
+    format!("{}: {}", why.message, why.advice())
 }
 
 /// The account that the credentials are of, where an ARN makes it matter: that of another is not
@@ -166,7 +190,10 @@ async fn switch(args: &Args, handler: &AnyHandler, region: &str, ids: &[String])
     for id in ids {
         match step(args, action, &of(id)) {
             Step::Act(..) => due.push(subject(args, id)),
-            Step::Skip("gone", why) => lines.push(line(args, region, id, "failed", why)),
+            Step::Skip("gone", why) => {
+                let why = format!("{why}: correct the id, or name where it is with --region");
+                lines.push(line(args, region, id, "failed", why));
+            }
             Step::Skip(_, why) => lines.push(line(args, region, id, "skipped", why)),
         }
     }
@@ -202,7 +229,10 @@ async fn act(
                 let why = format!("{}, was {}{size} {note}", action.name(), seen.state.name());
                 line(args, region, &id, outcome, why.trim_end().to_owned())
             }
-            Err(why) => line(args, region, &id, "failed", why.message),
+            Err(why) => {
+                let what = format!("{} failed: {}", action.name(), explained(&why));
+                line(args, region, &id, "failed", what)
+            }
         }
     };
     outcomes.into_iter().map(told).collect()
@@ -231,7 +261,8 @@ fn line(args: &Args, region: &str, id: &str, outcome: &'static str, why: String)
 }
 
 fn all_failed(args: &Args, region: &str, ids: &[String], why: &Refusal) -> Vec<Line> {
-    ids.iter().map(|id| line(args, region, id, "failed", why.message.clone())).collect()
+    let what = format!("looking at it failed: {}", explained(why));
+    ids.iter().map(|id| line(args, region, id, "failed", what.clone())).collect()
 }
 
 fn print(lines: &[Line], as_json: bool) {
@@ -243,5 +274,27 @@ fn print(lines: &[Line], as_json: bool) {
         };
         // A reader that has gone away is no failure of what was done.
         let _ = writeln!(out, "{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_asked_for_is_said_of_its_id_with_what_to_do() {
+        let home = |region: &str| Home { account: String::new(), region: region.to_owned() };
+        let why = |region: &str, id| located(&home(region), Service::Ec2, id).unwrap_err();
+        for (region, id, words) in [
+            ("eu-west-1", "arn:aws:rds:eu-west-1:1:db:orders", ["db:orders", "--service"]),
+            ("eu-west-1", "arn:aws:ec2:mars-1:1:instance/i-1", ["mars-1", "correct the ARN"]),
+            ("", "i-1", ["i-1", "--region"]),
+        ] {
+            let said = why(region, id);
+            assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        }
+        assert!(kind("moon").unwrap_err().contains("aurora"));
+        let denied = explained(&Refusal::under_way("i-1", "STOP of it is under way"));
+        assert!(denied.contains("i-1") && denied.contains("ask again"), "{denied}");
     }
 }

@@ -159,6 +159,10 @@ impl Planned {
     /// The same of a resource whose whole name is known; `named` is how its source names it.
     pub(super) fn target(&mut self, target: Target, named: &str, wish: &Wish, tick: Timestamp) {
         let key = target.key();
+        if let Err(why) = self.home.reaches(&target) {
+            let why = format!("{why}: correct it where the resource is named");
+            return self.left(&key, wish, tick, "no_region", &why);
+        }
         if let Some(entry) = self.settings.never_touched(&target, named, &self.home.account) {
             let why = format!("it is on the never-touch list, as {entry:?}");
             return self.left(&key, wish, tick, "never_touch", &why);
