@@ -34,6 +34,7 @@ mod schedule_hard;
 mod schedule_level;
 mod schedule_people;
 mod schedule_sad;
+mod schedule_said;
 mod scripted;
 mod sensors;
 mod sensors_ack;

@@ -7,7 +7,9 @@
 mod changes;
 pub mod ops;
 pub mod original;
+mod overrides;
 mod savings;
+mod strict;
 pub mod v1;
 
 use aws_config::SdkConfig;

@@ -16,7 +16,7 @@ pub use self::{
 
 use crate::{
     plan::Action,
-    schedule::{ClockChange, Override, Power, Schedule, ScheduleError},
+    schedule::{ClockChange, DEFAULT_ZONE, Override, Power, Schedule, ScheduleError},
 };
 
 /// The context that stands for all: asking for it lists everything, and its row is the switch of
@@ -36,7 +36,7 @@ pub struct Scheduling {
     #[serde(rename = "schedulingPeriod", default, skip_serializing_if = "String::is_empty")]
     pub period: String,
     /// IANA zone of the rules.
-    #[serde(rename = "timeZone", default = "utc")]
+    #[serde(rename = "timeZone", default = "default_zone", deserialize_with = "zone")]
     pub zone: String,
     /// What becomes of starts and stops where the clock changes.
     #[serde(rename = "clockChange", default, skip_serializing_if = "is_default")]
@@ -110,8 +110,14 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-fn utc() -> String {
-    "UTC".to_owned()
+fn default_zone() -> String {
+    DEFAULT_ZONE.to_owned()
+}
+
+/// A zone that is left empty is left out.
+fn zone<'de, D: serde::Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    let said = Option::<String>::deserialize(source)?;
+    Ok(said.filter(|name| !name.trim().is_empty()).unwrap_or_else(default_zone))
 }
 
 fn yes() -> bool {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::zone::{Clock, just_before};
 pub use self::{
     cron::Cron,
-    over::{Override, instant},
+    over::{Override, instant, said},
     period::Periods,
     zone::{ClockChange, Fold, Gap, zone},
 };
@@ -28,6 +28,9 @@ pub use self::{
 /// How many firings are looked at for one that changes the state: of rules, one in each gap of the
 /// clock may not; of periods, all windows that touch, which some make all year long.
 const LOOKS: usize = 100_000;
+
+/// The zone of whatever names none.
+pub const DEFAULT_ZONE: &str = "UTC";
 
 /// What is wrong with a rule, a period or a zone, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

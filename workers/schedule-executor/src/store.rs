@@ -2,6 +2,7 @@
 
 #[cfg(feature = "handlers")]
 mod claims;
+mod overrides;
 mod sources;
 mod states;
 
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "handlers")]
 pub use self::claims::Claiming;
+pub use self::overrides::Overridden;
 use crate::{
     rows::{
         ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json,

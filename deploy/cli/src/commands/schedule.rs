@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use jiff::{Span, Timestamp};
-use schedule_executor::schedule::{Schedule, instant};
+use schedule_executor::schedule::{DEFAULT_ZONE, Schedule, said};
 
 use super::overrides;
 use crate::{
@@ -46,7 +46,7 @@ struct Preview {
     #[arg(long, value_name = "FILE", requires = "period")]
     holidays: Option<std::path::PathBuf>,
     /// The IANA zone of rules and periods.
-    #[arg(long, default_value = "UTC")]
+    #[arg(long, default_value = DEFAULT_ZONE)]
     zone: String,
     /// What becomes of a rule inside a gap of the clock: it comes at its end, or is skipped.
     #[arg(long, default_value = "end", value_parser = ["end", "skip"])]
@@ -87,17 +87,18 @@ fn preview(args: &Preview) -> Result<(), Error> {
     let policy = serde_json::from_value(policy).map_err(|why| Error::Usage(why.to_string()))?;
     let schedule = schedule.and_then(|schedule| schedule.with(policy));
     let schedule = schedule.map_err(|why| Error::Usage(why.to_string()))?;
-    let said = |text: &Option<String>| {
-        let wrong = |text: &str| {
-            let what = "is no instant such as 2026-06-01T08:00:00Z, and no date";
-            Error::Usage(format!("{text:?} {what}"))
-        };
-        let at = |text: &String| instant(text, schedule.zone()).ok_or_else(|| wrong(text));
-        text.as_ref().map(at).transpose()
+    let at = |name: &str, text: &Option<String>| {
+        let at = |text: &String| said(name, text, schedule.zone());
+        text.as_ref().map(at).transpose().map_err(|why| Error::Usage(why.to_string()))
     };
-    let from = said(&args.from)?.unwrap_or_else(Timestamp::now);
+    let from = at("--from", &args.from)?.unwrap_or_else(Timestamp::now);
     let week = || from.checked_add(Span::new().hours(7 * 24)).unwrap_or(Timestamp::MAX);
-    let to = said(&args.to)?.unwrap_or_else(week);
+    let to = at("--to", &args.to)?.unwrap_or_else(week);
+    if from >= to {
+        return Err(Error::Usage(format!(
+            "--from {from} is not before --to {to}: name an earlier one"
+        )));
+    }
     let found = schedule.preview(from, to, LIMIT + 1);
     if found.len() > LIMIT {
         let what = format!("over {LIMIT} transitions: ask for less time with --from and --to");

@@ -1,17 +1,13 @@
-//! The scheduler's settings, overrides, undo, and the reasons in the audit.
+//! The scheduler's settings, undo, and the reasons in the audit.
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use jiff::Timestamp;
-use schedule_executor::{
-    arn::Target,
-    rows::{self, ResourceRow, Service, Settings},
-    schedule::{Override, zone},
-};
+use schedule_executor::rows::{self, Settings};
 use serde_json::{Map, Value, json};
 
 use super::{
     Schedules,
-    ops::{Done, Refused, Source, words},
+    ops::{Done, Refused},
 };
 
 /// The shortest and the longest period of the tick, in seconds.
@@ -69,117 +65,6 @@ impl Schedules {
         known.then(|| bulk.to_owned()).ok_or_else(none)
     }
 
-    /// Overrides a context or tag: `{"override": "on until 22:00", "reason"?}`, on the clock of its
-    /// zone. A dry run tells what that would be.
-    pub(super) async fn set_override(
-        &self,
-        source: &Source,
-        request: &Value,
-        dry_run: bool,
-    ) -> Done<Value> {
-        let zone = self.scheduling(source).await?.zone;
-        let over = read(request, &zone)?;
-        if !dry_run {
-            self.write_override(source, &json!({ "override": over })).await?;
-            self.look_now(false).await?;
-        }
-        Ok(json!({ "override": shown(&over), "timeZone": zone, "dryRun": dry_run }))
-    }
-
-    /// Ends an override before its time; a dry run says whether there is what it is of.
-    pub(super) async fn end_override(&self, source: &Source, dry_run: bool) -> Done<()> {
-        if dry_run {
-            return self.scheduling(source).await.map(drop);
-        }
-        self.write_override(source, &json!({ "override": null })).await?;
-        self.look_now(false).await
-    }
-
-    async fn write_override(&self, source: &Source, fields: &Value) -> Done<()> {
-        let found = match source {
-            Source::Context(id) if id == rows::ALL => false,
-            Source::Context(id) => self.store.set_context(id, fields).await?,
-            Source::Tag(key) => self.store.set_tag(key, fields).await?,
-        };
-        found.then_some(()).ok_or_else(|| source.missing())
-    }
-
-    /// What is known of a resource: its override, and what was done last.
-    pub(super) async fn known(
-        &self,
-        service: Done<Service>,
-        id: &str,
-        region: Option<&String>,
-    ) -> Done<Value> {
-        let key = self.target(service?, id, region)?.key();
-        let held = self.store.held(std::slice::from_ref(&key)).await?.remove(&key);
-        let held = held.ok_or_else(|| Refused::Missing(format!("nothing is known of {key}")))?;
-        Ok(json!(held))
-    }
-
-    /// Overrides one resource; a time of day is on the clock of `timeZone`, by default that of the
-    /// context that it goes by.
-    pub(super) async fn override_resource(
-        &self,
-        target: Target,
-        request: &Value,
-        dry_run: bool,
-    ) -> Done<Value> {
-        let zone = match words(request, "timeZone")? {
-            "" => self.zone_of(&target).await?,
-            zone => zone.to_owned(),
-        };
-        let (key, over) = (target.key(), read(request, &zone)?);
-        if !dry_run {
-            self.store.hold(&key, &json!({ "override": over })).await?;
-            self.look_now(false).await?;
-        }
-        let over = shown(&over);
-        Ok(json!({ "resource": key, "override": over, "timeZone": zone, "dryRun": dry_run }))
-    }
-
-    /// Ends the override of one resource before its time.
-    pub(super) async fn end_resource_override(&self, target: Target, dry_run: bool) -> Done<()> {
-        if dry_run {
-            return Ok(());
-        }
-        self.store.hold(&target.key(), &json!({ "override": null })).await?;
-        self.look_now(false).await
-    }
-
-    /// The resource of an id or ARN, in a region where one is named.
-    pub(super) fn target(
-        &self,
-        service: Service,
-        id: &str,
-        region: Option<&String>,
-    ) -> Done<Target> {
-        let home = region.map(|region| self.home.in_region(region));
-        let target = home.as_ref().unwrap_or(&self.home).target(service, id);
-        target.map_err(Refused::Bad)
-    }
-
-    /// The zone of the first context that has a resource, which is the one that it goes by; UTC where
-    /// none has it.
-    async fn zone_of(&self, target: &Target) -> Done<String> {
-        let is_it = |service: Service, id: &String| {
-            self.home.target(service, id).is_ok_and(|found| found == *target)
-        };
-        let has = |row: &Value| {
-            let context = row.get("contextID")?.as_str()?;
-            let lists = ResourceRow::from_json(context, row)?.lists;
-            let found =
-                lists.iter().any(|(service, list)| list.id.iter().any(|id| is_it(*service, id)));
-            found.then(|| context.to_owned())
-        };
-        let rows = self.store.all_resources().await?;
-        let context = match rows.iter().filter_map(has).min() {
-            Some(id) => self.store.context(&id).await?,
-            None => None,
-        };
-        Ok(context.map_or_else(|| "UTC".to_owned(), |context| context.scheduling.zone))
-    }
-
     /// Why something was done to a resource, or a context left alone: the newest rows first.
     pub(super) async fn reasons(&self, resource: Option<&str>, limit: i32) -> Done<Value> {
         let resource = resource.filter(|it| !it.is_empty()).ok_or_else(|| {
@@ -225,46 +110,17 @@ fn setting(name: &str, value: &Value) -> Done<(&'static str, Value)> {
             let list = value.as_object().filter(|it| it.len() <= ENTRIES && it.values().all(price));
             ("prices", list.map(|it| json!(it)), "dollars an hour by id, key or kind")
         }
-        _ => return Err(bad(&format!("there is no setting {name:?}"))),
+        _ => {
+            let known = "`running`, `tickSeconds`, `neverTouch` and `prices`";
+            return Err(bad(&format!(
+                "`{name}` is no setting of the scheduler, which has {known}"
+            )));
+        }
     };
     let (field, value, what) = row;
     Ok((field, value.ok_or_else(|| wrong(what))?))
 }
 
-/// `{"override": "on until 22:00"}`, or the same in parts: `power`, and `until` or `for`.
-fn read(request: &Value, zone_name: &str) -> Done<Override> {
-    let part = |name: &str| match request.get(name)? {
-        Value::String(text) => Some(text.clone()),
-        // A length may be told in seconds, and an end in those since 1970.
-        Value::Number(seconds) if name == "for" => Some(format!("{seconds} s")),
-        Value::Number(second) if name == "until" => {
-            Some(Timestamp::from_second(second.as_i64()?).ok()?.to_string())
-        }
-        _ => None,
-    };
-    let text = match (part("override"), part("power"), part("until"), part("for")) {
-        (Some(text), None, None, None) => text,
-        (None, Some(power), Some(until), None) => format!("{power} until {until}"),
-        (None, Some(power), None, Some(length)) => format!("{power} for {length}"),
-        _ => {
-            return Err(bad(
-                "say `override` (`on until 22:00`, `off for 3 h`), or `power` with `until` or `for`",
-            ));
-        }
-    };
-    let refused = |why: schedule_executor::schedule::ScheduleError| Refused::Bad(why.to_string());
-    let zone = zone(zone_name).map_err(refused)?;
-    let mut over = Override::parse(&text, Timestamp::now(), &zone).map_err(refused)?;
-    over.reason = part("reason").unwrap_or_default().chars().take(500).collect();
-    Ok(over)
-}
-
-fn shown(over: &Override) -> Value {
-    let at = |second| Timestamp::from_second(second).ok();
-    let (from, until) = (at(over.from), at(over.until));
-    json!({ "power": over.power, "from": from, "until": until, "reason": over.reason })
-}
-
-fn bad(why: &str) -> Refused {
+pub(super) fn bad(why: &str) -> Refused {
     Refused::Bad(why.to_owned())
 }

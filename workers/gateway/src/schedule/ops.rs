@@ -10,7 +10,7 @@ use schedule_executor::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Schedules;
+use super::{Schedules, strict};
 
 /// The most transitions that a preview tells.
 const PREVIEW: usize = 10_000;
@@ -64,8 +64,12 @@ impl Source {
 
     pub(super) fn missing(&self) -> Refused {
         Refused::Missing(match self {
-            Self::Context(id) => format!("no context {id:?} is registered"),
-            Self::Tag(key) => format!("no tag {key:?} is registered"),
+            Self::Context(id) => {
+                format!("no context {id:?} is registered: register it, or correct the name")
+            }
+            Self::Tag(key) => {
+                format!("no tag {key:?} is registered: register it, or correct the key")
+            }
         })
     }
 }
@@ -76,7 +80,6 @@ impl Schedules {
         let context: Context = read(request)?;
         check_key("contextID", &context.id)?;
         check(&context.scheduling)?;
-        check_stages(&context.stages)?;
         let resources = match request.get("resources") {
             None => None,
             Some(value) => {
@@ -89,6 +92,13 @@ impl Schedules {
             lists.flat_map(|(service, list)| list.id.iter().map(move |id| (service, id)))
         {
             self.check_id(*service, id)?;
+        }
+        if !context.stages.is_empty() {
+            let row = match &resources {
+                Some(row) => row.clone(),
+                None => self.store.resources(&context.id).await?,
+            };
+            strict::stages(&context.stages, &row)?;
         }
         self.store.put_context(&context).await?;
         if let Some(row) = resources {
@@ -120,7 +130,8 @@ impl Schedules {
     fn check_id(&self, service: Service, id: &str) -> Done<()> {
         match self.home.target(service, id) {
             Err(why) if id.len() > LONGEST_ID => Err(Refused::Bad(why)),
-            _ => Ok(()),
+            Ok(target) => self.home.reaches(&target).map_err(|why| at(id, &why)),
+            Err(_) => Ok(()),
         }
     }
 
@@ -137,7 +148,8 @@ impl Schedules {
         if id.trim().is_empty() {
             return Err(Refused::Bad("the resource's id is empty".to_owned()));
         }
-        self.home.target(service, id).map_err(Refused::Bad)?;
+        let target = self.home.target(service, id).map_err(Refused::Bad)?;
+        self.home.reaches(&target).map_err(|why| at(id, &why))?;
         let add = |list: &mut schedule_executor::rows::Resources| {
             list.add(id, scheduled, attrib);
             true
@@ -150,8 +162,12 @@ impl Schedules {
     pub async fn remove_resource(&self, context: &str, service: Service, id: &str) -> Done<()> {
         self.context(context).await?;
         let found = self.store.change_resources(context, service, |list| list.remove(id)).await?;
-        let missing =
-            || Refused::Missing(format!("{} {id:?} is not in {context:?}", service.name()));
+        let missing = || {
+            Refused::Missing(format!(
+                "{} {id:?} is not in {context:?}: name it as its `resources` do",
+                service.name()
+            ))
+        };
         found.then_some(()).ok_or_else(missing)
     }
 
@@ -259,7 +275,8 @@ impl Schedules {
     pub async fn preview(&self, source: &Source, from: Timestamp, to: Timestamp) -> Done<Value> {
         let scheduling = self.scheduling(source).await?;
         if from >= to {
-            return Err(Refused::Bad("`from` must be before `to`".to_owned()));
+            let what = "name an earlier `from`, or a later `to`";
+            return Err(Refused::Bad(format!("`from` {from} is not before `to` {to}: {what}")));
         }
         apart(move || previewed(&scheduling, from, to)).await
     }
@@ -309,15 +326,6 @@ fn check(scheduling: &Scheduling) -> Done<()> {
     scheduling.schedule().map(drop).map_err(|why| Refused::Bad(why.to_string()))
 }
 
-fn check_stages(stages: &[Vec<String>]) -> Done<()> {
-    let mut names = stages.iter().flatten();
-    let mut seen = std::collections::HashSet::new();
-    match names.find(|name| name.trim().is_empty() || !seen.insert(*name)) {
-        Some(name) => Err(Refused::Bad(format!("`stages` names {name:?} twice, or nothing"))),
-        None => Ok(()),
-    }
-}
-
 fn check_values(values: &[String]) -> Done<()> {
     if values.iter().any(|it| it.chars().count() > 256) {
         return Err(bad("a tag's value has 256 characters at most"));
@@ -346,6 +354,10 @@ pub(super) fn no_dry_run() -> Refused {
 /// A field that is text; empty where it is left out.
 pub(super) fn words<'a>(data: &'a Value, name: &str) -> Done<&'a str> {
     Ok(message::text(data, name).map_err(Refused::Bad)?.unwrap_or_default())
+}
+
+fn at(id: &str, why: &str) -> Refused {
+    Refused::Bad(format!("the resource {id:?}: {why}"))
 }
 
 fn bad(why: &str) -> Refused {

@@ -141,8 +141,9 @@ fn text<'a>(data: &'a Value, field: &str) -> Done<&'a str> {
 
 fn service(data: &Value) -> Done<Service> {
     let name = text(data, "resource")?;
-    let wrong = || Refused::Bad(format!("`resource`: {name:?} is no kind of resource"));
-    Service::named(name).ok_or_else(wrong)
+    let known = Service::ALL.map(Service::name).join(", ");
+    let wrong = format!("`resource`: {name:?} is no kind of resource: the kinds are {known}");
+    Service::named(name).ok_or(Refused::Bad(wrong))
 }
 
 fn success() -> Value {

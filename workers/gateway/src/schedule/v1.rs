@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::{
     Schedules,
     ops::{self, Done, Refused, Source, flag, words},
+    strict,
 };
 
 pub(super) type At = State<Schedules>;
@@ -67,7 +68,11 @@ async fn context(State(it): At, Path(id): Path<String>) -> Response {
 
 async fn put_context(State(it): At, Path(id): Path<String>, body: Json<Value>) -> Response {
     let request = keyed(body, "contextID", id);
-    answer(it.register_context(&request).await.map(|context| json!(context)))
+    let done = async {
+        strict::context(&request)?;
+        it.register_context(&request).await
+    };
+    answer(done.await.map(|context| json!(context)))
 }
 
 async fn delete_context(State(it): At, Path(id): Path<String>) -> Response {
@@ -90,8 +95,9 @@ async fn put_resource(
     body: Bytes,
 ) -> Response {
     let done = async {
-        let service = Service::named(&service).ok_or_else(unknown)?;
+        let service = kind(&service)?;
         let fields = fields(&body)?;
+        strict::only(&fields, "a resource of a context", &strict::RESOURCE)?;
         let (scheduled, attrib) = (flag(&fields, "isScheduled", true)?, words(&fields, "attrib")?);
         it.add_resource(&id, service, &resource, scheduled, attrib).await
     };
@@ -99,11 +105,8 @@ async fn put_resource(
 }
 
 async fn delete_resource(State(it): At, Path((id, service, resource)): ResourcePath) -> Response {
-    let done = match Service::named(&service) {
-        Some(service) => it.remove_resource(&id, service, &resource).await,
-        None => Err(unknown()),
-    };
-    nothing(done)
+    let done = async { it.remove_resource(&id, kind(&service)?, &resource).await };
+    nothing(done.await)
 }
 
 async fn tags(State(it): At) -> Response {
@@ -116,7 +119,11 @@ async fn tag(State(it): At, Path(key): Path<String>) -> Response {
 
 async fn put_tag(State(it): At, Path(key): Path<String>, body: Json<Value>) -> Response {
     let request = keyed(body, "tagKey", key);
-    answer(it.register_tag(&request).await.map(|tag| json!(tag)))
+    let done = async {
+        strict::tag(&request)?;
+        it.register_tag(&request).await
+    };
+    answer(done.await.map(|tag| json!(tag)))
 }
 
 async fn delete_tag(State(it): At, Path(key): Path<String>) -> Response {
@@ -177,7 +184,11 @@ impl Schedules {
         query: &HashMap<String, String>,
         body: &Bytes,
     ) -> Response {
-        let done = async { self.order(source, order, is_dry(query, &fields(body)?)?).await };
+        let done = async {
+            let fields = fields(body)?;
+            strict::only(&fields, "an order", &strict::DRY)?;
+            self.order(source, order, is_dry(query, &fields)?).await
+        };
         match done.await {
             Ok(bulk) => {
                 let mut response = nothing(Ok(()));
@@ -227,7 +238,7 @@ pub(super) async fn no_dry_run(
     let (path, asks) = (request.uri().path(), request.method().is_safe());
     let can_be = path.contains("/power/")
         || path.ends_with("/override")
-        || ["/v1/overrides/", "/v1/scheduler/tick", "/v1/undo"]
+        || ["/v1/overrides", "/v1/scheduler/tick", "/v1/undo"]
             .iter()
             .any(|it| path.starts_with(it));
     match is_dry(&query, &Value::Null) {
@@ -278,11 +289,8 @@ pub(super) fn instant(
 ) -> Done<Option<Timestamp>> {
     let Some(text) = query.get(name) else { return Ok(None) };
     // An unescaped plus arrives as a space.
-    let found = schedule::instant(&text.replace(' ', "+"), zone);
-    found.map(Some).ok_or_else(|| {
-        let what = format!("`{name}` must be an instant such as 2026-06-01T08:00:00Z, or a date");
-        Refused::Bad(what)
-    })
+    let found = schedule::said(&format!("`{name}`"), &text.replace(' ', "+"), zone);
+    found.map(Some).map_err(|why| Refused::Bad(why.to_string()))
 }
 
 fn keyed(Json(mut body): Json<Value>, key: &str, value: String) -> Value {
@@ -290,6 +298,14 @@ fn keyed(Json(mut body): Json<Value>, key: &str, value: String) -> Value {
         fields.insert(key.to_owned(), Value::String(value));
     }
     body
+}
+
+/// A kind of resource by its name in a path.
+pub(super) fn kind(name: &str) -> Done<Service> {
+    Service::named(name).ok_or_else(|| {
+        let known = Service::ALL.map(Service::name).join(", ");
+        Refused::Missing(format!("{name:?} is no kind of resource: the kinds are {known}"))
+    })
 }
 
 pub(super) fn unknown() -> Refused {

@@ -24,6 +24,9 @@ pub struct Override {
     /// Why, in the words of who asked for it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Who asked for it, as they say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub who: String,
 }
 
 impl Override {
@@ -58,12 +61,17 @@ impl Override {
             let what = format!("the override {text:?} must end after now, and within a year");
             return Err(ScheduleError(what));
         }
-        Ok(Self { power, from, until, reason: String::new() })
+        Ok(Self { power, from, until, reason: String::new(), who: String::new() })
     }
 
     /// Whether it holds at an instant.
     pub fn holds(&self, at: Timestamp) -> bool {
         (self.from..self.until).contains(&at.as_second())
+    }
+
+    /// Whether it holds at an instant, or is still to come.
+    pub fn is_left(&self, at: Timestamp) -> bool {
+        at.as_second() < self.until
     }
 
     /// In words.
@@ -97,6 +105,20 @@ pub fn instant(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let dated = text.get(..5).is_some_and(|it| it.ends_with('-'));
     let local = text.parse::<DateTime>().ok().filter(|_| dated)?;
     Some(Clock::of(zone.clone()).instant(local))
+}
+
+/// The same of what a request or a command calls `name`.
+///
+/// # Errors
+/// When it is none, with the forms that there are.
+pub fn said(name: &str, text: &str, zone: &TimeZone) -> Result<Timestamp, ScheduleError> {
+    instant(text, zone).ok_or_else(|| {
+        let place = zone.iana_name().unwrap_or("its zone");
+        ScheduleError(format!(
+            "{name} {text:?} is no time: say an instant such as 2026-06-01T08:00:00Z or \
+             2026-06-01T08:00:00+02:00, or a date of {place} such as 2026-06-01 or 2026-06-01T08:00"
+        ))
+    })
 }
 
 /// The next time of day: `22:00`, `8:00`, `22:00:30`, or `24:00` for midnight.

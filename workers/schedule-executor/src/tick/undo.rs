@@ -69,7 +69,8 @@ impl Sources {
         let power = if wish.action == Action::Start { Power::On } else { Power::Off };
         let reason = wish.reason.clone();
         let (from, until) = (from.as_second(), until.as_second());
-        let over = Override { power, from, until, reason };
+        let who = "an undo".to_owned();
+        let over = Override { power, from, until, reason, who };
         self.store.hold(key, &json!({ "override": over })).await
     }
 

@@ -14,10 +14,11 @@ use jiff::{Timestamp, tz::TimeZone};
 use schedule_executor::rows::Service;
 use serde_json::{Value, json};
 
-use super::{At, answer, fields, instant, is_dry, nothing, unknown};
+use super::{At, answer, fields, instant, is_dry, kind, nothing};
 use crate::schedule::{
     Schedules,
     ops::{Done, Refused, Source, words},
+    strict,
 };
 
 type Asked = Query<HashMap<String, String>>;
@@ -36,6 +37,7 @@ pub(in crate::schedule) fn router() -> Router<Schedules> {
         .route("/v1/contexts/{id}/savings", get(savings_of))
         .route("/v1/savings", get(savings))
         .route("/v1/tags/{key}/override", put(put_tag).post(put_tag).delete(delete_tag))
+        .route("/v1/overrides", get(overrides).delete(end_scope))
         .route("/v1/overrides/{service}/{*resource}", resource)
         .route("/v1/audit", get(audit))
         .route("/v1/undo", post(undo))
@@ -50,7 +52,11 @@ async fn put_scheduler(State(it): At, Json(body): Json<Value>) -> Response {
 }
 
 async fn tick(State(it): At, Query(query): Asked, body: Bytes) -> Response {
-    let done = async { it.look_now(is_dry(&query, &fields(&body)?)?).await };
+    let done = async {
+        let fields = fields(&body)?;
+        strict::only(&fields, "a tick", &strict::DRY)?;
+        it.look_now(is_dry(&query, &fields)?).await
+    };
     accepted(done.await.map(|()| None))
 }
 
@@ -97,6 +103,7 @@ impl Schedules {
         query: &HashMap<String, String>,
         body: &Value,
     ) -> Done<Value> {
+        strict::only(body, "an override", &strict::OVERRIDE)?;
         self.set_override(&source, body, is_dry(query, body)?).await
     }
 
@@ -108,6 +115,20 @@ impl Schedules {
     ) -> Done<()> {
         self.end_override(&source, is_dry(query, &fields(body)?)?).await
     }
+}
+
+async fn overrides(State(it): At, Query(query): Asked) -> Response {
+    answer(it.all_overrides(query.get("scope").map(String::as_str)).await)
+}
+
+async fn end_scope(State(it): At, Query(query): Asked, body: Bytes) -> Response {
+    let done = async {
+        let missing =
+            || Refused::Bad("`scope` must name one, as GET /v1/overrides does".to_owned());
+        let scope = query.get("scope").ok_or_else(missing)?;
+        it.end_scope(scope, is_dry(&query, &fields(&body)?)?).await
+    };
+    nothing(done.await)
 }
 
 type ResourcePath = Path<(String, String)>;
@@ -123,6 +144,8 @@ async fn put_resource(
     Json(body): Json<Value>,
 ) -> Response {
     let done = async {
+        let fields = [&strict::OVERRIDE[..], &["timeZone"]].concat();
+        strict::only(&body, "an override of a resource", &fields)?;
         let target = it.target(service(&path)?, &path.0.1, query.get("region"))?;
         it.override_resource(target, &body, is_dry(&query, &body)?).await
     };
@@ -136,14 +159,23 @@ async fn delete_resource(
     body: Bytes,
 ) -> Response {
     let done = async {
+        let dry = is_dry(&query, &fields(&body)?)?;
+        // By the name of its scope, or by its id.
+        let scope = format!("{}/{}", path.0.0, path.0.1);
+        let named = it.end_scope(&scope, dry).await;
+        if matches!(path.0.0.as_str(), "context" | "tag")
+            || !matches!(named, Err(Refused::Missing(_)))
+        {
+            return named;
+        }
         let target = it.target(service(&path)?, &path.0.1, query.get("region"))?;
-        it.end_resource_override(target, is_dry(&query, &fields(&body)?)?).await
+        it.end_resource_override(target, dry).await
     };
     nothing(done.await)
 }
 
 fn service(path: &ResourcePath) -> Done<Service> {
-    Service::named(&path.0.0).ok_or_else(unknown)
+    kind(&path.0.0)
 }
 
 async fn savings_of(State(it): At, Path(id): Path<String>, Query(query): Asked) -> Response {
@@ -172,13 +204,18 @@ fn span(query: &HashMap<String, String>, zone: &TimeZone) -> Done<(Timestamp, Ti
 }
 
 async fn audit(State(it): At, Query(query): Asked) -> Response {
-    let limit = query.get("limit").and_then(|it| it.parse().ok()).unwrap_or(100);
-    answer(it.reasons(query.get("resource").map(String::as_str), limit).await)
+    let done = async {
+        let wrong = |_| Refused::Bad("`limit` must be a whole number from 1 to 1000".to_owned());
+        let limit = query.get("limit").map(|it| it.parse::<i32>().map_err(wrong)).transpose()?;
+        it.reasons(query.get("resource").map(String::as_str), limit.unwrap_or(100)).await
+    };
+    answer(done.await)
 }
 
 async fn undo(State(it): At, Query(query): Asked, body: Bytes) -> Response {
     let done = async {
         let fields = fields(&body)?;
+        strict::only(&fields, "an undo", &strict::UNDO)?;
         let dry = is_dry(&query, &fields)?;
         let bulk = Some(words(&fields, "bulk")?).filter(|bulk| !bulk.is_empty());
         it.undo(bulk, dry).await
