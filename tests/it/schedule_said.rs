@@ -145,3 +145,42 @@ async fn overrides_are_listed_with_who_and_until_when_and_each_can_be_ended() {
     town.world.until_scheduled().await;
     town.end().await;
 }
+
+#[tokio::test]
+async fn a_tag_tells_its_resources_and_what_it_saves_of_those_that_go_by_it() {
+    let town = Town::new().await;
+    let (one, two) = (town.moto.instance(HOME, "dev").await, town.moto.instance(HOME, "dev").await);
+    town.context("web", json!({"ec2:instance": [one]})).await;
+    let tag = json!({"tagValues": ["dev"], "schedulingPeriod": "daily 08:00-20:00"});
+    assert_eq!(town.gateway.ask("PUT", "/v1/tags/env", tag).await.0, 200);
+    let ask = async |path: &str| {
+        let (status, told) = town.gateway.ask("GET", path, Value::Null).await;
+        assert_eq!(status, 200, "{path}: {told}");
+        told
+    };
+    assert_eq!(
+        ask("/v1/tags/env/resources").await["foundAt"],
+        Value::Null,
+        "nobody has looked yet"
+    );
+    town.world.tick("2026-06-01T12:00:00Z").await;
+    let told = ask("/v1/tags/env/resources").await;
+    assert_eq!(told["foundAt"], "2026-06-01T12:00:00Z", "{told}");
+    let ids = told["resources"]["ec2:instance"]["id"].as_array().unwrap();
+    assert!([&one, &two].iter().all(|id| ids.iter().any(|it| it.as_str().unwrap().ends_with(*id))));
+    let prices = json!({"prices": {"ec2:instance": 0.10}});
+    assert_eq!(town.gateway.ask("PUT", "/v1/scheduler", prices).await.0, 200);
+    // Twelve hours a day, of the one that does not go by its context.
+    let span = "from=2026-06-01&to=2026-06-11";
+    let saved = ask(&format!("/v1/tags/env/savings?{span}")).await;
+    assert_eq!(
+        (&saved["tagKey"], &saved["hoursAvoided"]),
+        (&json!("env"), &json!(120.0)),
+        "{saved}"
+    );
+    assert_eq!(saved["money"], json!(12.0));
+    let all = ask(&format!("/v1/savings?{span}")).await;
+    assert_eq!(all["tags"][0]["hoursAvoided"], json!(120.0), "{all}");
+    assert_eq!(town.gateway.ask("GET", "/v1/tags/none/savings", Value::Null).await.0, 404);
+    town.end().await;
+}

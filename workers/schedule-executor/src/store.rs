@@ -2,6 +2,7 @@
 
 #[cfg(feature = "handlers")]
 mod claims;
+mod members;
 mod overrides;
 mod sources;
 mod states;
@@ -20,7 +21,7 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "handlers")]
 pub use self::claims::Claiming;
-pub use self::overrides::Overridden;
+pub use self::{members::Members, overrides::Overridden};
 use crate::{
     rows::{
         ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json,

@@ -1,18 +1,22 @@
 //! Which resources carry the tags: every account and region is asked, several at a time.
 
+use flotilla_runtime::payload::hex;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::{
     Sources,
     planned::{Planned, Wish},
 };
 use crate::{
+    arn::short,
     handlers::{
         Refusal,
         tagging::{Found, tagged},
     },
     rows::{Service, Tag},
+    store::Members,
 };
 
 /// How many places are asked at a time.
@@ -42,6 +46,11 @@ impl Sources {
             }
         }
         let found: Vec<Found> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+        let notes = wishes.iter().map(|(tag, wish)| {
+            let of = places.iter().zip(&found).filter(|((it, ..), _)| it.source == wish.source);
+            self.note(tag, of.map(|(_, found)| found).collect(), tick)
+        });
+        stream::iter(notes.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect::<()>().await;
         for ((wish, account, region), found) in places.into_iter().zip(found) {
             found.arns.iter().for_each(|arn| planned.arn(arn, wish, tick));
             if let Some(why) = found.refused {
@@ -49,6 +58,22 @@ impl Sources {
                 let what = format!("looking it up in {region}: {}", why.message);
                 planned.unseen(&wish.source, tick, why.kind, (&place, &what));
             }
+        }
+    }
+
+    /// Keeps what was found of a tag for those who ask the tables alone. What could not be looked up
+    /// everywhere is not all of it, and what cannot be kept is kept by the next tick.
+    async fn note(&self, tag: &Tag, found: Vec<&Found>, tick: Timestamp) {
+        if found.iter().any(|it| it.refused.is_some()) {
+            return;
+        }
+        let mut arns: Vec<String> = found.iter().flat_map(|it| it.arns.clone()).collect();
+        arns.sort_unstable();
+        arns.dedup();
+        let digest = hex(&Sha256::digest(arns.join("\n")));
+        let members = Members { since: tick.to_string(), digest, parts: 0, arns };
+        if let Err(why) = self.store.note_members(&tag.key, &members).await {
+            tracing::warn!(tag = short(&tag.key), %why, "what carries a tag was not kept");
         }
     }
 

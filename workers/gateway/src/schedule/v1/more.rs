@@ -35,6 +35,8 @@ pub(in crate::schedule) fn router() -> Router<Schedules> {
             put(put_context).post(put_context).delete(delete_context),
         )
         .route("/v1/contexts/{id}/savings", get(savings_of))
+        .route("/v1/tags/{key}/savings", get(savings_of_tag))
+        .route("/v1/tags/{key}/resources", get(resources_of_tag))
         .route("/v1/savings", get(savings))
         .route("/v1/tags/{key}/override", put(put_tag).post(put_tag).delete(delete_tag))
         .route("/v1/overrides", get(overrides).delete(end_scope))
@@ -184,6 +186,18 @@ async fn savings_of(State(it): At, Path(id): Path<String>, Query(query): Asked) 
         it.savings_of(&id, from, to).await
     };
     answer(done.await)
+}
+
+async fn savings_of_tag(State(it): At, Path(key): Path<String>, Query(query): Asked) -> Response {
+    let done = async {
+        let (from, to) = span(&query, &it.clock(&Source::Tag(key.clone())).await?)?;
+        it.savings_of_tag(&key, from, to).await
+    };
+    answer(done.await)
+}
+
+async fn resources_of_tag(State(it): At, Path(key): Path<String>) -> Response {
+    answer(it.resources_of_tag(&key).await)
 }
 
 async fn savings(State(it): At, Query(query): Asked) -> Response {
