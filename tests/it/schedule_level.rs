@@ -96,7 +96,7 @@ async fn orders_that_come_late_do_not_undo_what_came_after_them() {
 async fn an_undo_and_a_tick_that_meet_act_once_for_one_transition() {
     let ec2 = FakeEc2::start(0, 1).await;
     ec2.add("i-0000", "stopped");
-    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url()), ("FLOTILLA_SLOTS", "4")]).await;
     town.context("web", json!({"ec2:instance": ["i-0000"]})).await;
     let (status, _) = town.gateway.ask("POST", "/v1/contexts/web/power/on", Value::Null).await;
     assert_eq!(status, 204);

@@ -58,6 +58,10 @@ async fn unknown_fields_and_misspelt_stages_are_refused_by_name_with_what_is_all
     let (_, told) = town.gateway.ask("GET", web, Value::Null).await;
     assert_eq!((&told["timeZone"], &told["stages"]), (&json!("UTC"), &json!([["rds"], ["i-1"]])));
     assert_eq!(town.gateway.ask("PUT", web, told).await.0, 200);
+    // Nor is anything done for who misspells that it is only to be tried.
+    let (status, told) =
+        town.gateway.ask("POST", &format!("{web}/power/off?dryrun=true"), Value::Null).await;
+    assert!(status == 400 && told["error"].as_str().unwrap().contains("`dry_run`"), "{told}");
     for (path, words) in [
         ("preview?from=tomorrow", ["`from`", "2026-06-01T08:00"]),
         ("preview?from=2026-06-02&to=2026-06-01", ["`from`", "earlier"]),

@@ -144,6 +144,7 @@ impl Store {
 
     /// Forgets a tag. False when there was none.
     pub async fn drop_tag(&self, key: &str) -> Result<bool, Failure> {
+        self.forget_members(key).await?;
         self.delete(&self.names.tags, "tagKey", key).await
     }
 

@@ -152,7 +152,10 @@ fn row_of(key: &str, arns: &[String]) -> ResourceRow {
     let mut row = ResourceRow { context: key.to_owned(), lists: Vec::new() };
     for arn in arns {
         if let Some(service) = Arn::parse(arn).and_then(|arn| arn.service()) {
-            row.list(service).add(arn, true, "");
+            let list = row.list(service);
+            list.id.push(arn.clone());
+            list.scheduled.push(true);
+            list.attrib.push(String::new());
         }
     }
     row

@@ -1,5 +1,7 @@
 //! Requests under `/v1` say what they mean: a field that nobody reads is a mistake, and not a no.
 
+use std::collections::HashMap;
+
 use schedule_executor::rows::{ResourceRow, Service};
 use serde_json::Value;
 
@@ -42,6 +44,10 @@ pub(super) const UNDO: [&str; 3] = ["bulk", "dry_run", "dryRun"];
 /// What can be said to what only happens or is only tried.
 pub(super) const DRY: [&str; 2] = ["dry_run", "dryRun"];
 
+/// What the address of a request can say.
+const PARAMETERS: [&str; 8] =
+    ["dry_run", "dryRun", "region", "scope", "from", "to", "resource", "limit"];
+
 /// The fields of a context.
 pub(super) fn context(request: &Value) -> Done<()> {
     only(request, "a context", &[&CONTEXT[..], &SCHEDULING].concat())?;
@@ -58,6 +64,17 @@ pub(super) fn context(request: &Value) -> Done<()> {
 /// The fields of a tag.
 pub(super) fn tag(request: &Value) -> Done<()> {
     only(request, "a tag", &[&TAG[..], &SCHEDULING].concat())
+}
+
+/// The parameters of a request's address: `?dryrun=true` must not switch anything.
+pub(super) fn parameters(query: &HashMap<String, String>) -> Done<()> {
+    match query.keys().find(|name| !PARAMETERS.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let list = PARAMETERS.join("`, `");
+            Err(Refused::Bad(format!("`{name}` is no parameter: there are `{list}`")))
+        }
+    }
 }
 
 /// Refuses every field that is none of those allowed.
@@ -148,6 +165,14 @@ mod tests {
         assert!(said.contains("`atrib`") && said.contains("`attrib`"), "{said}");
         let said = why(context(&json!({"resources": {"ec3": []}})));
         assert!(said.contains("ec3") && said.contains("ec2:instance"), "{said}");
+    }
+
+    #[test]
+    fn a_misspelt_parameter_switches_nothing() {
+        let query = |name: &str| HashMap::from([(name.to_owned(), "true".to_owned())]);
+        parameters(&query("dry_run")).unwrap();
+        let said = why(parameters(&query("dryrun")));
+        assert!(said.contains("`dryrun`") && said.contains("`dry_run`"), "{said}");
     }
 
     #[test]

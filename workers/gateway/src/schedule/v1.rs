@@ -229,7 +229,7 @@ impl Schedules {
     }
 }
 
-/// What has no dry run is not done by one who asks for one.
+/// What has no dry run is not done by one who asks for one, nor anything by one who misspells that.
 pub(super) async fn no_dry_run(
     Query(query): Query<HashMap<String, String>>,
     request: Request,
@@ -241,8 +241,10 @@ pub(super) async fn no_dry_run(
         || ["/v1/overrides", "/v1/scheduler/tick", "/v1/undo"]
             .iter()
             .any(|it| path.starts_with(it));
-    match is_dry(&query, &Value::Null) {
-        Ok(true) if !asks && !can_be => answer(Err(ops::no_dry_run())),
+    let known = if path.starts_with("/v1/") { strict::parameters(&query) } else { Ok(()) };
+    match (known, is_dry(&query, &Value::Null)) {
+        (Err(refused), _) => answer(Err(refused)),
+        (_, Ok(true)) if !asks && !can_be => answer(Err(ops::no_dry_run())),
         _ => next.run(request).await,
     }
 }
@@ -287,7 +289,8 @@ pub(super) fn instant(
     name: &str,
     zone: &TimeZone,
 ) -> Done<Option<Timestamp>> {
-    let Some(text) = query.get(name) else { return Ok(None) };
+    let text = query.get(name).filter(|text| !text.trim().is_empty());
+    let Some(text) = text else { return Ok(None) };
     // An unescaped plus arrives as a space.
     let found = schedule::said(&format!("`{name}`"), &text.replace(' ', "+"), zone);
     found.map(Some).map_err(|why| Refused::Bad(why.to_string()))

@@ -64,6 +64,11 @@ impl Store {
         self.hold(&head_of(tag), &json!(head)).await
     }
 
+    /// Forgets which resources carry a tag.
+    pub(super) async fn forget_members(&self, tag: &str) -> Result<(), Failure> {
+        self.delete(&self.names.states, KEY, &head_of(tag)).await.map(drop)
+    }
+
     async fn known_members(&self, tag: &str) -> Result<Members, Failure> {
         let item = self.get(&self.names.states, KEY, &head_of(tag)).await?;
         Ok(item.and_then(|item| from_item(&item)).unwrap_or_default())
