@@ -104,14 +104,16 @@ pub fn replay(log: impl BufRead) -> Replayed {
 pub fn records(log: impl BufRead) -> impl Iterator<Item = Result<(usize, Record), ReplayError>> {
     // Without the rest after a failure to read: it would be the same failure for ever.
     let mut failed = false;
-    let lines = log.lines().take_while(move |read| !std::mem::replace(&mut failed, read.is_err()));
+    // By bytes: a write that was cut off may end within a character, and what is behind it is read too.
+    let lines = log.split(b'\n');
+    let lines = lines.take_while(move |read| !std::mem::replace(&mut failed, read.is_err()));
     (1..).zip(lines).filter_map(|(line, text)| {
         let text = match text {
-            Ok(text) if text.trim().is_empty() => return None,
+            Ok(text) if text.trim_ascii().is_empty() => return None,
             Ok(text) => text,
             Err(source) => return Some(Err(ReplayError::Read { line, source })),
         };
-        let record = serde_json::from_str(&text);
+        let record = serde_json::from_slice(&text);
         Some(record.map(|it| (line, it)).map_err(|source| ReplayError::Line { line, source }))
     })
 }

@@ -98,9 +98,10 @@ proptest! {
             group: "g".to_owned(), now: NOW, observed: seen, policy, memory, decision, done: vec![],
         };
         let line = serde_json::to_string(&record).unwrap();
-        // A line that was cut off in between spoils neither.
-        let log = format!("{line}\n{}\n{line}\n", &line[..line.len() / 2]);
-        let replayed = replay(log.as_bytes());
+        // A line that was cut off in between, within a character, spoils neither.
+        let half = [&line.as_bytes()[..line.len() / 2], &"ü".as_bytes()[..1]].concat();
+        let log = [line.as_bytes(), &half, line.as_bytes()].join(&b'\n');
+        let replayed = replay(log.as_slice());
         prop_assert_eq!((replayed.count, replayed.mismatches), (2, vec![]));
         prop_assert!(replayed.unread[0].to_string().contains("line 2"));
     }
