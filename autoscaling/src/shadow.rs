@@ -99,7 +99,9 @@ impl Shadow {
         };
         self.boots = self.boots.after(seen, policy, now);
         let boot = self.boots.boot_ms(policy);
-        let last = self.last.take().filter(|last| now.saturating_sub(last.at) <= GAP);
+        // Neither a long gap nor a clock that was set back is a time that anybody saw.
+        let next_to = |last: &Last| (last.at..=last.at.saturating_add(GAP)).contains(&now);
+        let last = self.last.take().filter(next_to);
         let Some(mut world) = self.world.take() else {
             self.world = Some(World::like(seen, policy, now));
             self.last = Some(next);
@@ -108,7 +110,8 @@ impl Shadow {
         match last {
             Some(last) => {
                 let arrivals = last.arrivals(&mut next, seen);
-                self.arrived += arrivals.iter().map(|(_, count)| count).sum::<u64>();
+                let counts = arrivals.iter().map(|(_, count)| *count);
+                self.arrived = counts.fold(self.arrived, u64::saturating_add);
                 let span = now.saturating_sub(last.at);
                 self.seen_ms += span;
                 self.present.add(&last, span);
@@ -211,7 +214,11 @@ impl Last {
             at: now,
             queues: queues.collect(),
             instances: instances.map(billed).collect(),
-            waiting: seen.queues.iter().filter_map(|it| Some(it.visible?.value)).sum(),
+            waiting: seen
+                .queues
+                .iter()
+                .filter_map(|it| Some(it.visible?.value))
+                .fold(0, u64::saturating_add),
         })
     }
 

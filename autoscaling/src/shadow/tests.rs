@@ -97,6 +97,35 @@ fn what_is_unseen_is_neither_paid_for_nor_waited_through() {
     assert_eq!((report.present.dollars, report.ours.dollars), (0.0, 0.0));
 }
 
+#[test]
+fn a_time_that_was_paid_for_is_not_paid_for_again_where_a_clock_was_set_back() {
+    let mut shadow = Shadow::default();
+    for n in [0, 10, 20, 0, 10, 20, 30] {
+        shadow.note(&turn(4, 0, 4, 0), &policy(), n * TURN);
+    }
+    let report = shadow.report();
+    assert_eq!(report.turns_unseen, 1);
+    let hours = 5.0 * 10.0 * TURN as f64 / 3.6e6;
+    assert!((report.hours - hours).abs() < 1e-9, "{report:?}");
+    assert!((report.present.instance_hours - 4.0 * hours).abs() < 1e-9, "{report:?}");
+    assert!(report.ours.instance_hours <= 4.0 * hours, "{report:?}");
+}
+
+#[test]
+fn numbers_that_nobody_means_neither_stop_it_nor_fill_the_memory() {
+    let (mut shadow, most) = (Shadow::default(), u64::MAX);
+    let policy = Policy { max: u32::MAX, spare: u32::MAX, slots: u32::MAX, ..policy() };
+    let wild = |n: u64| {
+        let mut seen = turn(2, most - n, 1, n % 2 * most);
+        for it in seen.instances.iter_mut().flatten() {
+            (it.slots, it.busy_slots) = (u32::MAX, u32::MAX);
+        }
+        seen
+    };
+    (0..4).for_each(|n| shadow.note(&wild(n), &policy, n * TURN));
+    assert!(shadow.report().ours.dollars.is_finite(), "{:?}", shadow.report());
+}
+
 proptest! {
     #[test]
     fn whatever_is_seen_ours_stays_within_the_maximum_and_the_books_are_finite(

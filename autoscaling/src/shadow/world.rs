@@ -10,8 +10,11 @@ use crate::{
     policy::Policy,
 };
 
-/// A message that waits is forgotten after so many: a report is no reason to run out of memory.
+/// Messages that wait, and slots, are forgotten after so many: a report is no reason to run out of
+/// memory.
 const MOST: u64 = 1_000_000;
+/// Slots of one instance.
+const MOST_SLOTS: u32 = 1_000;
 
 /// The group that this policy would have.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl World {
     pub(super) fn like(seen: &Observed, policy: &Policy, now: Millis) -> Self {
         let mut queues: Vec<Queue> = seen.queues.iter().map(|_| Queue::default()).collect();
         for (queue, told) in queues.iter_mut().zip(&seen.queues) {
-            queue.waiting.push_back((now, told.visible.map_or(0, |count| count.value)));
+            queue.waiting.push_back((now, told.visible.map_or(0, |count| count.value.min(MOST))));
         }
         let serving = seen.instances.iter().flatten().filter(|it| it.state != State::Warm);
         let machines = serving.map(|it| Machine::like(it, seen, policy, now)).collect();
@@ -89,9 +92,12 @@ impl World {
         let decision = decide(&self.observed(seen, now), policy, &self.memory, now);
         self.memory = decision.memory;
         self.machines.retain(|it| !decision.remove.contains(&it.id));
-        for _ in self.machines.len()..decision.desired as usize {
+        let mut slots: usize = self.machines.iter().map(|it| it.slots.len()).sum();
+        while self.machines.len() < decision.desired as usize && slots < MOST as usize {
             self.launched += 1;
-            self.machines.push(Machine::new(self.launched, seen, policy, boot, now));
+            let machine = Machine::new(self.launched, seen, policy, boot, now);
+            slots += machine.slots.len();
+            self.machines.push(machine);
         }
     }
 
@@ -132,7 +138,9 @@ impl World {
 
     fn observed(&self, seen: &Observed, now: Millis) -> Observed {
         let queues = self.queues.iter().zip(&seen.queues).enumerate().map(|(place, (it, told))| {
-            let slots = self.machines.iter().flat_map(|machine| &machine.slots);
+            // What boots holds nothing yet.
+            let ready = self.machines.iter().filter(|machine| machine.ready_at <= now);
+            let slots = ready.flat_map(|machine| &machine.slots);
             let held = slots.filter(|(free, whose)| *free > now && *whose == place).count() as u64;
             QueueSeen {
                 visible: Some(Count::exact(it.waiting.iter().map(|(_, count)| count).sum())),
@@ -160,7 +168,7 @@ impl Queue {
         let parts = count.clamp(1, 16);
         for part in 0..parts {
             let share = count / parts + u64::from(part < count % parts);
-            let into = now.saturating_sub(then) * (2 * part + 1) / (2 * parts);
+            let into = now.saturating_sub(then).saturating_mul(2 * part + 1) / (2 * parts);
             if share > 0 {
                 self.waiting.push_back((then + into, share));
             }
@@ -170,7 +178,7 @@ impl Queue {
 
 impl Machine {
     fn like(it: &Instance, seen: &Observed, policy: &Policy, now: Millis) -> Self {
-        let slots = if it.slots == 0 { policy.slots } else { it.slots }.max(1);
+        let slots = if it.slots == 0 { policy.slots } else { it.slots }.clamp(1, MOST_SLOTS);
         let first = policy.queues.first().zip(seen.queues.first());
         let service = first.map_or(1, |(queue, told)| told.service_ms(queue));
         let busy = |slot| if slot < it.busy_slots { now.saturating_add(service) } else { now };
@@ -188,7 +196,7 @@ impl Machine {
 
     fn new(number: u64, seen: &Observed, policy: &Policy, boot: Millis, now: Millis) -> Self {
         let like = seen.instances.iter().flatten().find(|it| it.slots > 0);
-        let slots = like.map_or(policy.slots, |it| it.slots).max(1) as usize;
+        let slots = like.map_or(policy.slots, |it| it.slots).clamp(1, MOST_SLOTS) as usize;
         let ready_at = now.saturating_add(boot);
         Self {
             id: format!("shadow-{number:08}"),
@@ -226,5 +234,24 @@ impl Machine {
             kind: self.kind.clone(),
             spot: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_boots_holds_no_message() {
+        let policy = Policy::for_queue("q", 10);
+        let queue = QueueSeen { visible: Some(Count::exact(3)), ..QueueSeen::empty("q") };
+        let seen = Observed { queues: vec![queue], ..Observed::empty_group() };
+        let mut world = World::like(&seen, &policy, 0);
+        world.step(&[], &seen, &policy, 120_000, 0, 5_000);
+        let own = world.observed(&seen, 10_000);
+        let states: Vec<State> = own.instances.iter().flatten().map(|it| it.state).collect();
+        assert_eq!(states, [State::Booting; 3]);
+        let QueueSeen { visible, in_flight, .. } = &own.queues[0];
+        assert_eq!((*visible, *in_flight), (Some(Count::exact(3)), Some(Count::exact(0))));
     }
 }
