@@ -75,6 +75,11 @@ impl Account {
         Some((self.gone.saturating_add(self.there.max(0).unsigned_abs()), self.gone))
     }
 
+    /// Messages taken off since it was begun, whether the senders can be seen or not.
+    pub(super) fn gone(&self) -> Option<u64> {
+        self.begun.then_some(self.gone)
+    }
+
     /// By how much the senders' counters went up. One that is new counts whole, and one that went
     /// back is of a row of before, so that it is held.
     fn steps(&mut self, senders: &Senders) -> u64 {
@@ -92,17 +97,20 @@ impl Account {
 
     /// Moves the account where SQS, between `least` and `most` within its lag, contradicts it for long.
     fn correct(&mut self, least: i64, most: i64, lag: Millis, now: Millis) {
+        // A clock that was set back would keep what is ahead of it for as long as it was.
+        self.past.retain(|(at, _)| *at <= now);
         self.past.push_back((now, self.there));
         while self.past.front().is_some_and(|(at, _)| now.saturating_sub(*at) > lag) {
             self.past.pop_front();
         }
         let low = self.past.iter().map(|(_, there)| *there).min().unwrap_or(self.there);
         let high = self.past.iter().map(|(_, there)| *there).max().unwrap_or(self.there);
-        let by = if low > most { low - most } else { (high - least).min(0) };
+        let by =
+            if low > most { low.saturating_sub(most) } else { high.saturating_sub(least).min(0) };
         let off = Off::lasting(&mut self.off, by, lag.max(LATE), now);
         let below = Off::lasting(&mut self.below, self.there.min(0), LATE, now);
         if let Some(by) = below.or(off) {
-            self.there -= by;
+            self.there = self.there.saturating_sub(by);
             (self.off, self.below) = (None, None);
             self.past = VecDeque::from([(now, self.there)]);
         }
@@ -115,7 +123,8 @@ impl Off {
         let next = match this.take() {
             _ if by == 0 => return None,
             Some(Self { since, by: least }) if least.signum() == by.signum() => {
-                Self { since, by: if by.abs() < least.abs() { by } else { least } }
+                let by = if by.unsigned_abs() < least.unsigned_abs() { by } else { least };
+                Self { since: since.min(now), by }
             }
             _ => Self { since: now, by },
         };
@@ -199,7 +208,29 @@ mod tests {
         proptest::collection::vec((0u64..40, 0u64..40, rarely(), rarely()), 1..80)
     }
 
+    #[test]
+    fn a_clock_that_is_set_back_puts_no_correction_off() {
+        let (mut account, day) = (Account::default(), 86_400_000);
+        there(&mut account, &[("a", 0)], 0, day);
+        // One was sent that nobody counted, and nobody shows it for long.
+        assert_eq!(there(&mut account, &[("a", 5)], 0, day + LOOK), 5);
+        let looks = (0..30).map(|n| there(&mut account, &[("a", 5)], 0, n * LOOK));
+        assert_eq!(looks.last(), Some(0));
+    }
+
     proptest! {
+        #[test]
+        fn whatever_the_rows_hold_nothing_overflows(
+            turns in proptest::collection::vec(
+                (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 1..20),
+        ) {
+            let mut account = Account::default();
+            for (gone, sent, visible, now) in turns {
+                account.take_off(gone);
+                account.look(Some(&said(&[("a", sent)])), &shows(visible), now);
+            }
+        }
+
         #[test]
         fn where_it_contradicts_sqs_for_long_sqs_wins_and_without_mistakes_it_is_exact(
             turns in turns(), late in 0usize..12, error in -0.08f64..0.08, started in 0u64..50,

@@ -74,10 +74,11 @@ impl Books {
             let book = self.queues.entry(queue.name.clone()).or_default();
             queue.finished = Some(book.finished);
             queue.arrivals_per_s = book.rate(queue, now);
-            if let Some(sent) = senders.get(&queue.name)
-                && let Some((sent, finished)) = book.account.look(sent.as_ref(), queue, now)
-            {
-                (queue.sent, queue.finished) = (Some(sent), Some(finished));
+            if let Some(senders) = senders.get(&queue.name) {
+                queue.sent = book.account.look(senders.as_ref(), queue, now).map(|(sent, _)| sent);
+                // By the same account at every look, or a turn without senders would seem to have
+                // finished or begun what it did not.
+                queue.finished = book.account.gone().or(queue.finished);
             }
         }
     }
@@ -96,7 +97,7 @@ impl Books {
             let book = self.queues.entry(name.to_owned()).or_default();
             let more = counter.taken_off(name, row);
             book.account.take_off(more);
-            book.finished += if shared { more } else { jobs };
+            book.finished = book.finished.saturating_add(if shared { more } else { jobs });
         }
     }
 }
@@ -117,6 +118,8 @@ impl Book {
     fn rate(&mut self, queue: &QueueSeen, now: Millis) -> Option<f64> {
         let counts = [queue.visible?, queue.delayed?, queue.in_flight?];
         let there = counts.iter().fold(0u64, |sum, count| sum.saturating_add(count.value));
+        // A clock that was set back begins again.
+        self.past.retain(|(at, ..)| *at <= now);
         let last = self.past.back().map(|(at, ..)| *at);
         if last.is_none_or(|at| now.saturating_sub(at) >= WINDOW / LOOKS) {
             self.past.push_back((now, there, self.finished));
@@ -245,6 +248,31 @@ mod tests {
         // Another worker starts, and is done with three.
         let two = rows(&[("i-1", both(42)), ("i-2", both(3))]);
         assert_eq!(there(counted(&mut books, &two, 97, 15_000)), 2);
+    }
+
+    #[test]
+    fn a_turn_without_the_senders_changes_nothing_of_what_was_finished() {
+        let mut books = Books::default();
+        let one = |jobs| {
+            let gone = HashMap::from([("a".to_owned(), jobs)]);
+            rows(&[("i-1", Row { gone, ..row(1, jobs) })])
+        };
+        // It worked long before the books were begun.
+        assert_eq!(counted(&mut books, &one(500), 90, 0), (0, 0));
+        assert_eq!(counted(&mut books, &one(503), 93, 5_000), (3, 3));
+        let mut unseen = [QueueSeen { visible: late(0), ..QueueSeen::empty("a") }];
+        let blind = HashMap::from([("a".to_owned(), None)]);
+        books.enter(Some(&one(504)), &blind, &mut unseen, 10_000);
+        assert_eq!((unseen[0].sent, unseen[0].finished), (None, Some(4)));
+        assert_eq!(counted(&mut books, &one(505), 95, 15_000), (5, 5));
+    }
+
+    #[test]
+    fn arrivals_are_told_by_a_clock_that_was_set_back() {
+        let (mut books, day) = (Books::default(), 86_400_000);
+        look(&mut books, &rows(&[]), 0, day);
+        look(&mut books, &rows(&[]), 0, 0);
+        assert_eq!(look(&mut books, &rows(&[]), 20, 20_000).arrivals_per_s, Some(1.0));
     }
 
     #[test]

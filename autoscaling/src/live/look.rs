@@ -78,7 +78,7 @@ fn services(rows: Option<&Rows>, queue: &str) -> Vec<Service> {
     let rows = rows.into_iter().flat_map(|rows| rows.instances.values());
     for row in rows.filter(|row| serves(row, queue) && row.jobs > 0) {
         let sum = kinds.entry(&row.job).or_default();
-        *sum = (sum.0 + row.jobs, sum.1 + row.total_ms);
+        *sum = (sum.0.saturating_add(row.jobs), sum.1.saturating_add(row.total_ms));
     }
     let service =
         |(kind, (jobs, total_ms)): (&str, _)| Service { kind: kind.to_owned(), jobs, total_ms };
