@@ -13,9 +13,9 @@ use crate::{
 const BOOTS: usize = 15;
 /// How many parts of the time that counts are late are told apart.
 const LOOKS: Millis = 12;
-/// How many idle levels are: the memory is kept in a row of DynamoDB, which holds 400 KB. Of more idle
-/// instances, these go first, and then there are levels for the next.
-const LEVELS: usize = 5000;
+/// How many times are at which levels became idle: the memory is kept in a row of DynamoDB, which holds
+/// 400 KB.
+const TIMES: usize = 500;
 
 /// What decisions remember. It goes in and comes out, so that a decision stays a function; it can
 /// be lost at any time, which costs patience and no job.
@@ -25,12 +25,13 @@ pub struct Memory {
     pub boots_ms: Vec<Millis>,
     /// The latest readiness that is among them.
     pub booted_until: Millis,
-    /// Since when at least one instance is idle, at least two, and so on.
+    /// Since when at least one instance is idle, at least two, and so on: each time with how many levels
+    /// became idle then, oldest first.
     ///
     /// SQS hands a message to any poller, so each instance works now and then and none is idle for
     /// long, although one fewer would do. Levels see it: the last level to become idle is the
     /// first that is used again, as if work always went to the first free instance.
-    pub idle_levels: Vec<Millis>,
+    pub idle_levels: Vec<(Millis, u64)>,
     /// Of each queue, by name: what has not stopped waiting.
     pub standing: Vec<Standing>,
     /// What the instances held and finished lately, oldest first: for as long as counts are late.
@@ -152,13 +153,95 @@ impl Memory {
 
     fn see_idle(&mut self, instances: &[Instance], now: Millis) {
         let idle = instances.iter().filter(|it| it.state == State::Idle);
-        if self.begun {
-            self.idle_levels.resize(idle.count().min(LEVELS), now);
-            return;
+        if !self.begun {
+            // Nothing is remembered: the instances' own idle times are the best there is.
+            let mut since: Vec<Millis> = idle.map(|it| it.since.min(now)).collect();
+            since.sort_unstable();
+            self.idle_levels.clear();
+            return since.into_iter().for_each(|since| self.more_idle(1, since));
         }
-        // Nothing is remembered: the instances' own idle times are the best there is.
-        self.idle_levels = idle.map(|it| it.since.min(now)).collect();
-        self.idle_levels.sort_unstable();
-        self.idle_levels.truncate(LEVELS);
+        let idle = idle.count() as u64;
+        let levels = self.idle_levels.iter().fold(0, |sum: u64, (_, n)| sum.saturating_add(*n));
+        match idle > levels {
+            true => self.more_idle(idle - levels, now),
+            false => drop_from(self.idle_levels.iter_mut().rev(), levels - idle),
+        }
+        self.idle_levels.retain(|(_, levels)| *levels > 0);
+    }
+
+    fn more_idle(&mut self, levels: u64, since: Millis) {
+        match self.idle_levels.last_mut() {
+            Some((at, all)) if *at == since => *all = all.saturating_add(levels),
+            _ => self.idle_levels.push((since, levels)),
+        }
+        // Of too many times the first two become one, the later, so that none seems idle for longer.
+        if self.idle_levels.len() > TIMES {
+            let (_, levels) = self.idle_levels.remove(0);
+            self.idle_levels[0].1 = self.idle_levels[0].1.saturating_add(levels);
+        }
+    }
+
+    /// How many levels were idle for so long.
+    pub(crate) fn idle_for(&self, span: Millis, now: Millis) -> u64 {
+        let long = self.idle_levels.iter().filter(|(since, _)| now.saturating_sub(*since) >= span);
+        long.fold(0, |sum, (_, levels)| sum.saturating_add(*levels))
+    }
+
+    /// Forgets as many levels, those that were idle for longest.
+    pub(crate) fn give_up(&mut self, levels: u64) {
+        drop_from(self.idle_levels.iter_mut(), levels);
+        self.idle_levels.retain(|(_, levels)| *levels > 0);
+    }
+}
+
+/// Takes as many levels off these, the first ones first.
+fn drop_from<'a>(times: impl Iterator<Item = &'a mut (Millis, u64)>, levels: u64) {
+    let mut left = levels;
+    for (_, levels) in times {
+        let gone = left.min(*levels);
+        (left, *levels) = (left - gone, *levels - gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is remembered when this many are idle.
+    fn idle(memory: &mut Memory, count: usize, now: Millis) {
+        memory.begun = true;
+        let one = Instance {
+            id: String::new(),
+            state: State::Idle,
+            since: 0,
+            launched_at: 0,
+            ready_at: None,
+            slots: 1,
+            busy_slots: 0,
+            silent: false,
+            kind: String::new(),
+            spot: false,
+        };
+        memory.see_idle(&vec![one; count], now);
+    }
+
+    #[test]
+    fn the_last_level_to_become_idle_is_the_first_that_is_used_again() {
+        let mut memory = Memory::default();
+        for (now, count) in [(10, 3), (20, 5), (30, 4), (40, 4), (50, 7)] {
+            idle(&mut memory, count, now);
+        }
+        assert_eq!(memory.idle_levels, [(10, 3), (20, 1), (50, 3)]);
+        assert_eq!([41, 40, 30, 0].map(|span| memory.idle_for(span, 50)), [0, 3, 4, 7]);
+        memory.give_up(4);
+        assert_eq!(memory.idle_levels, [(50, 3)]);
+    }
+
+    #[test]
+    fn of_a_hundred_thousand_idle_instances_each_is_remembered_in_a_row_of_dynamodb() {
+        let mut memory = Memory::default();
+        (1..=2_000).for_each(|look| idle(&mut memory, 50 * look, look as Millis * 5_000));
+        assert_eq!(memory.idle_for(0, 10_000_000), 100_000);
+        assert!(serde_json::to_string(&memory).unwrap().len() < 100_000);
     }
 }

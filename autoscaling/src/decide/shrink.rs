@@ -21,21 +21,22 @@ pub(super) fn choose(
 ) -> Vec<String> {
     let levels = long_idle(policy, memory, demand, now);
     let over = (capacity.live + capacity.draining).saturating_sub(policy.max).min(capacity.idle);
-    let count = levels.min(needless(policy, capacity, demand) as usize).max(over as usize);
+    let needless = u64::from(needless(policy, capacity, demand));
+    let count = levels.min(needless).max(u64::from(over)) as usize;
     if count == 0 {
         return Vec::new();
     }
     let instances = seen.instances.as_deref().unwrap_or_default();
     let going = newest(instances, policy, count, now);
-    memory.idle_levels.drain(..going.len().min(memory.idle_levels.len()));
+    memory.give_up(going.len() as u64);
     going
 }
 
 /// Levels that were idle for as long as a boot costs, and for longer than the counts lag.
-fn long_idle(policy: &Policy, memory: &Memory, demand: &Demand, now: Millis) -> usize {
+fn long_idle(policy: &Policy, memory: &Memory, demand: &Demand, now: Millis) -> u64 {
     let price = memory.boot_ms(policy) as f64 * policy.delayed_off_boots.max(0.0);
     let patience = (price as Millis).max(demand.lag_ms);
-    memory.idle_levels.iter().filter(|since| now.saturating_sub(**since) >= patience).count()
+    memory.idle_for(patience, now)
 }
 
 /// Idle instances that neither what waits nor what usually arrives, the minimum or the spare ones

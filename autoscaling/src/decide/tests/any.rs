@@ -104,7 +104,7 @@ prop_compose! {
 prop_compose! {
     pub(super) fn any_memory()(
         boots_ms in proptest::collection::vec(0u64..600_000, 0..16),
-        levels in proptest::collection::vec(0u64..NOW, 0..50),
+        levels in proptest::collection::vec((0u64..NOW, 1u64..5), 0..30),
         booted_until in 0u64..NOW,
         paused_until in prop_oneof![Just(0), Just(NOW + 1)],
         begun in any::<bool>(),

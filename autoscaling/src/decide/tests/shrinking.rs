@@ -47,3 +47,15 @@ fn an_idle_spell_is_measured_by_level_and_not_by_instance() {
     }
     assert_eq!(removed.iter().position(|n| *n == 1), Some(12), "{removed:?}");
 }
+
+#[test]
+fn however_many_were_idle_for_a_boot_go_at_once() {
+    let policy = Policy::for_queue("q", 50_000);
+    let idle = |n| Instance { ready_at: None, ..instance(n, State::Idle, 900_000) };
+    let seen = with_queue(group((0..20_000).map(idle).collect()), 0, 0);
+    let first = decide(&with_queue(group(vec![]), 0, 0), &policy, &Memory::default(), NOW - 5_000);
+    let then = decide(&seen, &policy, &first.memory, NOW);
+    assert_eq!(then.remove.len(), 0, "{}", then.reason);
+    let later = decide(&seen, &policy, &then.memory, NOW + 120_000);
+    assert_eq!(later.remove.len(), 20_000, "{}", later.reason);
+}
