@@ -33,7 +33,8 @@ pub(crate) struct Capacity {
     pub(crate) spare_slots: u64,
     /// Slots of an instance: the median, else the policy's.
     pub(crate) slots: u64,
-    /// Of each instance on its way: when it is ready, from now, and its slots.
+    /// Of each instance on its way, and of all that are not launched yet together: when it is ready,
+    /// from now, and its slots.
     arriving: Vec<(Millis, u64)>,
 }
 
@@ -44,12 +45,12 @@ impl Capacity {
         let mut this = Self { slots: typical_slots(instances, policy), ..Self::default() };
         instances.iter().for_each(|instance| this.count(instance, boot, now));
         this.counted = this.draining.saturating_sub(seen.leaving);
-        this.warm += seen.pooled;
+        this.warm = this.warm.saturating_add(seen.pooled);
         let known = this.live + this.counted;
         this.unlaunched = seen.desired.unwrap_or_default().min(policy.max).saturating_sub(known);
         this.live += this.unlaunched;
         this.starting += this.unlaunched;
-        this.arriving.extend((0..this.unlaunched).map(|_| (boot, this.slots)));
+        this.arriving.push((boot, this.slots.saturating_mul(u64::from(this.unlaunched))));
         this
     }
 
@@ -83,15 +84,15 @@ impl Capacity {
 
     /// Slots that are free, or on their way.
     pub(crate) fn coming_slots(&self) -> u64 {
-        let arriving: u64 = self.arriving.iter().map(|(_, slots)| slots).sum();
-        self.idle_slots + self.spare_slots + arriving
+        let here = self.idle_slots + self.spare_slots;
+        self.arriving.iter().fold(here, |sum, (_, slots)| sum.saturating_add(*slots))
     }
 
     /// Instances beyond these that it takes until the slots of so many are free.
     pub(crate) fn missing(&self, spare: u32) -> u32 {
         let wanted = u64::from(spare).saturating_mul(self.slots);
         let starting = u64::from(self.starting).saturating_mul(self.slots);
-        let free = self.idle_slots + self.spare_slots + starting;
+        let free = starting.saturating_add(self.idle_slots + self.spare_slots);
         u32::try_from(wanted.saturating_sub(free).div_ceil(self.slots)).unwrap_or(u32::MAX)
     }
 

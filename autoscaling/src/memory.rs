@@ -85,7 +85,8 @@ impl Memory {
     pub(crate) fn after(&self, seen: &Observed, policy: &Policy, now: Millis) -> Self {
         let instances = seen.instances.as_deref().unwrap_or_default();
         let mut next = self.clone();
-        next.learn_boots(instances);
+        next.not_ahead(policy, now);
+        next.learn_boots(instances, now);
         next.see_idle(instances, now);
         next.begun = true;
         if seen.capacity_errors > 0 {
@@ -140,9 +141,23 @@ impl Memory {
         }
     }
 
-    fn learn_boots(&mut self, instances: &[Instance]) {
+    /// Takes times that have not come for the present one. A clock that was ahead leaves them, and
+    /// nothing would be given up, learned or asked for until they come.
+    fn not_ahead(&mut self, policy: &Policy, now: Millis) {
+        self.paused_until = self.paused_until.min(now.saturating_add(policy.capacity_pause_ms));
+        self.booted_until = self.booted_until.min(now);
+        let (levels, standing) = (self.idle_levels.iter_mut(), self.standing.iter_mut());
+        let (work, rises) = (self.work.iter_mut(), self.rises.demand.iter_mut());
+        let times = levels.map(|(at, _)| at).chain(standing.map(|it| &mut it.since));
+        let times = times.chain(work.map(|it| &mut it.at)).chain(rises.map(|(at, _)| at));
+        let times = times.chain(self.prediction.recent.iter_mut().map(|(at, _)| at));
+        times.for_each(|at| *at = now.min(*at));
+    }
+
+    fn learn_boots(&mut self, instances: &[Instance], now: Millis) {
         let news = instances.iter().filter_map(|it| Some((it.ready_at?, it.launched_at)));
-        let mut news: Vec<_> = news.filter(|(ready, _)| *ready > self.booted_until).collect();
+        let new = |(ready, _): &(Millis, Millis)| *ready > self.booted_until && *ready <= now;
+        let mut news: Vec<_> = news.filter(new).collect();
         news.sort_unstable();
         for (ready, launched) in news {
             self.booted_until = ready;

@@ -111,8 +111,9 @@ impl QueueSeen {
 
     /// How long a job takes: the mean of all kinds, weighted by how often each was timed.
     pub(crate) fn service_ms(&self, policy: &QueuePolicy) -> Millis {
-        let jobs: u64 = self.services.iter().map(|service| service.jobs).sum();
-        let total: Millis = self.services.iter().map(|service| service.total_ms).sum();
+        let (jobs, total) = self.services.iter().fold((0u64, 0u64), |(jobs, total), service| {
+            (jobs.saturating_add(service.jobs), total.saturating_add(service.total_ms))
+        });
         total.checked_div(jobs).unwrap_or(policy.service_ms).max(1)
     }
 }

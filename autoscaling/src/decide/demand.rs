@@ -87,8 +87,9 @@ pub(crate) fn of(
         demand.more = demand.more.saturating_add(wanted.instances.min(most));
         ask.explain(&mut demand, &wanted);
     }
-    let held: u64 = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value)).sum();
-    let waiting: u64 = asks.iter().map(|ask| ask.waiting).sum();
+    let held = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value));
+    let held = held.fold(0, u64::saturating_add);
+    let waiting = asks.iter().map(|ask| ask.waiting).fold(0, u64::saturating_add);
     let at_once = capacity.busy_slots.saturating_add(waiting);
     memory.rises.note(at_once, boot, now);
     memory.prediction.note(at_once, memory.boot_ms(policy), now);
@@ -210,7 +211,7 @@ fn room(seen: &Observed, policy: &Policy, ask: &Ask<'_>, capacity: &Capacity, al
 /// What was running on interrupted instances comes back to the queues, though no count shows it.
 fn interrupted(seen: &Observed, capacity: &Capacity, demand: &mut Demand) {
     let lost = seen.spot_interruptions.min(u32::try_from(demand.unseen_busy).unwrap_or(u32::MAX));
-    let lost = lost.saturating_sub(capacity.idle + capacity.starting);
+    let lost = lost.saturating_sub(capacity.idle.saturating_add(capacity.starting));
     let lost = lost.min(demand.room);
     if lost > demand.more {
         demand.more = lost;

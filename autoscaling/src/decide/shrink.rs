@@ -20,7 +20,8 @@ pub(super) fn choose(
     now: Millis,
 ) -> Vec<String> {
     let levels = long_idle(policy, memory, demand, now);
-    let over = (capacity.live + capacity.draining).saturating_sub(policy.max).min(capacity.idle);
+    let all = capacity.live.saturating_add(capacity.draining);
+    let over = all.saturating_sub(policy.max).min(capacity.idle);
     let needless = u64::from(needless(policy, capacity, demand));
     let count = levels.min(needless).max(u64::from(over)) as usize;
     if count == 0 {

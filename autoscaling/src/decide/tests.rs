@@ -4,6 +4,7 @@ use crate::{Count, Instance, Memory, Millis, Observed, QueueSeen, State};
 
 mod any;
 mod growing;
+mod hostile;
 mod properties;
 mod shrinking;
 mod steady;
