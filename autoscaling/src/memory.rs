@@ -56,15 +56,20 @@ pub struct Work {
     pub at: Millis,
     /// Messages in hand and runs that ended by then.
     pub begun: u64,
+    /// Of these, runs that ended.
+    #[serde(default)]
+    pub finished: Option<u64>,
     /// The most messages in hand since then.
     pub held: u64,
 }
 
 /// What happened since the counts that are seen now may have been true.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Since {
     /// Jobs that began.
     pub(crate) begun: u64,
+    /// Jobs that ended, a second.
+    pub(crate) ended_per_s: f64,
     /// The most messages in hand at a time.
     pub(crate) held: u64,
 }
@@ -126,17 +131,21 @@ impl Memory {
     /// that are `lag` late may be from.
     pub(crate) fn since(&mut self, held: u64, finished: u64, lag: Millis, now: Millis) -> Since {
         let begun = held.saturating_add(finished);
+        let this = Work { at: now, begun, finished: Some(finished), held };
         match self.work.last_mut() {
             Some(last) if now.saturating_sub(last.at) < lag / LOOKS => {
                 last.held = last.held.max(held);
             }
-            _ => self.work.push(Work { at: now, begun, held }),
+            _ => self.work.push(this),
         }
         let old = |it: &Work| now.saturating_sub(it.at) > lag;
         self.work.drain(..self.work.iter().take_while(|it| old(it)).count());
-        let from = self.work.first().copied().unwrap_or(Work { at: now, begun, held });
+        let from = self.work.first().copied().unwrap_or(this);
+        let ended = from.finished.map_or(0, |then| finished.saturating_sub(then));
+        let span = now.saturating_sub(from.at).max(1);
         Since {
             begun: begun.saturating_sub(from.begun),
+            ended_per_s: ended as f64 * 1000.0 / span as f64,
             held: self.work.iter().map(|it| it.held).fold(held, u64::max),
         }
     }

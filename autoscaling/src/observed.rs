@@ -83,6 +83,10 @@ pub struct QueueSeen {
     /// Messages done with since counting began, as the fleet counts them itself; where nobody
     /// counts what is sent, runs of jobs that ended, well or not. Seconds late.
     pub finished: Option<u64>,
+    /// By how much [`sent`](Self::sent) and [`finished`](Self::finished) may be late, each in its own
+    /// time: the error of what they tell together.
+    #[serde(default)]
+    pub books_lag_ms: Millis,
     /// New messages a second, where somebody measures it.
     pub arrivals_per_s: Option<f64>,
     /// How long ago the oldest message was sent that is not done with, whether it waits or is at
@@ -103,6 +107,7 @@ impl QueueSeen {
             in_flight: Some(Count::exact(0)),
             sent: None,
             finished: None,
+            books_lag_ms: 0,
             arrivals_per_s: None,
             oldest_ms: None,
             services: Vec::new(),

@@ -38,6 +38,7 @@ struct Ask<'a> {
     seen: &'a QueueSeen,
     policy: &'a QueuePolicy,
     waiting: u64,
+    told: u64,
     in_hand: u64,
     service: Millis,
 }
@@ -89,7 +90,7 @@ pub(crate) fn of(
     }
     let held = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value));
     let held = held.fold(0, u64::saturating_add);
-    let waiting = asks.iter().map(|ask| ask.waiting).fold(0, u64::saturating_add);
+    let waiting = asks.iter().map(|ask| ask.told).fold(0, u64::saturating_add);
     let at_once = capacity.busy_slots.saturating_add(waiting);
     memory.rises.note(at_once, boot, now);
     memory.prediction.note(at_once, memory.boot_ms(policy), now);
@@ -131,8 +132,8 @@ fn keep(demand: &mut Demand, policy: &Policy, memory: &Memory, capacity: &Capaci
 
 impl<'a> Ask<'a> {
     fn new(seen: &'a QueueSeen, policy: &'a QueuePolicy, waiting: Waiting) -> Self {
-        let Waiting { waiting, in_hand } = waiting;
-        Self { seen, policy, waiting, in_hand, service: seen.service_ms(policy) }
+        let Waiting { waiting, told, in_hand } = waiting;
+        Self { seen, policy, waiting, told, in_hand, service: seen.service_ms(policy) }
     }
 
     /// The instances that this queue needs beyond those whose capacity is `free` for it (a part
@@ -167,7 +168,7 @@ impl<'a> Ask<'a> {
     fn note(&self, demand: &mut Demand) {
         let QueueSeen { visible, delayed, in_flight, .. } = self.seen;
         let counts = || [visible, delayed, in_flight].into_iter().flatten();
-        let waiting = visible.map_or(0, |count| count.most()).max(self.waiting);
+        let waiting = visible.map_or(0, |count| count.most()).max(self.told);
         let delayed = delayed.map_or(0, |count| count.most());
         let load = (self.rate() * self.service as f64 / 1000.0) as u64;
         demand.load = demand.load.saturating_add(load);

@@ -9,7 +9,10 @@ use crate::{
 /// Messages of a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Waiting {
+    /// So many for certain: for these it is launched.
     pub(super) waiting: u64,
+    /// So many by the books as they are: for these instances are kept.
+    pub(super) told: u64,
     pub(super) in_hand: u64,
 }
 
@@ -20,6 +23,10 @@ pub(super) struct Waiting {
 /// is in hand and not counted as in flight yet. Either way what SQS shows at every look for as long as
 /// it may be late does wait, unless it began meanwhile: whatever else is believed is wrong then (a
 /// worker that is silent holds nothing of what it seems to).
+///
+/// The books are late, too: what ended since is still among what is there, and where hundreds of jobs
+/// end in a second, that many seem to wait. So as much as ends within their lateness is taken off what
+/// is launched for. If it does wait, it begins within that time, on the slots of those that end.
 ///
 /// Instances do not tell whose the messages are that they hold. They are shared out among several
 /// queues as SQS tells them to be in flight, and what it does not tell yet, by what seems to wait. So no
@@ -46,6 +53,7 @@ pub(super) fn on(
         };
         let stays = since.map_or(0, |since| stays.saturating_sub(since.begun));
         of_queue.waiting = of_queue.waiting.max(stays);
+        of_queue.told = of_queue.told.max(stays);
         all.push(of_queue);
     }
     all
@@ -70,7 +78,7 @@ fn booked(queue: &QueueSeen) -> Option<u64> {
 fn unaided(queue: &QueueSeen) -> Waiting {
     let in_hand = value(queue.in_flight);
     let waiting = booked(queue).map_or(value(queue.visible), |it| it.saturating_sub(in_hand));
-    Waiting { waiting, in_hand }
+    Waiting { waiting, told: waiting, in_hand }
 }
 
 /// What of each queue is received and not done with.
@@ -80,6 +88,7 @@ struct Shares {
     /// Without it.
     told: Vec<u64>,
     held: u64,
+    ended_per_s: f64,
 }
 
 impl Shares {
@@ -92,18 +101,32 @@ impl Shares {
         let most: Vec<u64> = queues.iter().map(|queue| there(queue)).collect();
         let of = |held: u64| share_out(held.saturating_add(back), &shown, &most);
         let known = capacity.held.saturating_sub(capacity.guessed);
-        Self { all: of(capacity.held), told: of(known), held: capacity.held }
+        let Since { ended_per_s, .. } = since;
+        Self { all: of(capacity.held), told: of(known), held: capacity.held, ended_per_s }
     }
 
     fn waiting(&self, place: usize, queue: &QueueSeen) -> Waiting {
-        let waiting = match booked(queue) {
-            Some(there) => there.saturating_sub(self.all[place]),
+        let in_hand = self.all[place].min(self.held);
+        let (waiting, told) = match booked(queue) {
+            Some(there) => {
+                let told = there.saturating_sub(self.all[place]);
+                (told.saturating_sub(self.ended_unseen(queue, in_hand)), told)
+            }
             None => {
                 let shown = queue.in_flight.map_or(0, Count::most);
-                value(queue.visible).saturating_sub(self.told[place].saturating_sub(shown))
+                let told = self.told[place].saturating_sub(shown);
+                let waiting = value(queue.visible).saturating_sub(told);
+                (waiting, waiting)
             }
         };
-        Waiting { waiting, in_hand: self.all[place].min(self.held) }
+        Waiting { waiting, told, in_hand }
+    }
+
+    /// How many messages of a queue may have ended that its books do not have yet: its part, by what of
+    /// it is in hand, of all that end in that time.
+    fn ended_unseen(&self, queue: &QueueSeen, in_hand: u64) -> u64 {
+        let all = self.ended_per_s * queue.books_lag_ms as f64 / 1000.0;
+        (all * in_hand as f64 / self.held.max(1) as f64) as u64
     }
 }
 

@@ -14,6 +14,8 @@ use crate::observed::{Millis, QueueSeen};
 const WINDOW: Millis = 60_000;
 /// A rate over less says little.
 const SOONEST: Millis = 10_000;
+/// Senders and workers write down what they counted within about a second, and a look takes its time.
+const LATE: Millis = 2_000;
 /// Looks within the window that are kept: the others are between two of them.
 const LOOKS: Millis = 60;
 
@@ -72,7 +74,7 @@ impl Books {
         self.queues.retain(|name, _| known.contains(&name.as_str()));
         for queue in queues {
             let book = self.queues.entry(queue.name.clone()).or_default();
-            queue.finished = Some(book.finished);
+            (queue.finished, queue.books_lag_ms) = (Some(book.finished), LATE);
             queue.arrivals_per_s = book.rate(queue, now);
             if let Some(senders) = senders.get(&queue.name) {
                 queue.sent = book.account.look(senders.as_ref(), queue, now).map(|(sent, _)| sent);

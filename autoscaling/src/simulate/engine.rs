@@ -277,6 +277,7 @@ impl<'a> Engine<'a> {
             in_flight: Some(in_flight),
             sent: self.world.books.then_some(sent),
             finished: Some(finished),
+            books_lag_ms: self.world.books_lag_ms,
             arrivals_per_s: Some(rate),
             services: vec![service],
             ..QueueSeen::empty("q")

@@ -19,6 +19,7 @@ prop_compose! {
         booked in proptest::option::of((0u64..9000, 0u64..9000)),
         arrivals_per_s in proptest::option::of(0.0..50.0),
         oldest_ms in proptest::option::of(0u64..10_000_000),
+        books_lag_ms in 0u64..5_000,
         services in proptest::collection::vec((1u64..500, 0u64..10_000_000), 0..4),
     ) -> QueueSeen {
         let service = |(n, (jobs, total_ms))| Service { kind: format!("k{n}"), jobs, total_ms };
@@ -29,6 +30,7 @@ prop_compose! {
             in_flight: Some(in_flight),
             sent: booked.map(|(sent, _)| sent),
             finished: booked.map(|(_, finished)| finished),
+            books_lag_ms,
             arrivals_per_s,
             oldest_ms,
             services: services.into_iter().enumerate().map(service).collect(),

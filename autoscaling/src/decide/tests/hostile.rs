@@ -36,7 +36,7 @@ prop_compose! {
         counts in (wild_count(), wild_count(), wild_count()),
         books in proptest::option::of((wild(), wild())),
         arrivals_per_s in proptest::option::of(wild_part()),
-        oldest_ms in proptest::option::of(wild()),
+        (oldest_ms, books_lag_ms) in (proptest::option::of(wild()), wild()),
         services in some((wild(), wild())),
     ) -> QueueSeen {
         let service = |(jobs, total_ms)| Service { kind: "k".to_owned(), jobs, total_ms };
@@ -48,6 +48,7 @@ prop_compose! {
             finished: books.map(|(_, finished)| finished),
             arrivals_per_s,
             oldest_ms,
+            books_lag_ms,
             services: services.into_iter().map(service).collect(),
             ..QueueSeen::empty(name)
         }
@@ -126,7 +127,7 @@ prop_compose! {
         Memory {
             boots_ms, booted_until, idle_levels, paused_until, begun,
             standing: standing.collect(),
-            work: work.into_iter().map(|(at, begun, held)| Work { at, begun, held }).collect(),
+            work: work.into_iter().map(|(at, begun, held)| Work { at, begun, finished: Some(held), held }).collect(),
             rises: Rises { demand, rises },
             prediction: Prediction { day, part, recent, open: open.collect(), errors, judged },
         }

@@ -137,3 +137,48 @@ fn what_is_held_back_of_one_of_several_queues_does_not_wait() {
     let desired = looks(&policy, |_| seen.clone(), 20);
     assert_eq!(desired[14..], [20; 6], "{desired:?}");
 }
+
+/// Looks at a hundred at work, of whom ten end in each second, and at so many more by books that are
+/// `late`.
+fn beside_ends(late: Millis, more: u64) -> Vec<u32> {
+    let policy = Policy { reuse: 0.0, ..Policy::for_queue("q", 1_000) };
+    let busy = group((0..100).map(|n| instance(n, State::Busy, 900_000)).collect());
+    let seen = |n: u64| {
+        // Of every second look: what ended since the books were written is among what is there.
+        let told = if n.is_multiple_of(2) { 0 } else { more };
+        let mut seen =
+            booked(&with_queue(busy.clone(), 0, 100), 60_000, 50 * n + 100 + told, 50 * n);
+        seen.queues[0].books_lag_ms = late;
+        seen
+    };
+    looks(&policy, seen, 20)
+}
+
+#[test]
+fn what_may_have_ended_since_the_books_were_written_is_not_launched_for() {
+    assert_eq!(beside_ends(2_000, 20), [100; 20], "as many end in two seconds");
+    assert_eq!(beside_ends(0, 20).into_iter().max(), Some(120), "books that are right");
+    assert_eq!(beside_ends(2_000, 50).into_iter().max(), Some(130), "thirty wait for certain");
+}
+
+#[test]
+fn one_message_is_enough_though_the_books_are_late() {
+    let policy = Policy { reuse: 0.0, ..Policy::for_queue("q", 100) };
+    let busy = group((0..9).map(|n| instance(n, State::Busy, 900_000)).collect());
+    let seen = |_| {
+        let mut seen = booked(&with_queue(busy.clone(), 0, 9), 60_000, 510, 500);
+        seen.queues[0].books_lag_ms = 2_000;
+        seen
+    };
+    assert_eq!(looks(&policy, seen, 5), [10; 5], "nothing ends that the books could be late with");
+    // Nor where all that ends is another queue's.
+    let mut memory = remembering_boots(120_000);
+    for n in 0..5 {
+        let (mut seen, policy) = two_booked(20, [(20 + 100 * n, 20), (1, 0)]);
+        (seen.queues[0].finished, seen.queues[0].books_lag_ms) = (Some(100 * n), 2_000);
+        seen.queues[1].books_lag_ms = 2_000;
+        let decision = decide(&seen, &policy, &memory, NOW + n * 5_000);
+        assert_eq!(decision.desired, 21, "{}", decision.reason);
+        memory = decision.memory;
+    }
+}
