@@ -1,4 +1,5 @@
-//! A million jobs an hour, as SCALE.md tells: a line of JSON for each run.
+//! A million jobs an hour, as SCALE.md tells: a line of JSON for each run, of figures the median over
+//! seeds between the least and the most.
 //! `cargo run --release --no-default-features -p flotilla-autoscaling --example scale`
 
 use std::time::Instant;
@@ -6,14 +7,15 @@ use std::time::Instant;
 use flotilla_autoscaling::{
     Policy,
     simulate::{
-        Job, Limits, Ours, Outcome, Rate, Shape, Trace, World, clairvoyant::clairvoyant, quantile,
-        run,
+        Interval, Job, Limits, Ours, Outcome, Rate, Shape, Trace, World, clairvoyant::clairvoyant,
+        quantile, run,
     },
 };
 use serde_json::json;
 
 const JOBS: usize = 1_000_000;
 const HOUR_MS: u64 = 3_600_000;
+const SEEDS: u64 = 5;
 
 fn main() {
     let account = Limits::of_a_new_account();
@@ -22,16 +24,16 @@ fn main() {
         ends: Rate { burst: 1_000.0, per_second: 50.0 },
         ..account
     };
-    let steady = Shape::HeavyTailed.trace(JOBS, HOUR_MS, 1);
-    show("no limits", &steady, None);
-    show("a new account", &steady, Some(account));
-    show("tenfold launches", &steady, Some(raised));
-    let rush = Shape::DeadlineRush.trace(JOBS, HOUR_MS, 1);
-    show("deadline rush, no limits", &rush, None);
-    show("deadline rush, a new account", &rush, Some(account));
-    let long = slower(&steady, 30);
-    show("jobs of 10 minutes, no limits", &long, None);
-    show("jobs of 10 minutes, in flight limited", &long, Some(only_in_flight(account)));
+    let steady = |seed| Shape::HeavyTailed.trace(JOBS, HOUR_MS, seed);
+    show("no limits", steady, None);
+    show("a new account", steady, Some(account));
+    show("tenfold launches", steady, Some(raised));
+    let rush = |seed| Shape::DeadlineRush.trace(JOBS, HOUR_MS, seed);
+    show("deadline rush, no limits", rush, None);
+    show("deadline rush, a new account", rush, Some(account));
+    let long = |seed| slower(&steady(seed), 30);
+    show("jobs of 10 minutes, no limits", long, None);
+    show("jobs of 10 minutes, in flight limited", long, Some(only_in_flight(account)));
 }
 
 /// The same arrivals, each job so many times as long.
@@ -45,30 +47,38 @@ fn only_in_flight(limits: Limits) -> Limits {
     Limits { launches: any, ends: any, ..limits }
 }
 
-fn show(name: &str, trace: &Trace, limits: Option<Limits>) {
-    let world = World { limits, max: 1_000_000, ..World::default() };
+fn show(name: &str, trace: impl Fn(u64) -> Trace, limits: Option<Limits>) {
     let policy = Policy { readiness: 0.5, reuse: 0.0, ..Policy::for_queue("q", 1_000_000) };
     let start = Instant::now();
-    let out = run(trace, &world, &mut Ours::new(policy));
-    let took = start.elapsed().as_secs_f64();
-    println!("{}", line(name, trace, &world, &out, took));
+    let runs = (1..=SEEDS).map(|seed| {
+        let (trace, world) =
+            (trace(seed), World { limits, max: 1_000_000, seed, ..World::default() });
+        let out = run(&trace, &world, &mut Ours::new(policy.clone()));
+        let cost = out.cost as f64 / clairvoyant(&trace, &world) as f64;
+        (out, cost)
+    });
+    let runs: Vec<(Outcome, f64)> = runs.collect();
+    println!("{}", line(name, &runs, start.elapsed().as_secs_f64()));
 }
 
-fn line(name: &str, trace: &Trace, world: &World, out: &Outcome, took: f64) -> serde_json::Value {
-    let wait = |part| f64::from(quantile(&out.waits, part)) / 1000.0;
-    let work: u64 = trace.jobs().iter().map(|job| job.service).sum();
+fn line(name: &str, runs: &[(Outcome, f64)], took: f64) -> serde_json::Value {
+    let over = |figure: &dyn Fn(&Outcome) -> f64| {
+        let Interval { low, median, high } =
+            Interval::of(runs.iter().map(|(out, _)| figure(out)).collect());
+        json!([low, median, high])
+    };
+    let wait = |part| over(&|out: &Outcome| f64::from(quantile(&out.waits, part)) / 1000.0);
+    let Interval { low, median, high } = Interval::of(runs.iter().map(|(_, cost)| *cost).collect());
     json!({
         "run": name,
-        "peak_instances": out.peak,
-        "peak_in_flight": out.peak_in_flight,
+        "peak_instances": over(&|out| f64::from(out.peak)),
+        "peak_in_flight": over(&|out| out.peak_in_flight as f64),
         "p50_wait_s": wait(0.5),
         "p95_wait_s": wait(0.95),
-        "cost": out.cost as f64 / clairvoyant(trace, world) as f64,
-        "instance_hours": (out.cost as f64 / 3.6e6).round(),
-        "busy_instances_on_average": (work as f64 / HOUR_MS as f64).round(),
-        "put_off": out.throttled,
-        "killed": out.killed,
-        "undone": out.undone,
-        "simulated_in_s": (took * 10.0).round() / 10.0,
+        "cost": [low, median, high],
+        "put_off": over(&|out| out.throttled as f64),
+        "killed": over(&|out| out.killed as f64),
+        "undone": over(&|out| out.undone as f64),
+        "run_in_s": (took * 10.0).round() / 10.0,
     })
 }
