@@ -11,6 +11,7 @@ mod cli;
 mod faults;
 mod fifo;
 mod fleet_template;
+mod fleet_workers;
 mod gateway;
 mod grading;
 mod iot_template;

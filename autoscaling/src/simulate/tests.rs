@@ -268,3 +268,29 @@ fn a_trace_of_hostile_numbers_is_refused_and_one_of_times_since_1970_is_not() {
     let job = |at, service| Job { at, service };
     assert_eq!(read("7, 2\n 5,1 \r\n").unwrap().jobs(), [job(0, 1_000), job(2_000, 2_000)]);
 }
+
+#[test]
+fn every_policy_comes_to_an_end_on_traces_and_worlds_at_their_limits() {
+    let job = |at, service| Job { at, service };
+    let traces = [
+        vec![],
+        vec![job(0, 0)],
+        vec![job(7, 1); 300],
+        vec![job(0, 1), job(0, 10_000_000), job(0, 0)],
+    ];
+    let (slow, blind) = (World { boot_ms: 7_200_000, ..exact() }, World { noise: 2.0, ..exact() });
+    let now = World { boot_ms: 0, minimum_billed_ms: 0, lag_ms: 3_600_000, ..blind.clone() };
+    for (jobs, world) in traces.iter().flat_map(|it| [(it, &slow), (it, &blind), (it, &now)]) {
+        let trace = Trace::new(jobs.clone());
+        for name in NAMES.into_iter().chain(["ours=9", "keda=1e-9", "knative=1e9", "static=1e300"])
+        {
+            let out =
+                run(&trace, &World { max: 500, ..world.clone() }, named(name).unwrap().as_mut());
+            assert_eq!(out.waits.len(), trace.jobs().len(), "{name}");
+            assert!(
+                out.peak <= 500 && (out.undone == 0 || !name.starts_with("ours")),
+                "{name}: {out:?}"
+            );
+        }
+    }
+}
