@@ -366,4 +366,7 @@ async fn a_log_that_was_changed_is_found_out_by_its_line() {
     std::fs::write(&scaler.log, changed).unwrap();
     let (same, told) = replayed(&scaler);
     assert!(!same && told.contains("line 1"), "{told}");
+    // Nor is a log without any decision one whose decisions are the same.
+    std::fs::write(&scaler.log, "\n").unwrap();
+    assert!(!replayed(&scaler).0);
 }

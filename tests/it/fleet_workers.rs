@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use flotilla_tests::binary;
+use serde_norway::Value;
 
 const TEMPLATE: &str = include_str!("../../deploy/cfn/fleet.yaml");
 
@@ -34,4 +35,30 @@ fn each_worker_finds_every_setting_that_it_requires_in_its_user_data() {
         assert!(told.contains("has 1 mistake(s)"), "{worker}: {told}");
         assert!(told.contains("FLOTILLA_SLOTS"), "{worker}: {told}");
     }
+}
+
+#[test]
+fn the_hooks_are_those_that_the_instance_answers_and_what_is_lost_holds_nobody() {
+    let template: Value = serde_norway::from_str(TEMPLATE).unwrap();
+    let group = &template["Resources"]["Group"]["Properties"];
+    assert_eq!(group["NewInstancesProtectedFromScaleIn"], Value::from(true));
+    let hooks = group["LifecycleHookSpecificationList"].as_sequence().unwrap();
+    let of = |hook: &Value, field: &str| hook[field].as_str().unwrap().to_owned();
+    let told: Vec<[String; 3]> = hooks
+        .iter()
+        .map(|it| {
+            ["LifecycleHookName", "LifecycleTransition", "DefaultResult"].map(|name| of(it, name))
+        })
+        .collect();
+    let wanted = [
+        ["boot", "autoscaling:EC2_INSTANCE_LAUNCHING", "ABANDON"],
+        ["drain", "autoscaling:EC2_INSTANCE_TERMINATING", "CONTINUE"],
+    ];
+    assert_eq!(told, wanted.map(|hook| hook.map(str::to_owned)));
+    // The worker renews and completes the one, the script beside it completes the other.
+    assert!(settings().contains(&("FLOTILLA_TERMINATING_HOOK".to_owned(), "drain".to_owned())));
+    assert!(TEMPLATE.contains("complete-lifecycle-action --lifecycle-hook-name boot"));
+    let defaults =
+        ["ScaledBy", "Capacity"].map(|name| of(&template["Parameters"][name], "Default"));
+    assert_eq!(defaults, ["target-tracking", "on-demand"]);
 }

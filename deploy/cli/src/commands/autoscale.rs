@@ -77,6 +77,10 @@ fn replay_log(path: &std::path::Path) -> Result<(), Error> {
     mismatches.iter().for_each(tell);
     unread.iter().for_each(|why| out(crate::chain(why)));
     match (mismatches.len(), unread.len()) {
+        // Whoever replays a file that holds none has named another, or one of a standby.
+        (0, 0) if count == 0 => {
+            Err(Error::Fleet(format!("{}: there is no decision in it", path.display())))
+        }
         (0, 0) => {
             out(format!("{count} decisions, made again: each the same"));
             Ok(())
