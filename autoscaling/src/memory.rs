@@ -100,6 +100,13 @@ impl Memory {
         next
     }
 
+    /// What another process remembered. Its books began elsewhere: beside ours they would tell that
+    /// thousands had ended between two looks.
+    #[cfg(any(test, feature = "live"))]
+    pub(crate) fn taken_over(self) -> Self {
+        Self { work: Vec::new(), ..self }
+    }
+
     /// How long a boot takes: longer than three quarters of those seen.
     pub(crate) fn boot_ms(&self, policy: &Policy) -> Millis {
         let mut sorted = self.boots_ms.clone();
@@ -259,6 +266,17 @@ mod tests {
         assert_eq!([41, 40, 30, 0].map(|span| memory.idle_for(span, 50)), [0, 3, 4, 7]);
         memory.give_up(4);
         assert_eq!(memory.idle_levels, [(50, 3)]);
+    }
+
+    #[test]
+    fn nothing_ended_between_the_books_of_one_process_and_of_the_next() {
+        let mut first = Memory { boots_ms: vec![90_000], ..Memory::default() };
+        first.since(5, 100, 60_000, 0);
+        let mut next = first.clone().taken_over();
+        let since = next.since(5, 9_000, 60_000, 5_000);
+        assert_eq!((since.begun, since.ended_per_s, next.boots_ms), (0, 0.0, vec![90_000]));
+        let since = first.since(5, 110, 60_000, 5_000);
+        assert_eq!((since.begun, since.ended_per_s), (10, 2.0));
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl Owner {
                 self.until = Some(asked + self.lease.mul_f64(0.7));
                 let row = answer.attributes.unwrap_or_default();
                 let kept = words(&row, "memory").and_then(|text| serde_json::from_str(&text).ok());
-                Ok(Some(if renewing { memory.clone() } else { kept.unwrap_or_default() }))
+                let kept = kept.map(Memory::taken_over).unwrap_or_default();
+                Ok(Some(if renewing { memory.clone() } else { kept }))
             }
             Err(e)
                 if e.as_service_error()
