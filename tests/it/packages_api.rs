@@ -233,3 +233,31 @@ async fn who_waits_for_a_builder_that_keeps_dying_is_told() {
     farm.world.dead_letters_on(dead, 1).await;
     farm.end().await;
 }
+
+#[tokio::test]
+async fn all_spellings_of_a_version_are_one_build() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "2.1.5");
+    farm.pure("tiny", "3.0rc1");
+    let first = farm.order(json!({"package": "tiny", "version": "2.1.5.0"})).await;
+    assert_eq!(first["version"], "2.1.5", "as upstream has it: {first}");
+    let key = first["key"].as_str().unwrap();
+    for version in ["2.1.5", "v2.1.5", "2.1.5.0.0"] {
+        let told = farm.order(json!({"package": "tiny", "version": version})).await;
+        assert_eq!(told["key"], key, "{version}");
+        let path = format!("/package?package=tiny&version={version}&useflag=&wait=1");
+        let (status, told) = farm.gateway.json(&path).await;
+        assert_eq!((status, told["status"].as_str()), (200, Some("SUCCESS")), "{version}: {told}");
+        let wheel = format!("/o/default/wheels/tiny/{version}/tiny-2.1.5-py3-none-any.whl");
+        let head = farm.gateway.ask("HEAD", &wheel, &[], "").await;
+        assert_eq!(head.status, 200, "{version}: {head:?}");
+    }
+    assert_eq!(farm.begun().await, 1);
+    let asked = json!(["tiny==3.0.rc1", "tiny==v3.0-RC.1", "tiny==3rc1", "tiny==2.1.5.0"]);
+    let group = farm.gateway.ask("POST", "/v1/groups", &[], &asked.to_string()).await;
+    assert!(group.body.contains(r#""counts":{"done":4}"#), "{group:?}");
+    assert_eq!((farm.begun().await, farm.world.builds("tiny").await.len()), (2, 2));
+    let (status, told) = farm.gateway.json("/package?package=tiny&version=2.1.6&useflag=").await;
+    assert_eq!((status, told["status"].as_str()), (404, Some("FAILED")), "{told}");
+    farm.end().await;
+}

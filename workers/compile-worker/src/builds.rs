@@ -22,7 +22,7 @@ use flotilla_runtime::{Failure, failure::chain};
 
 pub(crate) use self::row::set;
 pub use self::{
-    request::{Request, package_key},
+    request::{Request, one_spelling, package_key},
     row::{Artifact, Failed, Live, Lock, Locked, Row, State, Verdict},
 };
 use crate::message::BuildOrder;

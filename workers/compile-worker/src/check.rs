@@ -15,6 +15,7 @@ use crate::{
     metadata,
     names::{WheelName, manylinux, minor_of_glibc, normalize},
     recipe::Wheel,
+    versions::same,
 };
 
 const FILES_LIMIT: usize = 50_000;
@@ -73,7 +74,7 @@ fn is_plain(filename: &str) -> bool {
 }
 
 fn is_of(name: &str, version: &str, said_name: &str, said_version: &str) -> bool {
-    normalize(said_name).is_ok_and(|it| it == name) && same_version(said_version, version)
+    normalize(said_name).is_ok_and(|it| it == name) && same(said_version, version)
 }
 
 /// Each tag is one that is known here, and all together fit what built it. A package cannot call
@@ -96,14 +97,6 @@ fn true_tags(wheel: &WheelName, it: &Wheel, builder: &BuilderInfo) -> bool {
         && abis.split('.').all(|tag| tag == builder.abi || tag == "none" || tag == "abi3")
         && platforms.split('.').all(platform)
         && wheel.fits(&builder.abi, &builder.platform, &builder.glibc)
-}
-
-fn same_version(left: &str, right: &str) -> bool {
-    let parse = |text: &str| text.replace('_', "-").parse::<pep440_rs::Version>();
-    match (parse(left), parse(right)) {
-        (Ok(left), Ok(right)) => left == right,
-        _ => left == right,
-    }
 }
 
 /// What is inside a wheel.

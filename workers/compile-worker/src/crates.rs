@@ -37,6 +37,7 @@ pub static GRAMMAR: Grammar = Grammar {
     name: "crates",
     purl: "cargo",
     package: registry::spelling,
+    version: str::to_owned,
     options: options::RULES,
     settled: |options, _| Ok(options),
 };

@@ -22,7 +22,7 @@ use crate::{
     pypi,
 };
 
-/// How an ecosystem names its packages and options.
+/// How an ecosystem names its packages, versions and options.
 #[derive(Debug)]
 pub struct Grammar {
     /// Its own name, in orders, keys and addresses.
@@ -31,6 +31,8 @@ pub struct Grammar {
     pub purl: &'static str,
     /// The one spelling of a package's name, or why it is none.
     pub package: fn(&str) -> Result<String, String>,
+    /// The one spelling that equal versions share.
+    pub version: fn(&str) -> String,
     /// Its options.
     pub options: Rules,
     /// The options without what this builder does anyway, or why it cannot do them.

@@ -37,6 +37,7 @@ mod retention;
 pub mod sdist;
 pub mod steps;
 pub mod upstream;
+pub mod versions;
 pub mod wish;
 
 pub use config::CompileConfig;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pep440_rs::Version;
+use crate::versions::{normal, parsed, same};
 
 /// A package's name is at most this long.
 const NAME_LIMIT: usize = 100;
@@ -37,7 +37,7 @@ pub fn sdist_version<'f>(package: &str, filename: &'f str) -> Option<&'f str> {
     let fits = |(name, _): &(&str, &str)| normalize(name).is_ok_and(|name| name == package);
     let version = dashes.rev().find(fits).map(|(_, version)| &version[1..])?;
     // What is behind the name of a program that was packed for one platform is no version.
-    version.parse::<Version>().is_ok().then_some(version)
+    parsed(version).map(|_| version)
 }
 
 /// The minor version of the C library 2.x that a manylinux tag of the machine of `platform`
@@ -86,7 +86,7 @@ impl WheelName {
     pub fn predicted(package: &str, version: &str, tags: [&str; 3]) -> Self {
         Self {
             name: package.replace('-', "_"),
-            version: version.replace('-', "_"),
+            version: normal(version),
             tags: tags.map(str::to_owned),
         }
     }
@@ -96,10 +96,10 @@ impl WheelName {
         Self::predicted(package, version, ["py3", "none", "any"])
     }
 
-    /// Whether it is of this package and version, as [predicted](Self::predicted).
+    /// Whether it is of this package and version, in whatever spelling.
     pub fn is_of(&self, package: &str, version: &str) -> bool {
-        let same = matches!((normalize(&self.name), normalize(package)), (Ok(a), Ok(b)) if a == b);
-        same && self.version == version.replace('-', "_")
+        let own = matches!((normalize(&self.name), normalize(package)), (Ok(a), Ok(b)) if a == b);
+        own && same(&self.version, version)
     }
 
     /// Whether it runs anywhere that this Python does.

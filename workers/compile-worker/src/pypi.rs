@@ -30,6 +30,7 @@ use crate::{
     sdist::{self, Source},
     steps::Step,
     upstream::{Answer, File, Project, Upstream},
+    versions::{canonical, same},
 };
 pub use options::{options, settled};
 
@@ -37,8 +38,14 @@ pub use options::{options, settled};
 pub const PYPI: &str = "pypi";
 
 /// How packages of PyPI are named.
-pub static GRAMMAR: Grammar =
-    Grammar { name: PYPI, purl: "pypi", package: normalize, options: options::RULES, settled };
+pub static GRAMMAR: Grammar = Grammar {
+    name: PYPI,
+    purl: "pypi",
+    package: normalize,
+    version: canonical,
+    options: options::RULES,
+    settled,
+};
 
 /// A source distribution has at most this many bytes.
 const SDIST_LIMIT: usize = 256 << 20;
@@ -60,7 +67,7 @@ impl Pypi {
     async fn source_file(&self, order: &BuildOrder) -> Result<File, Stopped> {
         let BuildOrder { name, version, .. } = order;
         let project = self.upstream.kept(name).await?;
-        let found = sources(name, &project.files).remove(version.as_str());
+        let found = source(name, &project.files, version);
         // An upload is not everywhere at once: not to be remembered as a failure.
         found.cloned().ok_or_else(|| {
             let what = format!("the index has no source of {name} {version} (yet)");
@@ -198,26 +205,33 @@ pub fn versions(name: &str, files: &[File]) -> BTreeSet<String> {
     sources(name, files).into_keys().map(str::to_owned).collect()
 }
 
-/// The source of each version, with its hash; of two the `.tar.gz`.
+/// The source of each version as upstream writes it, with its hash; of two, in whatever spelling, the
+/// `.tar.gz`.
 pub fn sources<'f>(name: &str, files: &'f [File]) -> BTreeMap<&'f str, &'f File> {
-    let mut sources: BTreeMap<&str, &File> = BTreeMap::new();
+    let mut sources: BTreeMap<String, (&str, &File)> = BTreeMap::new();
     for file in files.iter().filter(|file| file.sha256.is_some()) {
         let Some(version) = sdist_version(name, &file.filename) else { continue };
-        let known = sources.entry(version).or_insert(file);
-        if known.filename.ends_with(".zip") && file.filename.ends_with(".tar.gz") {
-            *known = file;
+        let known = sources.entry(canonical(version)).or_insert((version, file));
+        if known.1.filename.ends_with(".zip") && file.filename.ends_with(".tar.gz") {
+            *known = (version, file);
         }
     }
-    sources
+    sources.into_values().collect()
+}
+
+/// The source of a version, in whatever spelling.
+pub fn source<'f>(name: &str, files: &'f [File], version: &str) -> Option<&'f File> {
+    let mut sources = sources(name, files).into_iter();
+    sources.find(|(it, _)| same(it, version)).map(|(_, file)| file)
 }
 
 /// The sources of the newest versions, at most so many, that upstream has no wheel of: only they
 /// themselves tell what their wheels will be for.
 pub fn alone<'f>(name: &str, files: &'f [File], most: usize) -> Vec<(&'f str, &'f File)> {
     let wheels = files.iter().filter_map(|file| WheelName::parse(&file.filename));
-    let wheels: BTreeSet<String> = wheels.map(|wheel| wheel.version).collect();
+    let wheels: BTreeSet<String> = wheels.map(|wheel| canonical(&wheel.version)).collect();
     let mut alone: Vec<_> = sources(name, files).into_iter().collect();
-    alone.retain(|(version, _)| !wheels.contains(*version));
+    alone.retain(|(version, _)| !wheels.contains(&canonical(version)));
     alone.sort_by_cached_key(|(version, _)| Reverse(version.parse::<Version>().ok()));
     alone.truncate(most);
     alone
@@ -237,6 +251,6 @@ fn key(
         options: &order.options,
         recipe: RECIPE,
         source: source.unwrap_or_default(),
-        version: &order.version,
+        version: &canonical(&order.version),
     })
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     builder::BuilderInfo,
+    ecosystem,
     keys::{self, RequestParts},
     message::BuildOrder,
     options::Options,
@@ -17,7 +18,7 @@ pub struct Request {
     pub ecosystem: String,
     /// The package, normalised.
     pub name: String,
-    /// The version, as upstream writes it.
+    /// The version, as upstream writes it; the key is the same for every spelling.
     pub version: String,
     /// How it is to be compiled.
     pub options: Options,
@@ -46,7 +47,7 @@ impl Request {
             ecosystem,
             name,
             options: &text,
-            version,
+            version: &one_spelling(ecosystem, version),
         };
         let bad = |e: serde_json::Error| Failure::permanent("key", e.to_string());
         let (key, parts) = (keys::key(&parts).map_err(bad)?, serde_json::to_value(&parts));
@@ -77,6 +78,11 @@ impl Request {
             epoch,
         }
     }
+}
+
+/// The spelling that equal versions share in an ecosystem.
+pub fn one_spelling(ecosystem: &str, version: &str) -> String {
+    ecosystem::named(ecosystem).map_or_else(|| version.to_owned(), |it| (it.version)(version))
 }
 
 /// The table's key of a package.

@@ -21,6 +21,7 @@ use compile_worker::{
     options::Options,
     pypi::sources,
     upstream::Project,
+    versions::canonical,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -188,10 +189,10 @@ fn remembered(
     name: &str,
     builder: &BuilderInfo,
     versions: &BTreeSet<String>,
-    rows: &HashMap<&str, &Row>,
+    rows: &HashMap<String, &Row>,
 ) -> Vec<Link> {
     let link = |version: &String| {
-        let row = rows.get(version.as_str()).copied();
+        let row = rows.get(&canonical(version)).copied();
         let built = row.and_then(|row| match &row.state {
             State::Done(artifact) => WheelName::parse(&artifact.filename),
             _ => None,
@@ -203,32 +204,33 @@ fn remembered(
     versions.iter().map(link).collect()
 }
 
-/// The rows of an option set and this builder, by version.
+/// The rows of an option set and this builder, by version in its one spelling.
 fn of_version<'r>(
     rows: &'r [Row],
     options: &Options,
     builder: &BuilderInfo,
-) -> HashMap<&'r str, &'r Row> {
+) -> HashMap<String, &'r Row> {
     let options = options.to_string();
     let mine = |row: &&Row| row.options == options && row.parts["builder"] == builder.image;
-    rows.iter().filter(mine).map(|row| (row.version.as_str(), row)).collect()
+    rows.iter().filter(mine).map(|row| (canonical(&row.version), row)).collect()
 }
 
 fn links(
     name: &str,
     builder: &BuilderInfo,
     (project, natives): (&Project, &HashMap<String, bool>),
-    rows: &HashMap<&str, &Row>,
+    rows: &HashMap<String, &Row>,
 ) -> Vec<Link> {
     let wheels = project.files.iter().filter_map(|file| WheelName::parse(&file.filename));
     let mut pure: BTreeMap<String, WheelName> =
-        wheels.filter(WheelName::is_pure).map(|wheel| (wheel.version.clone(), wheel)).collect();
+        wheels.filter(WheelName::is_pure).map(|it| (canonical(&it.version), it)).collect();
     let nothing = natives.iter().filter(|(_, native)| !**native);
-    pure.extend(nothing.map(|(version, _)| (version.clone(), WheelName::pure(name, version))));
+    pure.extend(nothing.map(|(it, _)| (canonical(it), WheelName::pure(name, it))));
     let mut links = Vec::new();
     for (version, file) in sources(name, &project.files) {
-        let filename = builder.predict(name, version, pure.get(version)).to_string();
-        let link = Link::of(name, version, filename, rows.get(version).copied());
+        let one = canonical(version);
+        let filename = builder.predict(name, version, pure.get(&one)).to_string();
+        let link = Link::of(name, version, filename, rows.get(&one).copied());
         let (requires_python, yanked) = (file.requires_python.clone(), file.yanked.clone());
         links.push(Link { requires_python, yanked, ..link });
     }

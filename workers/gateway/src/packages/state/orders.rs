@@ -76,10 +76,7 @@ impl Packages {
                 State::Done(_) => Again::Lost,
                 _ => Again::Expired,
             },
-            None => {
-                self.check_version(request).await?;
-                Again::Expired
-            }
+            None => return self.open(&self.spelled(request).await?, Again::Expired).await,
         };
         self.open(request, again).await
     }
@@ -137,7 +134,8 @@ impl Packages {
         row.ok_or_else(|| Refusal::Later(format!("the row of {package} is gone; ask again"), 1))
     }
 
-    async fn check_version(&self, request: &Request) -> Result<(), Refusal> {
+    /// The request, with its version as upstream spells it.
+    async fn spelled(&self, request: &Request) -> Result<Request, Refusal> {
         let Request { ecosystem, name, version, .. } = request;
         match self.versions(ecosystem, name).await?.contains(version) {
             true => Ok(()),

@@ -13,6 +13,7 @@ use compile_worker::{
     pypi::{self, PYPI},
     sdist::Glance,
     upstream::{Answer, File, Project, Upstream},
+    versions::canonical,
 };
 use flotilla_runtime::Failure;
 
@@ -174,8 +175,10 @@ impl Packages {
     ) -> Result<(BTreeSet<String>, Vec<Row>), Refusal> {
         let mut versions = self.known(&package_key(PYPI, name)).await?.versions;
         let rows = self.rows(name).await?;
+        let seen: BTreeSet<String> = versions.iter().map(|it| canonical(it)).collect();
         let done = rows.iter().filter(|row| matches!(row.state, State::Done(_)));
-        versions.extend(done.map(|row| row.version.clone()));
+        let unseen = done.filter(|row| !seen.contains(&canonical(&row.version)));
+        versions.extend(unseen.map(|row| row.version.clone()));
         // A set of DynamoDB is never empty.
         versions.remove("");
         Ok((versions, rows))
