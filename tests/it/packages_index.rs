@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_tests::{Farm, SETUP, eventually};
+use flotilla_tests::{Farm, SETUP, eventually, wheel_that_says};
 
 const JSON: &str = "application/vnd.pypi.simple.v1+json";
 
@@ -133,5 +133,109 @@ async fn a_wheel_answers_head_and_ranges() {
     let (host, object) = url.split_once('/').unwrap();
     let part = farm.world.get_from(host, &format!("/{object}"), &[("Range", "bytes=0-1")]).await;
     assert_eq!((part.status, part.body.as_str()), (206, "PK"));
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn resolving_builds_nothing_where_upstreams_wheel_can_be_read_in_parts() {
+    let farm = Farm::new().await;
+    // What is in it is larger than what is fetched of its end.
+    let large: String =
+        (0..60_000_u64).map(|n| format!("x{n} = {}\n", n * n * 7919 % 104_729)).collect();
+    let more = "Requires-Python: >=3.8\nRequires-Dist: base>2\n";
+    for name in ["teller", "whole"] {
+        let setup = setup(name).replace("py_modules", "install_requires=['base>2'], py_modules");
+        farm.index.publish(name, "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    }
+    let bytes = wheel_that_says("teller", "1.0", more, &[("tiny.py", &large)]);
+    assert!(bytes.len() > 128 << 10);
+    farm.index.put("teller-1.0-py3-none-any.whl", bytes);
+    farm.index.gives_parts();
+    let path = "/o/default/wheels/teller/1.0/teller-1.0-py3-none-any.whl.metadata";
+    let told = farm.gateway.ask("GET", path, &[], "").await;
+    assert!(told.status == 200 && told.body.contains("Requires-Dist: base>2"), "{told:?}");
+    assert_eq!(farm.gateway.ask("HEAD", path, &[], "").await.status, 200);
+    assert_eq!((farm.begun().await, farm.index.fetched("teller-1.0-py3-none-any.whl")), (0, 0));
+    // Of one without a wheel upstream only a build can tell.
+    let path = "/o/default/wheels/whole/1.0/whole-1.0-py3-none-any.whl.metadata";
+    let held = farm.gateway.ask("GET", path, &[], "").await;
+    assert_eq!(held.status, 302, "{held:?}");
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_wheel_that_upstream_gives_only_whole_is_not_fetched_for_its_metadata() {
+    let farm = Farm::new().await;
+    let setup = setup("teller").replace("py_modules", "install_requires=['base>2'], py_modules");
+    farm.index.publish("teller", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    let bytes = wheel_that_says("teller", "1.0", "Requires-Dist: base>2\n", &[]);
+    farm.index.put("teller-1.0-py3-none-any.whl", bytes);
+    let path = "/o/default/wheels/teller/1.0/teller-1.0-py3-none-any.whl.metadata";
+    let told = eventually("metadata of the build", Duration::from_secs(180), async || {
+        let told = farm.gateway.ask("GET", path, &[], "").await;
+        (told.status != 302).then_some(told)
+    })
+    .await;
+    let plain = told.body.replace([' ', '(', ')'], "");
+    assert!(told.status == 200 && plain.contains("Requires-Dist:base>2"), "{told:?}");
+    assert_eq!(farm.begun().await, 1);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn what_the_index_does_not_serve_it_says_in_words_with_the_right_headers() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    let ask = async |method: &str, path: &str, headers: &[(&str, &str)]| {
+        farm.gateway.ask(method, path, headers, "").await
+    };
+    for path in ["/nothing", "/o/default/simple/nobody/", "/o/default/wheels/tiny/1.0/x.whl"] {
+        let answer = ask("GET", path, &[("Accept", JSON)]).await;
+        assert_eq!(answer.status, 404, "{path}: {answer:?}");
+        assert!(answer.json()["error"].as_str().is_some_and(|it| !it.is_empty()), "{answer:?}");
+    }
+    for path in ["/o/default/simple/tiny/", "/o/default/simple/", "/package"] {
+        let answer = ask("DELETE", path, &[]).await;
+        let allowed = answer.header("allow").unwrap_or_default().to_owned();
+        assert!(answer.status == 405 && allowed.contains("GET"), "{path}: {answer:?}");
+        assert!(answer.json()["error"].as_str().unwrap().contains("DELETE"), "{answer:?}");
+    }
+    let whole = ask("GET", "/o/default/simple", &[]).await;
+    assert_eq!((whole.status, whole.header("location")), (308, Some("simple/")), "{whole:?}");
+    let none = ask("GET", "/o/default/simple/tiny/", &[("Accept", "image/png")]).await;
+    assert_eq!((none.status, none.header("vary")), (406, Some("Accept")), "{none:?}");
+    let bad = ask("GET", "/o/wings=2/simple/tiny/", &[]).await;
+    assert!(bad.status == 422 && bad.body.contains("wings"), "{bad:?}");
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn each_form_of_a_page_has_a_tag_of_its_own_that_any_way_of_asking_knows() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    for page in ["/o/default/simple/tiny/", "/o/default/simple/"] {
+        let mut tags = Vec::new();
+        for accept in [JSON, "text/html", "application/vnd.pypi.simple.v1+html"] {
+            let whole = farm.gateway.ask("GET", page, &[("Accept", accept)], "").await;
+            let tag = whole.header("etag").unwrap().to_owned();
+            for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()]
+            {
+                let has = [("Accept", accept), ("If-None-Match", known.as_str())];
+                let same = farm.gateway.ask("GET", page, &has, "").await;
+                assert_eq!((same.status, same.body.as_str()), (304, ""), "{known}");
+                assert_eq!(same.header("etag"), Some(&*tag));
+                assert_eq!(same.header("vary"), Some("Accept"));
+            }
+            let head = farm.gateway.ask("HEAD", page, &[("Accept", accept)], "").await;
+            assert_eq!((head.status, head.header("etag")), (200, Some(&*tag)), "{head:?}");
+            assert_eq!(
+                (head.header("content-type"), &*head.body),
+                (whole.header("content-type"), "")
+            );
+            tags.push(tag);
+        }
+        tags.dedup();
+        assert_eq!(tags.len(), 3, "{page}: {tags:?}");
+    }
     farm.end().await;
 }

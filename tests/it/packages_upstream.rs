@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{Answer, Farm, Mood, eventually, sdist};
 use serde_json::{Value, json};
 
@@ -157,5 +158,70 @@ async fn sources_that_lie_are_not_built_and_failures_are_forgotten() {
     // Of the source that was not what the index said, after its only try.
     let dead = &farm.world.outputs().compile_dead_letter_queue_url;
     farm.world.dead_letters_on(dead, 1).await;
+    farm.end().await;
+}
+
+/// Makes an order as old as this, in seconds.
+async fn age(farm: &Farm, name: &str, key: &str, seconds: i64) {
+    let then = jiff::Timestamp::now().as_second() - seconds;
+    let call = farm.world.aws.dynamo.update_item();
+    call.table_name(&farm.world.outputs().builds_table_name)
+        .key("package", Attr::S(format!("pypi/{name}")))
+        .key("request", Attr::S(key.to_owned()))
+        .update_expression("SET ordered_at = :then")
+        .expression_attribute_values(":then", Attr::N(then.to_string()))
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn who_has_waited_for_long_is_told_so_in_words_that_pip_prints() {
+    let mut farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    assert!(farm.worker.stop().await.success());
+    let told = farm.order(json!({"package": "tiny", "version": "1.0"})).await;
+    let key = told["key"].as_str().unwrap();
+    let wheel = "/o/default/wheels/tiny/1.0/tiny-1.0-py3-none-any.whl?hop=9";
+    let metadata = wheel.replace('?', ".metadata?");
+    let young = farm.gateway.ask("GET", wheel, &[], "").await;
+    assert_eq!((young.status, young.header("retry-after")), (503, Some("10")), "{young:?}");
+    // After a 503 pip asks again five times, and then says only that they were too many.
+    age(&farm, "tiny", key, 200).await;
+    for path in [wheel, &metadata] {
+        let old = farm.gateway.ask("GET", path, &[], "").await;
+        assert!(old.status == 504 && old.header("retry-after").is_none(), "{old:?}");
+        assert!(old.body.contains("run the same command again later; log: http"), "{old:?}");
+    }
+    farm.worker = farm.world.compile_worker(&farm.index).ready().await;
+    assert_eq!(farm.ended(key).await["build"]["state"], "done");
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn who_waits_sends_no_second_message_while_the_first_is_queued() {
+    let mut farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    assert!(farm.worker.stop().await.success());
+    let order = json!({"package": "tiny", "version": "1.0"});
+    let told = farm.order(order.clone()).await;
+    let (key, queue) = (told["key"].as_str().unwrap(), &farm.world.outputs().compile_queue_url);
+    age(&farm, "tiny", key, 7200).await;
+    for _ in 0..3 {
+        farm.order(order.clone()).await;
+        farm.gateway.json("/package?package=tiny&version=1.0&useflag=").await;
+    }
+    let retry = farm.gateway.ask("POST", &format!("/v1/builds/{key}/retry"), &[], "").await;
+    assert_eq!((retry.status, farm.world.left_on(queue).await), (202, 1), "{retry:?}");
+    // Where nothing is queued or in hand, it was lost.
+    farm.world.aws.sqs.purge_queue().queue_url(queue).send().await.unwrap();
+    eventually("the message again", Duration::from_secs(30), async || {
+        farm.order(order.clone()).await;
+        (farm.world.left_on(queue).await == 1).then_some(())
+    })
+    .await;
+    farm.worker = farm.world.compile_worker(&farm.index).ready().await;
+    assert_eq!(farm.ended(key).await["build"]["state"], "done");
+    assert_eq!(farm.begun().await, 1);
     farm.end().await;
 }

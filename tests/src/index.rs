@@ -31,6 +31,8 @@ struct Shelf {
     /// Hashes that are not those of their files.
     lies: BTreeMap<String, String>,
     mood: Mood,
+    /// Whether files are given in parts.
+    parts: bool,
 }
 
 /// What becomes of requests.
@@ -106,12 +108,17 @@ impl Index {
         self.files.lock().expect("no panic before").mood = mood;
     }
 
+    /// Gives files in parts from now on, to who asks for that.
+    pub fn gives_parts(&self) {
+        self.files.lock().expect("no panic before").parts = true;
+    }
+
     /// Where its changelog is asked for.
     pub fn changelog(&self) -> String {
         self.url.replace("/simple/", "/pypi")
     }
 
-    /// How often a file was fetched.
+    /// How often a file was fetched as a whole.
     pub fn fetched(&self, filename: &str) -> usize {
         let shelf = self.files.lock().expect("no panic before");
         shelf.fetched.iter().filter(|it| *it == filename).count()
@@ -126,8 +133,13 @@ impl Drop for Index {
 
 /// A pure wheel of these files.
 pub fn wheel(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
+    wheel_that_says(name, version, "", files)
+}
+
+/// The same with more lines of METADATA.
+pub fn wheel_that_says(name: &str, version: &str, more: &str, files: &[(&str, &str)]) -> Vec<u8> {
     let folder = format!("{name}-{version}.dist-info");
-    let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
+    let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}");
     let about = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
     let own =
         [(format!("{folder}/METADATA"), metadata.as_str()), (format!("{folder}/WHEEL"), about)];
@@ -238,12 +250,30 @@ async fn page(State(files): State<Files>, Path(name): Path<String>, asked: Heade
     (about, lines).into_response()
 }
 
-async fn file(State(files): State<Files>, Path(filename): Path<String>) -> Response {
+async fn file(
+    State(files): State<Files>,
+    Path(filename): Path<String>,
+    asked: HeaderMap,
+) -> Response {
     if let Some(answer) = unwell(&files).await {
         return answer;
     }
     let mut shelf = files.lock().expect("no panic before");
     let found = shelf.files.get(&filename).cloned();
+    if let Some(part) = found.as_deref().filter(|_| shelf.parts).and_then(|it| part(it, &asked)) {
+        return part;
+    }
     shelf.fetched.push(filename);
     found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
+}
+
+/// The part of a file that is asked for.
+fn part(bytes: &[u8], asked: &HeaderMap) -> Option<Response> {
+    let range = asked.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+    let last = last.min(bytes.len() - 1);
+    let about = [(header::CONTENT_RANGE, format!("bytes {first}-{last}/{}", bytes.len()))];
+    let part = bytes.get(first..=last)?.to_vec();
+    Some((StatusCode::PARTIAL_CONTENT, about, part).into_response())
 }

@@ -42,7 +42,7 @@ pub use farm::{Farm, SETUP};
 pub use faults::{Fault, Rule, Seed};
 pub use group::{Autoscaler, Machines, ScaledGroup};
 pub use hooked::{HOOKED, HookedGroup};
-pub use index::{Index, Mood, sdist, wheel};
+pub use index::{Index, Mood, sdist, wheel, wheel_that_says};
 pub use instance::FakeInstance;
 pub use moto::Moto;
 pub use prometheus::{Prometheus, mixin};

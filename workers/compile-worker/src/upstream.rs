@@ -4,12 +4,17 @@ pub(crate) mod bounded;
 mod changelog;
 pub(crate) mod http;
 mod page;
+mod peek;
 
 use std::{sync::Arc, time::Duration};
 
 use flotilla_runtime::Failure;
 
-use self::{bounded::Bounded, http::Http};
+use self::{
+    bounded::Bounded,
+    http::Http,
+    peek::{End, Span, TAIL},
+};
 pub use self::{
     changelog::Changes,
     page::{File, Project},
@@ -114,6 +119,37 @@ impl Upstream {
             return Err(Failure::transient("upstream_hash", what));
         }
         Ok(Some(String::from_utf8_lossy(&page.body).into_owned()))
+    }
+
+    /// The METADATA inside a wheel, of which no more is fetched than that takes; nothing where it is
+    /// not given in parts, or is no plain zip. What a part has cannot be checked against the hash of
+    /// the whole: it is for who resolves, and no wheel is made of it.
+    ///
+    /// # Errors
+    /// Transient when nobody answers.
+    pub async fn peeked(&self, wheel: &File) -> Result<Option<String>, Failure> {
+        let Some(first) = self.http.part(&wheel.url, (0, 1), PAGE_PATIENCE).await? else {
+            return Ok(None);
+        };
+        let tail = (first.total.saturating_sub(TAIL), first.total);
+        let Some(bytes) = self.part(wheel, tail).await? else { return Ok(None) };
+        let mut end = End { from: tail.0, bytes };
+        let Some(directory) = end.directory() else { return Ok(None) };
+        if directory.0 < end.from {
+            let before = self.part(wheel, (directory.0, end.from)).await?;
+            let Some(mut bytes) = before else { return Ok(None) };
+            bytes.append(&mut end.bytes);
+            end = End { from: directory.0, bytes };
+        }
+        let Some(entry) = end.metadata(directory) else { return Ok(None) };
+        match end.get(entry.span) {
+            Some(bytes) => Ok(entry.text(bytes)),
+            None => Ok(self.part(wheel, entry.span).await?.and_then(|it| entry.text(&it))),
+        }
+    }
+
+    async fn part(&self, file: &File, span: Span) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self.http.part(&file.url, span, PAGE_PATIENCE).await?.map(|part| part.bytes))
     }
 
     /// The bytes of a wheel, as [`file`](Self::file); those in use stay in memory.

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
-    header::{ETAG, HeaderName, LOCATION},
+    header::{CONTENT_RANGE, ETAG, HeaderName, LOCATION},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -20,6 +20,9 @@ use crate::error::TOO_LARGE;
 
 const REDIRECTS: usize = 5;
 const SERIAL: &str = "x-pypi-last-serial";
+/// Of who gives a part of what was asked for, and of who does not know what that is.
+const PARTIAL: u16 = 206;
+const NOT_IMPLEMENTED: u16 = 501;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
@@ -36,6 +39,14 @@ pub(crate) struct Page {
     /// The serial that PyPI gives a page.
     pub(crate) serial: Option<u64>,
     pub(crate) body: Vec<u8>,
+}
+
+/// A part of a file.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) bytes: Vec<u8>,
+    /// The length of the whole.
+    pub(crate) total: u64,
 }
 
 impl Page {
@@ -68,8 +79,43 @@ impl Http {
     ) -> Result<Page, Failure> {
         let failed = |why: Broken| why.failure(&format!("GET {url}"), limit);
         let parsed = Url::parse(url).map_err(|e| failed(e.to_string().into()))?;
-        let followed = tokio::time::timeout(patience, self.follow(parsed, headers, limit)).await;
-        followed.unwrap_or_else(|_| Err(late(patience))).map_err(failed)
+        let got = async {
+            let (url, answer) = self.follow(parsed, headers).await?;
+            page(url, answer, limit).await
+        };
+        let got = tokio::time::timeout(patience, got).await;
+        got.unwrap_or_else(|_| Err(late(patience))).map_err(failed)
+    }
+
+    /// A part of what is at `url`, `from` up to but without `to`, with the length of the whole; `None`
+    /// from who gives no parts.
+    pub(crate) async fn part(
+        &self,
+        url: &str,
+        (from, to): (u64, u64),
+        patience: Duration,
+    ) -> Result<Option<Part>, Failure> {
+        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+        let failed = |why: Broken| why.failure(&format!("GET {url}"), limit);
+        let parsed = Url::parse(url).map_err(|e| failed(e.to_string().into()))?;
+        let range = format!("bytes={from}-{}", to.saturating_sub(1));
+        let got = async {
+            let (url, answer) = self.follow(parsed, &[("range", &range)]).await?;
+            let status = answer.status();
+            if status.is_server_error() && status.as_u16() != NOT_IMPLEMENTED {
+                return Err(format!("it answers {status}").into());
+            }
+            let total = given(&answer, from).filter(|_| status.as_u16() == PARTIAL);
+            let Some(total) = total else { return Ok(None) };
+            let bytes = match page(url, answer, limit).await {
+                Err(Broken::TooLarge) => return Ok(None),
+                answered => answered?.body,
+            };
+            let whole = bytes.len() as u64 == to.min(total).saturating_sub(from);
+            Ok(whole.then_some(Part { bytes, total }))
+        };
+        let got = tokio::time::timeout(patience, got).await;
+        got.unwrap_or_else(|_| Err(late(patience))).map_err(failed)
     }
 
     /// Posts a body of XML; redirects are not followed.
@@ -100,8 +146,7 @@ impl Http {
         &self,
         mut url: Url,
         headers: &[(&str, &str)],
-        limit: usize,
-    ) -> Result<Page, Broken> {
+    ) -> Result<(Url, Response<Incoming>), Broken> {
         for _ in 0..=REDIRECTS {
             let answer = self.send(&url, headers).await?;
             let status = answer.status().as_u16();
@@ -111,7 +156,7 @@ impl Http {
                 url = url.join(&next).map_err(|e| format!("redirected to {next:?}: {e}"))?;
                 continue;
             }
-            return page(url, answer, limit).await;
+            return Ok((url, answer));
         }
         Err(format!("more than {REDIRECTS} redirects").into())
     }
@@ -128,6 +173,14 @@ impl Http {
         let request = request.body(Full::default()).map_err(|e| e.to_string())?;
         self.client.request(request).await.map_err(|e| chain(&e))
     }
+}
+
+/// The length of the whole of which an answer has a part that begins there.
+fn given(answer: &Response<Incoming>, from: u64) -> Option<u64> {
+    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (span, total) = range.split_once('/')?;
+    let (first, _) = span.split_once('-')?;
+    total.parse().ok().filter(|_| first.parse() == Ok(from))
 }
 
 fn late(patience: Duration) -> Broken {

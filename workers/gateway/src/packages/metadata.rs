@@ -5,11 +5,12 @@ use std::sync::Arc;
 use compile_worker::{
     builds::{Request, State},
     error::TOO_LARGE,
-    metadata::is_static,
-    names::WheelName,
-    pypi::sources,
+    metadata::{is_static, value},
+    names::{WheelName, normalize},
+    pypi::source,
     sdist::{Glance, glance},
     upstream::{File, Project, Upstream},
+    versions::same,
 };
 use flotilla_runtime::Failure;
 
@@ -22,7 +23,7 @@ const SOURCE_LIMIT: usize = 64 << 20;
 
 /// The metadata of what is asked for: of the wheel itself once it is built, else of its source,
 /// where that says for sure what every wheel requires, else of upstream's own wheel for the same
-/// Python and platform. Nothing where only a build can tell.
+/// Python and platform, be it out of the wheel itself. Nothing where only a build can tell.
 pub(super) async fn of(
     packages: &Arc<Packages>,
     request: &Request,
@@ -49,7 +50,7 @@ pub(super) async fn unbuilt(
     version: &str,
 ) -> Result<Option<Arc<str>>, Refusal> {
     let project = packages.project(name).await?;
-    let source = sources(name, &project.files).remove(version);
+    let source = source(name, &project.files, version);
     let what = || format!("upstream has no source of {name} {version}");
     let source = source.ok_or_else(|| Refusal::Absent(what()))?;
     if let Some(text) = of_source(packages, source).await?
@@ -57,10 +58,18 @@ pub(super) async fn unbuilt(
     {
         return Ok(Some(text.into()));
     }
-    match fitting(packages, &project, version).await? {
-        Some(wheel) => Ok(packages.upstream().metadata(wheel).await?.map(Into::into)),
-        None => Ok(None),
-    }
+    let Some(wheel) = fitting(packages, &project, version).await? else { return Ok(None) };
+    let told = match packages.upstream().metadata(wheel).await? {
+        Some(text) => Some(text),
+        None => packages.upstream().peeked(wheel).await?,
+    };
+    Ok(told.filter(|text| is_of(text, name, version)).map(Into::into))
+}
+
+/// Whether metadata is of this package and version: what it says is believed of no other.
+fn is_of(text: &str, name: &str, version: &str) -> bool {
+    normalize(value(text, "Name")).is_ok_and(|it| it == name)
+        && same(value(text, "Version"), version)
 }
 
 async fn of_source(packages: &Packages, source: &File) -> Result<Option<String>, Refusal> {
@@ -84,17 +93,18 @@ pub(super) async fn glanced(upstream: Upstream, source: File) -> Result<Glance, 
     Ok(looked.unwrap_or(unknown))
 }
 
-/// Upstream's wheel of this version for the Python that builds here, if its metadata is served.
+/// Upstream's wheel of this version for the Python that builds here; first one whose metadata is
+/// served apart.
 async fn fitting<'p>(
     packages: &Packages,
     project: &'p Project,
     version: &str,
 ) -> Result<Option<&'p File>, Refusal> {
     let builder = packages.builder().await?;
-    Ok(project.files.iter().find(|file| {
-        let fits = |wheel: WheelName| {
-            wheel.version == version && wheel.fits(&builder.abi, &builder.platform, &builder.glibc)
-        };
-        file.core_metadata.is_some() && WheelName::parse(&file.filename).is_some_and(fits)
-    }))
+    let fits = |wheel: WheelName| {
+        wheel.fits(&builder.abi, &builder.platform, &builder.glibc) && same(&wheel.version, version)
+    };
+    let fitting =
+        project.files.iter().filter(|file| WheelName::parse(&file.filename).is_some_and(fits));
+    Ok(fitting.min_by_key(|file| file.core_metadata.is_none()))
 }

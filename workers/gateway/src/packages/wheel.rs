@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use compile_worker::{
-    builds::{Artifact, Request, State},
+    builds::{Artifact, Request, Row, State, now},
     keys::sha256,
     names::WheelName,
 };
@@ -28,6 +28,9 @@ const LIMIT: Duration = Duration::from_millis(13_500);
 const HOPS: u32 = 9;
 /// When to ask again, after that.
 const AGAIN: u64 = 10;
+/// An order this old, in seconds, is no more asked about again and again: pip asks five times after a
+/// 503 and then shows none of its words, only that they were too many. It shows those of a 504 at once.
+const PATIENCE: u64 = 180;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Hop {
@@ -73,6 +76,20 @@ impl Asked {
             }
         }
     }
+
+    /// The same of an order, which may have been waited for too long by now.
+    fn later_of(&self, row: &Row, uri: &Uri, log: &str) -> Result<Response, Refusal> {
+        // At 0 its message could not be sent, so that it is ordered anew.
+        let age = now().saturating_sub(row.ordered_at);
+        if self.hop < HOPS || row.ordered_at == 0 || age < PATIENCE {
+            return self.later(uri);
+        }
+        let Self { name, version, .. } = self;
+        Err(Refusal::Overdue(format!(
+            "{name} {version} was ordered {age} s ago and is still being built, which goes on; run the \
+             same command again later; log: {log}"
+        )))
+    }
 }
 
 async fn answer(
@@ -97,7 +114,8 @@ async fn answer(
     if of_metadata && let Some(text) = metadata::of(packages, &request).await? {
         return Ok(metadata_answer(headers, &text));
     }
-    match packages.ended(&request, until).await?.state {
+    let row = packages.ended(&request, until).await?;
+    match row.state {
         State::Done(_) if of_metadata && asked.hop < HOPS => asked.later(uri),
         State::Done(_) if of_metadata => {
             Err(Refusal::Absent(format!("the metadata of {wheel} is not stored any more")))
@@ -107,7 +125,7 @@ async fn answer(
             let log = failed.log.is_some().then(|| log_url(headers, &request.key));
             Err(Refusal::failed(&failed, log))
         }
-        State::Ordered => asked.later(uri),
+        State::Ordered => asked.later_of(&row, uri, &log_url(headers, &request.key)),
     }
 }
 
