@@ -159,3 +159,37 @@ async fn what_no_row_points_to_is_swept_and_what_one_does_is_not() {
     assert!(farm.pip("default", "tiny").await.unwrap().1 == bytes && farm.begun().await == 1);
     farm.end().await;
 }
+
+#[tokio::test]
+async fn a_look_for_new_versions_does_not_wait_behind_builds() {
+    let settings = [("FLOTILLA_SLOTS", "1"), ("FLOTILLA_REFRESH_PACKAGES", "tiny")];
+    let farm = Farm::with(&settings).await;
+    farm.pure("tiny", "1.0");
+    let mut keys = Vec::new();
+    for n in 0..5 {
+        let name = format!("slow{n}");
+        let setup = format!(
+            "import time\ntime.sleep(6)\nfrom setuptools import setup\n\
+             setup(name='{name}', version='1.0', py_modules=['tiny'])\n"
+        );
+        farm.index.publish(&name, "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+        let told = farm.order(json!({"package": name, "version": "1.0"})).await;
+        keys.push(told["key"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(farm.gateway.json("/refresh").await.0, 202);
+    eventually("the version that is there", Duration::from_secs(60), async || {
+        let (_, known) = farm.gateway.json("/v1/packages/tiny").await;
+        (known["versions"] == json!(["1.0"])).then_some(())
+    })
+    .await;
+    let mut waiting = 0;
+    for key in &keys {
+        let (_, told) = farm.gateway.json(&format!("/v1/builds/{key}")).await;
+        waiting += usize::from(told["build"]["state"] == "ordered");
+    }
+    assert!(waiting > 0, "the look came behind all builds");
+    for key in &keys {
+        assert_eq!(farm.ended(key).await["build"]["state"], "done");
+    }
+    farm.end().await;
+}

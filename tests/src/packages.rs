@@ -16,8 +16,8 @@ use crate::{
 impl World {
     /// A compile worker, not started yet, that builds from this index.
     pub fn compile_worker(&self, index: &Index) -> WorkerBuilder {
-        let queue = &self.outputs().compile_queue_url;
-        self.farm(self.worker("compile-worker"), index).env("FLOTILLA_QUEUE_URL", queue)
+        let queues = self.outputs().compile_queues();
+        self.farm(self.worker("compile-worker"), index).env("FLOTILLA_QUEUE_URL", queues)
     }
 
     /// A gateway for the packages of this index, not started yet.
@@ -27,6 +27,7 @@ impl World {
         gateway
             .env("FLOTILLA_GATEWAY_ADDR", addr)
             .env("FLOTILLA_COMPILE_QUEUE_URL", &self.outputs().compile_queue_url)
+            .env("FLOTILLA_COMPILE_REFRESH_QUEUE_URL", &self.outputs().compile_refresh_queue_url)
             .env("FLOTILLA_INDEX_SECONDS", "0.5")
     }
 
@@ -140,10 +141,14 @@ impl World {
         call.send().await.expect("Query").items.unwrap_or_default()
     }
 
-    /// Waits until the compile queue holds nothing, visible or not.
+    /// Waits until the queues of the compile worker hold nothing, visible or not.
     pub async fn until_built(&self) {
-        eventually("an empty compile queue", Duration::from_secs(90), async || {
-            (self.left_on(&self.outputs().compile_queue_url).await == 0).then_some(())
+        let outputs = self.outputs();
+        eventually("empty compile queues", Duration::from_secs(90), async || {
+            // A look leads to builds, and no build to a look.
+            let looks = self.left_on(&outputs.compile_refresh_queue_url).await;
+            let builds = self.left_on(&outputs.compile_queue_url).await;
+            (builds + looks == 0).then_some(())
         })
         .await;
     }

@@ -215,6 +215,7 @@ impl World {
             &outputs.grading_queue_url,
             &outputs.grading_dead_letter_queue_url,
             &outputs.compile_queue_url,
+            &outputs.compile_refresh_queue_url,
             &outputs.compile_dead_letter_queue_url,
             &outputs.schedule_queue_url,
             &outputs.schedule_dead_letter_queue_url,

@@ -127,12 +127,12 @@ impl Fleet {
     fn start_clocks(&mut self, period: Duration) -> Result<(), Error> {
         let outputs = self.stack()?.outputs();
         let store = Store::new(self.clients.dynamo.clone(), kind::tables(outputs));
-        let (schedule, compile) =
-            (outputs.schedule_queue_url.clone(), outputs.compile_queue_url.clone());
+        let (schedule, refresh) =
+            (outputs.schedule_queue_url.clone(), outputs.compile_refresh_queue_url.clone());
         let sqs = || self.clients.sqs.clone();
         self.tickers = vec![
             Ticker::of_scheduler(sqs(), schedule, store, period),
-            Ticker::start(sqs(), compile, REFRESH, ticker::refresh),
+            Ticker::start(sqs(), refresh, REFRESH, ticker::refresh),
             Ticker::of_counts(self.clients.dynamo.clone(), outputs.fleet_table_name.clone()),
         ];
         Ok(())

@@ -63,7 +63,7 @@ impl Kind {
                 ("FLOTILLA_SUBMISSIONS_TABLE", outputs.submissions_table_name.clone()),
             ],
             Self::Compile => {
-                let mut own = vec![("FLOTILLA_QUEUE_URL", outputs.compile_queue_url.clone())];
+                let mut own = vec![("FLOTILLA_QUEUE_URL", outputs.compile_queues())];
                 // A fleet on a desk does not follow all of a registry, unless it is told to.
                 if std::env::var_os("FLOTILLA_REFRESH").is_none() {
                     own.push(("FLOTILLA_REFRESH", "list".to_owned()));
@@ -146,6 +146,7 @@ fn gateway(address: &str, outputs: &Outputs) -> Vec<(&'static str, String)> {
     let own = vec![
         ("FLOTILLA_GATEWAY_ADDR", address.to_owned()),
         ("FLOTILLA_COMPILE_QUEUE_URL", outputs.compile_queue_url.clone()),
+        ("FLOTILLA_COMPILE_REFRESH_QUEUE_URL", outputs.compile_refresh_queue_url.clone()),
         ("FLOTILLA_SCHEDULE_QUEUE_URL", outputs.schedule_queue_url.clone()),
         ("FLOTILLA_ANOMALY_QUEUE_URL", outputs.anomaly_queue_url.clone()),
         ("FLOTILLA_AUDIT_TABLE", outputs.audit_table_name.clone()),

@@ -61,7 +61,9 @@ pub struct Outputs {
     pub submissions_table_name: String,
     /// URL of the queue of builds.
     pub compile_queue_url: String,
-    /// URL of its dead-letter queue.
+    /// URL of the queue of looks for new versions.
+    pub compile_refresh_queue_url: String,
+    /// URL of the dead-letter queue of both.
     pub compile_dead_letter_queue_url: String,
     /// Bucket of compiled packages and logs.
     pub artifacts_bucket_name: String,
@@ -104,6 +106,12 @@ pub struct Outputs {
 }
 
 impl Outputs {
+    /// The queues of the compile worker with their weights: builds first, and looks for new versions,
+    /// which take no time, ahead of them.
+    pub fn compile_queues(&self) -> String {
+        format!("{},{}*4", self.compile_queue_url, self.compile_refresh_queue_url)
+    }
+
     /// Each kind of worker with the URLs of its queue and of its dead-letter queue.
     pub fn queues(&self) -> [(&'static str, &str, &str); 4] {
         [

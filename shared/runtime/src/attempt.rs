@@ -211,6 +211,7 @@ impl<J: Job> Consumer<J> {
             claim,
             ledger: self.worker.ledger.clone(),
             queue: self.queue.clone(),
+            first: self.worker.queues.first().unwrap_or(&self.queue).clone(),
             payloads: self.worker.payloads.clone(),
             max_attempts: self.worker.config.max_attempts,
             cancel: cancel.clone(),

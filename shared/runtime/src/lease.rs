@@ -16,7 +16,7 @@ use crate::{
     job::Delivery,
     ledger::{Claim, Ledger, Written},
     payload::Payloads,
-    queue::{Queue, legible},
+    queue::{Depths, Queue, legible},
 };
 
 /// What a job holds while it works on a message.
@@ -29,6 +29,8 @@ pub struct Lease {
     pub(crate) claim: Option<Claim>,
     pub(crate) ledger: Ledger,
     pub(crate) queue: Queue,
+    /// The first of the worker's queues.
+    pub(crate) first: Queue,
     pub(crate) payloads: Payloads,
     pub(crate) max_attempts: u32,
     pub(crate) cancel: CancellationToken,
@@ -113,6 +115,27 @@ impl Lease {
         self.queue.send_after(&self.sendable(body).await?, &self.delivery, delay).await
     }
 
+    /// As [`send`](Self::send), on the first of the worker's queues, whichever this message came from:
+    /// so that what takes long is not put before what is urgent.
+    ///
+    /// # Errors
+    /// Transient, when SQS or S3 does not take it.
+    pub async fn send_to_first(&self, body: &str) -> Result<(), Failure> {
+        let body = self.payloads.shrink(&legible(body), 0, self.first.bounds().size).await?;
+        self.first.send(&body, &self.delivery).await
+    }
+
+    /// Whether the first of the worker's queues holds nothing, visible or in hand, beside this message,
+    /// as far as SQS knows: its counts are up to a minute late.
+    ///
+    /// # Errors
+    /// Transient, when SQS does not answer.
+    pub async fn is_first_idle(&self) -> Result<bool, Failure> {
+        let Depths { visible, in_flight, delayed, .. } = self.first.depths().await?;
+        let own = u64::from(self.first.url() == self.queue.url());
+        Ok(visible + delayed == 0 && in_flight <= own)
+    }
+
     async fn sendable(&self, body: &str) -> Result<String, Failure> {
         self.payloads.shrink(&legible(body), 0, self.queue.bounds().size).await
     }
@@ -172,6 +195,7 @@ pub(crate) mod tests {
             claim: None,
             ledger: Ledger::new(fake.dynamo(), "ledger", "me", Duration::from_secs(60)),
             queue: Queue::of(fake.sqs(), "http://q/main", "http://q/dead"),
+            first: Queue::of(fake.sqs(), "http://q/first", "http://q/dead"),
             payloads: Payloads::new(crate::aws::s3_client(&fake.sdk()), "payloads"),
             max_attempts: 5,
             cancel: CancellationToken::new(),
@@ -210,5 +234,36 @@ pub(crate) mod tests {
         for send in &sends {
             assert_eq!(send["MessageAttributes"]["traceparent"]["StringValue"], trace);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_for_the_first_queue_goes_there_wherever_its_message_came_from() {
+        let fake = FakeAws::new(|_, _| serde_json::json!({}));
+        let lease = lease(&fake);
+        lease.send_to_first("{\"a\":1}").await.unwrap();
+        lease.send("{\"a\":2}").await.unwrap();
+        let (sends, _) = sent(&fake);
+        let urls: Vec<_> = sends.iter().map(|send| send["QueueUrl"].as_str().unwrap()).collect();
+        assert_eq!(urls, ["http://q/first", "http://q/main"]);
+    }
+
+    #[tokio::test]
+    async fn the_first_queue_is_idle_where_nothing_is_on_it_or_in_hand() {
+        let idle = async |visible: u64, in_flight: u64, own: bool| {
+            let fake = FakeAws::new(move |_, _| {
+                serde_json::json!({ "Attributes": {
+                    "ApproximateNumberOfMessages": visible.to_string(),
+                    "ApproximateNumberOfMessagesNotVisible": in_flight.to_string(),
+                    "ApproximateNumberOfMessagesDelayed": "0",
+                }})
+            });
+            let mut lease = lease(&fake);
+            if own {
+                lease.queue = lease.first.clone();
+            }
+            lease.is_first_idle().await.unwrap()
+        };
+        assert!(idle(0, 0, false).await && idle(0, 1, true).await);
+        assert!(!idle(0, 1, false).await && !idle(1, 0, false).await && !idle(0, 2, true).await);
     }
 }

@@ -27,9 +27,11 @@ pub use self::{
 };
 use crate::message::BuildOrder;
 
-/// After this many seconds without an end an order is sent again: its message may be lost, and a
-/// second one does no harm.
+/// After this many seconds an order whose message is not known to be sent is sent again: who opened its
+/// row may have died before he sent it, and a second message does no harm.
 pub const RESEND_SECONDS: u64 = 120;
+/// After this many seconds a message that was sent is on no queue any more: SQS keeps none for longer.
+const KEPT_SECONDS: u64 = 14 * 86_400;
 /// The range key of the row that says whose a key is.
 const OF: &str = "of";
 /// The attribute of it that says up to which epoch its rows were forgotten.
@@ -60,6 +62,8 @@ pub enum Ordered {
 pub enum Again {
     /// Only because its failure is to be forgotten by now.
     Expired,
+    /// The same; and nothing is on the queue, so neither is the message of an order that stands.
+    Unheard,
     /// The blob of the artifact is gone. It is built with what it was built with.
     Lost,
     /// Somebody wants it, with what its requirements are now.
@@ -162,7 +166,7 @@ impl Builds {
         let call = self.update(&it.package(), &it.key).update_expression(format!(
             "SET #state = :state, #version = :version, #options = :options, parts = :parts, \
              epoch = :epoch, ordered_at = :now \
-             REMOVE detail, ended_at, live_generation, live_pieces, verdict, marked_at{lock}"
+             REMOVE detail, ended_at, live_generation, live_pieces, verdict, marked_at, sent_epoch{lock}"
         ));
         let call = call
             .expression_attribute_names("#state", "state")
@@ -185,6 +189,21 @@ impl Builds {
         self.conditional(call, &it.name).await
     }
 
+    /// Notes that the message of an order is on the queue: nobody sends another while it is there.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn sent(&self, order: &BuildOrder) -> Result<(), Failure> {
+        let call = self
+            .update(&order.package(), &order.request)
+            .update_expression("SET sent_epoch = :epoch")
+            .condition_expression("epoch = :epoch AND #state = :ordered")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":epoch", number(order.epoch))
+            .expression_attribute_values(":ordered", text("ordered"));
+        self.conditional(call, &order.name).await.map(drop)
+    }
+
     /// The message of an order could not be sent: whoever asks next sends it again, at once.
     ///
     /// # Errors
@@ -192,7 +211,7 @@ impl Builds {
     pub async fn unsent(&self, order: &BuildOrder) -> Result<(), Failure> {
         let call = self
             .update(&order.package(), &order.request)
-            .update_expression("SET ordered_at = :never")
+            .update_expression("SET ordered_at = :never REMOVE sent_epoch")
             .condition_expression("epoch = :epoch AND #state = :ordered")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":never", number(0))
@@ -266,13 +285,19 @@ impl Builds {
 /// The epoch in which a row is opened again, and whether what it was built with is forgotten.
 fn reopened(row: &Row, again: Again) -> Option<(u64, bool)> {
     match (&row.state, again) {
-        (State::Ordered, _) if row.ordered_at + RESEND_SECONDS <= now() => Some((row.epoch, false)),
-        (State::Ordered, _) => None,
+        (State::Ordered, again) => is_lost(row, again).then_some((row.epoch, false)),
         (_, Again::Retry) => Some((row.epoch + 1, true)),
         (State::Failed(failed), _) => (failed.retry_at <= now()).then_some((row.epoch + 1, true)),
         (State::Done(_), Again::Lost) => Some((row.epoch + 1, false)),
-        (State::Done(_), Again::Expired) => None,
+        (State::Done(_), Again::Expired | Again::Unheard) => None,
     }
+}
+
+/// Whether the message of an order that has not ended is on no queue and in no hands.
+fn is_lost(row: &Row, again: Again) -> bool {
+    let age = now().saturating_sub(row.ordered_at);
+    let unsent = !row.sent || again == Again::Unheard;
+    age >= KEPT_SECONDS || (unsent && age >= RESEND_SECONDS)
 }
 
 fn bad(why: String) -> Failure {
@@ -305,4 +330,42 @@ fn text(value: &str) -> Attr {
 
 fn number(value: u64) -> Attr {
     Attr::N(value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ordered(age: u64, sent: bool) -> Row {
+        Row {
+            package: "pypi/a".into(),
+            version: "1.0".into(),
+            options: "default".into(),
+            request: "key".into(),
+            parts: serde_json::Value::Null,
+            epoch: 3,
+            ordered_at: now() - age,
+            ended_at: None,
+            downloaded_at: None,
+            marked_at: None,
+            state: State::Ordered,
+            lock: None,
+            live: None,
+            verdict: None,
+            sent,
+            groups: Default::default(),
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_on_the_queue_is_not_sent_again() {
+        for again in [Again::Expired, Again::Lost, Again::Retry] {
+            assert_eq!(reopened(&ordered(7200, true), again), None, "{again:?}");
+            assert_eq!(reopened(&ordered(60, false), again), None, "{again:?}");
+            assert_eq!(reopened(&ordered(130, false), again), Some((3, false)), "{again:?}");
+        }
+        assert_eq!(reopened(&ordered(130, true), Again::Unheard), Some((3, false)));
+        assert_eq!(reopened(&ordered(60, true), Again::Unheard), None);
+        assert_eq!(reopened(&ordered(KEPT_SECONDS, true), Again::Expired), Some((3, false)));
+    }
 }

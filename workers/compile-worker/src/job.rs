@@ -237,7 +237,8 @@ impl Compile {
         };
         let sha256 = made.as_ref().ok().map(|product| sha256(&product.bytes));
         let reproducible = sha256.as_ref() == Some(&artifact.sha256);
-        let verdict = Verdict { reproducible, sha256, reason: made.err(), at: now() };
+        let verdict =
+            Verdict { reproducible, sha256, reason: made.err().map(|it| it.reason), at: now() };
         let (name, version) = (&order.name, &order.version);
         tracing::info!(name, version, reproducible, "built twice");
         if lease.complete(vec![self.builds.verdict(order, &verdict)?]).await? == Completion::Refused
@@ -267,15 +268,14 @@ impl Compile {
         let (_, info) = self.builder(grammar.name).await?;
         let request = wish.request(grammar, info).map_err(bad)?;
         match self.builds.order(&request, Again::Expired).await? {
-            Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,
+            Ordered::Send(order) => self.send_build(order, lease).await,
             Ordered::Stands(_) => Ok(()),
         }
     }
 }
 
-async fn send(lease: &Lease, message: &CompileMessage) -> Result<(), Failure> {
-    let body = message.body().map_err(|e| Failure::permanent("message", e.to_string()))?;
-    lease.send(&body).await
+fn body(message: &CompileMessage) -> Result<String, Failure> {
+    message.body().map_err(|e| Failure::permanent("message", e.to_string()))
 }
 
 impl Job for Compile {

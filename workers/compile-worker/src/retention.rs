@@ -123,6 +123,7 @@ mod tests {
             lock: None,
             live: None,
             verdict: None,
+            sent: true,
             groups: BTreeSet::new(),
         }
     }

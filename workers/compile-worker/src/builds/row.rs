@@ -40,6 +40,8 @@ pub struct Row {
     pub live: Option<Live>,
     /// Whether building it twice gave the same.
     pub verdict: Option<Verdict>,
+    /// Whether the message of this try is known to be on the queue.
+    pub sent: bool,
     /// The groups that wait for its end.
     pub groups: BTreeSet<String>,
 }
@@ -197,6 +199,7 @@ pub(super) fn read(item: &HashMap<String, Attr>) -> Option<Row> {
         request: text("request")?,
         parts: text("parts").and_then(|it| serde_json::from_str(&it).ok()).unwrap_or_default(),
         epoch: count("epoch")?,
+        sent: count("sent_epoch").is_some_and(|sent| Some(sent) == count("epoch")),
         ordered_at: count("ordered_at")?,
         ended_at: count("ended_at"),
         downloaded_at: count("downloaded_at"),

@@ -2,7 +2,7 @@
 
 use flotilla_runtime::{Failure, Lease};
 
-use super::{Compile, send};
+use super::{Compile, body};
 use crate::{
     builds::{Again, Ordered, Request, State, now, package_key},
     ecosystem,
@@ -26,7 +26,7 @@ impl Compile {
         let (_, reconciled) = self.packages.cursor().await?;
         let due = now().saturating_sub(reconciled) >= self.reconcile.as_secs();
         match due && self.packages.reconciling(reconciled).await? {
-            true => send(lease, &CompileMessage::Reconcile(Reconcile::default())).await,
+            true => lease.send(&body(&CompileMessage::Reconcile(Reconcile::default()))?).await,
             false => Ok(()),
         }
     }
@@ -83,9 +83,7 @@ impl Compile {
 
     async fn look(&self, order: RefreshOrder, lease: &Lease) -> Result<(), Failure> {
         let jitter = self.jitter.mul_f64(rand::random::<f64>());
-        let body = CompileMessage::Refresh(order).body();
-        let body = body.map_err(|e| Failure::permanent("message", e.to_string()))?;
-        lease.send_after(&body, jitter).await
+        lease.send_after(&body(&CompileMessage::Refresh(order))?, jitter).await
     }
 
     /// Orders the new versions of a package for the option sets in use, and then moves on: cut
@@ -125,11 +123,13 @@ impl Compile {
         self.look_at_used(PYPI, true, lease).await?;
         self.look_at_others(true, lease).await?;
         let rows = self.builds.all().await?;
+        let idle = lease.is_first_idle().await?;
+        let again = if idle { Again::Unheard } else { Again::Expired };
         for row in rows.iter().filter(|row| row.state == State::Ordered) {
             let Some(request) = row.request() else { continue };
-            if let Ordered::Send(order) = self.builds.order(&request, Again::Expired).await? {
+            if let Ordered::Send(order) = self.builds.order(&request, again).await? {
                 tracing::info!(row.package, row.version, "ordered again");
-                send(lease, &CompileMessage::Build(order)).await?;
+                self.send_build(order, lease).await?;
             }
         }
         retention::sweep(self.retention, &self.builds, &self.packages, &rows).await?;
@@ -148,7 +148,7 @@ impl Compile {
             .map_err(|e| Failure::permanent("options", format!("{name} {options}: {e}")))?;
         let request = Request::new(grammar.name, name, version, options, info)?;
         match self.builds.order(&request, Again::Expired).await? {
-            Ordered::Send(order) => send(lease, &CompileMessage::Build(order)).await,
+            Ordered::Send(order) => self.send_build(order, lease).await,
             Ordered::Stands(_) => Ok(()),
         }
     }

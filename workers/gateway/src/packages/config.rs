@@ -13,6 +13,9 @@ use flotilla_runtime::config::Reader;
 pub struct PackagesConfig {
     /// `FLOTILLA_COMPILE_QUEUE_URL`: the queue of the compile workers.
     pub queue_url: String,
+    /// `FLOTILLA_COMPILE_REFRESH_QUEUE_URL`: where looks for new versions wait (default: where builds
+    /// do).
+    pub refresh_queue_url: String,
     /// `FLOTILLA_ARTIFACTS_BUCKET`: wheels and logs.
     pub artifacts_bucket: String,
     /// `FLOTILLA_BUILDS_TABLE`: a row per request.
@@ -43,7 +46,9 @@ impl PackagesConfig {
         let queue_url = settings.optional("FLOTILLA_COMPILE_QUEUE_URL")?;
         let index = settings.optional("FLOTILLA_PYPI_INDEX");
         let crates_index = settings.optional("FLOTILLA_CRATES_INDEX");
+        let refresh = settings.optional("FLOTILLA_COMPILE_REFRESH_QUEUE_URL");
         Some(Self {
+            refresh_queue_url: refresh.unwrap_or_else(|| queue_url.clone()),
             queue_url,
             artifacts_bucket: settings.required("FLOTILLA_ARTIFACTS_BUCKET"),
             builds_table: settings.required("FLOTILLA_BUILDS_TABLE"),

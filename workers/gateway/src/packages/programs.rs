@@ -13,7 +13,7 @@ use axum::{
 };
 use compile_worker::{
     builds::State,
-    message::{CompileMessage, Wanted, Wish},
+    message::{Wanted, Wish},
     pypi::PYPI,
 };
 use serde::Deserialize;
@@ -91,6 +91,6 @@ async fn answer(
 pub(super) async fn refresh(
     Shared(packages): Shared<Arc<Packages>>,
 ) -> Result<impl IntoResponse, Refusal> {
-    packages.send(&CompileMessage::refresh_all()).await?;
+    packages.refresh().await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "status": "REFRESHING" }))))
 }

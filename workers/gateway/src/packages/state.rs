@@ -66,6 +66,8 @@ pub struct Packages {
     registry: Registry,
     s3: aws_sdk_s3::Client,
     queue: Queue,
+    refreshes: Queue,
+    idle: Fresh<bool>,
     projects: Fresh<Option<Arc<Project>>>,
     crates: Fresh<Arc<Vec<Release>>>,
     pages: Fresh<Arc<Page>>,
@@ -90,6 +92,8 @@ impl Packages {
     pub fn new(config: PackagesConfig, sdk: &SdkConfig) -> Result<Self, Failure> {
         let dynamo = aws::dynamo_client(sdk);
         let signer = config.signing_key.as_deref().map(Signer::read).transpose()?;
+        let sqs = aws::sqs_client(sdk);
+        let queue = |url: &str| Queue { client: sqs.clone(), url: url.to_owned() };
         let groups = Groups::new(
             Builds::new(dynamo.clone(), &config.builds_table),
             dynamo.clone(),
@@ -104,7 +108,9 @@ impl Packages {
             upstream: Upstream::new(&config.index)?,
             registry: Registry::new(&config.crates_index, None)?,
             s3: aws::s3_client(sdk),
-            queue: Queue { client: aws::sqs_client(sdk), url: config.queue_url.clone() },
+            queue: queue(&config.queue_url),
+            refreshes: queue(&config.refresh_queue_url),
+            idle: Fresh::new(MOMENT),
             projects: Fresh::weighed(config.index_age, PAGES, |it| {
                 it.as_ref().map_or(0, |project| project.weight())
             }),

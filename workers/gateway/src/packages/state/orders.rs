@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use aws_sdk_sqs::types::QueueAttributeName;
 use compile_worker::{
     builder::BuilderInfo,
-    builds::{Again, Ordered, Request, Row, State},
+    builds::{Again, Ordered, RESEND_SECONDS, Request, Row, State, now, one_spelling},
     ecosystem::Grammar,
     message::{CompileMessage, TwiceOrder, Wish},
     names::normalize,
@@ -22,6 +23,13 @@ use crate::packages::answer::Refusal;
 
 /// Which trace a message belongs to.
 type Traced = Option<HashMap<String, aws_sdk_sqs::types::MessageAttributeValue>>;
+
+/// How many messages are on a queue.
+const COUNTS: [QueueAttributeName; 3] = [
+    QueueAttributeName::ApproximateNumberOfMessages,
+    QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+    QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+];
 
 /// How often who waits orders again: a message may be lost.
 pub(in crate::packages) const AGAIN: Duration = Duration::from_secs(30);
@@ -70,15 +78,22 @@ impl Packages {
 
     /// The row of a request, whose build is started if need be.
     pub(in crate::packages) async fn ordered(&self, request: &Request) -> Result<Row, Refusal> {
-        let again = match self.row(&request.package(), &request.key).await? {
+        let (row, again) = match self.row(&request.package(), &request.key).await? {
             Some(row) => match &row.state {
                 State::Done(artifact) if self.is_there(artifact).await? => return Ok(row),
-                State::Done(_) => Again::Lost,
-                _ => Again::Expired,
+                State::Done(_) => (row, Again::Lost),
+                State::Ordered if self.is_unheard(&row).await? => (row, Again::Unheard),
+                _ => (row, Again::Expired),
             },
             None => return self.open(&self.spelled(request).await?, Again::Expired).await,
         };
-        self.open(request, again).await
+        self.open(&Request { version: row.version, ..request.clone() }, again).await
+    }
+
+    /// Whether an order is old and nothing is on the queue or in hand: its message was lost.
+    async fn is_unheard(&self, row: &Row) -> Result<bool, Refusal> {
+        let old = row.ordered_at + RESEND_SECONDS <= now();
+        Ok(old && self.idle.get("", async |_| Ok(self.queue.is_empty().await?)).await?)
     }
 
     /// The row of a request that is built again although it has ended.
@@ -116,10 +131,12 @@ impl Packages {
                     Ordered::Send(order) => order,
                 };
                 let sent = queue.send(&CompileMessage::Build(order.clone()), traced).await;
-                if sent.is_err()
-                    && let Err(why) = builds.unsent(&order).await
-                {
-                    tracing::warn!(%why, "an order that was not sent waits to be sent again");
+                let noted = match sent {
+                    Ok(()) => builds.sent(&order).await,
+                    Err(_) => builds.unsent(&order).await,
+                };
+                if let Err(why) = noted {
+                    tracing::warn!(%why, "an order of which it is not noted whether it was sent");
                 }
                 sent.map(|()| None)
             }
@@ -137,10 +154,11 @@ impl Packages {
     /// The request, with its version as upstream spells it.
     async fn spelled(&self, request: &Request) -> Result<Request, Refusal> {
         let Request { ecosystem, name, version, .. } = request;
-        match self.versions(ecosystem, name).await?.contains(version) {
-            true => Ok(()),
-            false => Err(Refusal::Absent(format!("upstream has no source of {name} {version}"))),
-        }
+        let asked = one_spelling(ecosystem, version);
+        let there = self.versions(ecosystem, name).await?;
+        let own = there.into_iter().find(|it| one_spelling(ecosystem, it) == asked);
+        let none = || Refusal::Absent(format!("upstream has no source of {name} {version}"));
+        Ok(Request { version: own.ok_or_else(none)?, ..request.clone() })
     }
 
     /// Waits until a build has ended, at most until then.
@@ -173,6 +191,12 @@ impl Packages {
         self.send(&CompileMessage::Twice(twice)).await
     }
 
+    /// Has the workers look for new versions.
+    pub(in crate::packages) async fn refresh(&self) -> Result<(), Refusal> {
+        let message = CompileMessage::refresh_all();
+        Ok(self.refreshes.send(&message, trace::attributes()).await?)
+    }
+
     /// Puts a message on the workers' queue.
     pub(in crate::packages) async fn send(&self, message: &CompileMessage) -> Result<(), Refusal> {
         Ok(self.queue.send(message, trace::attributes()).await?)
@@ -187,6 +211,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Whether no message is on it, visible or in hand, as far as SQS knows.
+    async fn is_empty(&self) -> Result<bool, Failure> {
+        let call = self.client.get_queue_attributes().queue_url(&self.url);
+        let answer = call.set_attribute_names(Some(COUNTS.to_vec())).send().await;
+        let failed = |why| Failure::transient("sqs", format!("GetQueueAttributes: {why}"));
+        let counts = answer.map_err(|e| failed(chain(&e)))?.attributes.unwrap_or_default();
+        Ok(COUNTS.iter().all(|name| counts.get(name).is_some_and(|count| count == "0")))
+    }
+
     async fn send(&self, message: &CompileMessage, traced: Traced) -> Result<(), Failure> {
         let body = message.body().map_err(|e| Failure::permanent("message", e.to_string()))?;
         let call = self.client.send_message().queue_url(&self.url).message_body(body);
