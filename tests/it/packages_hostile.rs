@@ -96,6 +96,31 @@ async fn a_daemon_that_ignores_every_signal_dies_with_its_build() {
     farm.end().await;
 }
 
+#[tokio::test]
+async fn a_build_that_took_too_long_is_remembered_for_less_time_and_says_how_to_try_again() {
+    let settings = [("FLOTILLA_BUILD_SECONDS", "15"), ("FLOTILLA_OVERTIME_SECONDS", "2")];
+    let farm = Farm::with(&settings).await;
+    farm.broken("endless", "import time\ntime.sleep(600)\n");
+    farm.broken("wrong", "raise SystemExit('error: no')\n");
+    let wrong = farm.built("wrong", "").await;
+    let told = farm.built("endless", "").await;
+    let (build, key) = (&told["build"], told["key"].as_str().unwrap());
+    assert_eq!((&build["state"], &build["ours"]), (&json!("failed"), &json!(false)), "{told}");
+    let reason = build["reason"].as_str().unwrap();
+    for part in ["over 15 s (FLOTILLA_BUILD_SECONDS)", &format!("POST /v1/builds/{key}/retry")] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    let left = wrong["build"]["retry_at"].as_u64().unwrap() - build["retry_at"].as_u64().unwrap();
+    assert!(left > 3000, "the package's own fault is remembered for an hour: {left}");
+    eventually("another try", Duration::from_secs(20), async || {
+        let told = farm.order(json!({"package": "endless", "version": "1.0"})).await;
+        (told["epoch"] == 2).then_some(())
+    })
+    .await;
+    farm.ended(key).await;
+    farm.end().await;
+}
+
 /// Kills a worker with SIGKILL at each of these steps, each time in the build of another package.
 async fn killed_at(steps: &[&str]) {
     let mut farm = Farm::new().await;

@@ -66,6 +66,9 @@ pub struct CompileConfig {
     pub limits: BuildLimits,
     /// `FLOTILLA_FAILURE_SECONDS`: how long a package's own failure is remembered (default 3600).
     pub failure_seconds: u64,
+    /// `FLOTILLA_OVERTIME_SECONDS`: how long it is remembered that a build took longer than it may
+    /// (default 300).
+    pub overtime_seconds: u64,
     /// `FLOTILLA_REFRESH_PACKAGES`: packages to look for new versions of, separated by commas,
     /// beside those that somebody downloaded.
     pub refresh_packages: BTreeSet<String>,
@@ -113,6 +116,7 @@ impl CompileConfig {
             worker_id: worker.worker_id.clone(),
             limits: limits(settings),
             failure_seconds: settings.ranged("FLOTILLA_FAILURE_SECONDS", 3600, 0..=2_592_000),
+            overtime_seconds: settings.ranged("FLOTILLA_OVERTIME_SECONDS", 300, 0..=2_592_000),
             refresh_packages: packages(settings),
             changelog: changelog(settings),
             jitter: settings.seconds("FLOTILLA_REFRESH_JITTER_SECONDS", 20.0, (0.0, 900.0)),

@@ -6,7 +6,7 @@ use flotilla_sandbox::{BuildLimits, Builder, Built, Ending, Started};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::error::{Stopped, sandbox_failure};
+use crate::error::{Fault, Stopped, sandbox_failure};
 
 /// A container that runs already, and waits for what it is to do: it costs its start while the
 /// source and the requirements are fetched.
@@ -34,7 +34,7 @@ impl Waiting {
         self,
         input: Vec<u8>,
         live: UnboundedSender<Vec<u8>>,
-    ) -> Result<(Vec<u8>, Result<Answer<T>, String>), Stopped> {
+    ) -> Result<(Vec<u8>, Result<Answer<T>, Fault>), Stopped> {
         let built = Box::pin(self.started.run(input, Some(live))).await;
         let built = built.map_err(|e| Stopped::Ours(sandbox_failure(e)))?;
         let (wall_ms, started_ms) = (built.wall.as_millis(), built.started_after.as_millis());
@@ -71,25 +71,28 @@ fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> io::Result<
     tar.append_data(&mut header, path, bytes)
 }
 
-fn outcome<T: DeserializeOwned>(built: &Built, limits: &BuildLimits) -> Result<Answer<T>, String> {
+fn outcome<T: DeserializeOwned>(built: &Built, limits: &BuildLimits) -> Result<Answer<T>, Fault> {
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    match built.ending {
+    let reason = match built.ending {
         Ending::Exited(0) => {
             let (head, bytes) = answer(&built.result)?;
-            Ok(Answer { head, bytes: bytes.to_vec() })
+            return Ok(Answer { head, bytes: bytes.to_vec() });
         }
-        Ending::Exited(status) => Err(reason(&built.log, status)),
+        Ending::Exited(status) => reason(&built.log, status),
         Ending::OutOfMemory => {
-            Err(format!("the build needs more than {} of memory", mib(limits.memory_bytes)))
+            format!("the build needs more than {} of memory", mib(limits.memory_bytes))
         }
-        Ending::TimedOut => Err(format!("the build took over {} s", limits.wall.as_secs())),
+        Ending::TimedOut => {
+            format!("the build took over {} s (FLOTILLA_BUILD_SECONDS)", limits.wall.as_secs())
+        }
         Ending::LogOverflow => {
-            Err(format!("the build wrote over {} of log", mib(limits.log_bytes as u64)))
+            format!("the build wrote over {} of log", mib(limits.log_bytes as u64))
         }
         Ending::ResultOverflow => {
-            Err(format!("the result has over {}", mib(limits.result_bytes as u64)))
+            format!("the result has over {}", mib(limits.result_bytes as u64))
         }
-    }
+    };
+    Err(Fault { reason, overtime: built.ending == Ending::TimedOut })
 }
 
 /// The object at the head of a container's output, and the bytes behind it.

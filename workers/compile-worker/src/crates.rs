@@ -91,7 +91,7 @@ impl Crates {
         progress.reached(Step::Built).await;
         let newest = source.newest;
         let packed = aside(move || pack::packed(head.binaries, &bytes, newest)).await?;
-        let bytes = packed.map_err(Stopped::Theirs)?;
+        let bytes = packed.map_err(Stopped::theirs)?;
         progress.reached(Step::Checked).await;
         let (key, parts) = key(order, info, &lock, &source)?;
         let filename = format!("{}-{}-{}.tar.zst", order.name, order.version, info.abi);

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     builder::{BuilderInfo, Workshop},
     crates,
-    error::Stopped,
+    error::{Fault, Stopped},
     message::BuildOrder,
     options::{BadOptions, Options, Rules},
     progress::Progress,
@@ -88,7 +88,7 @@ pub struct Made {
     /// The log.
     pub log: Vec<u8>,
     /// The artifact, or why there is none.
-    pub artifact: Result<Product, String>,
+    pub artifact: Result<Product, Fault>,
 }
 
 impl Made {

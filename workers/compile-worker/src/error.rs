@@ -6,18 +6,33 @@ use flotilla_sandbox::SandboxError;
 /// Why there is no wheel.
 #[derive(Debug)]
 pub enum Stopped {
-    /// The package cannot be built like this, whoever tries again. The text is for its user.
-    Theirs(String),
+    /// The package cannot be built like this, whoever tries again.
+    Theirs(Fault),
     /// What was ordered is not to be had here any more; what is asked for now is.
     Superseded(String),
     /// We failed; another attempt may not.
     Ours(Failure),
 }
 
+/// What a package does wrong, in words for its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The words.
+    pub reason: String,
+    /// Whether it took too long, which it may not where the machine has less to do.
+    pub overtime: bool,
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self { reason, overtime: false }
+    }
+}
+
 impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
         match failure.kind() == TOO_LARGE {
-            true => Self::Theirs(failure.to_string()),
+            true => Self::theirs(failure.to_string()),
             false => Self::Ours(failure),
         }
     }
@@ -40,7 +55,7 @@ pub(crate) async fn aside<T: Send + 'static>(
 impl Stopped {
     /// The package's own fault, in words for its user.
     pub fn theirs(why: impl Into<String>) -> Self {
-        Self::Theirs(why.into())
+        Self::Theirs(why.into().into())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     crates::{Crates, Registry},
     ecosystem::{self, Grammar, Made, Product},
     ecosystems::Ecosystems,
-    error::Stopped,
+    error::{Fault, Stopped},
     groups::Groups,
     keys::sha256,
     live,
@@ -59,6 +59,7 @@ pub struct Compile {
     reconcile: Duration,
     retention: Retention,
     failure_seconds: u64,
+    overtime_seconds: u64,
     pause_at: Option<Step>,
     /// When, by ecosystem, and whether it could be said then.
     announced: Mutex<BTreeMap<&'static str, (Instant, bool)>>,
@@ -101,6 +102,7 @@ impl Compile {
             retention: config.retention,
             categories: config.categories,
             failure_seconds: config.failure_seconds,
+            overtime_seconds: config.overtime_seconds,
             pause_at: config.pause_at,
             announced: Mutex::default(),
         })
@@ -116,8 +118,8 @@ impl Compile {
         };
         let state = match self.attempt(order, lease, row).await {
             Ok(made) => self.store(order, lease, made, start).await?,
-            Err(Stopped::Theirs(why)) => self.failed(why, false, None),
-            Err(Stopped::Superseded(why)) => self.failed(why, true, None),
+            Err(Stopped::Theirs(fault)) => self.failed(order, fault, None),
+            Err(Stopped::Superseded(why)) => ours(&why),
             Err(Stopped::Ours(failure)) => return Err(failure),
         };
         let (name, version, options) = (&order.name, &order.version, &order.options);
@@ -175,7 +177,7 @@ impl Compile {
         };
         let product = match made.artifact {
             Ok(product) => product,
-            Err(why) => return Ok(self.failed(why, false, Some(log.await?))),
+            Err(fault) => return Ok(self.failed(order, fault, Some(log.await?))),
         };
         let Product { key, parts, filename, bytes, metadata: text, requires } = product;
         let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
@@ -210,10 +212,16 @@ impl Compile {
         })
     }
 
-    fn failed(&self, reason: String, ours: bool, log: Option<String>) -> State {
-        let seconds = if ours { OURS_SECONDS } else { self.failure_seconds };
-        let reason = shortened(&reason);
-        State::Failed(Failed { reason, ours, log, retry_at: now() + seconds })
+    /// The end of a build that the package itself is to blame for. What took too long may be quicker on
+    /// another day: it is remembered for less time.
+    fn failed(&self, order: &BuildOrder, fault: Fault, log: Option<String>) -> State {
+        let Fault { reason, overtime } = fault;
+        let (seconds, advice) = match overtime {
+            false => (self.failure_seconds, String::new()),
+            true => (self.overtime_seconds, tried_again(self.overtime_seconds, &order.request)),
+        };
+        let reason = shortened(&format!("{reason}{advice}"));
+        State::Failed(Failed { reason, ours: false, log, retry_at: now() + seconds })
     }
 
     /// Builds an artifact a second time, with what it was built with, and records whether it is
@@ -230,7 +238,7 @@ impl Compile {
         };
         let made = match self.attempt(order, lease, row).await {
             Ok(made) => made.artifact,
-            Err(Stopped::Theirs(why)) => Err(why),
+            Err(Stopped::Theirs(fault)) => Err(fault),
             // Nothing was compared, so nothing is said of it.
             Err(Stopped::Superseded(_)) => return lease.complete(Vec::new()).await.map(drop),
             Err(Stopped::Ours(failure)) => return Err(failure),
@@ -272,6 +280,25 @@ impl Compile {
             Ordered::Stands(_) => Ok(()),
         }
     }
+
+    /// Sends an order to where builds wait, so that no look for new versions waits behind it.
+    async fn send_build(&self, order: BuildOrder, lease: &Lease) -> Result<(), Failure> {
+        lease.send_to_first(&body(&CompileMessage::Build(order.clone()))?).await?;
+        self.builds.sent(&order).await
+    }
+}
+
+/// The end of a build that we are to blame for.
+fn ours(why: &str) -> State {
+    let retry_at = now() + OURS_SECONDS;
+    State::Failed(Failed { reason: shortened(why), ours: true, log: None, retry_at })
+}
+
+/// How to have a build tried again that took too long.
+fn tried_again(seconds: u64, key: &str) -> String {
+    format!(
+        "; whoever asks after {seconds} s has it tried again, and POST /v1/builds/{key}/retry at once"
+    )
 }
 
 fn body(message: &CompileMessage) -> Result<String, Failure> {
@@ -344,7 +371,7 @@ impl Job for Compile {
         reason: &str,
     ) -> Result<(), Failure> {
         let CompileMessage::Build(order) = message else { return Ok(()) };
-        let state = self.failed(format!("not built: {reason}"), true, None);
+        let state = ours(&format!("not built: {reason}"));
         lease.record(self.builds.end(&order, &state)?).await?;
         self.tell_groups(&order).await
     }

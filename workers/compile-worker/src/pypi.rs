@@ -104,7 +104,7 @@ impl Pypi {
             let metadata = check(&name, &version, &wheel, &info)?;
             Ok::<_, String>((wheel, metadata, info))
         });
-        let (wheel, metadata, info) = looked.await?.map_err(Stopped::Theirs)?;
+        let (wheel, metadata, info) = looked.await?.map_err(Stopped::theirs)?;
         progress.reached(Step::Checked).await;
         let (key, parts) = key(order, &info, &lock, file.sha256.as_deref())?;
         Ok(Product {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     container::{Answer, Waiting, packed},
-    error::Stopped,
+    error::{Fault, Stopped},
     options::Options,
     resolve::Resolved,
     sdist::Source,
@@ -75,11 +75,11 @@ pub(crate) async fn compile(
     job: Job<'_>,
     resolved: &Resolved,
     live: UnboundedSender<Vec<u8>>,
-) -> Result<(Vec<u8>, Result<Compiled, String>), Stopped> {
+) -> Result<(Vec<u8>, Result<Compiled, Fault>), Stopped> {
     let input = input(job, resolved)
         .map_err(|e| Stopped::theirs(format!("the source cannot be handed in: {e}")))?;
     let (log, answer) = container.run(input, live).await?;
-    Ok((log, answer.and_then(outcome)))
+    Ok((log, answer.and_then(|answer| Ok(outcome(answer)?))))
 }
 
 fn input(job: Job<'_>, resolved: &Resolved) -> std::io::Result<Vec<u8>> {

@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(requires(text), ["flit_core >=3"]);
         assert!(matches!(
             Source::from_pyproject("[build-system]", 0),
-            Err(Stopped::Theirs(why)) if why.contains("requires")
+            Err(Stopped::Theirs(why)) if why.reason.contains("requires")
         ));
     }
 

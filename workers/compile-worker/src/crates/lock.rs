@@ -76,7 +76,7 @@ impl Source {
                 "{name} {version} has no Cargo.lock, so nothing says what it is to be built with"
             ))
         })?;
-        let locked = locked(&lock, release).map_err(Stopped::Theirs)?;
+        let locked = locked(&lock, release).map_err(Stopped::theirs)?;
         Ok(Self { sha256: sha256.clone(), newest, locked })
     }
 }

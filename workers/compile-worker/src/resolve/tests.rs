@@ -56,7 +56,7 @@ fn the_newest_wheel_that_fits_is_taken() {
 fn the_images_own_wheels_fill_in_within_their_version() {
     assert!(vendored(&builder(), "wheel", &wanted(">=0.30")).is_ok());
     let none = vendored(&builder(), "wheel", &wanted(">=99"));
-    assert!(matches!(none, Err(Stopped::Theirs(why)) if why.contains("wheel >=99")));
+    assert!(matches!(none, Err(Stopped::Theirs(why)) if why.reason.contains("wheel >=99")));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn an_extra_adds_its_own_requirements_and_no_others() {
     let of = |extra: &str| of_extras(&builder(), info, extra.split('+'));
     assert_eq!(of("speed").unwrap(), ["cython>=3"]);
     assert_eq!(of("docs+speed").unwrap(), ["sphinx", "cython>=3"]);
-    assert!(matches!(of("fast"), Err(Stopped::Theirs(why)) if why.contains("docs, speed")));
+    assert!(matches!(of("fast"), Err(Stopped::Theirs(why)) if why.reason.contains("docs, speed")));
 }
 
 #[test]
@@ -97,5 +97,5 @@ fn any_number_of_requirements_is_picked_and_each_again_that_another_narrows() {
     assert!(!wants["p1"].takes(&"2".parse().unwrap()) && wants.contains_key("deep"));
     let many: Vec<_> = (0..=PACKAGES).map(|n| parse(&format!("p{n}")).unwrap()).collect();
     let over = super::wants(&many, &BTreeMap::new(), &builder());
-    assert!(matches!(over, Err(Stopped::Theirs(why)) if why.contains("over 500")));
+    assert!(matches!(over, Err(Stopped::Theirs(why)) if why.reason.contains("over 500")));
 }
