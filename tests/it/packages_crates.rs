@@ -163,6 +163,43 @@ async fn what_a_crate_does_wrong_is_told_and_the_next_build_is_normal() {
     farm.end().await;
 }
 
+/// What a build script does that would have another file handed out than the one that was compiled.
+const LINKER: &str = "use std::{fs, os::unix::fs::symlink, path::PathBuf};\n\
+    fn main() {\n\
+    let out = PathBuf::from(std::env::var(\"OUT_DIR\").unwrap());\n\
+    let release = out.ancestors().nth(3).unwrap();\n\
+    fs::remove_file(release.join(\"linker\")).ok();\n\
+    symlink(\"/etc/passwd\", release.join(\"linker\")).unwrap();\n}\n";
+
+#[tokio::test]
+async fn a_wrapper_of_the_compiler_and_links_in_the_target_folder_get_nothing_in_or_out() {
+    let crates = Crates::new().await;
+    let wrapped = |name: &str| {
+        let lock = crate_lock(name, "1.0.0", &[]);
+        let toml = manifest(name, "");
+        let config = "[build]\nrustc-wrapper = '/bin/false'\ntarget-dir = '/tmp/elsewhere'\n";
+        let files = [
+            ("Cargo.toml", toml.as_str()),
+            ("Cargo.lock", &lock),
+            (".cargo/config.toml", config),
+            ("src/main.rs", "fn main() { println!(\"as written\") }\n"),
+        ];
+        crates.publish(name, "1.0.0", &files);
+    };
+    wrapped("wrapped");
+    scripted(&crates, "linker", LINKER);
+    let farm = farm(&crates, &[]).await;
+    let told = built(&farm, "wrapped", json!({})).await;
+    assert_eq!(said(&farm, &told).await[0].1, "as written\n", "its configuration is not read");
+    let told = built(&farm, "linker", json!({})).await;
+    match told["build"]["state"].as_str().unwrap() {
+        // Cargo has put the binary in place of the link.
+        "done" => assert_eq!(said(&farm, &told).await[0].1, ""),
+        state => assert_eq!((state, &told["build"]["ours"]), ("failed", &json!(false)), "{told}"),
+    }
+    farm.end().await;
+}
+
 #[tokio::test]
 async fn what_no_crate_has_is_refused_with_the_reason() {
     let crates = Crates::new().await;

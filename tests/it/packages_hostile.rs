@@ -52,6 +52,12 @@ async fn a_wheel_that_is_none_is_refused_with_the_reason() {
         ("honest", "pass", ""),
         ("bomb", "files['zeros'] = bytes(200 << 20)", "is a bomb"),
         ("liar", "lie = 'ghost.py,sha256=AA,1\\n'", "not there"),
+        (
+            "forger",
+            "real = hashlib.sha256; hashlib.sha256 = lambda data: real(data + b'!')",
+            "not true",
+        ),
+        ("hider", "files['hider-1.0.dist-info/RECORD'] = b''", "RECORD"),
         ("climber", "files['../../etc/passwd'] = b'x'", "leads out of it"),
         ("rooted", "files['/etc/cron.d/x'] = b'x'", "leads out of it"),
         ("linker", "links['shadow'] = b'/etc/shadow'", "leads out of it"),

@@ -165,10 +165,14 @@ impl Contents {
     }
 }
 
-/// The name of a file that stays where the wheel is unpacked.
+/// The name of a file that stays where the wheel is unpacked, and is a file.
 fn safe_name<R: Read>(file: &ZipFile<'_, R>) -> Result<String, String> {
     let name = file.name();
-    let link = file.unix_mode().is_some_and(|mode| mode & 0o170_000 == 0o120_000);
+    let kind = file.unix_mode().map_or(0, |mode| mode & 0o170_000);
+    let (link, plain) = (kind == 0o120_000, matches!(kind, 0 | 0o040_000 | 0o100_000));
+    if !link && !plain {
+        return Err(format!("the wheel has {name:?}, which is neither a file nor a folder"));
+    }
     let bad_part = |part: &str| matches!(part, "" | "." | "..");
     let path = name.strip_suffix('/').unwrap_or(name);
     let escapes = path.split('/').any(bad_part) || name.contains(['\\', '\0', ':']);
@@ -381,15 +385,65 @@ mod tests {
         assert_eq!(verdict(&wheel(&[("a.py", b"x = 1")], |record| record)), Ok(()));
     }
 
+    /// What is said of a wheel of one file with this RECORD.
+    fn with_record(spoil: impl Fn(String) -> String) -> Result<(), String> {
+        verdict(&wheel(&[("a.py", b"x = 1")], spoil))
+    }
+
+    fn without(record: &str, start: &str) -> String {
+        record
+            .lines()
+            .filter(|line| !line.starts_with(start))
+            .fold(String::new(), |a, b| a + b + "\n")
+    }
+
     #[test]
-    fn a_record_that_is_not_true_is_refused() {
-        let file: &[(&str, &[u8])] = &[("a.py", b"x = 1")];
-        let other = wheel(file, |record| record.replace("a.py,sha256=", "a.py,sha256=x"));
-        assert!(verdict(&other).unwrap_err().contains("not true of a.py"));
-        let short = wheel(file, |record| record.lines().skip(2).fold(String::new(), |a, l| a + l));
-        assert!(verdict(&short).unwrap_err().contains("RECORD"));
-        let long = wheel(file, |record| record + "b.py,,0\n");
-        assert!(verdict(&long).unwrap_err().contains("not there"));
+    fn a_file_that_record_lists_and_the_wheel_has_not_is_refused() {
+        let why = with_record(|record| record + "b.py,,0\n").unwrap_err();
+        assert_eq!(why, "RECORD lists b.py, which is not there");
+        let twice = with_record(|record| format!("{record}{}", record.lines().nth(1).unwrap()));
+        assert_eq!(twice.unwrap_err(), "RECORD lists a.py, which is not there");
+    }
+
+    #[test]
+    fn a_file_of_another_hash_or_size_than_record_says_is_refused() {
+        for (true_one, false_one) in
+            [("a.py,sha256=", "a.py,sha256=x"), ("a.py,sha256=", "a.py,md5="), (",5\n", ",6\n")]
+        {
+            let why = with_record(|record| record.replace(true_one, false_one)).unwrap_err();
+            assert_eq!(why, "RECORD is not true of a.py", "{false_one}");
+        }
+        // Only its own line has neither: it cannot name its own hash.
+        let bare = with_record(|record| without(&record, "a.py") + "a.py,,\n").unwrap_err();
+        assert_eq!(bare, "RECORD is not true of a.py");
+    }
+
+    #[test]
+    fn a_file_that_record_does_not_list_is_refused() {
+        for file in ["a.py", "a-1.0.dist-info/METADATA", "a-1.0.dist-info/RECORD"] {
+            let why = with_record(|record| without(&record, file)).unwrap_err();
+            assert_eq!(why, format!("RECORD does not list {file}"));
+        }
+    }
+
+    #[test]
+    fn names_that_end_a_line_of_record_are_refused() {
+        let name = "a.py\nb.py,,";
+        assert!(verdict(&wheel(&[(name, b"x")], |record| record)).is_err());
+    }
+
+    #[test]
+    fn links_devices_and_pipes_in_a_wheel_are_refused() {
+        for kind in [0o120_777_u32, 0o020_666, 0o060_666, 0o010_666] {
+            let mut bytes = wheel(&[("node", b"")], |record| record);
+            // Its entry in the directory: 46 bytes, with what made it and what it is, then its name.
+            let entry = |it: &[u8]| it.starts_with(b"PK\x01\x02") && it[46..].starts_with(b"node");
+            let at = bytes.windows(50).position(entry).expect("its entry");
+            bytes[at + 5] = 3;
+            bytes[at + 38..at + 42].copy_from_slice(&(kind << 16_u32).to_le_bytes());
+            let why = verdict(&bytes).unwrap_err();
+            assert!(why.contains("\"node\""), "{kind:o}: {why}");
+        }
     }
 
     #[test]
