@@ -14,6 +14,7 @@ pub mod sensors;
 pub mod serve;
 pub mod throttle;
 mod traced;
+mod unserved;
 
 use aws_config::SdkConfig;
 use axum::{Router, middleware, routing::get};
@@ -39,6 +40,6 @@ pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure>
     if let Some(sensors) = config.sensors {
         router = router.merge(sensors::Sensors::new(sensors, sdk)?.router());
     }
-    let router = router.layer(middleware::from_fn(traced::traced));
+    let router = router.fallback(unserved::path).layer(middleware::from_fn(traced::traced));
     Ok(router.layer(middleware::from_fn(measured::measured)))
 }

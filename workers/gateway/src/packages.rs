@@ -30,10 +30,12 @@ use axum::{
 };
 
 pub use self::{config::PackagesConfig, state::Packages};
+use crate::unserved;
 
 /// All routes for packages.
 pub fn router(packages: Packages) -> Router {
     Router::new()
+        .route("/o/{optset}/simple", get(index::root_with_slash))
         .route("/o/{optset}/simple/", get(index::root))
         .route("/o/{optset}/simple/{name}/", get(index::project))
         .route("/o/{optset}/simple/{name}", get(index::with_slash))
@@ -54,5 +56,6 @@ pub fn router(packages: Packages) -> Router {
         .route("/v1/packages/{name}", get(search::package))
         .route("/v1/groups", post(groups::open))
         .route("/v1/groups/{group}", get(groups::group))
+        .method_not_allowed_fallback(unserved::method)
         .with_state(Arc::new(packages))
 }

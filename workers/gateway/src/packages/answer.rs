@@ -81,6 +81,9 @@ impl Refusal {
         if let Self::Later(_, seconds) = self {
             headers.insert(header::RETRY_AFTER, header::HeaderValue::from(*seconds));
         }
+        if let Self::Unacceptable(_) = self {
+            headers.insert(header::VARY, header::HeaderValue::from_static("Accept"));
+        }
         let mut response = (self.status(), headers, body).into_response();
         // pip and uv print no body, but this.
         if let Ok(phrase) = ReasonPhrase::try_from(phrase(self.why())) {

@@ -91,6 +91,11 @@ pub(super) async fn root(
     Ok(Page::new(form, body, false).answer(&headers))
 }
 
+/// `GET /o/{optset}/simple`: its address as it is written in full.
+pub(super) async fn root_with_slash() -> Redirect {
+    Redirect::permanent("simple/")
+}
+
 /// `GET /o/{optset}/simple/{name}`: there is one spelling of a page's address.
 pub(super) async fn with_slash(Path((_, name)): Path<(String, String)>) -> Redirect {
     Redirect::permanent(&format!("{}/", part(&name)))
@@ -334,7 +339,8 @@ fn escaped(text: &str) -> String {
 
 impl Page {
     fn new(form: Form, body: String, remembered: bool) -> Self {
-        let etag = format!("\"{}\"", &sha256(body.as_bytes())[..32]);
+        // Two forms may be of the same bytes, and are not the same.
+        let etag = format!("\"{}\"", &sha256(format!("{}\n{body}", form.kind()).as_bytes())[..32]);
         Self { form, remembered, etag, body: body.into() }
     }
 
@@ -361,9 +367,10 @@ impl Page {
 
 /// Whether the reader has what has this ETag.
 pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let has = headers.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok());
-    let strong = |it: &str| it.trim().trim_start_matches("W/") == etag;
-    has.is_some_and(|has| has.trim() == "*" || has.split(',').any(strong))
+    let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|it| it.to_str().ok());
+    // A weak tag is as good as a strong one here (RFC 9110, 13.1.2).
+    let same = |it: &str| matches!(it.trim(), "*") || it.trim().trim_start_matches("W/") == etag;
+    lines.flat_map(|line| line.split(',')).any(same)
 }
 
 #[cfg(test)]
