@@ -137,7 +137,8 @@ async fn what_a_crate_does_wrong_is_told_and_the_next_build_is_normal() {
         "fn main() {\n    \
         std::thread::sleep(std::time::Duration::from_secs(600));\n}\n",
     );
-    crates.publish("unlocked", "1.0.0", &[("Cargo.toml", &manifest("unlocked", ""))]);
+    let unmet = manifest("unmet", "[dependencies]\ngreet = '^7'\n");
+    crates.publish_needing("unmet", "1.0.0", &[("greet", "^7")], &[("Cargo.toml", &unmet)]);
     let (toml, lock) = (manifest("library", ""), crate_lock("library", "1.0.0", &[]));
     let files = [("Cargo.toml", toml.as_str()), ("Cargo.lock", &lock), ("src/lib.rs", "")];
     crates.publish("library", "1.0.0", &files);
@@ -148,7 +149,7 @@ async fn what_a_crate_does_wrong_is_told_and_the_next_build_is_normal() {
     for (package, options, reason) in [
         ("reaches-out", json!({}), "the build failed"),
         ("waits", json!({}), "took over 45 s"),
-        ("unlocked", json!({}), "no Cargo.lock"),
+        ("unmet", json!({}), "nothing satisfies its requirement greet ^7"),
         ("library", json!({}), "no binary"),
         ("forked", json!({}), "git+https://x.test/g#1"),
         ("greeter", json!({"features": ["nothing"]}), "nothing"),
@@ -160,6 +161,49 @@ async fn what_a_crate_does_wrong_is_told_and_the_next_build_is_normal() {
     }
     let fine = built(&farm, "greeter", json!({})).await;
     assert_eq!(said(&farm, &fine).await[0].1, "hello\n");
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_crate_without_a_lock_is_built_with_what_was_chosen_for_it_and_stays_so() {
+    let crates = Crates::new().await;
+    let greet = |version: &str, word: &str| {
+        let toml = manifest("greet", "").replace("1.0.0", version);
+        let text = GREETING.replace("hello", word);
+        crates.publish("greet", version, &[("Cargo.toml", &toml), ("src/lib.rs", &text)]);
+    };
+    greet("1.0.0", "first");
+    greet("1.4.0", "newest that fits both");
+    greet("1.9.0", "too new for one");
+    greet("2.0.0", "too new");
+    let toml = manifest("between", "[dependencies]\ngreet = '>=1, <1.5'\n");
+    let text = "pub use greet::greeting;\n";
+    let files = [("Cargo.toml", toml.as_str()), ("src/lib.rs", text)];
+    crates.publish_needing("between", "1.0.0", &[("greet", ">=1, <1.5")], &files);
+    let toml = manifest("unlocked", "[dependencies]\ngreet = '1'\nbetween = '1'\n");
+    let main = "fn main() { println!(\"{} {}\", greet::greeting(), between::greeting()) }\n";
+    let files = [("Cargo.toml", toml.as_str()), ("src/main.rs", main)];
+    crates.publish_needing("unlocked", "1.0.0", &[("greet", "^1"), ("between", "^1")], &files);
+    let farm = farm(&crates, &[]).await;
+    let told = built(&farm, "unlocked", json!({})).await;
+    assert_eq!(told["build"]["state"], "done", "{told}");
+    assert_eq!(said(&farm, &told).await[0].1, "newest that fits both newest that fits both\n");
+    let locked = told["locked"]["wheels"].as_array().unwrap();
+    let names: Vec<_> = locked.iter().map(|it| it["filename"].as_str().unwrap()).collect();
+    assert_eq!(names, ["between-1.0.0.crate", "greet-1.4.0.crate", "greet-1.9.0.crate"]);
+    // What is new meanwhile is for a retry.
+    greet("1.4.5", "newer");
+    let key = told["key"].as_str().unwrap();
+    let twice = farm.gateway.ask("POST", &format!("/v1/builds/{key}/build-twice"), &[], "").await;
+    assert_eq!(twice.status, 202, "{twice:?}");
+    let verdict = eventually("a verdict", Duration::from_secs(120), async || {
+        let (_, told) = farm.gateway.json(&format!("/v1/builds/{key}")).await;
+        told["verdict"].is_object().then(|| told["verdict"].clone())
+    });
+    assert_eq!(verdict.await["reproducible"], true);
+    farm.gateway.ask("POST", &format!("/v1/builds/{key}/retry"), &[], "").await;
+    let told = farm.ended(key).await;
+    assert_eq!(said(&farm, &told).await[0].1, "newer newer\n");
     farm.end().await;
 }
 

@@ -17,7 +17,14 @@ use compile_worker::keys::sha256;
 use flate2::{Compression, write::GzEncoder};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-type Shelf = Arc<Mutex<BTreeMap<(String, String), Vec<u8>>>>;
+type Shelf = Arc<Mutex<BTreeMap<(String, String), Release>>>;
+
+/// A crate, and what its line in the index says that it needs.
+#[derive(Debug, Clone)]
+struct Release {
+    bytes: Vec<u8>,
+    deps: String,
+}
 
 /// A registry that serves what is put into it, until it is dropped.
 #[derive(Debug)]
@@ -52,10 +59,28 @@ impl Crates {
 
     /// Publishes a crate of these files; gives the hash that a lock names it with.
     pub fn publish(&self, name: &str, version: &str, files: &[(&str, &str)]) -> String {
+        self.publish_needing(name, version, &[], files)
+    }
+
+    /// The same of a crate that needs others, each by its requirement.
+    pub fn publish_needing(
+        &self,
+        name: &str,
+        version: &str,
+        needs: &[(&str, &str)],
+        files: &[(&str, &str)],
+    ) -> String {
+        let deps = needs.iter().map(|(name, req)| {
+            format!(
+                "{{\"name\":\"{name}\",\"req\":\"{req}\",\"features\":[],\"optional\":false,\
+                 \"default_features\":true,\"target\":null,\"kind\":\"normal\"}}"
+            )
+        });
+        let deps = deps.collect::<Vec<_>>().join(",");
         let bytes = packed(name, version, files);
         let hash = sha256(&bytes);
         let key = (name.to_owned(), version.to_owned());
-        self.shelf.lock().expect("no panic before").insert(key, bytes);
+        self.shelf.lock().expect("no panic before").insert(key, Release { bytes, deps });
         hash
     }
 }
@@ -102,11 +127,11 @@ fn packed(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
 async fn page(State(shelf): State<Shelf>, Path(path): Path<String>) -> Response {
     let name = path.rsplit('/').next().unwrap_or_default();
     let mut lines = String::new();
-    for ((it, version), bytes) in shelf.lock().expect("no panic before").iter() {
+    for ((it, version), Release { bytes, deps }) in shelf.lock().expect("no panic before").iter() {
         if it.to_lowercase() == name {
             let _ = writeln!(
                 lines,
-                "{{\"name\":\"{it}\",\"vers\":\"{version}\",\"deps\":[],\"features\":{{}},\
+                "{{\"name\":\"{it}\",\"vers\":\"{version}\",\"deps\":[{deps}],\"features\":{{}},\
                  \"cksum\":\"{}\",\"yanked\":false}}",
                 sha256(bytes)
             );
@@ -123,5 +148,5 @@ async fn file(
     Path((name, version)): Path<(String, String)>,
 ) -> Response {
     let found = shelf.lock().expect("no panic before").get(&(name, version)).cloned();
-    found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
+    found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |it| it.bytes.into_response())
 }

@@ -17,7 +17,7 @@ TARGET = "x86_64-unknown-linux-gnu"
 TOOLS = "/usr/local/rust/bin"
 VENDOR = f"{ROOT}/vendored"
 
-# Every dependency is a folder; nothing else is looked for.
+# Every dependency is a folder; nothing else is looked for, nor chosen where the crate has no lock.
 CONFIG = f"""
 [source.crates-io]
 replace-with = "vendored"
@@ -68,9 +68,10 @@ def source_folder():
 def cargo(plan, folder):
     """The binaries, as cargo names them."""
     # From outside the crate's folder, as `cargo install` does: configuration in it is not read.
-    command = [f"{TOOLS}/cargo", "build", "--offline", "--locked", "--release", "--bins",
-               "--target", TARGET, "--manifest-path", f"{folder}/Cargo.toml",
+    command = [f"{TOOLS}/cargo", "build", "--offline", "--release", "--bins", "--target", TARGET, "--manifest-path", f"{folder}/Cargo.toml",
                "--message-format", "json-render-diagnostics", *plan["arguments"]]
+    # Without a lock of its own cargo makes one of what it finds here.
+    command += ["--locked"] if plan["locked"] else []
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     if done.returncode:
         sys.exit(done.returncode if done.returncode > 0 else 128 - done.returncode)

@@ -3,8 +3,12 @@
 //! What `cargo fetch --locked` would fetch is fetched here, without cargo: it reads configuration
 //! beside the crate, which may name programs that it then runs. The crate's own `Cargo.lock` names
 //! every dependency with its hash; the build in the container has them as a directory of sources,
-//! and `cargo build --offline --locked` may neither choose nor fetch anything.
+//! and `cargo build --offline --locked` may neither choose nor fetch anything. For a crate without a
+//! lock everything that cargo could choose is chosen here, from the index ([`choose`]), recorded and
+//! fetched the same way; cargo chooses among it, in the container.
 
+mod choose;
+mod entry;
 mod lock;
 mod options;
 mod pack;
@@ -18,7 +22,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 pub use self::registry::{Registry, Release};
-use self::{lock::Source, pack::Binary};
+use self::{entry::Entry, lock::Source, pack::Binary, registry::Crate};
 use crate::{
     builder::{BuilderInfo, Workshop},
     builds::{Lock, Locked},
@@ -62,6 +66,8 @@ pub struct Crates {
 struct Plan<'a> {
     crate_name: &'a str,
     arguments: Vec<String>,
+    /// Whether the crate says itself what it is built with.
+    locked: bool,
     env: BTreeMap<String, String>,
 }
 
@@ -116,9 +122,13 @@ impl Crates {
         let (bytes, known) = (Arc::clone(&archive), release.clone());
         let source = aside(move || Source::read(&bytes, &known)).await??;
         progress.reached(Step::Fetched).await;
-        let crates = self.fetch(&source).await?;
+        let (needed, locked) = match source.locked.clone() {
+            Some(needed) => (needed, true),
+            None => (self.chosen(release, progress).await?, false),
+        };
+        let crates = self.fetch(&needed).await?;
         progress.reached(Step::Resolved).await;
-        let lock = recorded(&source);
+        let lock = recorded(&needed);
         if progress.lock.as_ref() != Some(&lock) {
             progress.locked(&lock).await?;
         }
@@ -126,7 +136,7 @@ impl Crates {
         let mut env = options::environment(options);
         env.insert("SOURCE_DATE_EPOCH".to_owned(), source.newest.to_string());
         let arguments = options::arguments(options);
-        let plan = Plan { crate_name: &release.name, arguments, env };
+        let plan = Plan { crate_name: &release.name, arguments, locked, env };
         let files = crates.iter().map(|(path, bytes)| (path.clone(), &**bytes));
         let files = [("source.crate".to_owned(), &*archive)].into_iter().chain(files);
         let input = packed(&plan, files)
@@ -134,9 +144,35 @@ impl Crates {
         Ok((source, input, lock))
     }
 
-    async fn fetch(&self, source: &Source) -> Result<Vec<(String, Arc<[u8]>)>, Stopped> {
+    /// What a crate without a lock is built with: what was chosen before, else what the index has now.
+    async fn chosen(
+        &self,
+        release: &Release,
+        progress: &Progress<'_>,
+    ) -> Result<Vec<Crate>, Stopped> {
+        if let Some(lock) = &progress.lock {
+            let again: Option<Vec<Crate>> = lock.wheels.iter().map(of_lock).collect();
+            return again.ok_or_else(|| Stopped::theirs("what it was built with cannot be read"));
+        }
+        let (_, info) = self.workshop.get().await?;
+        let page = self.registry.text(&release.name).await?;
+        let mut entries = page.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
+        let root = entries.find(|it| it.version == release.version);
+        let root = root.ok_or_else(|| {
+            let what = format!("the index does not say what {} needs", release.name);
+            Stopped::Ours(Failure::transient("no_source", what))
+        })?;
+        let compiler = info.compiler.split(' ').nth(1).and_then(|it| it.parse().ok());
+        let page = |name: String| {
+            let registry = self.registry.clone();
+            async move { registry.text(&name).await }
+        };
+        Box::pin(choose::candidates(&root, compiler.as_ref(), page)).await
+    }
+
+    async fn fetch(&self, needed: &[Crate]) -> Result<Vec<(String, Arc<[u8]>)>, Stopped> {
         let registry = self.registry.clone();
-        let fetched = stream::iter(source.locked.clone()).map(move |it| {
+        let fetched = stream::iter(needed.to_vec()).map(move |it| {
             let registry = registry.clone();
             async move {
                 // Its hash is in its name, where the container finds it without looking into a lock.
@@ -179,13 +215,22 @@ impl Ecosystem for Crates {
 }
 
 /// The dependencies, as the row and the artifact key have them.
-fn recorded(source: &Source) -> Lock {
-    let locked = source.locked.iter().map(|it| Locked {
+fn recorded(needed: &[Crate]) -> Lock {
+    let locked = needed.iter().map(|it| Locked {
         filename: format!("{}-{}.crate", it.name, it.version),
         sha256: it.sha256.clone(),
         url: None,
     });
     Lock { requires: Vec::new(), wheels: locked.collect() }
+}
+
+/// A crate out of what was recorded; its name ends where a version begins.
+fn of_lock(it: &Locked) -> Option<Crate> {
+    let stem = it.filename.strip_suffix(".crate")?;
+    let mut parts = stem.match_indices('-').map(|(at, _)| (&stem[..at], &stem[at + 1..]));
+    let (name, version) = parts.find(|(_, it)| semver::Version::parse(it).is_ok())?;
+    let sha256 = it.sha256.clone();
+    Some(Crate { name: name.to_owned(), version: version.to_owned(), sha256 })
 }
 
 fn key(
@@ -204,4 +249,19 @@ fn key(
         source: &source.sha256,
         version: &order.version,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_of_a_crate_is_read_again() {
+        for (name, version) in [("a-b_c", "1.0.0"), ("x-2", "0.1.0-rc.1+build-7"), ("y", "10.0.0")]
+        {
+            let it = Crate { name: name.into(), version: version.into(), sha256: "00".into() };
+            let lock = recorded(std::slice::from_ref(&it));
+            assert_eq!(of_lock(&lock.wheels[0]), Some(it));
+        }
+    }
 }

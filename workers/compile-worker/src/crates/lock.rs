@@ -30,8 +30,8 @@ pub(super) struct Source {
     pub(super) sha256: String,
     /// When its newest file was written, in Unix seconds.
     pub(super) newest: u64,
-    /// All that its lock names, but itself.
-    pub(super) locked: Vec<Crate>,
+    /// All that its lock names, but itself; nothing where it has no lock.
+    pub(super) locked: Option<Vec<Crate>>,
 }
 
 #[derive(Deserialize)]
@@ -71,12 +71,8 @@ impl Source {
                 lock = Some(text);
             }
         }
-        let lock = lock.ok_or_else(|| {
-            Stopped::theirs(format!(
-                "{name} {version} has no Cargo.lock, so nothing says what it is to be built with"
-            ))
-        })?;
-        let locked = locked(&lock, release).map_err(Stopped::theirs)?;
+        let locked =
+            lock.map(|lock| locked(&lock, release)).transpose().map_err(Stopped::theirs)?;
         Ok(Self { sha256: sha256.clone(), newest, locked })
     }
 }

@@ -6,6 +6,7 @@ use flotilla_runtime::Failure;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+use super::entry::Entry;
 use crate::{
     ecosystem::Versions,
     keys::sha256,
@@ -73,6 +74,13 @@ impl From<&Release> for Crate {
     }
 }
 
+impl From<&Entry> for Crate {
+    fn from(it: &Entry) -> Self {
+        let Entry { name, version, sha256, .. } = it.clone();
+        Self { name, version, sha256 }
+    }
+}
+
 /// The one spelling of a crate's name: lower case, as in addresses of the index.
 ///
 /// # Errors
@@ -109,6 +117,16 @@ impl Registry {
     pub async fn releases(&self, name: &str) -> Result<Vec<Release>, Failure> {
         let page = self.page(name, None).await?;
         page.map_or_else(|| Ok(Vec::new()), |page| read(name, &page.body))
+    }
+
+    /// The page of a crate, as it is; an empty one where there is no such crate.
+    ///
+    /// # Errors
+    /// As [`releases`](Self::releases).
+    pub(super) async fn text(&self, name: &str) -> Result<String, Failure> {
+        let Ok(name) = spelling(name) else { return Ok(String::new()) };
+        let page = self.page(&name, None).await?;
+        Ok(page.map_or_else(String::new, |it| String::from_utf8_lossy(&it.body).into_owned()))
     }
 
     /// The versions of a crate, unless its page still has this ETag; nothing where there is no such
