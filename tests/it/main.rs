@@ -41,6 +41,7 @@ mod sensors;
 mod sensors_ack;
 mod sensors_hard;
 mod sensors_ingest;
+mod sensors_kill;
 mod sensors_kinds;
 mod sensors_live;
 mod sensors_notify;

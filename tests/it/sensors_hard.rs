@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
-use flotilla_tests::{World, reading};
+use flotilla_tests::{PROCESSED, TOLD, World, reading};
 use serde_json::{Value, json};
 
 /// A time in 2023, in Unix seconds.
@@ -53,15 +53,17 @@ fn stream(tube: &str) -> Vec<Value> {
     (0..90).map(one).collect()
 }
 
-#[tokio::test]
-async fn any_order_and_duplication_ends_in_the_same_ledger_with_two_workers_and_one_killed() {
-    let world = World::new().await;
+/// The tubes that say the same, the first in order and once.
+const TUBES: [&str; 4] = ["a-", "b-", "c-", "d-"];
+
+/// Has two workers compare the tubes, one of which is killed meanwhile; the other one's rows are the
+/// same for each tube. How many these are.
+async fn compared_by_two(world: &World) -> usize {
     let mut first = world.anomaly_worker().ready().await;
     let mut second = world.anomaly_worker().ready().await;
     let mut dice = Dice(11);
-    let tubes = ["a-", "b-", "c-", "d-"];
-    let mut all = vec![stream("a-")];
-    for tube in &tubes[1..] {
+    let mut all = vec![stream(TUBES[0])];
+    for tube in &TUBES[1..] {
         let twice = [stream(tube), stream(tube)].concat();
         all.push(dice.shuffled(twice));
     }
@@ -70,14 +72,55 @@ async fn any_order_and_duplication_ends_in_the_same_ledger_with_two_workers_and_
     world.measure(&mixed).await;
     first.kill().await;
     world.until_compared().await;
-    let expected = world.problems("a-").await;
-    assert!(expected.len() > 20, "{} problems say little", expected.len());
-    for tube in &tubes[1..] {
+    // By then nothing of that quarter of an hour can change any more.
+    for after in [9000, 20_000] {
+        let all = TUBES.iter().flat_map(|tube| (1..4).map(move |it| format!("{tube}{it}")));
+        let all: Vec<_> = all.map(|id| reading(&id, 100, THEN + after)).collect();
+        world.measure(&all).await;
+        world.until_compared().await;
+    }
+    let expected = world.problems(TUBES[0]).await;
+    for tube in &TUBES[1..] {
         assert_eq!(world.problems(tube).await, expected, "tube {tube}");
     }
     let readings = world.table(&world.outputs().readings_table_name).await;
-    assert_eq!(readings.len(), 4 * 90);
+    assert_eq!(readings.len(), 4 * (90 + 2 * 3));
     assert!(second.stop().await.success());
+    expected.len()
+}
+
+#[tokio::test]
+async fn any_order_and_duplication_ends_in_the_same_ledger_with_two_workers_and_one_killed() {
+    let world = World::new().await;
+    let problems = compared_by_two(&world).await;
+    assert!(problems > 20, "{problems} problems say little");
+}
+
+#[tokio::test]
+async fn whole_rows_are_a_function_of_the_set_of_readings_but_for_the_times_of_processing() {
+    let world = World::new().await;
+    let mut topology = String::new();
+    for tube in TUBES {
+        topology += &format!(
+            "[[chains]]\nsensors = [\"{tube}1\", \"{tube}2\", \"{tube}3\"]\ndelay = \"5s\"\n\
+             flap = \"40s\"\ndebounce_count = 2\n[[devices]]\nid = \"{tube}2\"\n\
+             threshold = {{ above = 90, hysteresis = 20 }}\nstuck = {{ for = \"1m\", within = 0.0 }}\n\
+             outlier = {{ deviations = 2, warm_up = 5 }}\n"
+        );
+    }
+    world.topology("town", &topology).await;
+    let problems = compared_by_two(&world).await;
+    let rows = world.table(&world.outputs().problems_table_name).await;
+    let names = rows.iter().flat_map(|row| row.keys().map(String::as_str));
+    let unknown: Vec<_> =
+        names.filter(|name| !TOLD.contains(name) && !PROCESSED.contains(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} in rows of problems");
+    let kinds: std::collections::BTreeSet<_> =
+        rows.iter().map(|row| format!("{:?}", row["problem"])).collect();
+    let last = rows.iter().filter(|row| row["certainty"].as_s().is_ok_and(|it| it == "FINAL"));
+    assert!(last.count() > 10);
+    let linked = rows.iter().filter(|row| row.contains_key("cause_id")).count();
+    assert!(problems > 10 && kinds.len() > 2 && linked > 0, "{problems}, {kinds:?}, {linked}");
 }
 
 #[tokio::test]
@@ -131,9 +174,15 @@ async fn hostile_readings_are_dead_lettered_with_the_reason_and_nothing_else_is_
         (r#"{"id":"01","filling":1,"at":253402300799000}"#.to_owned(), "s from now"),
         (r#"{"id":"01","filling":1,"at":"9999-12-31T23:59:59Z"}"#.to_owned(), "no time"),
         (r#"{"id":"01","filling":1,"at":-1}"#.to_owned(), "out of range"),
+        (r#"{"id":"01","filling":1,"at":"1700000000"}"#.to_owned(), "RFC 3339"),
+        (r#"{"id":"01","filling":1,"seq":-1}"#.to_owned(), "whole number"),
+        (r#"{"id":"01","filling":1,"seq":"7"}"#.to_owned(), "whole number"),
+        (r#"{"id":"01","filling":1,"id":"02"}"#.to_owned(), "id is there twice"),
+        (r#"{"id":"01","filling":1,"filling":2}"#.to_owned(), "filling is there twice"),
         (r#"{"id":"0/1","filling":1}"#.to_owned(), "slash"),
         (r#"{"id":"0\u00001","filling":1}"#.to_owned(), "control"),
         (format!(r#"{{"id":"{}","filling":1}}"#, "9".repeat(129)), "128 bytes"),
+        (format!(r#"{{"id":"{}","filling":1}}"#, "9".repeat(250_000)), "128 bytes"),
         (format!(r#"{{"id":"01","filling":{}}}"#, "[".repeat(100_000)), "recursion"),
         (format!("{{{}}}", "x".repeat(250_000)), "key must be a string"),
         ("null".to_owned(), "neither"),
@@ -141,6 +190,16 @@ async fn hostile_readings_are_dead_lettered_with_the_reason_and_nothing_else_is_
             r#"{"uplink_message":{"frm_payload":"/w=="},"end_device_ids":{"device_id":"01"}}"#
                 .to_owned(),
             "not text",
+        ),
+        (
+            r#"{"uplink_message":{"frm_payload":"=50="},"end_device_ids":{"device_id":"01"}}"#
+                .to_owned(),
+            "not base64",
+        ),
+        (
+            r#"{"uplink_message":{"frm_payload":""},"end_device_ids":{"device_id":"01"}}"#
+                .to_owned(),
+            "not a number",
         ),
     ];
     for (body, _) in &hostile {
@@ -154,7 +213,10 @@ async fn hostile_readings_are_dead_lettered_with_the_reason_and_nothing_else_is_
         let said = why["reason"].as_str().unwrap();
         assert!(said.contains(reason), "{body:.90}: {said}");
     }
-    for table in [&world.outputs().devices_table_name, &world.outputs().readings_table_name] {
+    let outputs = world.outputs();
+    let tables =
+        [&outputs.devices_table_name, &outputs.readings_table_name, &outputs.problems_table_name];
+    for table in tables {
         assert!(world.table(table).await.is_empty(), "{table} was touched");
     }
     world.measure(&[reading("01", 1, THEN)]).await;

@@ -1,6 +1,7 @@
 //! A proxy between workers and their endpoint that does them harm.
 
 mod batch;
+mod hold;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,7 +25,11 @@ use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use self::batch::{joined, refused};
+pub use self::hold::Held;
+use self::{
+    batch::{joined, refused},
+    hold::Hold,
+};
 use crate::faults::{Fault, Plan, Rule, Seed};
 
 /// Longer than a worker waits for a receive: its long poll and ten seconds.
@@ -54,6 +59,8 @@ struct Shared {
     done: Mutex<BTreeMap<Fault, u64>>,
     /// Messages that were handed out, each with its newest receipt handle.
     handed_out: Mutex<VecDeque<Value>>,
+    /// The call that is to be held next.
+    hold: Mutex<Option<Hold>>,
 }
 
 /// What a door knows of those who come in by it.
@@ -82,6 +89,7 @@ impl FaultProxy {
             plan: Mutex::new(Arc::new(Plan::new(seed, &[]))),
             done: Mutex::default(),
             handed_out: Mutex::default(),
+            hold: Mutex::default(),
         };
         Self { shared: Arc::new(shared), servers: Mutex::default() }
     }
@@ -95,6 +103,13 @@ impl FaultProxy {
     /// How many calls have suffered what.
     pub fn injected(&self) -> BTreeMap<Fault, u64> {
         self.shared.done.lock().expect("no panic before").clone()
+    }
+
+    /// Holds the next call that has all of these words in its body, and no other from now on.
+    pub fn hold(&self, words: &[&str]) -> Held {
+        let (held, hold) = Held::new(words);
+        *self.shared.hold.lock().expect("no panic before") = Some(hold);
+        held
     }
 
     /// A new way in, `http://127.0.0.1:PORT`, for a worker whose clock is so much ahead (or
@@ -129,6 +144,10 @@ async fn pass(State(door): State<Door>, request: Request) -> Response {
     }
     if door.skew_ms != 0 && skew(&mut call, door.skew_ms) {
         door.shared.count(Fault::Skewed);
+    }
+    let hold = door.shared.held(&call);
+    if let Some(hold) = hold {
+        return hold.through(&door.shared, call).await;
     }
     let plan = door.shared.plan.lock().expect("no panic before").clone();
     match plan.draw(&call.name) {
@@ -172,6 +191,10 @@ impl Call {
 }
 
 impl Shared {
+    fn held(&self, call: &Call) -> Option<Hold> {
+        self.hold.lock().expect("no panic before").take_if(|hold| hold.is_for(call))
+    }
+
     async fn harm(&self, fault: Fault, mut dice: StdRng, call: Call) -> Response {
         if matches!(fault, Fault::Duplicated | Fault::PartlyFailed | Fault::Expired) {
             return self.tamper(fault, dice, call).await;

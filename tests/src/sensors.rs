@@ -18,6 +18,28 @@ use crate::{
     world::World,
 };
 
+/// What a problem's row says of when it was worked on: all of it that depends on the order in which
+/// readings came.
+pub const PROCESSED: [&str; 3] = ["opened_processed", "resolved_processed", "corrected_processed"];
+/// What else it says that a reading or its neighbours tell.
+pub const TOLD: [&str; 15] = [
+    "problem_id",
+    "opened",
+    "problem",
+    "problem_time",
+    "problem_status",
+    "current",
+    "following",
+    "opening",
+    "resolved",
+    "resolution",
+    "certainty",
+    "recurrences",
+    "flaps",
+    "cause_id",
+    "cause_opened",
+];
+
 /// A row, as DynamoDB gives it.
 type Row = HashMap<String, Attr>;
 
@@ -103,13 +125,13 @@ impl World {
     }
 
     /// The rows of all problems whose id begins so, in order, without that beginning and without
-    /// processing times.
+    /// [the times of processing](PROCESSED).
     pub async fn problems(&self, prefix: &str) -> Vec<Vec<(String, String)>> {
         let rows = self.table(&self.outputs().problems_table_name).await;
         let ours = rows
             .into_iter()
             .filter(|row| row["current"].as_s().is_ok_and(|current| current.starts_with(prefix)));
-        let told = |name: &String| !name.ends_with("_processed");
+        let told = |name: &String| !PROCESSED.contains(&name.as_str());
         let shown = |value: &Attr| match value {
             Attr::S(text) => text.replace(prefix, ""),
             other => format!("{other:?}"),

@@ -46,6 +46,9 @@ const LET_IN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(2);
 /// How often one comparison may write, which is at most a part of what there is to tell each time.
 const WRITES: u32 = 2000;
+/// Of so many machines of a device the rows are written with a reading that is nearly too late: a
+/// transaction of DynamoDB takes 100 items.
+const MACHINES: usize = 90;
 /// How often the list of devices is read, where all are expected.
 const LISTED: Duration = Duration::from_secs(30);
 /// Rows of a page of it.

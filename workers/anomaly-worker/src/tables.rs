@@ -25,7 +25,7 @@ pub use self::{
     edges::{Edges, Subject},
     episodes::{Acknowledged, Acknowledgement, EpisodeKey},
     problems::{Linked, Problem, Problems, Status, is_of},
-    readings::{LateReading, New, Readings, Said, Span, StoredReading, said_in},
+    readings::{Kept, LateReading, New, Readings, Said, Span, StoredReading, said_in},
     topologies::{Index, NotStored, Stored, Topologies},
 };
 

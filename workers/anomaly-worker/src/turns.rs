@@ -1,14 +1,14 @@
 //! One at a time per edge, and one for all who wait.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// With more names than this, all that nobody holds are forgotten.
 const NAMES: usize = 10_000;
@@ -21,10 +21,18 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct Turn {
-    lock: AsyncMutex<()>,
+    lock: Arc<AsyncMutex<()>>,
     begun: AtomicU64,
     /// The number of the last that ended well.
     ended: AtomicU64,
+}
+
+/// Somebody's turn, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _mine: OwnedMutexGuard<()>,
+    /// As long as somebody holds it, nobody begins another of its name.
+    _turn: Arc<Turn>,
 }
 
 impl Turns {
@@ -56,6 +64,17 @@ impl Turns {
         let turn = self.turn(name);
         let _mine = turn.lock.lock().await;
         work().await
+    }
+
+    /// Holds the turns of all these names, in their order, so that nobody waits for another who waits.
+    /// Who holds them has no work done for any name.
+    pub(crate) async fn hold(&self, names: &BTreeSet<String>) -> Vec<Held> {
+        let mut held = Vec::with_capacity(names.len());
+        for name in names {
+            let turn = self.turn(name);
+            held.push(Held { _mine: turn.lock.clone().lock_owned().await, _turn: turn });
+        }
+        held
     }
 
     fn turn(&self, name: &str) -> Arc<Turn> {
@@ -90,6 +109,18 @@ mod tests {
         assert_eq!(count.load(SeqCst), 2);
         ask(0).await.unwrap();
         assert_eq!(count.load(SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_turns_are_held_nobody_works_for_these_names() {
+        let (turns, names) = (Turns::default(), ["a", "b"].map(str::to_owned).into());
+        let held = turns.hold(&names).await;
+        let work = turns.alone("b", async || Ok::<(), ()>(()));
+        let waited = tokio::time::timeout(Duration::from_secs(1), work).await;
+        assert!(waited.is_err());
+        assert_eq!(turns.alone("c", async || Ok::<(), ()>(())).await, Ok(()));
+        drop(held);
+        assert_eq!(turns.alone("b", async || Ok::<(), ()>(())).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

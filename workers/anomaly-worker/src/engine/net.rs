@@ -71,15 +71,28 @@ impl Edge {
     }
 }
 
-/// Whether what counts at this time (Unix milliseconds) is before the base, if it comes too late.
+/// Whether what counts at this time (Unix milliseconds) is before the base, if it comes so late.
 fn behind<M: Machine>(
     state: &State<M>,
     limits: &Limits,
     at: i64,
     horizon: Option<i64>,
+    how: HowLate,
 ) -> Option<bool> {
-    let until = state.late_until(limits, horizon.unwrap_or(-1));
-    (at <= until).then(|| at <= state.settled_until())
+    let horizon = horizon.unwrap_or(-1);
+    let is_late = match how {
+        HowLate::TooLate => at <= state.late_until(limits, horizon),
+        HowLate::Nearly => state.is_nearly_late(limits, at, horizon),
+    };
+    is_late.then(|| at <= state.settled_until())
+}
+
+/// How late a reading comes.
+#[derive(Debug, Clone, Copy)]
+enum HowLate {
+    TooLate,
+    /// Or [nearly](State::is_nearly_late).
+    Nearly,
 }
 
 impl Net {
@@ -188,17 +201,26 @@ impl Net {
     /// beyond the reading, so that it is not compared; where not, it is to be [settled](Self::settle)
     /// before the reading is taken.
     pub fn late_for(&self, device: usize, at: i64) -> Vec<(Unit, bool)> {
+        self.so_late_for(device, at, HowLate::TooLate)
+    }
+
+    /// The same with those that a reading comes [nearly](State::is_nearly_late) too late for.
+    pub fn nearly_late_for(&self, device: usize, at: i64) -> Vec<(Unit, bool)> {
+        self.so_late_for(device, at, HowLate::Nearly)
+    }
+
+    fn so_late_for(&self, device: usize, at: i64, how: HowLate) -> Vec<(Unit, bool)> {
         let it = &self.devices[device];
         let newest = |device: usize| self.devices[device].window.newest_time();
         let late = |number: &u32| {
             let edge = &self.edges[*number as usize];
             let at = if edge.leads_from(device) { at + edge.rule.delay } else { at };
             let horizon = edge.devices().into_iter().filter_map(newest).max();
-            let late = behind(edge.live.state(), &self.limits, at, horizon)?;
+            let late = behind(edge.live.state(), &self.limits, at, horizon, how)?;
             Some((Unit::Edge(*number as usize), late))
         };
         let own = it.live.as_ref().and_then(|live| {
-            let late = behind(live.state(), &self.limits, at, newest(device))?;
+            let late = behind(live.state(), &self.limits, at, newest(device), how)?;
             Some((Unit::Device(device), late))
         });
         it.edges.iter().filter_map(late).chain(own).collect()
@@ -254,6 +276,26 @@ impl Net {
     /// The state of what is looked at of a device alone.
     pub fn device_state(&self, device: usize) -> Option<&State<DeviceStand>> {
         self.devices[device].live.as_ref().map(|live| live.state())
+    }
+
+    /// The version of the row that the state of a machine was read from or written to.
+    pub fn version(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Edge(edge) => self.edges[edge].live.version,
+            Unit::Device(device) => {
+                self.devices[device].live.as_ref().map_or(0, |live| live.version)
+            }
+        }
+    }
+
+    /// The row of a machine was written again under its next version, as it was.
+    pub fn written_again(&mut self, unit: Unit) {
+        match unit {
+            Unit::Edge(edge) => self.edges[edge].live.version += 1,
+            Unit::Device(device) => {
+                self.devices[device].live.iter_mut().for_each(|live| live.version += 1);
+            }
+        }
     }
 
     /// The numbers of the sensors that an edge joins: current and following.

@@ -167,6 +167,12 @@ impl<M: Machine> State<M> {
         self.until.max(self.closed).max(in_time.saturating_sub(1))
     }
 
+    /// Whether a reading that counts at this time (Unix milliseconds) is nearly too late, or is, when
+    /// the newest reading is of the time `horizon`: half a lateness more of that, and it were.
+    pub fn is_nearly_late(&self, limits: &Limits, at: i64, horizon: i64) -> bool {
+        at <= self.late_until(limits, horizon).saturating_add(limits.lateness / 2)
+    }
+
     /// The same when the clock has come so far (Unix milliseconds). Where a silence was told a
     /// lateness ago and nothing came since, what it says is final.
     #[must_use]

@@ -1,6 +1,7 @@
 //! What a worker remembers while it has the tables to itself.
 
 mod compare;
+mod nearly;
 mod read;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -10,7 +11,7 @@ use futures::future::try_join_all;
 
 use super::{Measured, Worker};
 use crate::{
-    engine::{Arrival, Limits, Net, Unit},
+    engine::{Limits, Net, Unit},
     plans::Known,
     reading::Reading,
     tables::{New, Said, Subject},
@@ -36,8 +37,8 @@ pub(super) struct Memory {
 /// What came of a reading before it is compared.
 struct Stored {
     what: &'static str,
-    /// Whether it came too late for all machines of its device.
-    out: bool,
+    /// Whether nothing is left to be taken of it.
+    taken: bool,
 }
 
 /// What is to be done once readings are taken.
@@ -109,7 +110,8 @@ impl Worker {
             if !self.settle(work).await? {
                 continue;
             }
-            let Some(stored) = self.store_new(work).await? else { continue };
+            let Some(done) = self.store_nearly_late(epoch, work).await? else { continue };
+            let Some(stored) = self.store_new(work, &done).await? else { continue };
             self.still(epoch)?;
             let Some(taken) = self.push(work, &stored) else { continue };
             let keep = self.config.retention;
@@ -146,39 +148,42 @@ impl Worker {
         Ok(true)
     }
 
-    /// Stores what is not known yet; says of each reading what came of it. None where the devices
-    /// are not remembered any more.
-    async fn store_new(&self, work: &[&Measured]) -> Result<Option<Vec<Stored>>, Failure> {
-        let (mut stored, mut new, mut late) = (Vec::new(), Vec::new(), Vec::new());
+    /// Stores what is not known yet and was not [done](Self::store_nearly_late); says of each reading
+    /// what came of it. None where the devices are not remembered any more, or one is late by now.
+    async fn store_new(
+        &self,
+        work: &[&Measured],
+        done: &[Option<&'static str>],
+    ) -> Result<Option<Vec<Stored>>, Failure> {
+        let (mut stored, mut new) = (Vec::new(), Vec::new());
         {
             let memory = self.memory();
             let mut newer: HashMap<usize, Reading> = HashMap::new();
             let mut keys = HashSet::new();
-            for Measured { device, reading, .. } in work {
+            for (Measured { device, reading, .. }, done) in work.iter().zip(done) {
                 let Some(number) = memory.net.device(device) else { return Ok(None) };
-                if memory.net.knows(number, reading) || !keys.insert((device, reading.key())) {
-                    stored.push(Stored { what: "duplicate", out: false });
+                if let Some(what) = done {
+                    stored.push(Stored { what, taken: true });
                     continue;
+                }
+                if memory.net.knows(number, reading) || !keys.insert((device, reading.key())) {
+                    stored.push(Stored { what: "duplicate", taken: false });
+                    continue;
+                }
+                if !memory.net.late_for(number, reading.at).is_empty() {
+                    return Ok(None);
                 }
                 let level = |it: usize| newer.get(&it).map(|it| it.filling);
                 let said = Said::of(memory.net.compare(number, reading.filling, level));
-                let (late_for, out) = memory.late_for(number, reading.at);
-                let what = if late_for.is_empty() { "stored" } else { "late" };
-                stored.push(Stored { what, out });
-                match late_for.is_empty() {
-                    true => new.push(New { device, reading, said }),
-                    false => late.push((New { device, reading, said }, late_for)),
-                }
+                stored.push(Stored { what: "stored", taken: false });
+                new.push(New { device, reading, said });
                 let before = newer.entry(number).or_insert(*reading);
                 if before.order(reading).is_lt() {
                     *before = *reading;
                 }
             }
         }
-        // What is settled is not remembered, so only the table can tell whether it was there.
-        let keep = self.config.retention;
-        let late = late.into_iter().map(|(new, of)| self.readings.store_late(new, of, keep));
-        futures::try_join!(self.readings.store_all(&new, keep), try_join_all(late))?;
+        self.readings.store_all(&new, self.config.retention).await?;
         Ok(Some(stored))
     }
 
@@ -187,23 +192,17 @@ impl Worker {
     fn push(&self, work: &[&Measured], stored: &[Stored]) -> Option<Taken> {
         let mut memory = self.memory();
         let (mut devices, mut late) = (HashSet::new(), Vec::new());
-        for (place, (Measured { device, reading, .. }, stored)) in
-            work.iter().zip(stored).enumerate()
-        {
-            let number = memory.net.device(device)?;
+        for (place, (work, stored)) in work.iter().zip(stored).enumerate() {
+            let number = memory.net.device(&work.device)?;
             devices.insert(number);
-            // A reading of a number that is not compared must not make others its duplicates.
-            if stored.out {
+            if stored.taken {
                 continue;
             }
             if stored.what == "stored" {
-                let (of, _) = memory.late_for(number, reading.at);
+                let (of, _) = memory.late_for(number, work.reading.at);
                 late.extend((!of.is_empty()).then_some((place, of)));
             }
-            // What is late for one machine may be in time for another.
-            if memory.net.take(number, *reading).arrival != Arrival::Duplicate {
-                memory.net.trim(number);
-            }
+            memory.hear(work);
         }
         let units = devices.into_iter().flat_map(|it| memory.net.units(it));
         let mut stale: Vec<_> = units.filter(|unit| memory.net.is_stale(*unit)).collect();

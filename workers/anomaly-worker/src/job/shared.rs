@@ -5,17 +5,18 @@ use std::{
     sync::Arc,
 };
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use flotilla_runtime::Failure;
 use futures::future::try_join_all;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{CONFLICTS, Measured, WRITES, Worker, conflict, restless};
+use super::{CONFLICTS, MACHINES, Measured, WRITES, Worker, conflict, restless};
 use crate::{
     crew::Mode,
-    engine::{EdgeStand, Kind, Limits, Machine, State},
+    engine::{EdgeStand, Limits, Machine, State},
     plans::Known,
     reading::Reading,
-    tables::{New, Said, Subject},
+    tables::{Kept, New, Said, Subject},
     topology::Join,
 };
 
@@ -25,29 +26,12 @@ const AT_ONCE: usize = 16;
 impl Worker {
     /// Stores a reading, and compares what it changes with what is stored.
     pub(super) async fn take_shared(&self, work: &Measured) -> Result<&'static str, Failure> {
-        let Measured { device, reading, .. } = work;
+        let device = &work.device;
         let known = self.plans.get().await?;
         self.register(&[device]).await?;
-        let joins = self.joins_of(&known, device).await?;
-        let newest = self.newest_of(&joins, device).await?;
-        let said = Said::of(compared(&joins, device, reading, &newest));
-        let late = self.late_for(&known, &joins, work, Some(&newest)).await?;
-        let (new, keep) = (New { device, reading, said }, self.config.retention);
-        let is_new = match late.is_empty() {
-            true => self.readings.store(new, keep).await?,
-            false => self.readings.store_late(new, late.clone(), keep).await?,
-        };
+        let (is_new, is_late) = self.keep_shared(&known, work).await?;
         // Whoever came since this one was stored is followed by its own comparison.
         let joins = self.joins_of(&known, device).await?;
-        let mut is_late = !late.is_empty();
-        if is_new {
-            // Others may have moved a base meanwhile.
-            let now = self.late_for(&known, &joins, work, None).await?;
-            if now.iter().any(|it| !late.contains(it)) {
-                self.readings.mark_late(device, reading, now, keep).await?;
-                is_late = true;
-            }
-        }
         for join in &joins {
             let subject = subject(join);
             let look = async || {
@@ -70,6 +54,59 @@ impl Worker {
         })
     }
 
+    /// Stores a reading; whether it is new, and whether it comes too late for any machine.
+    async fn keep_shared(&self, known: &Known, work: &Measured) -> Result<(bool, bool), Failure> {
+        let (Measured { device, reading, .. }, keep) = (work, self.config.retention);
+        for conflicts in 1..=CONFLICTS {
+            let joins = self.joins_of(known, device).await?;
+            let newest = self.newest_of(&joins, device).await?;
+            let new = New { device, reading, said: said(&joins, device, reading, &newest) };
+            let (mut late, mut rows) = (Vec::new(), Vec::new());
+            for stand in self.stands(known, &joins, work, Some(&newest)).await? {
+                match stand {
+                    Stand::Late(key) => late.push(key),
+                    Stand::Nearly(row) => rows.push(*row),
+                    Stand::InTime => {}
+                }
+            }
+            rows.truncate(MACHINES);
+            let kept = match late.is_empty() && rows.is_empty() {
+                true if self.readings.store(new, keep).await? => Kept::New,
+                true => Kept::There,
+                false => self.readings.store_with(new, late.clone(), keep, rows).await?,
+            };
+            match kept {
+                Kept::New => return Ok((true, self.is_late_now(known, work, late).await?)),
+                Kept::There => return Ok((false, !late.is_empty())),
+                Kept::Outrun => self.outrun(conflicts).await,
+            }
+        }
+        Err(conflict(&Subject::Device(device.clone())))
+    }
+
+    /// Whether a reading that was stored as late for these machines is late; marks it if others made it
+    /// so for more of them meanwhile, by half a lateness at once or as new neighbours.
+    async fn is_late_now(
+        &self,
+        known: &Known,
+        work: &Measured,
+        late: Vec<String>,
+    ) -> Result<bool, Failure> {
+        let Measured { device, reading, .. } = work;
+        let joins = self.joins_of(known, device).await?;
+        let mut now = Vec::new();
+        for stand in self.stands(known, &joins, work, None).await? {
+            if let Stand::Late(key) = stand {
+                now.push(key);
+            }
+        }
+        let is_late = !now.is_empty();
+        if now.iter().any(|it| !late.contains(it)) {
+            self.readings.mark_late(device, reading, now, self.config.retention).await?;
+        }
+        Ok(is_late)
+    }
+
     /// The newest reading of a device and of its neighbours.
     async fn newest_of(
         &self,
@@ -85,57 +122,66 @@ impl Worker {
         Ok(try_join_all(newest).await?.into_iter().flatten().collect())
     }
 
-    /// The keys of the subjects that a reading comes too late for: with the newest readings, all of
-    /// them, and their bases are moved beyond it; without, those whose bases are.
-    async fn late_for(
+    /// How a reading stands to each machine of its device, by these newest readings; without them, by
+    /// the bases alone.
+    async fn stands(
         &self,
         known: &Known,
         joins: &[Arc<Join>],
         Measured { device, reading, .. }: &Measured,
         newest: Option<&HashMap<String, Reading>>,
-    ) -> Result<Vec<String>, Failure> {
-        let time = |id: &str| newest.and_then(|it| Some(it.get(id)?.at));
+    ) -> Result<Vec<Stand>, Failure> {
+        let time = |id: &str| newest.map(|it| it.get(id).map_or(-1, |it| it.at));
         let edges = joins.iter().map(async |join| {
             let delay = if join.current == *device { join.rule.delay } else { 0 };
             let horizon = time(&join.current).max(time(&join.following));
             let ends = [Some(join.current.as_str()), Some(join.following.as_str())];
             let plain = State::<EdgeStand>::default;
-            let at = reading.at + delay;
-            self.is_late(&subject(join), &join.rule, ends, (at, horizon), plain).await
+            let when = (reading.at + delay, horizon);
+            self.stand(&subject(join), &join.rule, ends, when, plain).await
         });
-        let mut late: Vec<_> = try_join_all(edges).await?.into_iter().flatten().collect();
+        let mut stands = try_join_all(edges).await?;
         if known.plan.device(device).is_watched() {
             let (subject, rule) = (Subject::Device(device.clone()), known.plan.device(device));
             let (ends, when) = ([Some(device.as_str()), None], (reading.at, time(device)));
             let plain = || known.beginning(device);
-            late.extend(self.is_late(&subject, &**rule, ends, when, plain).await?);
+            stands.push(self.stand(&subject, &**rule, ends, when, plain).await?);
         }
-        Ok(late)
+        Ok(stands)
     }
 
-    /// The key of the subject, if what counts at this time comes too late when the newest reading is
-    /// of that one (Unix milliseconds).
-    async fn is_late<M>(
+    /// How what counts at this time stands to a machine, when the newest reading is of that one (Unix
+    /// milliseconds), if that is asked. Where it comes too late, the base is moved beyond it.
+    async fn stand<M>(
         &self,
         subject: &Subject,
         rule: &M::Rule,
         ends: [Option<&str>; 2],
         (at, horizon): (i64, Option<i64>),
         plain: impl Fn() -> State<M>,
-    ) -> Result<Option<String>, Failure>
+    ) -> Result<Stand, Failure>
     where
         M: Machine + Serialize + DeserializeOwned,
     {
         let limits = &self.config.limits;
-        let state = self.edges.load::<M>(subject).await?.map_or_else(&plain, |it| it.1);
-        let settled = at <= state.settled_until();
-        if settled || horizon.is_none_or(|it| at > state.late_until(limits, it)) {
-            return Ok(settled.then(|| subject.key()));
+        let loaded = self.edges.load::<M>(subject).await?;
+        let (version, state) = loaded.unwrap_or_else(|| (0, plain()));
+        if at <= state.settled_until() {
+            return Ok(Stand::Late(subject.key()));
         }
-        let all = Limits { fold: 0, ..*limits };
-        let look = async || self.compare_stored(subject, rule, &all, ends, 0, &plain).await;
-        self.turns.alone(&subject.key(), look).await?;
-        Ok(Some(subject.key()))
+        let Some(horizon) = horizon else { return Ok(Stand::InTime) };
+        match () {
+            () if at <= state.late_until(limits, horizon) => {
+                let all = Limits { fold: 0, ..*limits };
+                let look = async || self.compare_stored(subject, rule, &all, ends, 0, &plain).await;
+                self.turns.alone(&subject.key(), look).await?;
+                Ok(Stand::Late(subject.key()))
+            }
+            () if state.is_nearly_late(limits, at, horizon) => {
+                Ok(Stand::Nearly(Box::new(self.edges.again(subject, version, &state)?)))
+            }
+            () => Ok(Stand::InTime),
+        }
     }
 
     /// Looks at what is looked at of a device alone.
@@ -211,19 +257,28 @@ impl Worker {
     }
 }
 
-/// What is wrong beside the last of the sensors that follow.
-fn compared(
+/// How a reading stands to a machine.
+enum Stand {
+    InTime,
+    /// Nearly too late: what writes the machine's row again with it.
+    Nearly(Box<TransactWriteItem>),
+    /// Too late for the machine of this key, whose base is beyond it.
+    Late(String),
+}
+
+/// What is said beside the last of the sensors that follow.
+fn said(
     joins: &[Arc<Join>],
     device: &str,
     reading: &Reading,
     newest: &HashMap<String, Reading>,
-) -> Option<Option<Kind>> {
+) -> Said {
     let following = joins.iter().filter(|join| join.current == device);
     let compare = |join: &Arc<Join>| {
         let newest = newest.get(&join.following)?;
         Some(join.rule.compare(reading.filling, newest.filling))
     };
-    following.filter_map(compare).max()
+    Said::of(following.filter_map(compare).max())
 }
 
 pub(super) fn subject(join: &Join) -> Subject {

@@ -233,6 +233,20 @@ impl Edges {
         }
     }
 
+    /// What writes a row as it is under its next version, unless it was written since this one: so
+    /// whoever read it before and has not written yet reads again.
+    ///
+    /// # Errors
+    /// Permanent, for a state that cannot be written.
+    pub fn again<M: Machine + Serialize>(
+        &self,
+        subject: &Subject,
+        version: u64,
+        state: &State<M>,
+    ) -> Result<TransactWriteItem, Failure> {
+        self.item(subject, version, state)
+    }
+
     fn item(
         &self,
         name: &Subject,

@@ -16,6 +16,9 @@
 //! - `resolution_reason`, where it ended for another reason than a reading: no topology has the edge
 //!   or the device any more;
 //! - `acknowledged…`: see [`Acknowledgement`].
+//!
+//! All of a row is a function of the set of readings that came in time, whatever their order, but
+//! the three attributes that end in `_processed`; what people and changed topologies write is apart.
 
 use aws_sdk_dynamodb::{
     Client,

@@ -79,6 +79,17 @@ pub fn said_in(said: &str) -> Option<Said> {
     [Said::Ok, Said::LastSensor].into_iter().find(|it| it.name() == said)
 }
 
+/// What came of a reading that was to be stored with what its machines have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is stored.
+    New,
+    /// It was there before, and stays as it was.
+    There,
+    /// Another wrote one of the rows: nothing is stored.
+    Outrun,
+}
+
 /// A stretch of a device's readings.
 #[derive(Debug, Clone)]
 pub struct Span {
@@ -208,34 +219,41 @@ impl Readings {
         row
     }
 
-    /// Stores a reading that comes too late to be compared in these subjects, and puts it on the late
-    /// list, both or neither; `false` if the reading was there.
+    /// Stores a reading that is nearly too late, or is: then for these subjects, and it is on the late
+    /// list. All of it or nothing, with what writes the rows of its machines [again](super::Edges::again):
+    /// so nobody's base passes it unseen, whenever its worker is gone.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not take it.
-    pub async fn store_late(
+    pub async fn store_with(
         &self,
         New { device, reading, said }: New<'_>,
-        subjects: Vec<String>,
+        late: Vec<String>,
         keep: Duration,
-    ) -> Result<bool, Failure> {
-        let mut row = self.row(reading, said, keep);
+        machines: Vec<TransactWriteItem>,
+    ) -> Result<Kept, Failure> {
+        let (mut row, is_late) = (self.row(reading, said, keep), !late.is_empty());
         row.extend(key(device, reading));
-        row.insert("late".to_owned(), Attr::Ss(subjects));
+        row.extend(is_late.then(|| ("late".to_owned(), Attr::Ss(late))));
         let is_new = Some("attribute_not_exists(device)".to_owned());
-        let entry = self.late_entry(device, reading, keep);
-        let items = [(row, is_new), (entry, None)].into_iter().map(|(row, condition)| {
+        let entry = is_late.then(|| (self.late_entry(device, reading, keep), None));
+        let items = [(row, is_new)].into_iter().chain(entry).map(|(row, condition)| {
             let put = Put::builder().table_name(&self.table).set_item(Some(row));
             let put = put.set_condition_expression(condition).build();
             let put = put.map_err(|e| unbuilt("a row of readings", e))?;
             Ok(TransactWriteItem::builder().put(put).build())
         });
-        let items: Vec<_> = items.collect::<Result<_, Failure>>()?;
+        let mut items: Vec<_> = items.collect::<Result<_, Failure>>()?;
+        items.extend(machines);
         let call = self.client.transact_write_items().set_transact_items(Some(items));
         match call.send().await {
-            Ok(_) => Ok(true),
-            Err(e) if e.as_service_error().is_some_and(was_there) => Ok(false),
-            Err(e) => Err(unavailable("TransactWriteItems", device, &self.table, chain(&e))),
+            Ok(_) => Ok(Kept::New),
+            Err(e) => {
+                let kept = e.as_service_error().and_then(refused);
+                kept.ok_or_else(|| {
+                    unavailable("TransactWriteItems", device, &self.table, chain(&e))
+                })
+            }
         }
     }
 
@@ -378,10 +396,22 @@ impl Readings {
     }
 }
 
-/// Whether a transaction was refused since its reading was there.
-fn was_there(error: &TransactWriteItemsError) -> bool {
-    let TransactWriteItemsError::TransactionCanceledException(e) = error else { return false };
-    e.cancellation_reasons().iter().any(|it| it.code() == Some("ConditionalCheckFailed"))
+/// Why a transaction was refused whose first item is its reading, if it is known.
+fn refused(error: &TransactWriteItemsError) -> Option<Kept> {
+    match error {
+        TransactWriteItemsError::TransactionCanceledException(e) => {
+            let codes: Vec<_> = e.cancellation_reasons().iter().map(|it| it.code()).collect();
+            let failed = |code: &Option<&str>| *code == Some("ConditionalCheckFailed");
+            let passing =
+                |code: &Option<&str>| failed(code) || *code == Some("TransactionConflict");
+            match codes.first().is_some_and(failed) {
+                true => Some(Kept::There),
+                false => codes.iter().any(passing).then_some(Kept::Outrun),
+            }
+        }
+        TransactWriteItemsError::TransactionInProgressException(_) => Some(Kept::Outrun),
+        _ => None,
+    }
 }
 
 fn key(device: &str, reading: &Reading) -> Row {
@@ -399,4 +429,26 @@ fn read(row: &Row) -> Option<Reading> {
         filling: text_of(row, "filling")?.parse().ok()?,
         seq: number_of(row, "seq"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::{CancellationReason, error::TransactionCanceledException};
+
+    use super::*;
+
+    #[test]
+    fn a_reading_that_was_there_is_told_from_a_row_that_another_wrote() {
+        let kept = |codes: &[&str]| {
+            let reasons = codes.iter().map(|it| CancellationReason::builder().code(*it).build());
+            let reasons = Some(reasons.collect());
+            let why = TransactionCanceledException::builder().set_cancellation_reasons(reasons);
+            refused(&TransactWriteItemsError::TransactionCanceledException(why.build()))
+        };
+        let failed = "ConditionalCheckFailed";
+        assert_eq!(kept(&[failed, "None", failed]), Some(Kept::There));
+        assert_eq!(kept(&["None", failed]), Some(Kept::Outrun));
+        assert_eq!(kept(&["TransactionConflict", "None"]), Some(Kept::Outrun));
+        assert_eq!(kept(&["None", "ThrottlingError"]), None);
+    }
 }

@@ -154,6 +154,17 @@ fn a_silence_is_final_once_nothing_came_for_a_lateness_after_it_was_told() {
 }
 
 #[test]
+fn a_reading_that_half_a_lateness_more_would_make_late_is_nearly_late_and_no_later_one() {
+    let limits = Limits { lateness: 100, ..Limits::default() };
+    let mut chain = Chain::new(Rule::default(), &DeviceRule::default(), limits);
+    chain.take(1, Reading { at: 500, filling: 1.0, seq: None });
+    let edges = |at| chain.net.nearly_late_for(0, at).len();
+    // Before 400 it is late; before 450 another that is 50 newer makes it so.
+    assert_eq!([399, 400, 449, 450].map(edges), [1, 1, 1, 0]);
+    assert_eq!([399, 400].map(|at| chain.net.late_for(0, at).len()), [1, 0]);
+}
+
+#[test]
 fn a_late_reading_from_before_all_others_counts_once_it_has_travelled() {
     let rule = Rule { delay: 40, ..Rule::default() };
     let limits = Limits { lateness: 100, ..Limits::default() };

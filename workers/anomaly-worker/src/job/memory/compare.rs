@@ -145,7 +145,10 @@ impl Worker {
         }
     }
 
-    fn memory_of(&self, generation: Generation) -> Result<MutexGuard<'_, Memory>, Failure> {
+    pub(super) fn memory_of(
+        &self,
+        generation: Generation,
+    ) -> Result<MutexGuard<'_, Memory>, Failure> {
         let memory = self.memory();
         if memory.generation == generation { Ok(memory) } else { Err(forgotten()) }
     }
@@ -174,6 +177,6 @@ impl Worker {
     }
 }
 
-fn forgotten() -> Failure {
+pub(super) fn forgotten() -> Failure {
     Failure::transient("forgotten", "topologies or workers changed: it is compared again")
 }

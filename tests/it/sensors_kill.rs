@@ -1,0 +1,129 @@
+//! Anomaly workers that are killed between two calls of one reading.
+
+use std::time::Duration;
+
+use flotilla_tests::{FaultProxy, Seed, Worker, World, eventually, reading};
+use serde_json::{Value, json};
+
+/// A time in 2023, in Unix seconds.
+const THEN: i64 = 1_700_000_000;
+/// Seconds that a reading may be late.
+const LATENESS: &str = "60";
+
+/// The key of a reading without a number.
+fn key(filling: u32, after: i64) -> String {
+    format!("{:015}.-.{filling}", (THEN + after) * 1000)
+}
+
+/// What sensors of a tube say: number, level, and when.
+fn of(tube: &str, said: &[(u32, u32, i64)]) -> Vec<Value> {
+    said.iter().map(|(id, level, at)| reading(&format!("{tube}{id}"), *level, THEN + at)).collect()
+}
+
+async fn worker(world: &World, more: &[(&str, &str)]) -> Worker {
+    let worker = world.anomaly_worker().env("FLOTILLA_LATENESS_SECONDS", LATENESS);
+    more.iter().fold(worker, |worker, (name, value)| worker.env(name, value)).ready().await
+}
+
+/// What a replay finds otherwise, and how many readings came too late.
+async fn replayed(world: &World) -> (Value, Value) {
+    let (from, to) = (THEN.to_string(), (THEN + 100_000).to_string());
+    let replay = ["replay", "--from", &from, "--to", &to, "--lateness", LATENESS, "--json"];
+    let (code, text) = world.flotilla(&replay).await;
+    assert_eq!(code, 0, "{text}");
+    let mut found: Value = serde_json::from_str(text.trim()).unwrap();
+    (found["differences"].take(), found["late_readings"].take())
+}
+
+async fn proxied() -> (FaultProxy, String) {
+    let url = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL names an endpoint");
+    let proxy = FaultProxy::new(&url, Seed(0));
+    let door = proxy.entrance(0).await;
+    (proxy, door)
+}
+
+#[tokio::test]
+async fn a_reading_whose_worker_is_killed_while_another_makes_it_late_is_late_after_redelivery() {
+    let world = World::new().await;
+    let (proxy, door) = proxied().await;
+    let own = world.queues().await;
+    let queue = ("FLOTILLA_QUEUE_URL", own.url.as_str());
+    let mut killed = worker(&world, &[queue, ("AWS_ENDPOINT_URL", &door)]).await;
+    let mut other = worker(&world, &[]).await;
+    world.measure(&of("0", &[(1, 100, 0), (2, 100, 1), (1, 100, 50)])).await;
+    world.until_compared().await;
+    let mut held = proxy.hold(&[&key(50, 5)]);
+    own.send(&world.aws, None, &reading("02", 50, THEN + 5).to_string()).await;
+    held.came().await;
+    // A word from before moves the base at once, over the one that is on its way.
+    for said in [&[(1, 100, 300), (2, 100, 300)][..], &[(2, 100, 2)]] {
+        world.measure(&of("0", said)).await;
+        world.until_compared().await;
+    }
+    held.done_unheard().await;
+    assert!(!killed.kill().await.success());
+    let mut again = worker(&world, &[queue]).await;
+    eventually("an empty queue", Duration::from_secs(60), async || {
+        (world.left_on(&own.url).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(replayed(&world).await, (json!([]), json!(2)));
+    let (code, late) = world.flotilla(&["sensors", "late", "--json"]).await;
+    let listed = serde_json::Deserializer::from_str(&late).into_iter::<Value>().count();
+    assert_eq!((code, listed), (0, 2), "{late}");
+    assert!(world.problems("0").await.is_empty());
+    assert!(other.stop().await.success() && again.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_worker_killed_before_or_after_it_stores_or_evaluates_leaves_the_ledger_of_one_that_was_not()
+ {
+    let world = World::new().await;
+    let (proxy, door) = proxied().await;
+    let door = [("AWS_ENDPOINT_URL", door.as_str())];
+    let mut alive = worker(&world, &door).await;
+    let before = [(1, 100, 0), (2, 100, 1), (1, 100, 50)];
+    let (opens, later) = ((2, 50, 55), [(1, 100, 300), (2, 100, 300), (2, 0, 3)]);
+    // Behind the newest by all but a second of what is allowed.
+    let (nearly_late, after) = ((2, 100, 241), [(2, 0, 310), (1, 100, 320)]);
+    let tell = async |tube: &str, said: &[(u32, u32, i64)]| {
+        for it in of(tube, said) {
+            world.measure(&[it]).await;
+            world.until_compared().await;
+        }
+    };
+    let all = [&before[..], &[opens], &later, &[nearly_late], &after].concat();
+    tell("a-", &all).await;
+    let expected = world.problems("a-").await;
+    assert_eq!(expected.len(), 2, "{expected:?}");
+    // What is held of which reading: the call that stores it, or that tells what it leads to.
+    let stores = |it: (u32, u32, i64)| vec![key(it.1, it.2)];
+    let tells = |tube: &str| vec![format!("{tube}1{tube}2"), "opened_processed".to_owned()];
+    let mut tubes = Vec::new();
+    for number in 0..8 {
+        let [stored, early, done] = [1, 2, 4].map(|bit| number & bit != 0);
+        let tube = format!("k{number}-");
+        let at = if early { opens } else { nearly_late };
+        let place = all.iter().position(|it| *it == at).unwrap();
+        tell(&tube, &all[..place]).await;
+        let words = if stored { stores(at) } else { tells(&tube) };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut held = proxy.hold(&words);
+        world.measure(&of(&tube, &[at])).await;
+        held.came().await;
+        if done {
+            held.done_unheard().await;
+        }
+        assert!(!alive.kill().await.success());
+        alive = worker(&world, &door).await;
+        world.until_compared().await;
+        tell(&tube, &all[place + 1..]).await;
+        tubes.push(tube);
+    }
+    for tube in tubes {
+        assert_eq!(world.problems(&tube).await, expected, "tube {tube}");
+    }
+    // One of each tube came too late.
+    assert_eq!(replayed(&world).await, (json!([]), json!(9)));
+    assert!(alive.stop().await.success());
+}
