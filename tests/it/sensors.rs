@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_tests::{Listener, Worker, World, eventually, reading};
+use flotilla_tests::{Fault, FaultProxy, Listener, Rule, Seed, Worker, World, eventually, reading};
 use serde_json::{Value, json};
 
 /// A time in 2023, in Unix seconds.
@@ -70,6 +70,61 @@ async fn each_of_the_nine_cells_gives_the_originals_answer_end_to_end() {
     assert_eq!((scan["Count"].take(), scan["ScannedCount"].take()), (json!(6), json!(6)));
     assert_eq!(sewer.problem("201202").await["problem"], "OBSTRUCTION");
     assert_eq!(sewer.gateway.json("/problem/101102").await, (404, json!({})));
+    sewer.end().await;
+}
+
+/// The original's table: what the current and the following sensor say, and what is told of it.
+const TABLE: [(u32, u32, &str); 9] = [
+    (100, 100, "OK"),
+    (100, 50, "OBSTRUCTION"),
+    (100, 0, "OBSTRUCTION"),
+    (50, 100, "PROBLEM"),
+    (50, 50, "OK"),
+    (50, 0, "OBSTRUCTION"),
+    (0, 100, "PROBLEM"),
+    (0, 50, "PROBLEM"),
+    (0, 0, "OK"),
+];
+
+#[tokio::test]
+async fn each_cell_is_told_to_listeners_as_the_original_told_it_whether_ids_are_padded_or_not() {
+    let sewer = Sewer::new().await;
+    let mut listener = Listener::connect(&sewer.gateway).await.unwrap();
+    for (tube, (current, following, answer)) in (1..).zip(TABLE) {
+        for (first, second) in [("01", "02"), ("1", "2")] {
+            let (first, second) = (format!("{tube}{first}"), format!("{tube}{second}"));
+            sewer.say(&[reading(&second, following, THEN)]).await;
+            assert_eq!(listener.next().await, json!({ "message": "LAST SENSOR" }), "{second}");
+            sewer.say(&[reading(&first, current, THEN + 1)]).await;
+            let wanted = match answer {
+                "OK" => json!({ "message": "OK" }),
+                kind => problem(&format!("{first}{second}"), kind, THEN + 1, "UNRESOLVED"),
+            };
+            assert_eq!(listener.next().await, wanted, "{current} and {following} at {first}");
+        }
+    }
+    drop(listener);
+    sewer.end().await;
+}
+
+#[tokio::test]
+async fn listeners_are_told_of_an_error_while_events_cannot_be_read_and_of_all_events_after_it() {
+    let url = std::env::var("AWS_ENDPOINT_URL").unwrap();
+    let proxy = FaultProxy::new(&url, Seed(0));
+    let world = World::new().await;
+    let worker = world.anomaly_worker().ready().await;
+    let door = proxy.entrance(0).await;
+    let gateway = world.sensor_gateway().env("AWS_ENDPOINT_URL", door).ready().await;
+    let sewer = Sewer { worker, gateway, world };
+    let mut listener = Listener::connect(&sewer.gateway).await.unwrap();
+    proxy.obey(&[Rule { fault: Fault::ServerError, calls: &["GetRecords"], one_in: 1 }]);
+    let told = listener.next().await;
+    assert!(told["error"].as_str().is_some_and(|it| it.contains("stream")), "{told}");
+    sewer.say(&[reading("02", 50, THEN), reading("01", 100, THEN + 1)]).await;
+    proxy.obey(&[]);
+    let opened = problem("0102", "OBSTRUCTION", THEN + 1, "UNRESOLVED");
+    listener.until(&opened).await;
+    drop(listener);
     sewer.end().await;
 }
 

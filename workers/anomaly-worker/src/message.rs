@@ -8,6 +8,10 @@
 //! `uplink_message.decoded_payload.filling` where the network decodes, else the text of the
 //! base64 `uplink_message.frm_payload`, a number or `{"filling": …}`; `f_cnt` is the number, and
 //! `uplink_message.received_at`, else `received_at`, the time.
+//!
+//! Other fields are ignored. One of these that is there twice is refused.
+
+mod once;
 
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::once::Once;
 use crate::reading::{ID_LIMIT, check_id};
 
 /// From here on a number is a time in milliseconds: as milliseconds it is in 2001, as seconds
@@ -39,7 +44,7 @@ const PAYLOAD_LIMIT: usize = 1024;
 
 /// A reading, as it was sent.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Value")]
+#[serde(try_from = "Once")]
 pub struct AnomalyMessage {
     /// The device.
     pub id: String,
@@ -126,6 +131,14 @@ pub fn schema() -> Value {
     })
 }
 
+impl TryFrom<Once> for AnomalyMessage {
+    type Error = String;
+
+    fn try_from(Once(message): Once) -> Result<Self, String> {
+        message.try_into()
+    }
+}
+
 impl TryFrom<Value> for AnomalyMessage {
     type Error = String;
 
@@ -194,8 +207,8 @@ fn payload(payload: &Value) -> Result<f64, String> {
     let text = String::from_utf8(bytes).map_err(
         |_| "frm_payload is not text: have the network decode it, to decoded_payload.filling",
     )?;
-    match serde_json::from_str::<Value>(&text) {
-        Ok(Value::Object(fields)) => {
+    match serde_json::from_str(&text) {
+        Ok(Once(Value::Object(fields))) => {
             level(fields.get("filling").ok_or("frm_payload is JSON without filling")?)
         }
         _ => level(&Value::String(text)),
@@ -314,6 +327,9 @@ mod tests {
             (r#"{"id":"01","filling":1,"at":{}}"#, "neither a number"),
             (r#"{"id":"01","filling":1,"seq":-1}"#, "whole number"),
             (r#"{"id":"01","filling":1,"seq":"1"}"#, "whole number"),
+            (r#"{"id":"01","filling":1,"at":"1658274939"}"#, "RFC 3339"),
+            (r#"{"id":"01","filling":1,"at":1e15}"#, "out of range"),
+            (r#"{"id":"01","filling":1,"id":"02"}"#, "twice"),
         ] {
             let why = parse(message).unwrap_err();
             assert!(why.contains(reason), "{message}: {why}");

@@ -273,6 +273,8 @@ mod tests {
         }
         let ahead = r#"{"id":"01","filling":1,"at":1700003601}"#;
         assert!(letter(ahead, now, HOUR).unwrap_err().contains("from now"));
+        let deep = format!(r#"{{"id":"01","filling":{}"#, "[".repeat(10_000));
+        assert!(letter(&deep, now, HOUR).unwrap_err().contains("recursion"));
         let huge = format!(r#"{{"id":"01","filling":1,"x":"{}"}}"#, "y".repeat(READING));
         assert!(letter(&huge, now, HOUR).unwrap_err().contains("are allowed"));
     }

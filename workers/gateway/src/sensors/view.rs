@@ -6,6 +6,9 @@ use serde_json::{Map, Number, Value, json};
 
 use super::{filter::About, zones::Zones};
 
+/// The attributes that hold JSON.
+const EVIDENCE: [&str; 2] = ["opening", "resolution"];
+
 /// A problem with all that its row holds; the acknowledgement as one object, or null.
 pub(super) fn problem(row: &Row) -> Value {
     let mut shown = fields(row, |name| !name.starts_with("acknowledged"));
@@ -25,15 +28,18 @@ pub(super) fn device(row: &Row, zones: &Zones) -> Map<String, Value> {
 
 fn fields(row: &Row, shown: impl Fn(&str) -> bool) -> Map<String, Value> {
     let row = row.iter().filter(|(name, _)| shown(name));
-    row.map(|(name, value)| (name.clone(), of(value))).collect()
-}
-
-/// A value; a text that holds JSON as what it holds.
-fn of(value: &Attr) -> Value {
-    match value {
-        Attr::S(text) if text.starts_with(['{', '[']) => {
+    let value = |name: &str, value: &Attr| match value {
+        Attr::S(text) if EVIDENCE.contains(&name) => {
             serde_json::from_str(text).unwrap_or_else(|_| json!(text))
         }
+        other => of(other),
+    };
+    row.map(|(name, it)| (name.clone(), value(name, it))).collect()
+}
+
+/// A value; every text as it is: an id may look like JSON.
+fn of(value: &Attr) -> Value {
+    match value {
         Attr::S(text) => json!(text),
         Attr::N(number) => number.parse::<Number>().map_or(json!(number), Value::Number),
         Attr::Bool(it) => json!(it),
@@ -75,4 +81,18 @@ pub(super) fn about<'a>(row: &'a Row, devices: &'a [String]) -> About<'a> {
 
 fn text<'r>(row: &'r Row, name: &str) -> Option<&'r str> {
     row.get(name)?.as_s().ok().map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_looks_like_json_is_shown_as_it_is_and_evidence_as_what_it_holds() {
+        let row = [("current", "[1]"), ("following", "{}"), ("opening", r#"{"current":null}"#)];
+        let row = row.map(|(name, it)| (name.to_owned(), Attr::S(it.to_owned())));
+        let shown = problem(&Row::from(row));
+        assert_eq!((&shown["current"], &shown["following"]), (&json!("[1]"), &json!("{}")));
+        assert!(shown["opening"].is_object(), "{shown}");
+    }
 }
