@@ -107,9 +107,11 @@ impl Notice {
                 }
                 wait = wait.min(due);
             }
-            match sent {
-                Some(sent) => begun = sent.begun,
-                None => break,
+            match (sent, due) {
+                (Some(sent), _) => begun = sent.begun,
+                // Who is not to be woken does not hold up the next.
+                (None, Some(due)) if loud(target, due, now) > due.max(now) => begun = due,
+                (None, _) => break,
             }
         }
         Next::Wait(wait)
@@ -276,6 +278,29 @@ mod tests {
         assert_eq!(next(&notice, "2026-01-16T05:00:00Z"), Next::Send(0, What::Opened));
         notice.standing = Standing::Ended;
         assert_eq!(next(&notice, "2026-01-16T05:00:00Z"), Next::Nothing);
+    }
+
+    #[test]
+    fn a_target_whose_hours_are_quiet_does_not_hold_up_the_next() {
+        let policy = policy(
+            "[[targets]]\nname = 'a'\nwebhook = 'http://x/'\nafter = '1m'\n\
+             quiet = { from = '22:00', to = '06:00', zone = 'UTC' }\n\
+             [[targets]]\nname = 'b'\nsns = 't'\nafter = '15m'\n",
+        );
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let mut notice = Notice::new(at("2026-01-15T23:00:00Z"));
+        let next = |notice: &Notice, now: &str| notice.next(&policy, &[0, 1], at(now));
+        let later = Next::Wait(at("2026-01-15T23:16:00Z"));
+        assert_eq!(next(&notice, "2026-01-15T23:00:00Z"), later);
+        assert_eq!(next(&notice, "2026-01-15T23:16:00Z"), Next::Send(1, What::Opened));
+        notice.tried("b", What::Opened, at("2026-01-15T23:16:00Z"), Ok(()), 0.5);
+        let morning = Next::Wait(at("2026-01-16T06:00:00Z"));
+        assert_eq!(next(&notice, "2026-01-15T23:17:00Z"), morning);
+        assert_eq!(next(&notice, "2026-01-16T06:00:00Z"), Next::Send(0, What::Opened));
+        // By day the next waits for the first.
+        let noon = Notice::new(at("2026-01-16T12:00:00Z"));
+        let first = Next::Wait(at("2026-01-16T12:01:00Z"));
+        assert_eq!(next(&noon, "2026-01-16T12:00:00Z"), first);
     }
 
     proptest! {
