@@ -23,7 +23,7 @@ const SEEDS: [u64; 2] = [10, 4];
 /// Sensors.
 const SIZES: [&str; 3] = ["sensors=100", "sensors=300", "sensors=1000"];
 /// What is harder than the default.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 16] = [
     "sensors=300,noise=5",
     "sensors=300,lost=0.1",
     "sensors=300,lost=0.2",
@@ -35,6 +35,11 @@ const KINDS: [&str; 11] = [
     "sensors=300,interval_seconds=10",
     "sensors=300,interval_seconds=600",
     "sensors=300,noise=2,lost=0.05,late=0.2,skewed=0.3,skew_seconds=30",
+    "sensors=300,tubes=1",
+    "sensors=300,tubes=0.3",
+    "sensors=300,tubes=0.3,lost=0.1",
+    "sensors=300,skewed=1,skew_seconds=60",
+    "sensors=50",
 ];
 /// What is scored: the name, and which of precision and recall of all and of causes it is.
 pub(super) const NAMES: [&str; 4] = [

@@ -33,6 +33,9 @@ pub struct Sewer {
     pub seed: u64,
     /// Sensors.
     pub sensors: usize,
+    /// The part of the sensors that follow the one before: long tubes where it is near 1, a bushy
+    /// tree near 0.
+    pub tubes: f64,
     /// Readings of each.
     pub readings: i64,
     /// Milliseconds between two readings of a sensor.
@@ -62,6 +65,7 @@ impl Default for Sewer {
         Self {
             seed: 1,
             sensors: 1000,
+            tubes: 0.9,
             readings: 1440,
             interval: 60_000,
             faults: [60, 40, 40],
@@ -109,7 +113,7 @@ impl Sewer {
     /// Simulates it.
     pub fn simulate(&self) -> Simulated {
         let mut dice = Dice(self.seed);
-        let tree = Tree::random(self.sensors, &mut dice);
+        let tree = Tree::random(self.sensors, self.tubes, &mut dice);
         let rain = self.rain(&mut dice);
         let faults = faults::draw(self, &tree, &mut dice);
         let effects = faults::effects(&tree, &faults, self.delay());
@@ -160,6 +164,7 @@ impl Sewer {
     fn set(&mut self, name: &str, value: f64) -> bool {
         let (part, some) = ((0.0..=1.0).contains(&value), (0.0..=1e6).contains(&value));
         let (fits, place): (bool, &mut f64) = match name {
+            "tubes" => (part, &mut self.tubes),
             "late" => (part, &mut self.late),
             "twice" => (part, &mut self.twice),
             "lost" => (part && value < 1.0, &mut self.lost),

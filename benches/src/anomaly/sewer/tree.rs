@@ -12,11 +12,12 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Mostly long tubes, that join now and then.
-    pub(super) fn random(sensors: usize, dice: &mut Dice) -> Self {
+    /// Tubes that join: so much of the sensors, as a part, stand behind the one before; the others
+    /// behind any.
+    pub(super) fn random(sensors: usize, tubes: f64, dice: &mut Dice) -> Self {
         let parent = |sensor: usize, dice: &mut Dice| match sensor {
             0 => None,
-            _ if dice.part() < 0.9 => Some(sensor - 1),
+            _ if dice.part() < tubes => Some(sensor - 1),
             _ => Some(dice.below(sensor)),
         };
         let parents: Vec<_> = (0..sensors).map(|sensor| parent(sensor, dice)).collect();

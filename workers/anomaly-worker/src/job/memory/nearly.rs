@@ -56,17 +56,14 @@ impl Worker {
         Some(places)
     }
 
+    /// Stores a reading, and takes it, while nobody compares its machines from memory.
     async fn store_in_turn(
         &self,
         epoch: u64,
         work: &Measured,
     ) -> Result<Option<&'static str>, Failure> {
-        let (generation, names) = {
-            let memory = self.memory();
-            let Some(number) = memory.net.device(&work.device) else { return Ok(None) };
-            let units = memory.net.units(number).into_iter();
-            let names: BTreeSet<String> = units.map(|it| memory.subject(it).key()).collect();
-            (memory.generation, names)
+        let Some((generation, names)) = self.memory().machines_of(&work.device) else {
+            return Ok(None);
         };
         let _turns = self.turns.hold(&names).await;
         self.still(epoch)?;
@@ -96,11 +93,8 @@ impl Worker {
         if !out {
             memory.hear(work);
         }
-        Ok(Some(match kept {
-            _ if is_late => "late",
-            Kept::New => "stored",
-            _ => "duplicate",
-        }))
+        let other = if kept == Kept::New { "stored" } else { "duplicate" };
+        Ok(Some(if is_late { "late" } else { other }))
     }
 
     /// How a reading is to be stored; none where a base is to be moved first.
@@ -132,6 +126,12 @@ impl Worker {
 }
 
 impl Memory {
+    /// The keys of the machines of a device, if it is remembered.
+    fn machines_of(&self, device: &str) -> Option<(Generation, BTreeSet<String>)> {
+        let units = self.net.units(self.net.device(device)?).into_iter();
+        Some((self.generation, units.map(|it| self.subject(it).key()).collect()))
+    }
+
     /// Takes a reading that is stored.
     pub(super) fn hear(&mut self, Measured { device, reading, .. }: &Measured) {
         let Some(number) = self.net.device(device) else { return };
