@@ -139,9 +139,11 @@ async fn a_redrive_says_what_a_limit_left_and_what_another_has_in_hand() {
     assert!(code == 0 && text.contains(&says) && !text.contains("counts none"), "{text}");
     let (code, text) = world.flotilla(&[&redrive[..], &["--id", "nobody"]].concat()).await;
     assert_eq!((code, text.contains("has the id nobody")), (1, true), "{text}");
-    for url in [&url, &dead] {
-        world.aws.sqs.purge_queue().queue_url(url).send().await.unwrap();
+    for message in held {
+        let call = world.aws.sqs.delete_message().queue_url(&dead);
+        call.receipt_handle(message.receipt_handle().unwrap()).send().await.unwrap();
     }
+    world.aws.sqs.purge_queue().queue_url(&url).send().await.unwrap();
 }
 
 #[tokio::test]
