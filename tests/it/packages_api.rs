@@ -253,7 +253,8 @@ async fn all_spellings_of_a_version_are_one_build() {
         assert_eq!(head.status, 200, "{version}: {head:?}");
     }
     assert_eq!(farm.begun().await, 1);
-    let asked = json!(["tiny==3.0.rc1", "tiny==v3.0-RC.1", "tiny==3rc1", "tiny==2.1.5.0"]);
+    let spelt = ["tiny==3.0.rc1", "tiny==v3.0-RC.1", "tiny==3rc1", "tiny==2.1.5.0"];
+    let asked = json!({ "requirements": spelt });
     let group = farm.gateway.ask("POST", "/v1/groups", &[], &asked.to_string()).await;
     assert!(group.body.contains(r#""counts":{"done":4}"#), "{group:?}");
     assert_eq!((farm.begun().await, farm.world.builds("tiny").await.len()), (2, 2));
