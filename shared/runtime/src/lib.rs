@@ -98,6 +98,7 @@ mod lanes;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;
+pub mod once;
 pub mod payload;
 mod place;
 mod pollers;

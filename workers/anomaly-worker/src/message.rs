@@ -11,8 +11,6 @@
 //!
 //! Other fields are ignored. One of these that is there twice is refused.
 
-mod once;
-
 use std::time::Duration;
 
 use base64::{
@@ -20,11 +18,11 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use flotilla_runtime::once::{Fields, Once};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::once::Once;
 use crate::reading::{ID_LIMIT, check_id};
 
 /// From here on a number is a time in milliseconds: as milliseconds it is in 2001, as seconds
@@ -44,7 +42,7 @@ const PAYLOAD_LIMIT: usize = 1024;
 
 /// A reading, as it was sent.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Once")]
+#[serde(try_from = "Once<Reading>")]
 pub struct AnomalyMessage {
     /// The device.
     pub id: String,
@@ -131,13 +129,36 @@ pub fn schema() -> Value {
     })
 }
 
-impl TryFrom<Once> for AnomalyMessage {
+impl TryFrom<Once<Reading>> for AnomalyMessage {
     type Error = String;
 
-    fn try_from(Once(message): Once) -> Result<Self, String> {
-        message.try_into()
+    fn try_from(message: Once<Reading>) -> Result<Self, String> {
+        message.value.try_into()
     }
 }
+
+/// The fields of a reading and of its envelope. What else a network sends may be as it likes.
+struct Reading;
+
+impl Fields for Reading {
+    fn is_read(name: &str) -> bool {
+        READ.contains(&name)
+    }
+}
+
+const READ: [&str; 11] = [
+    "id",
+    "filling",
+    "at",
+    "seq",
+    "end_device_ids",
+    "device_id",
+    "uplink_message",
+    "decoded_payload",
+    "frm_payload",
+    "f_cnt",
+    "received_at",
+];
 
 impl TryFrom<Value> for AnomalyMessage {
     type Error = String;
@@ -207,8 +228,8 @@ fn payload(payload: &Value) -> Result<f64, String> {
     let text = String::from_utf8(bytes).map_err(
         |_| "frm_payload is not text: have the network decode it, to decoded_payload.filling",
     )?;
-    match serde_json::from_str(&text) {
-        Ok(Once(Value::Object(fields))) => {
+    match serde_json::from_str(&text).map(|it: Once<Reading>| it.value) {
+        Ok(Value::Object(fields)) => {
             level(fields.get("filling").ok_or("frm_payload is JSON without filling")?)
         }
         _ => level(&Value::String(text)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_runtime::once::Once;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use crate::{builds::package_key, pypi::PYPI};
 /// anybody may send: `{"package", "version", "options", "ecosystem"}`, or the original's
 /// `{"category", "nameShort", "version", "useflag", …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "Value")]
+#[serde(rename_all = "snake_case", try_from = "Once")]
 pub enum CompileMessage {
     /// Compile a package.
     Build(BuildOrder),
@@ -145,6 +146,14 @@ impl From<Original> for Wish {
             version: it.version,
             options: Wanted::Text(it.useflag),
         }
+    }
+}
+
+impl TryFrom<Once> for CompileMessage {
+    type Error = String;
+
+    fn try_from(message: Once) -> Result<Self, String> {
+        message.value.try_into()
     }
 }
 

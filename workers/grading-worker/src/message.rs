@@ -1,12 +1,13 @@
 //! The three shapes of a grading message.
 
+use flotilla_runtime::once::Once;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// What a message asks to grade.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Value")]
+#[serde(try_from = "Once")]
 pub enum GradingMessage {
     /// `{"subdata": "<subid>.json"}`: the folder is to be found.
     Id(String),
@@ -59,6 +60,14 @@ pub fn schema() -> Value {
         "title": "A message to the grading worker",
         "anyOf": [subdata, event, test],
     })
+}
+
+impl TryFrom<Once> for GradingMessage {
+    type Error = String;
+
+    fn try_from(message: Once) -> Result<Self, String> {
+        message.value.try_into()
+    }
 }
 
 impl TryFrom<Value> for GradingMessage {

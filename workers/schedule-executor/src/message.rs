@@ -1,5 +1,6 @@
 //! What arrives on the queue: ticks, orders by hand, and the worker's own batches.
 
+use flotilla_runtime::once::Once;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +24,7 @@ const AHEAD: SignedDuration = SignedDuration::from_secs(60);
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Value")]
+#[serde(try_from = "Once")]
 pub enum Message {
     /// Time to look.
     Tick(Tick),
@@ -173,6 +174,14 @@ impl BatchItem {
             service: batch.service,
             id: self.id.clone(),
         }
+    }
+}
+
+impl TryFrom<Once> for Message {
+    type Error = String;
+
+    fn try_from(message: Once) -> Result<Self, String> {
+        message.value.try_into()
     }
 }
 

@@ -1,6 +1,9 @@
 //! JSON in which nothing that is read is there twice: which of two ids was meant, nobody can tell.
+//!
+//! A message type that is read from JSON says `#[serde(try_from = "Once")]`, and a field that is there
+//! twice makes it unparsable.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,34 +11,40 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-/// The fields that are read, wherever they are. What is ignored may be as it likes.
-const READ: [&str; 11] = [
-    "id",
-    "filling",
-    "at",
-    "seq",
-    "end_device_ids",
-    "device_id",
-    "uplink_message",
-    "decoded_payload",
-    "frm_payload",
-    "f_cnt",
-    "received_at",
-];
+/// Which fields are read, wherever they are.
+pub trait Fields {
+    /// Whether a field of this name is. What is ignored may be there as often as it likes.
+    fn is_read(name: &str) -> bool;
+}
 
-/// A value without such a field twice in one object.
+/// All fields are read.
 #[derive(Debug)]
-pub(super) struct Once(pub(super) Value);
+pub struct All;
 
-impl<'de> Deserialize<'de> for Once {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Seen).map(Self)
+impl Fields for All {
+    fn is_read(_: &str) -> bool {
+        true
     }
 }
 
-struct Seen;
+/// A value without a field that is read twice in one object.
+#[derive(Debug)]
+pub struct Once<F = All> {
+    /// The value.
+    pub value: Value,
+    fields: PhantomData<F>,
+}
 
-impl<'de> Visitor<'de> for Seen {
+impl<'de, F: Fields> Deserialize<'de> for Once<F> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = from.deserialize_any(Seen(PhantomData::<F>))?;
+        Ok(Self { value, fields: PhantomData })
+    }
+}
+
+struct Seen<F>(PhantomData<F>);
+
+impl<'de, F: Fields> Visitor<'de> for Seen<F> {
     type Value = Value;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,19 +81,19 @@ impl<'de> Visitor<'de> for Seen {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Once(it)) = all.next_element()? {
-            items.push(it);
+        while let Some(it) = all.next_element::<Once<F>>()? {
+            items.push(it.value);
         }
         Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
-        while let Some((name, Once(it))) = all.next_entry::<String, Once>()? {
-            if READ.contains(&name.as_str()) && fields.contains_key(&name) {
+        while let Some((name, it)) = all.next_entry::<String, Once<F>>()? {
+            if fields.contains_key(&name) && F::is_read(&name) {
                 return Err(A::Error::custom(format!("{name} is there twice: send it once")));
             }
-            fields.insert(name, it);
+            fields.insert(name, it.value);
         }
         Ok(Value::Object(fields))
     }
@@ -94,18 +103,24 @@ impl<'de> Visitor<'de> for Seen {
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
+    struct Id;
+
+    impl Fields for Id {
+        fn is_read(name: &str) -> bool {
+            name == "id"
+        }
+    }
+
     #[test]
     fn what_is_read_is_there_once_and_what_is_ignored_as_it_likes() {
         let text = r#"{"id":"01","x":1,"x":[{"y":null,"y":true}],"n":[-1,2,0.5,"a\u00e9"]}"#;
-        let Once(read) = serde_json::from_str(text).unwrap();
-        assert_eq!(read, serde_json::from_str::<Value>(text).unwrap());
-        for (text, name) in [
-            (r#"{"id":"01","filling":1,"id":"02"}"#, "id is"),
-            (r#"{"id":"01","filling":1,"filling":1}"#, "filling is"),
-            (r#"{"uplink_message":{"f_cnt":1,"f_cnt":2}}"#, "f_cnt is"),
-        ] {
-            let why = serde_json::from_str::<Once>(text).unwrap_err().to_string();
-            assert!(why.contains(name), "{text}: {why}");
-        }
+        let read: Once<Id> = serde_json::from_str(text).unwrap();
+        assert_eq!(read.value, serde_json::from_str::<Value>(text).unwrap());
+        let twice = r#"{"x":[{"id":"01","filling":1,"id":"02"}]}"#;
+        let why = serde_json::from_str::<Once<Id>>(twice).unwrap_err().to_string();
+        assert!(why.contains("id is there twice"), "{why}");
+        let why = serde_json::from_str::<Once>(text).unwrap_err().to_string();
+        assert!(why.contains("y is there twice"), "{why}");
     }
 }
