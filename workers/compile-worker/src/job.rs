@@ -71,7 +71,6 @@ impl Compile {
     /// # Errors
     /// When the machine has no certificates to trust.
     pub fn new(config: CompileConfig, sdk: &SdkConfig) -> Result<Self, Failure> {
-        metrics::describe();
         let dynamo = aws::dynamo_client(sdk);
         let workshop = |image: &str| Workshop::new(image, &config.worker_id);
         let pypi = Pypi {
@@ -309,6 +308,10 @@ impl Job for Compile {
     const NAME: &'static str = "compile";
     type Message = CompileMessage;
     type Work = CompileMessage;
+
+    fn describe_metrics(&self) {
+        metrics::describe();
+    }
 
     fn image(&self, message: Option<&CompileMessage>) -> Option<String> {
         let ecosystem = match message {
