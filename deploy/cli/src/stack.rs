@@ -112,16 +112,23 @@ impl Outputs {
         format!("{},{}*4", self.compile_queue_url, self.compile_refresh_queue_url)
     }
 
-    /// Each kind of worker with the URLs of its queue and of its dead-letter queue.
-    pub fn queues(&self) -> [(&'static str, &str, &str); 4] {
+    /// The queues by their short names, with their URLs and those of their dead-letter queues, of
+    /// which two have one in common.
+    pub fn queues(&self) -> [(&'static str, &str, &str); 5] {
         [
             ("grading", &self.grading_queue_url, &self.grading_dead_letter_queue_url),
             ("compile", &self.compile_queue_url, &self.compile_dead_letter_queue_url),
+            (REFRESH, &self.compile_refresh_queue_url, &self.compile_dead_letter_queue_url),
             ("schedule", &self.schedule_queue_url, &self.schedule_dead_letter_queue_url),
             ("anomaly", &self.anomaly_queue_url, &self.anomaly_dead_letter_queue_url),
         ]
     }
 }
+
+/// The kinds of workers.
+pub(crate) const KINDS: [&str; 4] = ["grading", "compile", "schedule", "anomaly"];
+/// The compile worker's second queue.
+const REFRESH: &str = "compile-refresh";
 
 /// A stack that exists.
 #[derive(Debug, Clone)]

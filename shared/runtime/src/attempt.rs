@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -149,7 +150,7 @@ impl<J: Job> Consumer<J> {
         let body = self.worker.payloads.expand(&message.body).await?;
         let parsed = serde_json::from_str(&body).map_err(|e| {
             let id = &message.delivery.message_id;
-            let what = format!("message {id} is no message for {}: {e}", J::NAME);
+            let what = format!("no message for {}: {e} (message {id})", J::NAME);
             Failure::permanent("unparsable", what)
         })?;
         self.worker.job.prepare(parsed, &message.delivery).await
@@ -167,7 +168,9 @@ impl<J: Job> Consumer<J> {
         };
         let key = format!("{}/{key}", J::NAME);
         let id = &message.delivery.message_id;
+        let asked = Instant::now();
         let claimed = claiming.claim(&self.worker.ledger, &key, id).await;
+        self.worker.health.claimed(asked, claimed.as_ref().err());
         match claimed.map_err(|f| self.failed(message, None, f))? {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
@@ -298,5 +301,5 @@ pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
 fn exhausted(claim: &Claim, max: u32) -> Disposition {
     let last = claim.last_failure.as_deref().unwrap_or("the worker died while it was at it");
     let (kind, key) = ("attempts_exhausted", &claim.key);
-    Disposition::Dead { kind, reason: format!("{key} was tried {max} times; at last: {last}") }
+    Disposition::Dead { kind, reason: format!("tried {max} times; at last: {last} ({key})") }
 }

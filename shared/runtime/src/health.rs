@@ -1,7 +1,10 @@
 //! Health means progress: a process that is up but moves nothing is not healthy.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,6 +18,9 @@ use crate::{failure::Failure, metrics};
 /// How long all slots may be busy without one job ending before that counts as stuck, unless told.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(3600);
 
+/// The ledger has answered no claim for so long: then nothing more is received before it does.
+const CLAIMS_FAIL: Duration = Duration::from_secs(30);
+
 /// How often measured values are folded into their histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -22,6 +28,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<Progress>,
+    /// Whether the last claim failed: every message looks at it.
+    claim_failed: AtomicBool,
     poll_limit: Duration,
     stuck_after: Duration,
 }
@@ -33,6 +41,15 @@ struct Progress {
     moved: Instant,
     draining: bool,
     paused: bool,
+    claims: Option<ClaimsFail>,
+}
+
+/// Claims that fail, and nothing else.
+#[derive(Debug)]
+struct ClaimsFail {
+    since: Instant,
+    last: Instant,
+    why: String,
 }
 
 /// The progress of one loop.
@@ -63,9 +80,10 @@ impl Health {
     /// The same, where full slots are stuck after so long without a job that ends.
     pub(crate) fn of(wait: Duration, stuck_after: Duration) -> Arc<Self> {
         let (polls, moved) = (vec![Polls::new(None)], Instant::now());
-        let state = Progress { polls, moved, draining: false, paused: false };
+        let state = Progress { polls, moved, draining: false, paused: false, claims: None };
         let poll_limit = wait + Duration::from_secs(60);
-        Arc::new(Self { state: Mutex::new(state), poll_limit, stuck_after })
+        let (state, claim_failed) = (Mutex::new(state), AtomicBool::new(false));
+        Arc::new(Self { state, claim_failed, poll_limit, stuck_after })
     }
 
     /// Begins with a loop for each of these queues.
@@ -135,18 +153,48 @@ impl Health {
     pub(crate) fn paused(&self, paused: bool) {
         self.with(|state| {
             state.paused = paused;
-            // The pause was no stall of the poll.
-            state.polls.iter_mut().for_each(|polls| polls.polled = Instant::now());
+            // The pause was no stall of the poll, and what failed before it may be mended after it.
+            for polls in &mut state.polls {
+                (polls.polled, polls.failing) = (Instant::now(), None);
+            }
         });
+    }
+
+    /// Notes what became of a claim that was asked for at this time: whether the ledger answered.
+    pub(crate) fn claimed(&self, asked: Instant, failure: Option<&Failure>) {
+        if failure.is_none() && !self.claim_failed.load(Ordering::Relaxed) {
+            return;
+        }
+        self.claim_failed.store(failure.is_some(), Ordering::Relaxed);
+        self.with(|state| match failure {
+            None => state.claims = None,
+            Some(failure) => {
+                let since = state.claims.as_ref().map_or(asked, |it| it.since.min(asked));
+                let why = failure.to_string();
+                state.claims = Some(ClaimsFail { since, last: Instant::now(), why });
+            }
+        });
+    }
+
+    /// Why no claim can be made, where that has lasted: each message would come and go in vain.
+    pub(crate) fn unclaimable(&self) -> Option<String> {
+        if !self.claim_failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.with(|state| {
+            let lasting = |it: &&ClaimsFail| it.last - it.since >= CLAIMS_FAIL;
+            state.claims.as_ref().filter(lasting).map(|it| it.why.clone())
+        })
     }
 
     /// What is wrong, if anything: why nothing moves.
     pub fn trouble(&self) -> Option<String> {
-        self.with(|state| state.polls.iter().find_map(|polls| self.stall(state, polls)))
+        let stalled = self.with(|state| state.polls.iter().find_map(|it| self.stall(state, it)));
+        stalled.or_else(|| self.unclaimable().filter(|_| !self.with(|state| state.paused)))
     }
 
     fn stall(&self, state: &Progress, polls: &Polls) -> Option<String> {
-        if let Some(why) = &polls.failing {
+        if let (Some(why), false) = (&polls.failing, state.paused) {
             return Some(why.clone());
         }
         let (polled, moved) = (polls.polled.elapsed(), state.moved.elapsed());

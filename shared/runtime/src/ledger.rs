@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::{
 
 use crate::failure::{Failure, chain, shortened};
 
-use row::{Row, cancelled, claim, made_by, not_renewed, occupied, open, refusal, too_long};
+use row::{Row, cancelled, claim, ended, made_by, not_renewed, occupied, open, refusal, too_long};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -59,6 +59,15 @@ pub struct Open {
     pub held: bool,
     /// The message that it was last claimed for.
     pub message_id: Option<String>,
+}
+
+/// How the work at an effect has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It has happened.
+    Done,
+    /// Its message is dead-lettered, and was not redriven.
+    Buried,
 }
 
 /// The answer to a claim.
@@ -117,7 +126,7 @@ impl Ledger {
             .update_expression(
                 "SET #s = :claimed, #o = :me, claim_id = :id, lease_until = :until, \
                  expires_at = :ttl, message_id = :message \
-                 ADD generation :one, attempts :one",
+                 REMOVE buried ADD generation :one, attempts :one",
             )
             .condition_expression(
                 "attribute_not_exists(#s) OR #s = :free OR (#s = :claimed AND (lease_until < :now \
@@ -201,7 +210,8 @@ impl Ledger {
     /// Cancels the effect of a key that has not happened yet: who holds it ends its job at the next
     /// beat (within a third of the lease), who claims it next does not begin, and the message is
     /// dead-lettered with the reason. A job that wants to commit before the next beat is refused. A
-    /// redrive of it is not cancelled any more. False where the effect has happened.
+    /// redrive of it is not cancelled any more. False where the effect has happened, or its message is
+    /// dead-lettered already: there is nothing to cancel before a redrive.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
@@ -209,7 +219,9 @@ impl Ledger {
         let result = self
             .update(key)
             .update_expression("SET cancelled = :why, expires_at = if_not_exists(expires_at, :ttl)")
-            .condition_expression("attribute_not_exists(#s) OR #s <> :done")
+            .condition_expression(
+                "(attribute_not_exists(#s) OR #s <> :done) AND attribute_not_exists(buried)",
+            )
             .expression_attribute_names("#s", "state")
             .expression_attribute_values(":done", text("done"))
             .expression_attribute_values(":why", text(&shortened(reason)))
@@ -223,7 +235,8 @@ impl Ledger {
         }
     }
 
-    /// The effects whose keys begin so, of those that have been claimed and have not happened.
+    /// The effects whose keys begin so, of those that have been claimed and have not happened, and
+    /// whose messages are not dead-lettered.
     /// It reads the whole table: for operators, and not for workers.
     ///
     /// # Errors
@@ -233,7 +246,9 @@ impl Ledger {
             .client
             .scan()
             .table_name(&*self.table)
-            .filter_expression("begins_with(effect, :prefix) AND #s <> :done")
+            .filter_expression(
+                "begins_with(effect, :prefix) AND #s <> :done AND attribute_not_exists(buried)",
+            )
             .expression_attribute_names("#s", "state")
             .expression_attribute_values(":done", text("done"))
             .expression_attribute_values(":prefix", text(prefix))
@@ -245,17 +260,22 @@ impl Ledger {
         Ok(rows.iter().filter_map(open).collect())
     }
 
-    /// Whether the effect of a key has happened.
+    /// How the work at the effect of a key has ended, if it has.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn is_done(&self, key: &str) -> Result<bool, Failure> {
+    pub async fn ended(&self, key: &str) -> Result<Option<Ended>, Failure> {
         let call = self.client.get_item().table_name(&*self.table).key("effect", text(key));
         let row = call.consistent_read(true).send().await;
         let row = row.map_err(|error| self.unavailable("look at", key, &error))?.item;
-        Ok(row
-            .and_then(|row| row.get("state")?.as_s().ok().map(|it| it == "done"))
-            .unwrap_or(false))
+        Ok(row.as_ref().and_then(ended))
+    }
+
+    /// Whether the ledger takes writes, asked with one that it refuses: it changes no row.
+    pub(crate) async fn answers(&self) -> Result<(), Failure> {
+        let (key, generation) = ("control/answers".to_owned(), 0);
+        let nobodys = Claim { key, generation, attempt: 0, last_failure: None, cancelled: None };
+        self.renew(&nobodys).await.map(drop)
     }
 
     /// Gives a claim back unharmed: what a stop hands back was no attempt.
@@ -288,8 +308,10 @@ impl Ledger {
         let call = self
             .update(&claim.key)
             .update_expression(
-                "SET #s = :free, last_failure = :why, attempts = :none REMOVE cancelled",
+                "SET #s = :free, last_failure = :why, attempts = :none, buried = :yes \
+                 REMOVE cancelled",
             )
+            .expression_attribute_values(":yes", Attr::Bool(true))
             .expression_attribute_values(":none", number(0))
             .expression_attribute_values(":why", reason);
         self.fenced(claim, call.expression_attribute_values(":free", text("free")), "bury").await

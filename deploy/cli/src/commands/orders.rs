@@ -4,12 +4,13 @@ use flotilla_runtime::{
     aws::dynamo_client,
     control,
     control::Order,
-    ledger::{Ledger, Open},
+    ledger::{Ended, Ledger, Open},
 };
 
 use crate::{
     console::out,
     error::Error,
+    stack::KINDS,
     target::{self, Target},
 };
 
@@ -60,14 +61,13 @@ pub(crate) async fn run(args: Args, order: Order) -> Result<(), Error> {
 /// A name that no worker has would be obeyed by nobody, in silence. Which workers there are is
 /// known of those of this machine alone.
 fn known(target: &Target, name: &str) -> Result<(), Error> {
-    let kinds = target.stack.outputs().queues().map(|(kind, ..)| kind);
     let Some(note) = &target.note else { return Ok(()) };
     let mut ids = note.workers.iter().map(|worker| worker.id.as_str());
-    if kinds.contains(&name) || ids.any(|id| id == name) {
+    if KINDS.contains(&name) || ids.any(|id| id == name) {
         return Ok(());
     }
     let ids: Vec<_> = note.workers.iter().map(|worker| worker.id.as_str()).collect();
-    let (kinds, ids) = (kinds.join(", "), ids.join(", "));
+    let (kinds, ids) = (KINDS.join(", "), ids.join(", "));
     Err(Error::Usage(format!("no worker is called {name}: there are {kinds}, and {ids}")))
 }
 
@@ -76,11 +76,21 @@ fn cancellable(args: &CancelArgs) -> Result<(), Error> {
     if args.id.trim().is_empty() {
         return Err(Error::Usage("which job? Its id is empty".to_owned()));
     }
-    match args.worker == "anomaly" {
-        true => Err(Error::Usage("a reading cannot be cancelled: it may come twice".to_owned())),
-        false => Ok(()),
+    if CANCELLABLE.contains(&args.worker.as_str()) {
+        return Ok(());
     }
+    let cannot = match args.worker.as_str() {
+        "anomaly" => "a reading cannot be cancelled: it may come twice".to_owned(),
+        kind => format!(
+            "no job of {kind} can be cancelled: one of these can: {}",
+            CANCELLABLE.join(", ")
+        ),
+    };
+    Err(Error::Usage(cannot))
 }
+
+/// The kinds of workers whose jobs are claimed, so that a claim can be refused.
+const CANCELLABLE: [&str; 3] = ["grading", "compile", "schedule"];
 
 pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     cancellable(&args)?;
@@ -98,11 +108,11 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     let meant = meant(&open, &wanted)?;
     if meant.is_none() && !args.in_advance {
         // What is done is in none of these; its own row says so.
-        return Err(nothing(&args, &wanted, ledger.is_done(&wanted).await.map_err(told)?));
+        return Err(nothing(&args, &wanted, ledger.ended(&wanted).await.map_err(told)?));
     }
     let key = meant.map_or(wanted, |it| it.key.clone());
     if !ledger.cancel(&key, &args.reason).await.map_err(told)? {
-        return Err(done(&key));
+        return Err(over(&key, ledger.ended(&key).await.map_err(told)?));
     }
     out(match meant {
         Some(Open { held: true, .. }) => {
@@ -121,16 +131,22 @@ fn is_of(open: &Open, id: &str) -> bool {
     open.message_id.as_deref() == Some(id) || open.key.split('/').any(|part| part == id)
 }
 
-fn done(key: &str) -> Error {
-    Error::Fleet(format!("{key} is done: there is nothing to cancel"))
+fn over(key: &str, ended: Option<Ended>) -> Error {
+    Error::Fleet(match ended {
+        Some(Ended::Buried) => format!(
+            "{key} is dead-lettered already: there is nothing to cancel (`flotilla dlq` shows, \
+             redrives and deletes it)"
+        ),
+        _ => format!("{key} is done: there is nothing to cancel"),
+    })
 }
 
 /// What there is to say where nothing was found to cancel.
-fn nothing(args: &CancelArgs, wanted: &str, is_done: bool) -> Error {
+fn nothing(args: &CancelArgs, wanted: &str, ended: Option<Ended>) -> Error {
     let CancelArgs { worker, id, .. } = args;
-    match is_done {
-        true => done(wanted),
-        false => Error::Fleet(format!(
+    match ended {
+        Some(_) => over(wanted, ended),
+        None => Error::Fleet(format!(
             "nothing is cancelled: no job of {worker} that was begun and is not done has {id} as its \
              key, a part of it, or its message's id; one that still waits on the queue is cancelled by \
              its whole key, with --in-advance"
@@ -155,7 +171,15 @@ fn meant<'a>(open: &'a [Open], wanted: &str) -> Result<Option<&'a Open>, Error> 
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct One {
+        #[command(flatten)]
+        args: CancelArgs,
+    }
 
     fn opened(key: &str, message_id: Option<&str>) -> Open {
         Open { key: key.to_owned(), held: true, message_id: message_id.map(str::to_owned) }
@@ -170,6 +194,30 @@ mod tests {
         assert_eq!(key(&[], "w/c"), None);
         let why = meant(&open, "w/").unwrap_err().to_string();
         assert!(open.iter().all(|it| why.contains(&it.key)), "{why}");
+    }
+
+    #[test]
+    fn only_jobs_of_a_kind_that_can_be_cancelled_are() {
+        let args = |worker: &str| {
+            let line = ["flotilla", worker, "an-id", "--in-advance"];
+            One::try_parse_from(line).unwrap().args
+        };
+        for (worker, exit) in
+            [("grading", None), ("compile", None), ("anomaly", Some(2)), ("foo", Some(2))]
+        {
+            let refused = cancellable(&args(worker)).err().map(|it| it.exit_code());
+            assert_eq!(refused, exit, "{worker}");
+        }
+    }
+
+    #[test]
+    fn what_has_ended_is_not_cancelled_and_it_is_said_how() {
+        for (ended, said) in [(Ended::Buried, "is dead-lettered already"), (Ended::Done, "is done")]
+        {
+            let error = over("grading/a", Some(ended));
+            assert_eq!(error.exit_code(), 1);
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -75,11 +75,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 impl Status {
     async fn of(target: &Target) -> Result<Self, Error> {
         let mut queues = Vec::new();
-        for (name, url, dead) in target.stack.outputs().queues() {
-            for (name, url) in [(name.to_owned(), url), (format!("{name} (dead letters)"), dead)] {
-                let depth = depth::of(&target.clients, url).await?;
-                queues.push(Queue { name, url: url.to_owned(), depth });
-            }
+        for (name, url) in listed(&target.stack.outputs().queues()) {
+            let depth = depth::of(&target.clients, &url).await?;
+            queues.push(Queue { name, url, depth });
         }
         let noted = target.note.iter().flat_map(|note| &note.workers);
         Ok(Status {
@@ -105,6 +103,20 @@ impl Status {
         workers.add_rows(self.workers.iter().map(Worker::row));
         out(workers);
     }
+}
+
+/// Names and URLs of the queues, and of their dead-letter queues after the last queue of each: one
+/// that several have in common is there once.
+fn listed(queues: &[(&str, &str, &str)]) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (place, (name, url, dead)) in queues.iter().enumerate() {
+        all.push(((*name).to_owned(), (*url).to_owned()));
+        let of: Vec<_> = queues.iter().filter(|it| it.2 == *dead).map(|it| it.0).collect();
+        if !queues.iter().skip(place + 1).any(|it| it.2 == *dead) {
+            all.push((format!("{} (dead letters)", of.join(", ")), (*dead).to_owned()));
+        }
+    }
+    all
 }
 
 impl Queue {
@@ -168,6 +180,15 @@ fn gauge(metrics: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_queue_is_listed_and_a_shared_dead_letter_queue_once() {
+        let listed = listed(&[("a", "qa", "da"), ("b", "qb", "db"), ("b-more", "qm", "db")]);
+        let listed: Vec<_> =
+            listed.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
+        let dead = [("a (dead letters)", "da"), ("b, b-more (dead letters)", "db")];
+        assert_eq!(listed, [("a", "qa"), dead[0], ("b", "qb"), ("b-more", "qm"), dead[1]]);
+    }
 
     #[test]
     fn a_gauge_is_read_by_its_whole_name() {

@@ -123,3 +123,36 @@ async fn values_that_nobody_scrapes_do_not_pile_up() {
     stop.cancel();
     keeping.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_told_as_such_whatever_failed_before_it() {
+    let health = Health::new(Duration::from_secs(20));
+    health.polled();
+    let failure = Failure::transient("sqs", "ReceiveMessage on q: refused");
+    health.failing(&failure, 2);
+    health.paused(true);
+    let paused = Some("paused by the operator".to_owned());
+    assert_eq!((health.trouble(), health.unready()), (None, paused.clone()));
+    health.failing(&failure, 3);
+    assert_eq!((health.trouble(), health.unready()), (None, paused), "that was on its way");
+    health.paused(false);
+    assert_eq!((health.trouble(), health.unready()), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_that_fail_lastingly_fail_health_until_one_is_answered() {
+    let health = Health::new(Duration::from_secs(20));
+    let failure = Failure::transient("ledger", "claim of k in table t: no such table");
+    health.polled();
+    for seconds in [1, 28] {
+        health.claimed(Instant::now(), Some(&failure));
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        assert_eq!(health.trouble(), None);
+    }
+    tokio::time::advance(Duration::from_secs(2)).await;
+    health.claimed(Instant::now(), Some(&failure));
+    assert!(health.trouble().is_some_and(|why| why.contains("no such table")));
+    assert_eq!(health.unready(), health.trouble());
+    health.claimed(Instant::now(), None);
+    assert_eq!((health.trouble(), health.unready()), (None, None));
+}

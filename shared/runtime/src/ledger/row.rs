@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::{
     types::AttributeValue as Attr,
 };
 
-use super::{Claim, Claimed, Open, Renewal};
+use super::{Claim, Claimed, Ended, Open, Renewal};
 
 pub(super) type Row = HashMap<String, Attr>;
 
@@ -30,6 +30,16 @@ pub(super) fn open(row: &Row) -> Option<Open> {
     let text = |name: &str| row.get(name)?.as_s().ok().cloned();
     let held = text("state")? == "claimed";
     Some(Open { key: text("effect")?, held, message_id: text("message_id") })
+}
+
+/// How the work at a row's effect has ended, if it has.
+pub(super) fn ended(row: &Row) -> Option<Ended> {
+    let done = row.get("state").and_then(|it| it.as_s().ok()).is_some_and(|it| it == "done");
+    match (done, row.contains_key("buried")) {
+        (true, _) => Some(Ended::Done),
+        (false, true) => Some(Ended::Buried),
+        (false, false) => None,
+    }
 }
 
 pub(super) fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {

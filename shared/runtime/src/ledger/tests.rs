@@ -150,3 +150,29 @@ async fn the_row_of_a_claim_names_its_message_for_an_operator_who_looks_for_it()
     let found = ledger(&fake).open("w/").await.unwrap();
     assert_eq!(found, [open("w/a", true, Some("m")), open("w/b", false, None)]);
 }
+
+#[tokio::test]
+async fn what_is_dead_lettered_is_neither_open_nor_cancelled_before_its_redrive() {
+    let text = |value: &str| json!({ "S": value });
+    let fake = FakeAws::new(move |operation, body| match operation {
+        "GetItem" => match body["Key"]["effect"]["S"].as_str().unwrap() {
+            "dead" => json!({ "Item": { "state": text("free"), "buried": { "BOOL": true } } }),
+            "done" => json!({ "Item": { "state": text("done") } }),
+            _ => json!({ "Item": { "state": text("free") } }),
+        },
+        _ => json!({}),
+    });
+    let ledger = ledger(&fake);
+    ledger.bury(&claimed(), "why").await.unwrap();
+    ledger.cancel("k", "why").await.unwrap();
+    ledger.open("k").await.unwrap();
+    ledger.claim("k", "m").await.unwrap();
+    let said = |call: usize, name: &str| fake.calls()[call].1[name].as_str().unwrap().to_owned();
+    assert!(said(0, "UpdateExpression").contains("buried = :yes"));
+    assert!(said(1, "ConditionExpression").ends_with("AND attribute_not_exists(buried)"));
+    assert!(said(2, "FilterExpression").ends_with("AND attribute_not_exists(buried)"));
+    assert!(said(3, "UpdateExpression").contains("REMOVE buried"), "a redrive may be cancelled");
+    for (key, wanted) in [("dead", Some(Ended::Buried)), ("done", Some(Ended::Done)), ("k", None)] {
+        assert_eq!(ledger.ended(key).await.unwrap(), wanted, "{key}");
+    }
+}
