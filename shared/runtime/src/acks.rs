@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -38,6 +38,8 @@ pub(crate) struct Ack {
     pub(crate) handle: String,
     /// After how long it is visible again; `None` deletes it.
     pub(crate) visible_after: Option<Duration>,
+    /// When it is visible by itself.
+    pub(crate) until: Instant,
 }
 
 /// The way to the acknowledging task; the task ends when all of these are dropped.
@@ -87,11 +89,20 @@ struct Collector {
     busy: HashSet<String>,
 }
 
+/// A message that is to be visible after a while.
+#[derive(Debug, Clone)]
+struct Visible {
+    handle: String,
+    after: Duration,
+    /// From when on it is by itself, and perhaps in another's hand.
+    until: Instant,
+}
+
 /// What shares a call of each kind.
 #[derive(Debug, Default)]
 struct Batch {
     deletes: Vec<String>,
-    visibles: Vec<(String, Duration)>,
+    visibles: Vec<Visible>,
     groups: Vec<String>,
 }
 
@@ -99,7 +110,9 @@ impl Batch {
     fn add(&mut self, ack: Ack) {
         match ack.visible_after {
             None => self.deletes.push(ack.handle),
-            Some(delay) => self.visibles.push((ack.handle, delay)),
+            Some(after) => {
+                self.visibles.push(Visible { handle: ack.handle, after, until: ack.until });
+            }
         }
         self.groups.extend(ack.group);
     }
@@ -177,9 +190,19 @@ async fn send(queue: Arc<Queue>, batch: Batch) -> Vec<String> {
     let queue = &queue;
     let deletes =
         retried("delete", batch.deletes, |handles| async move { queue.delete(&handles).await });
-    let visibles = retried("visibility change", batch.visibles, |entries| async move {
-        queue.change_visibility(&entries).await
-    });
+    let visibles = async {
+        // Once they are visible by themselves there is nothing left to say of them.
+        let Some(last) = batch.visibles.iter().map(|it| it.until).max() else { return };
+        let change = retried("visibility change", batch.visibles, |entries| async move {
+            let entries: Vec<_> = entries.into_iter().map(|it| (it.handle, it.after)).collect();
+            queue.change_visibility(&entries).await
+        });
+        if timeout_at(last, change).await.is_err() {
+            tracing::warn!(
+                "a visibility change was given up: the messages are visible by themselves"
+            );
+        }
+    };
     tokio::join!(deletes, visibles);
     batch.groups
 }
@@ -220,6 +243,25 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::fake::FakeAws;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hand_back_is_not_repeated_once_its_message_is_visible_by_itself() {
+        let fake = FakeAws::new(|_, _| serde_json::json!({ "__hang": 3600 }));
+        let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
+        let (begun, (acks, flushed)) = (Instant::now(), Acks::start(queue));
+        let left = Duration::from_secs(15);
+        acks.push(Ack {
+            group: None,
+            handle: "h".to_owned(),
+            visible_after: Some(Duration::ZERO),
+            until: begun + left,
+        });
+        drop(acks);
+        flushed.await.unwrap();
+        assert!(begun.elapsed() <= left + LINGER, "{:?}", begun.elapsed());
+        assert!(fake.count("ChangeMessageVisibilityBatch") > 0);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn only_entries_that_failed_through_no_fault_of_the_request_are_sent_again() {

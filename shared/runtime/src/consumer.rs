@@ -56,7 +56,12 @@ impl<J: Job> Consumer<J> {
         let (held, ledger) = (queue.clone(), worker.ledger.clone());
         Arc::new(Self {
             keeper: Keeper::new(held, ledger, config.visibility, meter.clone()),
-            depth: depth::Watch::new(queue.clone(), meter.clone(), config.depth_every),
+            depth: depth::Watch::new(
+                queue.clone(),
+                meter.clone(),
+                config.depth_every,
+                worker.paused.subscribe(),
+            ),
             pollers: Pollers::new(worker.slots.clone(), place),
             lanes: Lanes::default(),
             tasks: TaskTracker::new(),
@@ -67,7 +72,8 @@ impl<J: Job> Consumer<J> {
         })
     }
 
-    /// Consumes until the drain begins, and drains.
+    /// Consumes until the drain begins, and drains: until the end of its budget, and what little
+    /// time is to settle what is left then. An endpoint that hangs prolongs no stop.
     pub(crate) async fn run(self: Arc<Self>) {
         let (acks, flushed) = Acks::start(self.queue.clone());
         let (end, begun) = (CancellationToken::new(), self.worker.drain.begun().clone());
@@ -77,8 +83,19 @@ impl<J: Job> Consumer<J> {
             let (consumer, begun, acks) = (self.clone(), begun.clone(), acks.clone());
             async move { consumer.poller(number, &begun, &acks).await }
         });
-        pollers.collect::<JoinSet<()>>().join_all().await;
-        self.settle_all(acks, flushed).await;
+        let (flushing, pollers) = (flushed.abort_handle(), pollers.collect::<JoinSet<()>>());
+        let settled = async {
+            pollers.join_all().await;
+            self.settle_all(acks, flushed).await;
+        };
+        tokio::select! {
+            () = settled => {}
+            () = self.worker.drain.spent(self.worker.config.wait) => {
+                flushing.abort();
+                let queue = self.queue.url();
+                tracing::error!(queue, "not all was settled in time: what is left comes again by itself");
+            }
+        }
         end.cancel();
         let _ = tokio::join!(keeping, watching);
     }
@@ -120,7 +137,7 @@ impl<J: Job> Consumer<J> {
         };
         tokio::select! {
             () = stop.cancelled() => return Ok(true),
-            ready = job::ready(&*self.worker.job) => ready?,
+            ready = self.able() => ready?,
         }
         // Both waits may have taken hours: an operator may have paused the worker meanwhile.
         if *self.worker.paused.borrow() {
@@ -150,6 +167,20 @@ impl<J: Job> Consumer<J> {
             self.take(Hand { message, cancel }, place, acks);
         }
         Ok(of_use)
+    }
+
+    /// Whether messages can be worked on: the job says so, and where the ledger has refused every
+    /// claim for a while, it is asked first. What came meanwhile would only go again.
+    async fn able(&self) -> Result<(), Failure> {
+        let Worker { job, ledger, health, .. } = &*self.worker;
+        job::ready(&**job).await?;
+        if health.unclaimable().is_some() {
+            let asked = Instant::now();
+            let answered = ledger.answers().await;
+            health.claimed(asked, answered.as_ref().err());
+            answered?;
+        }
+        Ok(())
     }
 
     /// Waits until there is something to receive for. Nothing is while an operator has the worker

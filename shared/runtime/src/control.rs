@@ -206,7 +206,8 @@ impl Obedience {
     pub(crate) async fn run(mut self, end: CancellationToken) {
         let mut failing = false;
         while timeout(self.every, end.cancelled()).await.is_err() {
-            match self.look().await {
+            let Some(looked) = end.run_until_cancelled(self.look()).await else { return };
+            match looked {
                 Ok(()) => failing = false,
                 Err(failure) if !failing => {
                     failing = true;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rand::RngExt;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,7 +29,8 @@ const GROW: Duration = Duration::from_secs(5);
 
 /// Asks for the depths of a queue in turns, and skips a turn while nothing can have changed:
 /// nothing was there at the last look, and nothing has come since. An idle queue pays for its
-/// long polls and no more.
+/// long polls and no more. While the worker is paused there are no receives to tell that something
+/// has come, so no turn is skipped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     queue: Queue,
@@ -34,6 +38,7 @@ pub(crate) struct Watch {
     turn: Duration,
     stirred: AtomicBool,
     oldest: Mutex<Oldest>,
+    paused: watch::Receiver<bool>,
 }
 
 /// What is known of the oldest message that waits.
@@ -60,11 +65,16 @@ impl Oldest {
 }
 
 impl Watch {
-    pub(crate) fn new(queue: Queue, meter: Meter, turn: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        queue: Queue,
+        meter: Meter,
+        turn: Duration,
+        paused: watch::Receiver<bool>,
+    ) -> Arc<Self> {
         let now = Instant::now();
         let oldest = Oldest { age: Duration::ZERO, received: now, waits: false, looked: now };
         let (stirred, oldest) = (AtomicBool::new(true), Mutex::new(oldest));
-        Arc::new(Self { queue, meter, turn, stirred, oldest })
+        Arc::new(Self { queue, meter, turn, stirred, oldest, paused })
     }
 
     /// Notes a receive, and how old the oldest message was that it brought, if it brought any.
@@ -96,8 +106,11 @@ impl Watch {
         loop {
             let stirred = self.stirred.swap(false, Ordering::Relaxed);
             silent = if stirred || silent >= SILENT_TURNS { 0 } else { silent + 1 };
-            if silent == 0 {
-                self.look().await;
+            if silent == 0 || *self.paused.borrow() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.look() => {}
+                }
             }
             // Jittered, so that a fleet that was started at once does not ask at once.
             let pause = self.turn.mul_f64(0.8 + 0.4 * rand::rng().random::<f64>());
@@ -129,7 +142,7 @@ impl Watch {
         self.meter.messages("visible", depths.visible);
         self.meter.messages("in_flight", depths.in_flight);
         self.meter.messages("delayed", depths.delayed);
-        self.meter.messages("dead", depths.dead);
+        Meter::dead(self.queue.dead_letter_url(), depths.dead);
         let mut oldest = self.oldest();
         (oldest.waits, oldest.looked) = (depths.visible > 0, Instant::now());
         drop(oldest);
@@ -146,12 +159,13 @@ mod tests {
     use super::*;
     use crate::fake::FakeAws;
 
-    async fn looks_in_an_hour(visible: u64) -> usize {
+    async fn looks_in_an_hour(visible: u64, paused: bool) -> usize {
         let fake = FakeAws::new(
             move |_, _| json!({ "Attributes": { "ApproximateNumberOfMessages": visible.to_string() } }),
         );
         let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-        let watch = Watch::new(queue, Meter::new("http://q/main"), Duration::from_secs(60));
+        let (meter, (_order, paused)) = (Meter::new("http://q/main"), watch::channel(paused));
+        let watch = Watch::new(queue, meter, Duration::from_secs(60), paused);
         let stop = CancellationToken::new();
         let running = tokio::spawn(watch.run(stop.clone()));
         tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -163,14 +177,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_is_looked_at_once_a_minute_while_something_is_on_it() {
-        let looks = looks_in_an_hour(3).await;
+        let looks = looks_in_an_hour(3, false).await;
         assert!((50..=76).contains(&looks), "{looks} looks in an hour");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_queue_is_hardly_ever_looked_at() {
-        let looks = looks_in_an_hour(0).await;
+        let looks = looks_in_an_hour(0, false).await;
         assert!(looks <= 3, "{looks} looks in an hour");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_queue_is_looked_at_while_its_worker_is_paused() {
+        let looks = looks_in_an_hour(0, true).await;
+        assert!((50..=76).contains(&looks), "{looks} looks in an hour");
     }
 
     /// The age that is told after some minutes in which nothing was received, of a queue on which so
@@ -180,7 +200,8 @@ mod tests {
             move |_, _| json!({ "Attributes": { "ApproximateNumberOfMessages": visible.to_string() } }),
         );
         let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-        let watch = Watch::new(queue, Meter::new("http://q/main"), Duration::from_secs(60));
+        let (meter, (_order, paused)) = (Meter::new("http://q/main"), watch::channel(false));
+        let watch = Watch::new(queue, meter, Duration::from_secs(60), paused);
         watch.received(last.map(Duration::from_secs));
         let stop = CancellationToken::new();
         let running = tokio::spawn(watch.clone().run(stop.clone()));
@@ -202,7 +223,8 @@ mod tests {
     async fn what_is_received_tells_its_age_whatever_the_last_look_saw() {
         let (fake, second) = (FakeAws::new(|_, _| json!({})), Duration::from_secs(1));
         let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-        let watch = Watch::new(queue, Meter::new("http://q/main"), second);
+        let (meter, (_order, paused)) = (Meter::new("http://q/main"), watch::channel(false));
+        let watch = Watch::new(queue, meter, second, paused);
         watch.show(&Depths { visible: 5, ..Depths::default() });
         tokio::time::sleep(second * 40).await;
         watch.received(Some(second * 3));

@@ -5,6 +5,11 @@ use std::{sync::Mutex, sync::PoisonError, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+/// How long after the grace's end (or that of the long poll that was on its way at the signal) a stop
+/// may still take: for what is handed back and acknowledged then. What SQS has not taken by then
+/// comes again by itself.
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
+
 /// Begins once, at the first call; later calls can only shorten it.
 #[derive(Debug)]
 pub(crate) struct Drain {
@@ -41,6 +46,15 @@ impl Drain {
     /// Cancelled from the beginning of the drain on.
     pub(crate) fn begun(&self) -> &CancellationToken {
         &self.begun
+    }
+
+    /// Resolves when whatever is not settled must be left to redelivery. A receive that is on its
+    /// way is given its long `poll`: what it brings would be stranded by its end.
+    pub(crate) async fn spent(&self, poll: Duration) {
+        self.begun.cancelled().await;
+        let polled = Instant::now() + poll;
+        self.over().await;
+        tokio::time::sleep_until(polled.max(Instant::now()) + BOUND).await;
     }
 
     /// Resolves when the budget is used up.
@@ -80,6 +94,17 @@ mod tests {
         };
         tokio::join!(second, drain.over());
         assert_eq!(start.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_the_grace_or_the_long_poll_is_bounded() {
+        for (grace, poll) in [(5, 1), (5, 20), (60, 20)] {
+            let [grace, poll] = [grace, poll].map(Duration::from_secs);
+            let (drain, start) = (Drain::new(grace), Instant::now());
+            drain.begin("SIGTERM", None);
+            drain.spent(poll).await;
+            assert_eq!(start.elapsed(), grace.max(poll) + BOUND);
+        }
     }
 
     #[tokio::test(start_paused = true)]

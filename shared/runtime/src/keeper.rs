@@ -19,7 +19,7 @@ use crate::{
     failure::Failure,
     ledger::{Claim, Ledger, Renewal},
     metrics::Meter,
-    queue::{BATCH, MAX_VISIBILITY, Queue, Received},
+    queue::{BATCH, MAX_VISIBILITY, NO_QUEUE, Queue, Received},
     retry::RetryPolicy,
 };
 
@@ -52,6 +52,8 @@ struct Held {
     due: Instant,
     /// How many extensions in a row have failed.
     failures: u32,
+    /// Whether the queue was not there at the last one.
+    no_queue: bool,
     claim: Option<Claim>,
     /// The effect is committed: the claim is not renewed any more, only the visibility.
     completed: bool,
@@ -61,6 +63,16 @@ struct Held {
     /// Locked while an extension of this message is on its way, so that none can land after the
     /// delete or the backoff that ends the lease.
     beat: Arc<AsyncMutex<()>>,
+}
+
+/// What was known of a message that is kept no more.
+#[derive(Debug)]
+pub(crate) struct LetGo {
+    /// The newest receipt handle.
+    pub(crate) handle: String,
+    pub(crate) claim: Option<Claim>,
+    /// When it is visible by itself, at the latest.
+    pub(crate) until: Instant,
 }
 
 /// One message of a beat.
@@ -108,6 +120,7 @@ impl Keeper {
             invisible_until: message.received_at + self.visibility,
             due: message.received_at + self.pause(),
             failures: 0,
+            no_queue: false,
             claim: None,
             completed: false,
             cancel: cancel.clone(),
@@ -135,12 +148,15 @@ impl Keeper {
         self.held().get(message_id)?.cancelled.clone()
     }
 
-    /// Ends the keeping: when this returns, no extension of the message is on its way. Gives the
-    /// newest receipt handle, and the claim if there is one.
-    pub(crate) async fn let_go(&self, message_id: &str) -> Option<(String, Option<Claim>)> {
-        let held = self.held().remove(message_id)?;
-        drop(held.beat.lock().await);
-        Some((held.receipt_handle, held.claim))
+    /// Ends the keeping: when this returns, no extension of the message is on its way. An extension
+    /// that is may put off when it is visible by itself.
+    pub(crate) async fn let_go(&self, message_id: &str) -> Option<LetGo> {
+        let Held { receipt_handle: handle, claim, beat, invisible_until, .. } =
+            self.held().remove(message_id)?;
+        let beating = beat.try_lock().is_err();
+        drop(beat.lock().await);
+        let until = if beating { Instant::now() + self.visibility } else { invisible_until };
+        Some(LetGo { handle, claim, until })
     }
 
     /// Renews until the token is cancelled.
@@ -165,7 +181,8 @@ impl Keeper {
     /// What must be extended now, and what soon enough to share its calls.
     fn take_due(&self, now: Instant) -> Vec<Vec<Beat>> {
         let mut held = self.held();
-        held.values().filter(|h| h.expired(now)).for_each(|h| self.lose(h, "expired"));
+        let expired = held.values().filter(|h| h.expired(now));
+        expired.for_each(|h| self.lose(h, if h.no_queue { "no_queue" } else { "expired" }));
         if !held.values().any(|h| h.due <= now) {
             return Vec::new();
         }
@@ -190,6 +207,7 @@ impl Keeper {
         let visible = timeout(limit, self.queue.change_visibility(&entries));
         let (visible, renewed) = tokio::join!(visible, join_all(renewals));
         let (now, share) = (Instant::now(), rand::rng().random::<f64>());
+        let no_queue = matches!(&visible, Ok(Err(failure)) if failure.kind() == NO_QUEUE);
         let mut held = self.held();
         for (index, (beat, renewed)) in batch.iter().zip(renewed).enumerate() {
             let Some(lease) = held.get_mut(&beat.id) else {
@@ -202,6 +220,7 @@ impl Keeper {
                 _ => Some(false),
             };
             let renewed = renewed.ok().and_then(Result::ok);
+            lease.no_queue = no_queue;
             lease.completed |= renewed == Some(Renewal::Completed);
             match (refused, renewed) {
                 (_, Some(Renewal::Fenced)) => self.lose(lease, "fenced"),

@@ -11,7 +11,7 @@ use std::{fmt, time::Duration};
 use ::metrics::{Counter, Gauge, Histogram, Label};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
-use crate::failure::Disposition;
+use crate::{failure::Disposition, tally::queue_name};
 
 /// Declares metrics: a constant of the exported name, described by its doc comment.
 #[macro_export]
@@ -54,7 +54,8 @@ describe_metrics! {
     gauge IN_FLIGHT = "flotilla_jobs_in_flight";
     /// Messages that can be worked on at a time.
     gauge SLOTS = "flotilla_slots";
-    /// Leases that were lost while their job ran, by reason (expired, fenced, receipt_handle).
+    /// Leases that were lost while their job ran, by reason (expired, fenced, receipt_handle,
+    /// or no_queue: it was deleted).
     counter LEASES_LOST = "flotilla_leases_lost_total";
     /// Deliveries that ran no job: the effect had happened (done), this process (held) or another
     /// worker (claimed) was at it.
@@ -69,8 +70,8 @@ describe_metrics! {
     /// What one DynamoDB call costs by operation, in US dollars (list price on demand, rows of up to
     /// 1 KiB; a transaction is of two rows, a batch of ten).
     gauge CALL_PRICE = "flotilla_dynamodb_call_price_dollars";
-    /// Messages on the queue by state (visible, in_flight, delayed), and on its dead-letter queue
-    /// (dead), as SQS counts them; every worker reports the whole queue, so take the maximum.
+    /// Messages on the queue by state (visible, in_flight, delayed), and on a dead-letter queue, under
+    /// its own name (dead), as SQS counts them; every worker reports the whole queue, so take the maximum.
     gauge MESSAGES = "flotilla_queue_messages";
     /// Age of the oldest message of the last receive, 0 after an empty one; it grows while messages
     /// wait and none is received.
@@ -238,7 +239,9 @@ impl Meter {
         meter.consumed(0);
         RECEIVED.iter().for_each(|result| meter.receives(result, 0));
         ["done", "held", "claimed"].iter().for_each(|r| meter.duplicates(r, 0));
-        ["expired", "fenced", "receipt_handle"].iter().for_each(|r| meter.leases_lost(r, 0));
+        ["expired", "fenced", "receipt_handle", "no_queue"]
+            .iter()
+            .for_each(|r| meter.leases_lost(r, 0));
         for name in ["done", "retry", "released", "lost", "dead"] {
             dispositions(&meter.queue, name, "none").increment(0);
         }
@@ -285,6 +288,12 @@ impl Meter {
     pub(crate) fn messages(&self, state: &'static str, count: u64) {
         let queue = self.queue.clone();
         ::metrics::gauge!(MESSAGES, "queue" => queue, "state" => state).set(count as f64);
+    }
+
+    /// Tells how many messages are on a dead-letter queue, which several queues may have in common.
+    pub(crate) fn dead(queue: &str, count: u64) {
+        let queue = queue_name(queue).to_owned();
+        ::metrics::gauge!(MESSAGES, "queue" => queue, "state" => "dead").set(count as f64);
     }
 
     /// Records a disposition and how long its message took.

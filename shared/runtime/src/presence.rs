@@ -35,6 +35,9 @@ const SOONEST: Duration = Duration::from_secs(1);
 /// A row of an instance that is gone is removed after this.
 const ROW_LIFE: Duration = Duration::from_secs(24 * 3600);
 
+/// How long the end of the process waits for its last row.
+const LAST: Duration = Duration::from_secs(5);
+
 /// When the worker was ready, in its row.
 const READY: &str = "ready_at";
 
@@ -168,7 +171,7 @@ impl Presence {
     /// Beats until the end; an order to drain begins the drain.
     async fn run(&self, drain: &Drain, end: &CancellationToken) {
         while !end.is_cancelled() {
-            self.beat(drain).await;
+            let _ = end.run_until_cancelled(self.beat(drain)).await;
             let pause = async {
                 tokio::time::sleep(SOONEST.min(self.config.every)).await;
                 let _ = tokio::time::timeout(self.config.every, self.changed.notified()).await;
@@ -186,7 +189,10 @@ impl Presence {
 
     /// Tells that nothing is in hand and nothing will be.
     async fn drained(&self) {
-        self.write(Some(now_ms())).await;
+        // A table that does not answer prolongs no stop.
+        if tokio::time::timeout(LAST, self.write(Some(now_ms()))).await.is_err() {
+            tracing::warn!("the fleet table was not told in time that this worker is drained");
+        }
     }
 
     /// Writes the row; true when an order to drain is in it.

@@ -12,6 +12,7 @@ use std::{
 use aws_sdk_sqs::{
     Client,
     config::retry::RetryConfig,
+    error::ProvideErrorMetadata,
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
         QueueAttributeName,
@@ -286,11 +287,20 @@ fn whole_seconds(visibility: Duration) -> i32 {
     visibility.min(MAX_VISIBILITY).as_secs_f64().ceil() as i32
 }
 
+/// The kind of failure of a call to a queue that is not there.
+pub(crate) const NO_QUEUE: &str = "no_queue";
+
 fn unavailable<E>(operation: &str, queue: &str, error: E) -> Failure
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
-    Failure::transient("sqs", format!("{operation} on {queue}: {}", chain(&error)))
+    let gone = error.code().is_some_and(|code| {
+        code.contains("NonExistentQueue") || code.contains("QueueDoesNotExist")
+    });
+    Failure::transient(
+        if gone { NO_QUEUE } else { "sqs" },
+        format!("{operation} on {queue}: {}", chain(&error)),
+    )
 }
 
 type Attributes = HashMap<QueueAttributeName, String>;

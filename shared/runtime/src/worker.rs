@@ -110,7 +110,8 @@ impl<J: Job> Worker<J> {
         end.cancel();
         stopping.abort();
         let _ = obeying.await;
-        tracing::info!("drained: nothing is in flight");
+        let left = *self.in_hand.borrow();
+        tracing::info!(left, "drained");
     }
 
     fn obedience(&self) -> Obedience {

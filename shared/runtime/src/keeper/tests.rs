@@ -259,8 +259,7 @@ async fn a_redelivery_while_an_extension_is_on_its_way_goes_on_with_the_newer_ha
     assert!(kept.keeper.hold(&message("m", "newer"), &CancellationToken::new()).is_none());
     pass(20.0).await;
     assert!(!kept.lost.is_cancelled(), "the old handle was refused, the newer one is good");
-    let (handle, _) = kept.keeper.let_go("m").await.unwrap();
-    assert_eq!(handle, "newer");
+    assert_eq!(kept.keeper.let_go("m").await.unwrap().handle, "newer");
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,5 +320,22 @@ async fn an_answer_that_was_long_on_its_way_does_not_replace_a_newer_handle() {
     };
     assert!(delivered("second", 2));
     assert!(!delivered("first", 1) && !delivered("third", 3) && !delivered("late", 2));
-    assert_eq!(keeper.let_go("m").await.unwrap().0, "third");
+    assert_eq!(keeper.let_go("m").await.unwrap().handle, "third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_lost_with_its_queue_has_a_reason_of_its_own() {
+    let deleted = "com.amazonaws.sqs#QueueDoesNotExist";
+    for (answer, wanted) in [
+        (json!({ "__status": 400, "__type": deleted, "message": "no such queue" }), true),
+        (json!({ "__hang": 600 }), false),
+    ] {
+        let keeper = keeper(&FakeAws::new(move |_, _| answer.clone()), 6);
+        keeper.hold(&message("m", "h"), &CancellationToken::new()).unwrap();
+        let running = tokio::spawn(keeper.clone().run(CancellationToken::new()));
+        pass(5.5).await;
+        assert_eq!(keeper.held()["m"].no_queue, wanted);
+        assert!(keeper.held()["m"].cancel.is_cancelled());
+        running.abort();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
-use aws_sdk_sqs::{primitives::Blob, types::MessageAttributeValue};
+use aws_sdk_sqs::{error::ProvideErrorMetadata, primitives::Blob, types::MessageAttributeValue};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -50,7 +50,7 @@ impl Queue {
     /// Counts a message that SQS took.
     fn sent<T, E>(&self, answer: Result<T, E>) -> Result<(), Failure>
     where
-        E: std::error::Error + Send + Sync + 'static,
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
         answer.map_err(|e| unavailable("SendMessage", &self.url, e))?;
         tally::sent(&self.url, 1);
@@ -92,15 +92,16 @@ type Told = HashMap<String, MessageAttributeValue>;
 
 /// A message's attributes, as far as there is room for them beside the reason, and the rest as JSON:
 /// nothing of the message is lost. The trace stays where every tool looks for it.
+/// An attribute of the sender's under the reason's own name stands in the reason, too.
 fn fitting(mut all: Told) -> (Told, Map<String, Value>) {
-    all.remove(REASON);
+    let own = all.remove(REASON).map(|it| (REASON.to_owned(), folded(&it)));
     let mut names: Vec<_> = all.keys().cloned().collect();
     names.sort_unstable_by_key(|name| (name != "traceparent", name.clone()));
     let folded = names.into_iter().skip(BESIDE).filter_map(|name| {
         let value = all.remove(&name)?;
         Some((name, folded(&value)))
     });
-    let folded = folded.collect();
+    let folded = folded.chain(own).collect();
     (all, folded)
 }
 
@@ -193,7 +194,7 @@ mod tests {
         ) {
             let mut all: Told =
                 names.iter().take(9).map(|name| (name.clone(), attribute(name, binary))).collect();
-            let more = if traced { "traceparent" } else { "zebra" };
+            let more = if traced { "traceparent" } else { REASON };
             all.insert(more.to_owned(), attribute("00-1-2-03", false));
             let (mut kept, folded) = fitting(all.clone());
             prop_assert!(kept.len() <= BESIDE);

@@ -5,6 +5,7 @@ mod fifo;
 mod pauses;
 mod queues;
 mod shelf;
+mod stops;
 mod tenants;
 
 use std::{
