@@ -11,6 +11,7 @@ use aws_sdk_sqs::types::{
 };
 use flotilla_runtime::{queue, tally};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     aws::Clients,
@@ -46,6 +47,8 @@ pub(crate) struct Why {
     /// The id that it had on its queue.
     pub(crate) message_id: Option<String>,
     pub(crate) receive_count: Option<u32>,
+    /// The URL of the queue that it was on.
+    pub(crate) queue: Option<String>,
     /// Where the last lines of its log are, `s3://bucket/key`.
     pub(crate) log: Option<String>,
 }
@@ -68,16 +71,24 @@ pub(crate) struct Letter {
     handle: String,
 }
 
+/// What a worker has told; another attribute of this name is the sender's, and stays.
+fn told(attribute: &MessageAttributeValue) -> Option<Value> {
+    let told: Value = serde_json::from_str(attribute.string_value()?).ok()?;
+    (told["reason"].is_string() && told["kind"].is_string()).then_some(told)
+}
+
 impl Letter {
     fn read(message: Message) -> Option<Self> {
         let system = |name: System| message.attributes()?.get(&name).cloned();
         let sent_at = system(System::SentTimestamp).and_then(|ms| ms.parse::<u64>().ok());
         let group = system(System::MessageGroupId);
         let mut attributes = message.message_attributes.unwrap_or_default();
-        let why = attributes.remove(WHY).and_then(|why| why.string_value);
-        // What there was no room for beside the reason stands in it.
-        let told = why.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        attributes.extend(told.as_ref().map(queue::unfolded).unwrap_or_default());
+        let told = attributes.get(WHY).and_then(told);
+        if let Some(told) = &told {
+            attributes.remove(WHY);
+            // What there was no room for beside the reason stands in it.
+            attributes.extend(queue::unfolded(told));
+        }
         // SQS itself moves what was received too often, and writes no reason.
         let unknown = || Why {
             reason: "no worker wrote why: SQS moved it, or somebody sent it here".to_owned(),
@@ -87,7 +98,7 @@ impl Letter {
         Some(Self {
             id: message.message_id?,
             sent_at: sent_at.unwrap_or_default(),
-            why: why.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(unknown),
+            why: told.and_then(|it| serde_json::from_value(it).ok()).unwrap_or_else(unknown),
             group,
             body: message.body.unwrap_or_default(),
             attributes,
@@ -110,9 +121,23 @@ impl Letter {
         self.sent() < time
     }
 
+    /// The queue that it goes back to: its own, or this one where no worker wrote which that is.
+    pub(crate) fn home<'q>(&'q self, otherwise: &'q str) -> &'q str {
+        match &self.why.queue {
+            // The same queue may have another host, seen from another machine.
+            Some(own) if name(own) != name(otherwise) => own,
+            _ => otherwise,
+        }
+    }
+
     fn sent(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.sent_at)
     }
+}
+
+/// A queue's name: the last part of its URL.
+fn name(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or(url)
 }
 
 /// Receives since the last that brought something new.
@@ -231,9 +256,14 @@ impl<'a> DeadLetters<'a> {
         let call = call.set_message_deduplication_id(fifo.then(|| letter.id.clone()));
         call.send().await.doing(|| format!("sending dead letter {} to {queue}", letter.id))?;
         tally::sent(queue, 1);
+        self.delete(letter).await
+    }
+
+    /// Takes a letter off the queue for good.
+    pub(crate) async fn delete(&mut self, letter: &Letter) -> Result<(), Error> {
         let call = self.clients.sqs.delete_message().queue_url(self.url);
         let deleted = call.receipt_handle(&letter.handle).send().await;
-        deleted.doing(|| format!("deleting dead letter {} after it was sent back", letter.id))?;
+        deleted.doing(|| format!("deleting dead letter {} from its queue", letter.id))?;
         self.seen.remove(&letter.id);
         Ok(())
     }
@@ -309,6 +339,39 @@ mod tests {
         }
         let mut looks = Looks::default();
         assert_eq!((looks.noted(0, 0), looks.noted(0, 0)), (Look::Again, Look::End));
+    }
+
+    fn letter(attribute: &str) -> Letter {
+        let attribute =
+            MessageAttributeValue::builder().data_type("String").string_value(attribute).build();
+        let message = Message::builder().message_id("m").receipt_handle("h");
+        let message = message.message_attributes(WHY, attribute.unwrap());
+        Letter::read(message.build()).unwrap()
+    }
+
+    #[test]
+    fn a_senders_own_attribute_of_the_reasons_name_is_no_reason_and_goes_back_with_its_message() {
+        for own in ["fleet 7", r#"{"reason":7}"#] {
+            let letter = letter(own);
+            assert_eq!(letter.why.kind, "unknown");
+            assert_eq!(letter.attributes[WHY].string_value(), Some(own));
+        }
+        let folded = r#"{"reason":"r","kind":"k","queue":"http://q/a",
+            "attributes":{"flotilla":{"type":"String","text":"fleet 7"}}}"#;
+        let letter = letter(folded);
+        assert_eq!(
+            (letter.why.kind.as_str(), letter.why.queue.as_deref()),
+            ("k", Some("http://q/a"))
+        );
+        assert_eq!(letter.attributes[WHY].string_value(), Some("fleet 7"));
+    }
+
+    #[test]
+    fn a_letter_goes_back_to_the_queue_that_it_was_on() {
+        let of = |queue: &str| letter(&format!(r#"{{"reason":"r","kind":"k","queue":"{queue}"}}"#));
+        assert_eq!(of("http://q/1/refresh").home("http://q/1/builds"), "http://q/1/refresh");
+        assert_eq!(of("http://other/1/builds").home("http://q/1/builds"), "http://q/1/builds");
+        assert_eq!(letter("no reason").home("http://q/1/builds"), "http://q/1/builds");
     }
 
     #[test]

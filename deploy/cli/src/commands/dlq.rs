@@ -1,5 +1,6 @@
 //! `flotilla dlq`: what could not be done, why, and another try.
 
+mod delete;
 mod look;
 mod redrive;
 
@@ -8,12 +9,16 @@ use std::{collections::BTreeMap, time::Duration};
 use clap::Subcommand;
 use flotilla_runtime::queue::Queue;
 
-use self::look::{not_looked_at, read};
+use self::{
+    look::{not_looked_at, read},
+    redrive::Wish,
+};
 use crate::{
     bucket,
-    console::{note, out},
+    console::{note, one_line, out},
     dead_letters::Letter,
     error::Error,
+    stack::KINDS,
     stop::Stop,
     target::{self, Target},
     verdict::table,
@@ -48,8 +53,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Sends letters back to their queue; their attempts are counted from zero. Says what it has not
-    /// seen. Ctrl-C or SIGTERM puts back what it holds, and ends it with 130.
+    /// Sends each letter back to the queue that it was on; their attempts are counted from zero. Says
+    /// what it has not seen. Ctrl-C or SIGTERM puts back what it holds, and ends it with 130.
     Redrive {
         #[command(flatten)]
         chosen: Chosen,
@@ -62,14 +67,31 @@ enum Action {
         /// Shows what would be sent back, and sends nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Sends them to the queue of this URL instead.
+        #[arg(long, value_name = "QUEUE_URL")]
+        to: Option<String>,
+    },
+    /// Deletes letters for good. Shows what it would delete, unless it is told --yes or the --id of one.
+    Delete {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Only the letter of this id, or of the message of this id.
+        #[arg(long)]
+        id: Option<String>,
+        /// Deletes all that are chosen.
+        #[arg(long, conflicts_with = "dry_run")]
+        yes: bool,
+        /// Shows what would be deleted, and deletes nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
 /// Which letters.
 #[derive(Debug, clap::Args)]
 struct Chosen {
-    /// The kind of worker: grading, compile, schedule, anomaly; or the URL of a queue, where a worker
-    /// has others than the stack's. Of a FIFO queue ten letters of a group are seen at a time.
+    /// The kind of worker: grading, compile, schedule, anomaly; or one queue alone: compile-refresh, or
+    /// the URL of any, also where a worker has others than the stack's. Of a FIFO queue ten letters of a group are seen at a time.
     #[arg(long, value_name = "WORKER|QUEUE_URL")]
     of: String,
     /// Only letters of this kind, such as `unparsable` or `attempts_exhausted`.
@@ -85,26 +107,48 @@ struct Chosen {
     target: target::Which,
 }
 
+/// Which queues' letters are meant.
+#[derive(Debug)]
+struct Place {
+    /// The URL of the queue, and of its dead-letter queue.
+    queue: String,
+    dead: String,
+    /// Whether letters of other queues are meant too, where they are on the same dead-letter queue.
+    all: bool,
+}
+
+impl Place {
+    /// Whether a letter was on this queue, as far as it says.
+    fn has(&self, letter: &Letter) -> bool {
+        self.all || letter.home(&self.queue) == self.queue
+    }
+}
+
 impl Chosen {
-    fn takes(&self, letter: &Letter) -> bool {
+    fn takes(&self, place: &Place, letter: &Letter) -> bool {
+        place.has(letter) && self.fits(letter)
+    }
+
+    fn fits(&self, letter: &Letter) -> bool {
         self.kind.as_ref().is_none_or(|kind| *kind == letter.why.kind)
             && self.reason.as_ref().is_none_or(|text| letter.why.reason.contains(text))
     }
 
-    /// The URLs of the queue and of its dead-letter queue.
-    async fn queues(&self, target: &Target) -> Result<(String, String), Error> {
+    async fn place(&self, target: &Target) -> Result<Place, Error> {
         if self.of.contains("://") {
             let opened = Queue::open(target.clients.sqs.clone(), &self.of).await;
             let queue = opened.map_err(|failure| Error::Fleet(failure.to_string()))?;
-            return Ok((queue.url().to_owned(), queue.dead_letter_url().to_owned()));
+            let (queue, dead) = (queue.url().to_owned(), queue.dead_letter_url().to_owned());
+            return Ok(Place { queue, dead, all: false });
         }
         let queues = target.stack.outputs().queues();
         let found = queues.iter().find(|(name, ..)| *name == self.of);
-        let (_, queue, dead) = found.ok_or_else(|| {
+        let (name, queue, dead) = found.ok_or_else(|| {
             let known: Vec<_> = queues.iter().map(|(name, ..)| *name).collect();
             Error::Usage(format!("--of {}: there are {}", self.of, known.join(", ")))
         })?;
-        Ok(((*queue).to_owned(), (*dead).to_owned()))
+        let (queue, dead) = ((*queue).to_owned(), (*dead).to_owned());
+        Ok(Place { queue, dead, all: KINDS.contains(name) })
     }
 }
 
@@ -114,10 +158,20 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         match args.action {
             Action::List { chosen, json } => list(&chosen, json, &stop).await,
             Action::Show { id, chosen, json } => show(&chosen, &id, json, &stop).await,
-            Action::Redrive { chosen, id, rate, dry_run } => match dry_run {
-                true => redrive::preview(&chosen, id.as_deref(), &stop).await,
-                false => redrive::run(&chosen, id.as_deref(), rate, &stop).await,
-            },
+            Action::Redrive { chosen, id, rate, dry_run, to } => {
+                let wish = Wish { id, to, rate };
+                match dry_run {
+                    true => redrive::preview(&chosen, &wish, &stop).await,
+                    false => redrive::run(&chosen, &wish, &stop).await,
+                }
+            }
+            Action::Delete { chosen, id, yes, dry_run } => {
+                let sure = !dry_run && (yes || id.is_some());
+                match sure {
+                    true => delete::run(&chosen, id.as_deref(), &stop).await,
+                    false => delete::preview(&chosen, id.as_deref(), dry_run, &stop).await,
+                }
+            }
         }
     };
     tokio::select! {
@@ -131,15 +185,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 
 async fn list(chosen: &Chosen, json: bool, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
-    let (_, dead) = chosen.queues(&target).await?;
-    let wanted = |it: &Letter| chosen.takes(it);
-    let found = read(&target.clients, &dead, stop, wanted, chosen.limit).await?;
+    let place = chosen.place(&target).await?;
+    let (dead, wanted) = (&place.dead, |it: &Letter| chosen.takes(&place, it));
+    let found = read(&target.clients, dead, stop, wanted, chosen.limit).await?;
     if json {
         print_json(&found.letters)?;
     } else {
         print_list(&found.letters);
     }
-    not_looked_at(&found, chosen.limit, &dead);
+    not_looked_at(&found, chosen.limit, dead);
     Ok(())
 }
 
@@ -159,7 +213,7 @@ fn print_list(letters: &[Letter]) {
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     letters.iter().for_each(|it| *kinds.entry(&it.why.kind).or_default() += 1);
     let mut counts = table(&["kind", "letters"]);
-    counts.add_rows(kinds.iter().map(|(kind, count)| [(*kind).to_owned(), count.to_string()]));
+    counts.add_rows(kinds.iter().map(|(kind, it)| [one_line(kind).into_owned(), it.to_string()]));
     out(format!("{} found", counted(letters.len())));
     if letters.is_empty() {
         return;
@@ -168,14 +222,15 @@ fn print_list(letters: &[Letter]) {
     let mut rows = table(&["id", "dead for", "kind", "worker", "reason"]);
     rows.add_rows(letters.iter().map(|it| {
         let worker = it.why.worker.clone().unwrap_or_default();
-        [it.id.clone(), ago(it.age()), it.why.kind.clone(), worker, short(&it.why.reason)]
+        let (kind, worker) = (one_line(&it.why.kind).into_owned(), one_line(&worker).into_owned());
+        [it.id.clone(), ago(it.age()), kind, worker, short(&it.why.reason)]
     }));
     out(rows);
 }
 
 async fn show(chosen: &Chosen, id: &str, json: bool, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
-    let (_, dead) = chosen.queues(&target).await?;
+    let dead = chosen.place(&target).await?.dead;
     let found = read(&target.clients, &dead, stop, |it| it.is(id), chosen.limit).await?;
     let Some(letter) = found.letters.first() else {
         not_looked_at(&found, chosen.limit, &dead);
@@ -186,8 +241,10 @@ async fn show(chosen: &Chosen, id: &str, json: bool, stop: &Stop) -> Result<(), 
     }
     let why = &letter.why;
     out(format!("dead letter {} of {}, dead for {}", letter.id, chosen.of, ago(letter.age())));
-    out(format!("  kind      {}\n  reason    {}", why.kind, why.reason));
+    out(format!("  kind      {}", one_line(&why.kind)));
+    out(format!("  reason    {}", one_line(&why.reason)));
     let known = [
+        ("queue", &why.queue),
         ("worker", &why.worker),
         ("image", &why.image),
         ("message", &why.message_id),
@@ -197,12 +254,16 @@ async fn show(chosen: &Chosen, id: &str, json: bool, stop: &Stop) -> Result<(), 
     ];
     for (name, value) in known {
         if let Some(value) = value {
-            out(format!("  {name:<9} {value}"));
+            out(format!("  {name:<9} {}", one_line(value)));
         }
     }
     out(format!("body:\n{}", letter.body));
     if let Some((bucket, key)) = why.log.as_deref().and_then(place) {
-        out(format!("log:\n{}", bucket::text(&target.clients, bucket, key).await?));
+        // What it died of is known without its log, which may be gone.
+        match bucket::text(&target.clients, bucket, key).await {
+            Ok(text) => out(format!("log:\n{text}")),
+            Err(error) => note(format!("its log cannot be read: {}", crate::chain(&error))),
+        }
     }
     Ok(())
 }
@@ -213,10 +274,11 @@ fn place(address: &str) -> Option<(&str, &str)> {
 }
 
 fn short(reason: &str) -> String {
-    let one_line = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-    match one_line.char_indices().nth(SHORT) {
-        Some((end, _)) => format!("{}…", &one_line[..end]),
-        None => one_line,
+    let text = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = one_line(&text).into_owned();
+    match text.char_indices().nth(SHORT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

@@ -1,6 +1,9 @@
 //! `flotilla dlq redrive`: dead letters go back to their queue, and what was not seen is said.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
 
 use flotilla_runtime::tally;
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,37 +21,56 @@ use crate::{
     target::Target,
 };
 
+/// What is wanted of a redrive.
+#[derive(Debug)]
+pub(super) struct Wish {
+    /// The only letter.
+    pub(super) id: Option<String>,
+    /// The queue to send to, where that is not each letter's own.
+    pub(super) to: Option<String>,
+    /// How many letters a second at most.
+    pub(super) rate: u32,
+}
+
+impl Wish {
+    fn takes(&self, letter: &Letter) -> bool {
+        self.id.as_ref().is_none_or(|id| letter.is(id))
+    }
+
+    /// The queue that a letter goes to; this one where none is known of it.
+    fn destination<'q>(&'q self, letter: &'q Letter, otherwise: &'q str) -> &'q str {
+        self.to.as_deref().unwrap_or_else(|| letter.home(otherwise))
+    }
+}
+
 /// Shows what would be sent back.
-pub(super) async fn preview(chosen: &Chosen, id: Option<&str>, stop: &Stop) -> Result<(), Error> {
+pub(super) async fn preview(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
-    let (queue, dead) = chosen.queues(&target).await?;
-    let wanted = |it: &Letter| chosen.takes(it) && id.is_none_or(|id| it.is(id));
-    let found = read(&target.clients, &dead, stop, wanted, chosen.limit).await?;
+    let place = chosen.place(&target).await?;
+    let wanted = |it: &Letter| chosen.takes(&place, it) && wish.takes(it);
+    let found = read(&target.clients, &place.dead, stop, wanted, chosen.limit).await?;
     print_list(&found.letters);
-    not_looked_at(&found, chosen.limit, &dead);
-    out(format!("they would go to {queue}"));
-    match id {
+    not_looked_at(&found, chosen.limit, &place.dead);
+    let to: BTreeSet<_> =
+        found.letters.iter().map(|it| wish.destination(it, &place.queue)).collect();
+    to.into_iter().for_each(|queue| out(format!("they would go to {queue}")));
+    match &wish.id {
         Some(id) if found.letters.is_empty() => Err(none_of(chosen, id)),
         _ => Ok(()),
     }
 }
 
 /// Sends letters back.
-pub(super) async fn run(
-    chosen: &Chosen,
-    id: Option<&str>,
-    rate: u32,
-    stop: &Stop,
-) -> Result<(), Error> {
+pub(super) async fn run(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
-    let (queue, dead) = chosen.queues(&target).await?;
+    let place = chosen.place(&target).await?;
     // What dies again while this runs is not sent back again, or it might never end.
     let start = SystemTime::now();
-    let wanted =
-        |it: &Letter| chosen.takes(it) && id.is_none_or(|id| it.is(id)) && it.was_dead_at(start);
-    let mut letters = DeadLetters::new(&target.clients, &dead, stop);
+    let wanted = |it: &Letter| chosen.takes(&place, it) && wish.takes(it) && it.was_dead_at(start);
+    let (queue, dead) = (&place.queue, &place.dead);
+    let mut letters = DeadLetters::new(&target.clients, dead, stop);
     let mut course = Course { limit: chosen.limit, ..Course::default() };
-    let moving = send_back(&mut letters, &queue, wanted, rate, &mut course);
+    let moving = send_back(&mut letters, (wish, queue), wanted, &mut course);
     let table = &target.stack.outputs().fleet_table_name;
     let moved = tally::telling(Some(table), target.clients.dynamo.clone(), moving).await;
     let back = letters.put_back().await;
@@ -56,10 +78,10 @@ pub(super) async fn run(
     course.ended = moved.is_ok();
     course.back = back.as_ref().copied().unwrap_or_default();
     course.counted = letters.counted().await.ok();
-    unseen(&dead);
-    course.told(&queue, &dead).into_iter().for_each(out);
+    unseen(dead);
+    course.told(queue, dead).into_iter().for_each(out);
     both(moved, back)?;
-    match id {
+    match &wish.id {
         Some(id) if course.sent == 0 => Err(none_of(chosen, id)),
         _ => Ok(()),
     }
@@ -67,12 +89,11 @@ pub(super) async fn run(
 
 async fn send_back(
     letters: &mut DeadLetters<'_>,
-    queue: &str,
+    (wish, otherwise): (&Wish, &str),
     wanted: impl Fn(&Letter) -> bool,
-    rate: u32,
     course: &mut Course,
 ) -> Result<(), Error> {
-    let mut clock = interval(Duration::from_secs(1) / rate);
+    let mut clock = interval(Duration::from_secs(1) / wish.rate);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let batch = letters.next().await?;
@@ -87,8 +108,10 @@ async fn send_back(
             clock.tick().await;
             // Between two letters: one that is sent and not taken off here would be there twice.
             letters.go_on()?;
+            let queue = wish.destination(letter, otherwise);
             letters.redrive(letter, queue).await?;
             course.sent += 1;
+            *course.to.entry(queue.to_owned()).or_default() += 1;
         }
         note(format!("{} sent back …", course.sent));
     }
@@ -99,6 +122,8 @@ async fn send_back(
 struct Course {
     limit: usize,
     sent: usize,
+    /// How many of these, by the queue that they went to.
+    to: BTreeMap<String, usize>,
     /// How many were looked at and put back.
     back: usize,
     /// Whether one more was wanted than was allowed.
@@ -113,7 +138,11 @@ struct Course {
 impl Course {
     /// What the operator is told. That nothing is left is claimed of nothing but what was looked at.
     fn told(&self, queue: &str, dead: &str) -> Vec<String> {
-        let mut lines = vec![format!("{} sent back to {queue}", counted(self.sent))];
+        let sent = |count, queue: &str| format!("{} sent back to {queue}", counted(count));
+        let mut lines: Vec<_> = self.to.iter().map(|(queue, count)| sent(*count, queue)).collect();
+        if lines.is_empty() {
+            lines.push(sent(self.sent, queue));
+        }
         if self.back > 0 {
             lines.push(format!("{} looked at and put back on {dead}", counted(self.back)));
         }
@@ -167,6 +196,19 @@ mod tests {
             let text = told(&Course { ended: true, ..course });
             assert!(text.contains(says) && !text.contains("none"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_redrive_to_several_queues_says_how_many_went_to_each() {
+        let to = [("a".to_owned(), 1), ("b".to_owned(), 2)].into();
+        let course = Course { sent: 3, to, ended: true, ..Course::default() };
+        let text = told(&course);
+        assert!(
+            text.starts_with(
+                "1 dead letter was sent back to a\n2 dead letters were sent back to b\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]
