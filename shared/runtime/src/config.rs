@@ -1,6 +1,13 @@
 //! Configuration: environment first, then an optional TOML file; every mistake in one report.
 
-use std::{collections::BTreeMap, env, fmt, fs, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fmt, fs,
+    str::FromStr,
+    time::Duration,
+};
+
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     ahead,
@@ -27,6 +34,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Reader {
     values: BTreeMap<String, String>,
+    /// The names of the file's settings: one that nobody asks for is a mistake.
+    in_file: Vec<String>,
+    asked: BTreeSet<String>,
     mistakes: Vec<String>,
 }
 
@@ -57,13 +67,14 @@ impl Reader {
                 Err(_) => reader.mistakes.push(format!("{key} is not UTF-8")),
             }
         }
+        reader.logging();
         reader
     }
 
     /// Reads from the given pairs alone.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let values = pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Self { values, mistakes: Vec::new() }
+        Self { values, ..Self::default() }
     }
 
     fn read_file(&mut self, path: &str) {
@@ -71,16 +82,67 @@ impl Reader {
             .map_err(|e| e.to_string())
             .and_then(|text| text.parse::<toml::Table>().map_err(|e| e.to_string()));
         match table {
-            Ok(table) => self.values.extend(table.into_iter().map(|(key, value)| {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                (format!("FLOTILLA_{}", key.to_uppercase()), text)
-            })),
+            Ok(table) => table.into_iter().for_each(|(key, value)| self.take(&key, &value)),
             Err(why) => self.mistake(format!("FLOTILLA_CONFIG={path}: {why}")),
+        }
+    }
+
+    /// Takes a setting of the file.
+    fn take(&mut self, key: &str, value: &toml::Value) {
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+                value.to_string()
+            }
+            other => {
+                let kind = other.type_str();
+                return self.mistake(format!("{key}: a text, a number or a boolean, not a {kind}"));
+            }
+        };
+        let name = format!("FLOTILLA_{}", key.to_uppercase());
+        self.in_file.push(name.clone());
+        self.values.insert(name, text);
+    }
+
+    /// Looks at what the log is set to. It has begun already by then, with what it could make of it.
+    fn logging(&mut self) {
+        if let Some(filter) = self.optional("FLOTILLA_LOG")
+            && let Err(why) = EnvFilter::try_new(&filter)
+        {
+            self.mistake(format!("FLOTILLA_LOG={filter:?}: {why}"));
+        }
+        if let Some(format) = self.optional("FLOTILLA_LOG_FORMAT")
+            && !["text", "json"].contains(&format.as_str())
+        {
+            self.mistake(format!("FLOTILLA_LOG_FORMAT={format:?}: it is text or json"));
+        }
+    }
+
+    /// Settings that are known though they are not asked for now.
+    pub fn knows(&mut self, names: &[&str]) {
+        self.asked.extend(names.iter().map(|name| (*name).to_owned()));
+    }
+
+    /// Notes what stands in the file and nobody has asked for: a misspelt setting would be left at its
+    /// default in silence. In the environment others may have names of their own.
+    fn strangers(&mut self) {
+        for name in std::mem::take(&mut self.in_file) {
+            if self.asked.contains(&name) {
+                continue;
+            }
+            let key = |name: &str| name.trim_start_matches("FLOTILLA_").to_lowercase();
+            let near = self.asked.iter().min_by_key(|known| distance(known, &name));
+            let near = near.map(|near| format!("; did you mean {}?", key(near)));
+            let near = near.unwrap_or_default();
+            self.mistake(format!("{} is no setting that is read here{near}", key(&name)));
         }
     }
 
     /// The value of a setting, if there is one.
     pub fn optional(&mut self, name: &str) -> Option<String> {
+        if !self.asked.contains(name) {
+            self.asked.insert(name.to_owned());
+        }
         self.values.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
@@ -134,9 +196,26 @@ impl Reader {
     ///
     /// # Errors
     /// [`ConfigError`] lists all mistakes, each with the setting's name.
-    pub fn finish(self) -> Result<(), ConfigError> {
+    pub fn finish(mut self) -> Result<(), ConfigError> {
+        self.strangers();
         if self.mistakes.is_empty() { Ok(()) } else { Err(ConfigError(self.mistakes)) }
     }
+}
+
+/// How many characters must be put in, taken out or replaced to make one name of another.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, from) in one.bytes().enumerate() {
+        let mut corner = line;
+        let mut left = line + 1;
+        for (cell, to) in row.iter_mut().skip(1).zip(other.bytes()) {
+            let above = *cell;
+            left = (above + 1).min(left + 1).min(corner + usize::from(from != to));
+            (corner, *cell) = (above, left);
+        }
+        row[0] = line + 1;
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 /// A queue to consume.
@@ -177,9 +256,23 @@ fn queues(settings: &mut Reader) -> Vec<QueueConfig> {
 fn queue(text: &str) -> Result<QueueConfig, String> {
     let (url, weight) = text.split_once('*').unwrap_or((text, "1"));
     match weight.trim().parse() {
+        Ok(_) if !is_url(url.trim()) => {
+            Err(format!("{:?} is no URL of a queue, like https://HOST/ACCOUNT/NAME", url.trim()))
+        }
         Ok(weight @ 1..=1000) => Ok(QueueConfig { url: url.trim().to_owned(), weight }),
         _ => Err(format!("the weight {weight:?} of {url} must be from 1 to 1000")),
     }
+}
+
+/// Whether a text has a scheme, a host and a path.
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let parts = rest.and_then(|rest| rest.split_once('/'));
+    parts.is_some_and(|(host, path)| {
+        !host.is_empty()
+            && !path.trim_matches('/').is_empty()
+            && !text.contains(char::is_whitespace)
+    })
 }
 
 /// What every worker needs to know.
@@ -212,7 +305,8 @@ pub struct WorkerConfig {
     pub visibility: Duration,
     /// `FLOTILLA_WAIT_SECONDS`: the long poll, 0 to 20 s (default 20 s). A stop waits for it.
     pub wait: Duration,
-    /// `FLOTILLA_GRACE_SECONDS`: how long a stop waits for running jobs (default 90 s).
+    /// `FLOTILLA_GRACE_SECONDS`: how long a stop waits for running jobs (default 90 s). The stop has
+    /// ended ten seconds after it at the latest, or after the long poll that was on its way.
     pub grace: Duration,
     /// `FLOTILLA_MAX_ATTEMPTS`: attempts before the dead-letter queue (default 5).
     pub max_attempts: u32,

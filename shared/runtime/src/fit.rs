@@ -50,6 +50,7 @@ pub(crate) fn slots(settings: &mut Reader, needs: &Needs) -> usize {
 }
 
 fn slots_on(machine: &Machine, settings: &mut Reader, needs: &Needs) -> usize {
+    settings.knows(&["FLOTILLA_SLOTS"]);
     let mut rooms = rooms(machine, needs);
     for room in &mut rooms {
         room.need = settings.ranged(room.job, room.need, 0.0..=1e9);

@@ -60,6 +60,12 @@ pub struct PresenceConfig {
 impl PresenceConfig {
     /// Reads the settings; `None` where there is no table.
     pub(crate) fn read(settings: &mut Reader) -> Option<Self> {
+        settings.knows(&[
+            "FLOTILLA_GROUP",
+            "FLOTILLA_INSTANCE_ID",
+            "FLOTILLA_INSTANCE_LIFE_CYCLE",
+            "FLOTILLA_PRESENCE_SECONDS",
+        ]);
         let table = settings.optional("FLOTILLA_FLEET_TABLE")?;
         Some(Self {
             table,

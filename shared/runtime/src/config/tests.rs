@@ -32,7 +32,10 @@ fn several_queues_have_a_weight_each() {
 #[test]
 fn a_weight_that_is_none_and_a_queue_that_is_there_twice_are_reported_by_name() {
     let many = (0..17).map(|n| format!("http://q/{n}")).collect::<Vec<_>>().join(",");
-    for text in ["a*0", "a*1001", "a*x", "a*", "a*1*2", "a,b,a*3", &many] {
+    let (one, other) = ("http://q/a", "http://q/b");
+    let twice = format!("{one},{other},{one}*3");
+    let weights = ["0", "1001", "x", "", "1*2"].map(|weight| format!("{one}*{weight}"));
+    for text in weights.iter().chain([&twice, &many]) {
         let report = queues_of(text).unwrap_err();
         assert!(report.contains("FLOTILLA_QUEUE_URL"), "{text}: {report}");
     }
@@ -55,4 +58,56 @@ fn how_long_full_slots_may_stand_still_is_a_setting() {
     assert_eq!(stuck_after("").0, Duration::from_secs(3600));
     assert_eq!(stuck_after("9000").0, Duration::from_secs(9000));
     assert!(stuck_after("0").1.contains("FLOTILLA_STUCK_SECONDS"));
+}
+
+#[test]
+fn what_is_no_url_is_no_queue() {
+    for text in
+        ["grading", "http://", "https://host", "https://host/", "sqs://h/1/q", "http://h/a b"]
+    {
+        let report = queues_of(text).unwrap_err();
+        assert!(report.contains("is no URL of a queue"), "{text}: {report}");
+    }
+}
+
+fn of_file(text: &str) -> String {
+    let mut settings = Reader::default();
+    let table: toml::Table = text.parse().unwrap();
+    table.iter().for_each(|(key, value)| settings.take(key, value));
+    WorkerConfig::read(&mut settings);
+    settings.finish().unwrap_err().to_string()
+}
+
+#[test]
+fn a_setting_of_the_file_that_nobody_reads_is_a_mistake_and_the_nearest_is_named() {
+    let report = of_file("slot = 4\ngrace_second = 5\nwait_seconds = 1\ngroup = \"g\"");
+    assert!(
+        report.contains("slot is no setting that is read here; did you mean slots?"),
+        "{report}"
+    );
+    assert!(report.contains("did you mean grace_seconds?"), "{report}");
+    assert!(!report.contains("wait_seconds is") && !report.contains("group is"), "{report}");
+    let mut others = Reader::from_pairs([("FLOTILLA_SOMEBODYS", "own")]);
+    others.optional("FLOTILLA_SLOTS");
+    assert!(others.finish().is_ok(), "in the environment there may be names of others");
+}
+
+#[test]
+fn a_setting_of_the_file_that_is_no_text_number_or_boolean_is_a_mistake() {
+    let report = of_file("slots = [4]\nwait_seconds = { a = 1 }");
+    for name in ["slots", "wait_seconds"] {
+        assert!(report.contains(&format!("{name}: a text, a number or a boolean")), "{report}");
+    }
+}
+
+#[test]
+fn what_the_log_is_set_to_wrongly_is_reported_with_all_other_mistakes() {
+    let mut settings =
+        Reader::from_pairs([("FLOTILLA_LOG", "flotilla=loud"), ("FLOTILLA_LOG_FORMAT", "xml")]);
+    settings.logging();
+    WorkerConfig::read(&mut settings);
+    let report = settings.finish().unwrap_err().to_string();
+    for name in ["FLOTILLA_LOG=", "FLOTILLA_LOG_FORMAT=", "FLOTILLA_QUEUE_URL"] {
+        assert!(report.contains(name), "{name} is not in {report}");
+    }
 }
