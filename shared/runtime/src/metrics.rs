@@ -38,6 +38,9 @@ macro_rules! describe_metrics {
 describe_metrics! {
     /// Messages received.
     counter CONSUMED = "messaging_client_consumed_messages_total";
+    /// Messages that SQS was to take from this process: those that jobs send, and dead letters. What
+    /// it did not take has the failure's kind as error_type.
+    counter SENT = "messaging_client_sent_messages_total";
     /// Time of an attempt of an SQS call that receives, settles or sends messages; a receive includes
     /// its long poll. A failed one has its HTTP status (or timeout, unreachable) as error_type.
     histogram OPERATION = "messaging_client_operation_duration_seconds";
@@ -100,6 +103,8 @@ fn builder(worker: &str) -> Result<PrometheusBuilder, BuildError> {
 const SYSTEM: Label = Label::from_static_parts("messaging_system", "aws_sqs");
 /// The call that messages come by, and the name there of what a job does with them.
 const RECEIVE: &str = "ReceiveMessage";
+/// The call that messages go by.
+const SEND: &str = "SendMessage";
 const WORK: &str = "process";
 /// The label there of the class of an error; only what failed has it.
 const ERROR: &str = "error_type";
@@ -142,7 +147,7 @@ const OPERATIONS: [(&str, &str); 5] = [
     (RECEIVE, "receive"),
     ("DeleteMessageBatch", "settle"),
     ("ChangeMessageVisibilityBatch", "settle"),
-    ("SendMessage", "send"),
+    (SEND, "send"),
     ("SendMessageBatch", "send"),
 ];
 
@@ -165,6 +170,14 @@ pub(crate) fn called(call: Call<'_>) {
         Label::new("code", call.code),
     ];
     ::metrics::counter!(API_CALLS, labels).increment(1);
+}
+
+/// Counts a message that was sent to a queue, and the kind of failure where it was not taken.
+pub(crate) fn sent(queue: &str, failure: Option<&'static str>) {
+    let destination = Label::new(DESTINATION, queue_name(queue).to_owned());
+    let mut labels = vec![SYSTEM, operation(SEND), destination];
+    labels.extend(failure.map(|kind| Label::from_static_parts(ERROR, kind)));
+    ::metrics::counter!(SENT, labels).increment(1);
 }
 
 fn operation(name: &'static str) -> Label {
@@ -212,6 +225,11 @@ impl fmt::Debug for Meter {
 
 /// The dispositions that most messages have.
 const ORDINARY: [&str; 2] = ["done", "released"];
+/// The kinds of failure that every worker may have. Those of a job's own are counted from the first
+/// on, which no rate shows.
+const RETRIED: [&str; 7] = ["dead_letter", "held", "ledger", "panic", "s3", "sqs", "uncommitted"];
+const DEAD: [&str; 7] =
+    ["attempts_exhausted", "cancelled", "held", "ledger", "panic", "payload", "unparsable"];
 /// What can become of a receive.
 const RECEIVED: [&str; 3] = ["messages", "empty", "error"];
 
@@ -244,6 +262,10 @@ impl Meter {
             .for_each(|r| meter.leases_lost(r, 0));
         for name in ["done", "retry", "released", "lost", "dead"] {
             dispositions(&meter.queue, name, "none").increment(0);
+        }
+        // A counter that is born with its first failure shows no rate of it.
+        for (name, kinds) in [("retry", &RETRIED[..]), ("dead", &DEAD[..])] {
+            kinds.iter().for_each(|kind| dispositions(&meter.queue, name, kind).increment(0));
         }
         meter.in_flight.set(0.0);
         meter.age(Duration::ZERO);

@@ -26,6 +26,7 @@ fn everything() -> String {
         meter.attempted(7);
         meter.waited(Duration::from_secs(1));
         meter.messages("visible", 3);
+        super::sent("http://sqs/1/main", None);
         meter.disposed(&Disposition::Done, Duration::from_secs(1));
         called(Call {
             service: "SQS",
@@ -44,7 +45,7 @@ fn every_metric_has_its_help_text_and_type() {
     let text = everything();
     let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names: Vec<_> = names.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names.len(), 17, "{names:?}");
+    assert_eq!(names.len(), 18, "{names:?}");
     for name in names {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
         let ours = name.starts_with("flotilla_") || name.starts_with("messaging_");
@@ -63,6 +64,8 @@ fn what_has_not_happened_is_zero_and_not_absent() {
         r#"flotilla_receives_total{worker="job",queue="main.fifo",result="empty"} 0"#,
         r#"flotilla_duplicate_deliveries_total{worker="job",queue="main.fifo",reason="done"} 0"#,
         r#"flotilla_dispositions_total{worker="job",queue="main.fifo",disposition="released",kind="none"} 0"#,
+        r#"flotilla_dispositions_total{worker="job",queue="main.fifo",disposition="dead",kind="unparsable"} 0"#,
+        r#"flotilla_dispositions_total{worker="job",queue="main.fifo",disposition="retry",kind="panic"} 0"#,
         r#"flotilla_queue_wait_seconds_count{worker="job",queue="main.fifo"} 0"#,
         r#"flotilla_jobs_in_flight{worker="job",queue="main.fifo"} 0"#,
         r#"flotilla_sqs_request_price_dollars{worker="job"} 0.0000005"#,
@@ -196,4 +199,37 @@ fn every_metric_of_opentelemetry_has_the_labels_that_its_conventions_require() {
     errors.sort_unstable();
     errors.dedup();
     assert_eq!(errors, ["\"lease_lost\"", "\"sandbox\"", "\"unparsable\""]);
+}
+
+#[test]
+fn a_dead_letter_queue_that_two_queues_share_is_counted_once() {
+    let text = exposition(|| {
+        for url in ["http://sqs/1/builds", "http://sqs/1/refresh"] {
+            drop(Meter::new(url));
+            Meter::dead("http://sqs/1/builds-dead", 3);
+        }
+    });
+    let dead: Vec<_> = text.lines().filter(|line| line.contains(r#"state="dead""#)).collect();
+    let once = r#"flotilla_queue_messages{worker="job",queue="builds-dead",state="dead"} 3"#;
+    assert_eq!(dead, [once]);
+}
+
+#[test]
+fn what_the_runtime_sends_is_counted_by_queue_and_failure() {
+    let refused =
+        FakeAws::new(|_, _| json!({ "__status": 400, "__type": "InvalidMessageContents" }));
+    let taken = FakeAws::new(|_, _| json!({}));
+    let text = exposition(|| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        for fake in [&taken, &taken, &refused] {
+            let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
+            let lease = crate::lease::tests::idempotent();
+            let _ = runtime.block_on(queue.send("{}", lease.delivery()));
+        }
+    });
+    let sent = r#"messaging_client_sent_messages_total{worker="job",messaging_system="aws_sqs",messaging_operation_name="SendMessage",messaging_destination_name="main""#;
+    for line in [format!("{sent}}} 2"), format!(r#"{sent},error_type="sqs"}} 1"#)] {
+        assert!(text.contains(&line), "{line} is missing in\n{text}");
+    }
 }

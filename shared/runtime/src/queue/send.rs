@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Queue, Received, unavailable};
-use crate::{failure::Failure, job::Delivery, payload::hex, tally, trace};
+use crate::{failure::Failure, job::Delivery, metrics, payload::hex, tally, trace};
 
 impl Queue {
     /// Puts a message on the queue, as one of the tenant or group of `cause`, and of its trace. On a
@@ -52,7 +52,7 @@ impl Queue {
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        answer.map_err(|e| unavailable("SendMessage", &self.url, e))?;
+        counted(&self.url, answer)?;
         tally::sent(&self.url, 1);
         Ok(())
     }
@@ -75,9 +75,18 @@ impl Queue {
         let death = death.then(|| format!("{message_id}-{receive_count}"));
         let call = call.set_message_attributes(Some(attributes));
         let call = call.set_message_group_id(group.clone()).set_message_deduplication_id(death);
-        let sent = call.send().await;
-        sent.map(drop).map_err(|e| unavailable("SendMessage", &self.dead_letter_url, e))
+        counted(&self.dead_letter_url, call.send().await)
     }
+}
+
+/// Counts a message that was sent to a queue, whether SQS took it or not.
+fn counted<T, E>(queue: &str, answer: Result<T, E>) -> Result<(), Failure>
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let taken = answer.map(drop).map_err(|e| unavailable("SendMessage", queue, e));
+    metrics::sent(queue, taken.as_ref().err().map(Failure::kind));
+    taken
 }
 
 /// The attribute that says why a message is dead.
