@@ -21,7 +21,8 @@
 //!    failure after the commit is made good at the next delivery ([`Job::repair`]).
 //! 6. At a stop nothing more is received, running jobs may finish within the grace, and the rest
 //!    is handed back, visible at once; being handed back counts as no attempt. The grace is counted
-//!    from the signal; the receive that is on its way is awaited beside it.
+//!    from the signal; the receive that is on its way is awaited beside it. Ten seconds after both the
+//!    stop has ended, whatever AWS answers: what is not settled then comes again by itself.
 //! 7. On a FIFO queue (its URL ends in `.fifo`) the messages of a group are worked on one after the
 //!    other, in their order. When one is to come again, those of its group that are in hand go back
 //!    at once, so that they come after it; no attempt of theirs is counted, and other groups go on.

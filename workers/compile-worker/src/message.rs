@@ -285,6 +285,7 @@ mod tests {
             (r#"{"package":"a"}"#, "version"),
             (r#"{"package":"a","version":1}"#, "string"),
             (r#"{"nameShort":"a","version":"1"}"#, "category"),
+            (r#"{"package":"a","version":"1","version":"2"}"#, "version is there twice"),
         ] {
             let why = serde_json::from_str::<CompileMessage>(bad).unwrap_err().to_string();
             assert!(why.contains(word), "{bad}: {why}");

@@ -153,6 +153,16 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_is_there_twice_is_refused() {
+        for text in [
+            r#"{"subdata":"a.json","subdata":"b.json"}"#,
+            r#"{"Records":[{"s3":{"object":{"key":"a","key":"b"}}}]}"#,
+        ] {
+            assert!(parse(text).unwrap_err().contains("is there twice"), "{text}");
+        }
+    }
+
+    #[test]
     fn the_published_schema_admits_what_is_taken_and_refuses_what_is_not() {
         let schema = jsonschema::validator_for(&schema()).unwrap();
         for message in [

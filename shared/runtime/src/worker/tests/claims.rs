@@ -311,6 +311,24 @@ async fn a_message_that_was_handed_back_often_survives_a_ledger_that_does_not_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_received_while_the_ledger_answers_no_claim_and_all_is_when_it_does() {
+    let mut line = Line::new(URL);
+    for n in 0..20 {
+        line.put(0, &json!({ "key": format!("k{n}"), "seconds": 1 }));
+    }
+    let office = Office::new(line);
+    office.desk().ill_until = Instant::now() + Duration::from_secs(900);
+    let worker = office.worker();
+    sleep(Duration::from_secs(180)).await;
+    let receives = office.fake.count("ReceiveMessage");
+    sleep(Duration::from_secs(700)).await;
+    assert_eq!(office.fake.count("ReceiveMessage"), receives, "each would come and go in vain");
+    office.until_empty().await;
+    stop(worker).await;
+    assert_eq!((office.fake.count("SendMessage"), office.runs()), (0, 20), "no dead letter");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_a_hundred_deploys_hand_back_still_has_all_its_attempts() {
     let mut line = Line::new(URL);
     line.put(0, &json!({ "key": "k", "seconds": 30 }));
