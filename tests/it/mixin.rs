@@ -2,7 +2,9 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use flotilla_tests::{FakeEc2, Farm, Prometheus, ScaledGroup, World, eventually, mixin, reading};
+use flotilla_tests::{
+    FakeEc2, Farm, Prometheus, ScaledGroup, World, eventually, http_get, mixin, reading,
+};
 use serde_json::{Value, json};
 
 use crate::schedule::Town;
@@ -83,6 +85,15 @@ async fn until_all_yield(prometheus: &Prometheus, row: &str) {
     }
 }
 
+/// Whether whoever reads `/metrics` is told what each of them is.
+async fn every_metric_has_help(addr: &str) {
+    let (_, text) = http_get(addr, "/metrics").await.expect("the worker's metrics");
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names = types.filter_map(|line| line.split(' ').next());
+    let bare: Vec<_> = names.filter(|name| !text.contains(&format!("# HELP {name} "))).collect();
+    assert!(bare.is_empty(), "no help text: {bare:?}");
+}
+
 #[tokio::test]
 async fn every_query_and_every_alert_finds_the_series_of_a_real_fleet() {
     let world = World::new().await;
@@ -111,6 +122,7 @@ async fn every_query_and_every_alert_finds_the_series_of_a_real_fleet() {
         }
     };
     tokio::select! { () = until_all_yield(&prometheus, GRADING) => {}, () = grading => {} }
+    every_metric_has_help(first.addr()).await;
     for (alert, expr) in alerts() {
         prometheus.query(&expr).await.unwrap_or_else(|e| panic!("{alert}: {e}"));
         until_yields(&prometheus, &alert, measured(&expr)).await;
@@ -148,6 +160,7 @@ async fn every_query_of_the_schedulers_row_finds_the_series_of_a_real_one_and_ea
     ec2.deny(true);
     town.world.tick("2026-06-02T06:01:00Z").await;
     until_all_yield(&prometheus, SCHEDULER).await;
+    every_metric_has_help(town.addr()).await;
     let counted = [
         "flotilla_schedule_refusals_total{kind=\"capacity\"} > 0",
         "flotilla_schedule_refusals_total{kind=\"denied\"} > 0",
@@ -175,6 +188,7 @@ async fn every_query_of_the_sensors_row_finds_the_series_of_a_real_worker() {
         }
     };
     tokio::select! { () = until_all_yield(&prometheus, SENSORS) => {}, () = readings => {} }
+    every_metric_has_help(worker.addr()).await;
     world.until_compared().await;
     assert!(worker.stop().await.success());
 }
@@ -192,6 +206,7 @@ async fn every_query_of_the_compile_row_finds_the_series_of_a_real_worker() {
         }
     };
     tokio::select! { () = until_all_yield(&prometheus, COMPILE) => {}, () = building => {} }
+    every_metric_has_help(farm.worker.addr()).await;
     farm.end().await;
 }
 

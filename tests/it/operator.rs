@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_sdk_sqs::types::MessageAttributeValue;
 use flotilla_runtime::telemetry;
 use flotilla_tests::{FakeInstance, Submission, World, eventually};
 use jiff::Timestamp;
@@ -171,6 +172,52 @@ async fn a_redrive_that_is_asked_to_stop_puts_back_what_it_holds_and_says_so() {
     }
 }
 
+/// Puts a letter on the compile worker's dead-letter queue, as that worker would.
+async fn bury_of(world: &World, queue: &str, id: &str) {
+    let why = json!({ "reason": "as ordered", "kind": "ordered", "queue": queue }).to_string();
+    let why = MessageAttributeValue::builder().data_type("String").string_value(why).build();
+    let call = world.aws.sqs.send_message().message_attributes("flotilla", why.unwrap());
+    let call = call.queue_url(&world.outputs().compile_dead_letter_queue_url);
+    call.message_body(json!({ "id": id }).to_string()).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_shared_dead_letter_queue_each_letter_goes_back_to_its_own() {
+    let world = World::new().await;
+    let outputs = world.outputs();
+    let (builds, looks) = (&outputs.compile_queue_url, &outputs.compile_refresh_queue_url);
+    for (queue, id) in [(builds, "a"), (looks, "b"), (looks, "c")] {
+        bury_of(&world, queue, id).await;
+    }
+    for (of, count) in [("compile", 3), ("compile-refresh", 2), (builds.as_str(), 1)] {
+        let (code, text) = world.flotilla(&["dlq", "list", "--of", of, "--json"]).await;
+        assert_eq!((code, result(&text).len()), (0, count), "{of}: {text}");
+    }
+    let (code, text) = world.flotilla(&["dlq", "redrive", "--of", "compile"]).await;
+    assert!(code == 0 && text.contains("2 dead letters were sent back to"), "{text}");
+    assert_eq!(taken(&world, builds).await, ["a"]);
+    let mut looked = taken(&world, looks).await;
+    looked.sort_unstable();
+    assert_eq!(looked, ["b", "c"]);
+}
+
+#[tokio::test]
+async fn dead_letters_are_deleted_only_by_who_is_sure() {
+    let world = World::new().await;
+    let dead = bury(&world, 3).await;
+    let delete = ["dlq", "delete", "--of", "grading", "--kind", "unknown"];
+    let (code, text) = world.flotilla(&delete).await;
+    assert!(code == 2 && text.contains("3 dead letters were found"), "{text}");
+    let (code, text) = world.flotilla(&[&delete[..], &["--dry-run"]].concat()).await;
+    assert_eq!((code, world.left_on(&dead).await), (0, 3), "{text}");
+    let id = letters(&world, &[]).await[0]["id"].as_str().unwrap().to_owned();
+    let (code, text) = world.flotilla(&[&delete[..], &["--id", &id]].concat()).await;
+    assert!(code == 0 && text.contains("1 dead letter was deleted"), "{text}");
+    let (code, text) = world.flotilla(&[&delete[..], &["--yes"]].concat()).await;
+    assert!(code == 0 && text.contains("2 dead letters were deleted"), "{text}");
+    assert_eq!(world.left_on(&dead).await, 0);
+}
+
 /// Takes all messages off a queue, and gives their ids.
 async fn taken(world: &World, url: &str) -> Vec<String> {
     let mut ids = Vec::new();
@@ -218,6 +265,16 @@ async fn a_running_job_is_cancelled_by_its_id_and_a_redrive_runs_it() {
     let cancel = ["cancel", "scripted", "lon", "--reason", "not wanted"];
     let (code, text) = world.flotilla(&cancel).await;
     assert_eq!((code, text.contains("next heartbeat")), (0, true), "{text}");
+    eventually("a letter", Duration::from_secs(30), async || {
+        (world.left_on(&world.outputs().grading_dead_letter_queue_url).await == 1).then_some(())
+    })
+    .await;
+    let advance = ["cancel", "scripted", "long", "--in-advance"];
+    let over = eventually("a buried row", Duration::from_secs(10), async || {
+        Some(world.flotilla(&advance).await).filter(|(code, _)| *code == 1)
+    })
+    .await;
+    assert!(over.1.contains("is dead-lettered already"), "{}", over.1);
     let letter = world.dead_letters(1).await.remove(0);
     assert_eq!((letter.why["kind"].as_str(), &letter.body), (Some("cancelled"), &body));
     assert_eq!(letter.why["reason"], "cancelled by an operator: not wanted");
