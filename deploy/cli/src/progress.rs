@@ -4,7 +4,11 @@ use std::{io::IsTerminal, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::{console::note, error::Error, submission::Stage};
+use crate::{
+    console::{note, one_line},
+    error::Error,
+    submission::Stage,
+};
 
 /// The lines of several submissions.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Board {
                 let style = ProgressStyle::with_template("{spinner} {prefix:16} {msg} {elapsed}");
                 let style = style.map_err(|e| Error::Fleet(e.to_string()))?;
                 let bar = self.lines.add(ProgressBar::new_spinner().with_style(style));
-                bar.set_prefix(name.to_owned());
+                bar.set_prefix(one_line(name).into_owned());
                 bar.enable_steady_tick(Duration::from_millis(100));
                 Some(bar)
             }
@@ -61,7 +65,7 @@ impl Line {
     /// Shows the last word.
     pub(crate) fn done(&mut self, verdict: &str) {
         match self.bar.take() {
-            Some(bar) => bar.finish_with_message(verdict.to_owned()),
+            Some(bar) => bar.finish_with_message(one_line(verdict).into_owned()),
             None => self.say(verdict),
         }
     }
