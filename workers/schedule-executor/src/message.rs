@@ -58,6 +58,7 @@ pub struct Undo {
 
 /// Do this to those.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Order {
     /// What to do.
     pub action: Action,
@@ -193,8 +194,11 @@ impl TryFrom<Value> for Message {
         if let Some(batch) = value.get("batch") {
             return Batch::deserialize(batch).map(Self::Batch).map_err(|e| read("a batch", e));
         }
-        let dry_run = flag(&value, "dry_run")? || flag(&value, "dryRun")?;
+        misspelt(&value)?;
+        // Both are looked at: what one of them says does not excuse the other.
+        let dry_run = flag(&value, "dry_run")? | flag(&value, "dryRun")?;
         if value.get("action").and_then(Value::as_str) == Some("UNDO") {
+            only(&value, "an undo", &["action", "bulk", "dry_run", "dryRun"])?;
             let bulk = text(&value, "bulk")?.map(str::to_owned);
             return Ok(Self::Undo(Undo { bulk, dry_run }));
         }
@@ -223,6 +227,35 @@ pub fn flag(fields: &Value, name: &str) -> Result<bool, String> {
         Some(Value::Bool(it)) => Ok(*it),
         Some(other) => {
             Err(format!("`{name}` must be true or false, not {}", short(&other.to_string())))
+        }
+    }
+}
+
+/// Refuses what is nearly the word for a dry run: who misspells it wants nothing switched.
+///
+/// # Errors
+/// When there is such a field, in words.
+pub fn misspelt(fields: &Value) -> Result<(), String> {
+    let near = |name: &str| {
+        let letters = name.chars().filter(char::is_ascii_alphabetic);
+        let letters = letters.map(|it| it.to_ascii_lowercase()).collect::<String>();
+        matches!(&*letters, "dryrun" | "dry" | "isdryrun" | "dryruns")
+    };
+    let mut names = fields.as_object().into_iter().flat_map(|it| it.keys());
+    let wrong = |name: &&String| near(name) && !matches!(&***name, "dry_run" | "dryRun");
+    match names.find(wrong) {
+        None => Ok(()),
+        Some(name) => Err(format!("`{}` is no field: a dry run is `dry_run`", short(name))),
+    }
+}
+
+fn only(fields: &Value, what: &str, allowed: &[&str]) -> Result<(), String> {
+    let mut names = fields.as_object().into_iter().flat_map(|it| it.keys());
+    match names.find(|name| !allowed.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let list = allowed.join("`, `");
+            Err(format!("`{}` is no field of {what}, which has `{list}`", short(name)))
         }
     }
 }
@@ -344,6 +377,11 @@ mod tests {
             (json!({"batch": {}}), "batch"),
             (json!({"time": "2026-06-01T08:00:00Z", "dry_run": "true"}), "dry_run"),
             (json!({"action": "UNDO", "dryRun": 1}), "dryRun"),
+            (json!({"action": "UNDO", "bulks": "x"}), "bulks"),
+            (json!({"action": "STOP", "context": "web", "dryrun": true}), "dry_run"),
+            (json!({"action": "STOP", "context": "web", "Dry-Run": true}), "dry_run"),
+            (json!({"action": "STOP", "context": "web", "idz": []}), "idz"),
+            (json!({"time": "2026-06-01T08:00:00Z", "dryrun": true}), "dry_run"),
             (json!({"action": "UNDO", "bulk": 7}), "bulk"),
             (json!({"action": "STOP", "context": "web", "dry_run": "true"}), "dry_run"),
             (
