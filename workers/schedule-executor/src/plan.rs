@@ -130,9 +130,18 @@ impl<'a> Plan<'a> {
     pub fn wanted(&self, at: Timestamp) -> Result<Wanted, String> {
         let decided = self.decided(at).ok_or("no rule of it has come yet")?;
         let Decided { power, since, why } = decided;
+        let since = self.back(&decided, at).unwrap_or(since);
         let (acted, chosen) =
             (self.row.last >= since.as_second(), matches!(why, Why::Hand | Why::Over(_)));
         Ok(Wanted { power, since, acted, chosen, reason: self.told(&decided) })
+    }
+
+    /// When an override ended that said otherwise: the switch back is a transition of its own, and
+    /// no drift from the rule before it.
+    fn back(&self, decided: &Decided<'_>, at: Timestamp) -> Option<Timestamp> {
+        let over = self.row.over.as_ref().filter(|over| over.power != decided.power)?;
+        let ended = Timestamp::from_second(over.until).ok()?;
+        (decided.since < ended && ended <= at).then_some(ended)
     }
 
     /// The same without a word, for who asks often.

@@ -77,6 +77,23 @@ fn over(power: &str, from: &str, until: &str) -> serde_json::Value {
 }
 
 #[test]
+fn the_switch_back_after_an_override_is_a_transition_and_no_drift() {
+    let acted = at("12:00:00").as_second();
+    let held =
+        json!({"override": over("OFF", "10:00:00", "12:00:00"), "lastScheduling": acted - 1});
+    let back = wanted(&row(held.clone()), at("12:00:00")).unwrap();
+    assert_eq!((back.power, back.since, back.acted), (Power::On, at("12:00:00"), false));
+    let mut told = held;
+    told["lastScheduling"] = json!(acted);
+    assert!(wanted(&row(told), at("12:30:00")).unwrap().acted, "from then on it is drift");
+    // Where the rule says the same, nothing is switched back; and a later rule is a transition itself.
+    let same = json!({"override": over("ON", "10:00:00", "12:00:00")});
+    assert_eq!(wanted(&row(same), at("12:30:00")).unwrap().since, at("08:00:00"));
+    let late = json!({"override": over("ON", "18:00:00", "18:30:00")});
+    assert_eq!(wanted(&row(late), at("19:00:00")).unwrap().since, at("19:00:00"));
+}
+
+#[test]
 fn an_override_holds_and_ends_by_itself() {
     let row = row(json!({"override": over("ON", "18:00:00", "22:00:00")}));
     for (time, power) in
