@@ -1,5 +1,8 @@
 //! Names of resources, by the ARN grammar.
 
+mod scope;
+
+pub use self::scope::Scope;
 use crate::rows::Service;
 
 /// `arn:partition:service:region:account:resource`; the resource may hold colons and slashes.
@@ -156,6 +159,17 @@ impl Home {
         if target.region == self.region { Ok(()) } else { region(&target.region) }
     }
 
+    /// Whether a target is where there can be anything, and its account is none that cannot be.
+    ///
+    /// # Errors
+    /// When it is not, in words.
+    pub fn has(&self, target: &Target) -> Result<(), String> {
+        self.reaches(target)?;
+        let account = &target.account;
+        let wrong = || format!("{:?} is no account: one has 12 digits", short(account));
+        (account.is_empty() || is_account(account)).then_some(()).ok_or_else(wrong)
+    }
+
     /// The same account, in another region.
     pub fn in_region(&self, region: &str) -> Self {
         Self { account: self.account.clone(), region: region.to_owned() }
@@ -186,11 +200,14 @@ pub(crate) fn partition(region: &str) -> &'static str {
     }
 }
 
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// The account in a queue's URL, which ends in account and name; empty where it tells none.
 pub fn account_of_queue(url: &str) -> &str {
     let account = url.rsplit('/').nth(1).unwrap_or_default();
-    let known = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-    if known { account } else { "" }
+    if is_account(account) { account } else { "" }
 }
 
 impl Target {
