@@ -72,6 +72,7 @@ impl Hands {
         let batch = &batch;
         self.audit.write(left).await?;
         if batch.items.is_empty() {
+            self.unchanged(batch).await?;
             return ended(lease, batch).await;
         }
         if let Some(why) = self.gated(batch).await? {
@@ -165,6 +166,7 @@ impl Hands {
         if batch.dry_run {
             return Ok(());
         }
+        self.unchanged(batch).await?;
         self.complete(batch, None, lease).await
     }
 

@@ -157,6 +157,9 @@ impl Job for Scheduler {
                 let delivery = lease.delivery();
                 let planned =
                     self.sources.order(&order, &delivery.message_id, sent(delivery)).await?;
+                if planned.batches.is_empty() && !order.dry_run {
+                    self.sources.store.note_unchanged(&planned.bulk).await?;
+                }
                 self.send(planned, lease).await
             }
             Work::Undo(undo) => {

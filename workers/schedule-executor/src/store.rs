@@ -1,5 +1,6 @@
 //! The tables: contexts, resources, tags, and what is known of each resource.
 
+mod asked;
 #[cfg(feature = "handlers")]
 mod claims;
 mod members;
@@ -21,7 +22,7 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "handlers")]
 pub use self::claims::Claiming;
-pub use self::{members::Members, overrides::Overridden};
+pub use self::{asked::Progress, members::Members, overrides::Overridden};
 use crate::{
     rows::{
         ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json,
@@ -77,6 +78,9 @@ impl Store {
     /// Transient, when DynamoDB does not answer; so for every method here.
     pub async fn context(&self, id: &str) -> Result<Option<Context>, Failure> {
         let table = &self.names.contexts;
+        if id == ALL {
+            return Ok(None);
+        }
         let item = self.get(table, "contextID", id).await?;
         item.map(|item| from_item(&item).ok_or_else(|| unreadable(table, id))).transpose()
     }
@@ -136,8 +140,12 @@ impl Store {
         call.send().await.map(drop).map_err(|e| unavailable("PutItem", table, &e))
     }
 
-    /// Forgets a context and its resources. False when there was none.
+    /// Forgets a context and its resources. False when there was none; the row of the scheduler's
+    /// settings is none.
     pub async fn drop_context(&self, id: &str) -> Result<bool, Failure> {
+        if id == ALL {
+            return Ok(false);
+        }
         self.delete(&self.names.resources, "contextID", id).await?;
         self.delete(&self.names.contexts, "contextID", id).await
     }

@@ -57,11 +57,13 @@ impl Schedules {
         Ok(bulk)
     }
 
-    /// A bulk action that the audit knows: of another nothing can be undone.
+    /// A bulk action that the audit knows, or that was just asked for: of another nothing can be
+    /// undone.
     async fn known_bulk(&self, bulk: &str) -> Done<String> {
         let told = self.reasons(Some(&format!("bulk/{bulk}")), 1).await?;
         let none = || Refused::Missing(format!("the audit knows of no bulk action {bulk:?}"));
-        let known = told["rows"].as_array().is_some_and(|rows| !rows.is_empty());
+        let known = told["rows"].as_array().is_some_and(|rows| !rows.is_empty())
+            || self.store.asked(bulk, Timestamp::now()).await?.is_some();
         known.then(|| bulk.to_owned()).ok_or_else(none)
     }
 

@@ -109,6 +109,7 @@ impl Schedules {
 
     /// Forgets a context.
     pub async fn unregister_context(&self, id: &str) -> Done<()> {
+        check_key("contextID", id)?;
         let found = self.store.drop_context(id).await?;
         found.then_some(()).ok_or_else(|| Source::Context(id.to_owned()).missing())
     }
@@ -183,6 +184,7 @@ impl Schedules {
 
     /// Forgets a tag.
     pub async fn unregister_tag(&self, key: &str) -> Done<()> {
+        check_key("tagKey", key)?;
         let found = self.store.drop_tag(key).await?;
         found.then_some(()).ok_or_else(|| Source::Tag(key.to_owned()).missing())
     }
@@ -247,7 +249,12 @@ impl Schedules {
         };
         let order = json!({ "action": action, kind: name, "at": at, "dry_run": dry_run });
         self.send(&order).await?;
-        Ok(format!("{action} {} {at}", source.name()))
+        let bulk = format!("{action} {} {at}", source.name());
+        if !dry_run {
+            // Now, and not when it is worked: who undoes at once means this.
+            self.store.note_asked(&bulk, at).await?;
+        }
+        Ok(bulk)
     }
 
     /// Puts a message on the scheduler's queue.
@@ -367,7 +374,7 @@ fn bad(why: &str) -> Refused {
 fn check_key(name: &str, key: &str) -> Done<()> {
     let why = match key {
         "" => "is empty",
-        ALL => "stands for all",
+        ALL => "stands for all, and is none that could be registered or forgotten",
         _ if key.chars().any(char::is_control) => "has a control character",
         _ if key.len() > 512 => "is over 512 bytes",
         _ => return Ok(()),

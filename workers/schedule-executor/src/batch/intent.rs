@@ -24,11 +24,22 @@ impl Hands {
     /// drift is not what anybody wants undone.
     pub(super) async fn intend(&self, batch: &Batch, cases: &[Case<'_>]) -> Result<(), Failure> {
         let rows: Vec<Entry> = cases.iter().flat_map(|it| it.intention(batch)).collect();
+        if rows.is_empty() {
+            self.unchanged(batch).await?;
+        }
         let drift = batch.occasion.starts_with("tick ");
         if rows.iter().any(|row| row.resource.starts_with("bulk/")) && !drift {
             self.store.note_bulk(&batch.bulk, batch.actor == "hand", batch.tick).await?;
         }
         self.audit.write(rows).await
+    }
+
+    /// Nothing of a hand's batch is done: who undoes it is not to wait for it.
+    pub(super) async fn unchanged(&self, batch: &Batch) -> Result<(), Failure> {
+        match batch.actor == "hand" && !batch.dry_run {
+            true => self.store.note_unchanged(&batch.bulk).await,
+            false => Ok(()),
+        }
     }
 
     /// The rows of an attempt before this one that died between its act and what it would have

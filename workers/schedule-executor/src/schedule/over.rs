@@ -30,6 +30,9 @@ pub struct Override {
 }
 
 impl Override {
+    /// The longest that one may last, in seconds.
+    pub const LONGEST: i64 = LONGEST;
+
     /// Reads `on until 22:00`, `off for 3 h`, `on until 2026-06-01T22:00:00Z`, said at `now`. A
     /// time of day is the next one on the clock of `zone`, moved like a rule where the clock
     /// changes.

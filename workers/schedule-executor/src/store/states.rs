@@ -11,7 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{ALWAYS, Store, assignments, unavailable};
-use crate::rows::{Held, from_item};
+use crate::{
+    message::UNDO,
+    rows::{Held, from_item},
+};
 
 /// The most rows that a call of DynamoDB gives, and that a transaction takes.
 const CALL: usize = 100;
@@ -22,8 +25,10 @@ pub(super) const KEY: &str = "resource";
 const LAST_BULK: &str = "bulk/last";
 /// The same of what a hand did.
 const LAST_BY_HAND: &str = "bulk/last-by-hand";
+/// The same of what a hand asked for last, whether or not it was worked.
+pub(super) const LAST_ASKED: &str = "bulk/asked";
 /// How long the last bulk action of a hand is what an undo means.
-const LATELY: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const LATELY: SignedDuration = SignedDuration::from_hours(24);
 
 impl Store {
     /// What is known of these resources, by key; those that nothing is known of are left out.
@@ -125,14 +130,16 @@ impl Store {
         self.hold(key, &json!({ "bulk": id, "at": at.to_string() })).await
     }
 
-    /// The last bulk action: that of a hand, if one acted within a day of `now`. Nobody who asks
-    /// for an undo means what a tick did after it.
+    /// The last bulk action: that of a hand, if one acted or was asked for within a day of `now`.
+    /// Nobody who asks for an undo means what a tick did after it, nor what was before what was just
+    /// asked for, though that is still to be worked.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn last_bulk(&self, now: Timestamp) -> Result<Option<String>, Failure> {
         let day_ago = now.saturating_sub(LATELY).unwrap_or(Timestamp::MIN);
-        let by_hand = self.noted_bulk(LAST_BY_HAND).await?;
+        let acted = self.noted_bulk(LAST_BY_HAND).await?;
+        let by_hand = later(self.noted_bulk(LAST_ASKED).await?, acted);
         let lately = by_hand.as_ref().is_some_and(|(_, at)| *at >= day_ago);
         if lately {
             return Ok(by_hand.map(|(id, _)| id));
@@ -140,12 +147,47 @@ impl Store {
         Ok(self.noted_bulk(LAST_BULK).await?.or(by_hand).map(|(id, _)| id))
     }
 
-    async fn noted_bulk(&self, key: &str) -> Result<Option<(String, Timestamp)>, Failure> {
+    pub(super) async fn noted_bulk(
+        &self,
+        key: &str,
+    ) -> Result<Option<(String, Timestamp)>, Failure> {
         let item = self.get(&self.names.states, KEY, key).await?;
         let noted = item.and_then(|item| {
             let text = |name: &str| item.get(name)?.as_s().ok();
             Some((text("bulk")?.clone(), text("at")?.parse().ok()?))
         });
         Ok(noted)
+    }
+}
+
+/// What a hand asked for, unless a hand acted after it. Acts are noted under the whole second of their
+/// order: in that second an undo is of what was asked, and anything else is what was asked itself.
+fn later(
+    asked: Option<(String, Timestamp)>,
+    acted: Option<(String, Timestamp)>,
+) -> Option<(String, Timestamp)> {
+    let (Some(asked), Some(acted)) = (&asked, &acted) else { return asked.or(acted) };
+    let (wish, act) = (asked.1.as_second(), acted.1.as_second());
+    let is_act = act > wish || (act == wish && acted.0.starts_with(UNDO));
+    Some(if is_act { acted } else { asked }.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bulk_action_is_what_was_just_asked_for_though_nothing_of_it_is_done_yet() {
+        let row = |name: &str, at: &str| Some((name.to_owned(), at.parse::<Timestamp>().unwrap()));
+        let of = |asked, acted| later(asked, acted).map(|it| it.0).unwrap_or_default();
+        let (old, new) = ("2026-06-01T08:00:00Z", "2026-06-01T09:00:00.750Z");
+        assert_eq!(of(row("STOP new", new), row("STOP old", old)), "STOP new");
+        assert_eq!(of(row("STOP old", old), row("undo 7", new)), "undo 7");
+        assert_eq!(of(row("STOP new", new), row("undo 7", "2026-06-01T09:00:00Z")), "undo 7");
+        assert_eq!(of(row("STOP new", new), row("STOP 1", "2026-06-01T09:00:00Z")), "STOP new");
+        assert_eq!(
+            (of(None, row("a", old)).as_str(), of(row("b", old), None).as_str()),
+            ("a", "b")
+        );
     }
 }

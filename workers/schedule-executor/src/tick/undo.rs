@@ -15,8 +15,9 @@ use crate::{
     audit::Changed,
     message::{UNDO, Undo},
     plan::{Action, Plan},
-    rows::{Context, Mode, Service, stage_of},
+    rows::{Context, Mode, Scheduling, Service, stage_of},
     schedule::{Override, Power},
+    store::Progress,
 };
 
 /// How long what was undone stays as it was where its schedule has no next rule.
@@ -35,13 +36,14 @@ impl Sources {
         };
         let bulk = bulk.ok_or_else(|| nothing("there is no bulk action to undo"))?;
         let changed = self.audit.bulk(&bulk).await?;
-        if changed.is_empty() {
-            let what = format!("the audit knows of no bulk action {:?}", short(&bulk));
-            return Err(nothing(&what));
-        }
         let dry_run = undo.dry_run || self.dry_run;
         let settings = self.store.settings().await?;
         let mut planned = self.planned("hand", format!("{UNDO}{id}"), dry_run, settings);
+        if changed.is_empty() {
+            let why = self.unchanged(&bulk, at).await?;
+            planned.idle("scheduler", at, "nothing_to_undo", &why);
+            return Ok(planned);
+        }
         let mut sources = HashMap::new();
         for change in changed {
             let Some(target) = target(&change) else { continue };
@@ -58,6 +60,28 @@ impl Sources {
             planned.target(target, &named, &wish, at);
         }
         Ok(planned.batched(at))
+    }
+
+    /// Why there is nothing to undo of a bulk action of which the audit knows nothing: it changed
+    /// nothing.
+    ///
+    /// # Errors
+    /// Transient, while it is still to be worked: an undo waits for what it is to undo. Permanent,
+    /// when nobody asked for it.
+    async fn unchanged(&self, bulk: &str, at: Timestamp) -> Result<String, Failure> {
+        match self.store.asked(bulk, at).await? {
+            Some(Progress::Pending) => {
+                let what = format!("{:?} is to be undone, and is still to be worked", short(bulk));
+                Err(Failure::transient("still_to_be_worked", what))
+            }
+            Some(Progress::Worked) => {
+                Ok(format!("{bulk} changed nothing: there is nothing to undo"))
+            }
+            None => {
+                let what = format!("the audit knows of no bulk action {:?}", short(bulk));
+                Err(nothing(&what))
+            }
+        }
     }
 
     async fn hold_back(
@@ -85,10 +109,21 @@ impl Sources {
             Some(("tag", key)) => (None, self.store.tag(key).await?.map(|it| it.scheduling)),
             _ => (None, None),
         };
-        let next = scheduling.and_then(|row| Plan::of(&row).ok()?.schedule().next(at));
-        let none = at.checked_add(WITHOUT_RULE).unwrap_or(Timestamp::MAX);
-        Ok(Source { context, until: next.map_or(none, |it| it.at) })
+        let next = scheduling.and_then(|row| next(&row, at));
+        Ok(Source { context, until: until(next, at) })
     }
+}
+
+fn next(row: &Scheduling, at: Timestamp) -> Option<Timestamp> {
+    Plan::of(row).ok()?.schedule().next(at).map(|it| it.at)
+}
+
+/// Until when what is undone stays so: the next rule. One that is further away than any override may
+/// be is none: of `daily 00:00-24:00` it is the end of the calendar.
+fn until(next: Option<Timestamp>, at: Timestamp) -> Timestamp {
+    let longest = SignedDuration::from_secs(Override::LONGEST);
+    let near = next.filter(|next| next.duration_since(at) <= longest);
+    near.unwrap_or_else(|| at.checked_add(WITHOUT_RULE).unwrap_or(Timestamp::MAX))
 }
 
 /// Whose resources were changed, and until when what is undone stays so.
@@ -147,6 +182,21 @@ fn nothing(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_undone_of_a_schedule_without_a_next_rule_stays_so_for_a_day() {
+        let at = "2026-06-01T12:00:00Z".parse().unwrap();
+        let ends = |fields: serde_json::Value| {
+            until(next(&serde_json::from_value(fields).unwrap(), at), at).to_string()
+        };
+        for always in ["daily 00:00-24:00", "mon-sun 00:00-24:00"] {
+            assert_eq!(ends(json!({ "schedulingPeriod": always })), "2026-06-02T12:00:00Z");
+        }
+        let daily = json!({ "schedulingPeriod": "daily 08:00-19:00" });
+        assert_eq!(ends(daily), "2026-06-01T19:00:00Z");
+        let yearly = json!({ "schedulingRuleStop": "0 0 1 5 *" });
+        assert_eq!(ends(yearly), "2027-05-01T00:00:00Z");
+    }
 
     #[test]
     fn a_changed_resource_is_found_by_its_key_in_every_account() {
