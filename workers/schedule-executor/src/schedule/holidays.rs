@@ -75,6 +75,7 @@ impl Holidays {
         if text.len() > LIMIT {
             return Err(wrong(&format!("it is over {LIMIT} bytes")));
         }
+        let text = text.trim_start_matches('\u{feff}');
         let text = text.replace("\r\n", "\n").replace("\n ", "").replace("\n\t", "");
         if !text.trim_start().to_ascii_uppercase().starts_with("BEGIN:VCALENDAR") {
             return Err(wrong("it does not begin with BEGIN:VCALENDAR"));
@@ -93,12 +94,15 @@ impl Holidays {
 
     /// Adds an event; `moved` are the days of which other events of the file tell where they went.
     fn add(&mut self, event: &Event<'_>, moved: &[(&str, Date)]) -> Result<(), ScheduleError> {
+        event.check()?;
         if event.field("STATUS").is_some_and(|it| it.eq_ignore_ascii_case("CANCELLED")) {
             return Ok(());
         }
-        let first = event.field("DTSTART").and_then(date);
-        let first =
-            first.ok_or_else(|| wrong("an event has no DTSTART, or one that is no date"))?;
+        let start = event.line("DTSTART");
+        let first = start.and_then(|it| date(it.value));
+        let (start, first) = start
+            .zip(first)
+            .ok_or_else(|| wrong("an event has no DTSTART, or one that is no date"))?;
         let days = event.days(first)?;
         // What is left out is so wherever it comes from.
         let mut except = event.dates("EXDATE")?;
@@ -106,13 +110,18 @@ impl Holidays {
             let own = moved.iter().filter(|(uid, _)| event.field("UID") == Some(*uid));
             except.extend(own.map(|(_, day)| *day));
         }
-        for more in event.dates("RDATE")?.difference(&except) {
-            self.spans.extend(span(*more, days));
+        for (more, days) in event.more(days)? {
+            self.spans.extend(span(more, days).filter(|_| !except.contains(&more)));
         }
         match event.field("RRULE") {
             None if except.contains(&first) => {}
             None => self.spans.extend(span(first, days)),
-            Some(rule) => self.yearly.push(Yearly::parse(rule, first, days, except)?),
+            Some(rule) => {
+                let rule = rule.to_ascii_uppercase();
+                let mut yearly = Yearly::parse(&rule, first, days, except)?;
+                yearly.ends_at(until(&rule, start)?);
+                self.yearly.push(yearly);
+            }
         }
         Ok(())
     }
@@ -146,16 +155,46 @@ fn span(first: Date, days: i32) -> Option<(Date, Date)> {
     Some((first, first.checked_add(Span::new().days(days - 1)).ok()?))
 }
 
-/// The lines of an event: name and value.
+/// A line of an event.
+#[derive(Debug, Clone, Copy)]
+struct Line<'a> {
+    name: &'a str,
+    /// What stands between name and value: `;TZID=Europe/Berlin`.
+    parameters: &'a str,
+    value: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// A line is split at the first colon outside of quotes, such as those of a zone or an address.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut quoted = false;
+        let colon = line.char_indices().find(|(_, it)| {
+            quoted ^= *it == '"';
+            *it == ':' && !quoted
+        })?;
+        let (key, value) = (&line[..colon.0], line[colon.0 + 1..].trim());
+        let (name, parameters) = key.split_at(key.find(';').unwrap_or(key.len()));
+        Some(Self { name, parameters, value })
+    }
+
+    /// The value of a parameter, without quotes.
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        let all = self.parameters.split(';').filter_map(|it| it.split_once('='));
+        let mut named = all.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value.trim().trim_matches('"'))
+    }
+}
+
+/// The lines of an event.
 #[derive(Debug, Default)]
-struct Event<'a>(Vec<(&'a str, &'a str)>);
+struct Event<'a>(Vec<Line<'a>>);
 
 /// The events of a file, without what is inside them, such as their alarms.
 fn events(text: &str) -> Result<Vec<Event<'_>>, ScheduleError> {
     let (mut events, mut inside) = (Vec::new(), None::<(Event<'_>, usize)>);
     for line in text.lines() {
-        let Some((key, value)) = line.trim().split_once(':') else { continue };
-        let (name, value) = (key.split(';').next().unwrap_or_default(), value.trim());
+        let Some(line) = Line::parse(line.trim()) else { continue };
+        let Line { name, value, .. } = line;
         let is = |word: &str| name.eq_ignore_ascii_case(word);
         let event = value.eq_ignore_ascii_case("VEVENT");
         inside = match inside.take() {
@@ -167,7 +206,7 @@ fn events(text: &str) -> Result<Vec<Event<'_>>, ScheduleError> {
             Some((found, depth)) if is("BEGIN") => Some((found, depth + 1)),
             Some((found, depth)) if is("END") => Some((found, depth.saturating_sub(1))),
             Some((mut found, 0)) => {
-                found.0.push((name, value));
+                found.0.push(line);
                 Some((found, 0))
             }
             alarm => alarm,
@@ -181,8 +220,51 @@ fn events(text: &str) -> Result<Vec<Event<'_>>, ScheduleError> {
 
 impl<'a> Event<'a> {
     fn fields(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let named = self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name));
-        named.map(|(_, value)| *value).filter(|value| !value.is_empty())
+        self.lines(name).map(|line| line.value)
+    }
+
+    fn lines(&self, name: &str) -> impl Iterator<Item = Line<'a>> {
+        let named = self.0.iter().copied();
+        named.filter(move |it| it.name.eq_ignore_ascii_case(name) && !it.value.is_empty())
+    }
+
+    fn line(&self, name: &str) -> Option<Line<'a>> {
+        self.lines(name).next()
+    }
+
+    /// Refuses what would be holidays, or none, without a word.
+    fn check(&self) -> Result<(), ScheduleError> {
+        if self.fields("RRULE").count() > 1 {
+            return Err(wrong("an event has a second RRULE: make it an event of its own"));
+        }
+        if self.field("EXRULE").is_some() {
+            return Err(wrong("an event has an EXRULE: name the days with EXDATE"));
+        }
+        let Some(moved) = self.line("RECURRENCE-ID") else { return Ok(()) };
+        if moved.parameter("RANGE").is_some() {
+            let what = "with a RANGE moves all that follow: end the series, and begin another";
+            return Err(wrong(&format!("RECURRENCE-ID:{} {what}", moved.value)));
+        }
+        let what = "is no date of a series with a UID";
+        let wrong = || wrong(&format!("RECURRENCE-ID:{} {what}", moved.value));
+        self.moves().map(drop).ok_or_else(wrong)
+    }
+
+    /// The dates of its RDATE lines, and how many days each lasts: a period tells that itself.
+    fn more(&self, days: i32) -> Result<BTreeSet<(Date, i32)>, ScheduleError> {
+        let all = self.fields("RDATE").flat_map(|list| list.split(',')).map(str::trim);
+        let read = |text: &str| {
+            let (begin, end) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+            let none = || wrong(&format!("RDATE:{text} is no date"));
+            let first = date(begin).ok_or_else(none)?;
+            let days = match end {
+                None => days,
+                Some(length) if length.starts_with(['P', 'p', '+']) => lasting(begin, length)?,
+                Some(end) => up_to(first, end)?,
+            };
+            Ok((first, days))
+        };
+        all.map(read).collect()
     }
 
     fn field(&self, name: &str) -> Option<&'a str> {
@@ -194,7 +276,7 @@ impl<'a> Event<'a> {
         Some((self.field("UID")?, self.field("RECURRENCE-ID").and_then(date)?))
     }
 
-    /// All dates of the lines of this name, which hold lists; of a period its beginning.
+    /// All dates of the lines of this name, which hold lists.
     fn dates(&self, name: &str) -> Result<BTreeSet<Date>, ScheduleError> {
         let all = self.fields(name).flat_map(|list| list.split(','));
         let read = |text: &str| {
@@ -205,23 +287,65 @@ impl<'a> Event<'a> {
 
     /// How many days it lasts.
     fn days(&self, first: Date) -> Result<i32, ScheduleError> {
-        let days = match (self.field("DTEND"), self.field("DURATION")) {
-            (Some(end), _) => {
-                let last = date(end).ok_or_else(|| wrong(&format!("DTEND:{end} is no date")))?;
-                // The end is not of it, unless it is within the day.
-                first.until(last).map_or(0, |span| span.get_days()) + i32::from(is_within(end))
-            }
-            (None, Some(length)) => {
-                let none = || wrong(&format!("DURATION:{length} is no duration"));
-                let span: Span = length.parse().map_err(|_| none())?;
-                let relative = jiff::SpanRelativeTo::days_are_24_hours();
-                let hours = span.total((jiff::Unit::Hour, relative)).map_err(|_| none())?;
-                (hours / 24.0).ceil().clamp(0.0, f64::from(LONGEST)) as i32
-            }
-            (None, None) => 1,
-        };
-        Ok(days.clamp(1, LONGEST))
+        match (self.field("DTEND"), self.field("DURATION")) {
+            (Some(end), _) => up_to(first, end),
+            (None, Some(length)) => lasting(self.field("DTSTART").unwrap_or_default(), length),
+            (None, None) => Ok(1),
+        }
     }
+}
+
+/// How many days there are from one on and up to an end, which is not of them unless it is within its
+/// day.
+fn up_to(first: Date, end: &str) -> Result<i32, ScheduleError> {
+    let last = date(end).ok_or_else(|| wrong(&format!("the end {end} is no date")))?;
+    let days = first.until(last).map_or(0, |span| span.get_days()) + i32::from(is_within(end));
+    Ok(days.clamp(1, LONGEST))
+}
+
+/// How many days a duration is of from a time of day on.
+fn lasting(begin: &str, length: &str) -> Result<i32, ScheduleError> {
+    let none = || wrong(&format!("DURATION:{length} is no duration"));
+    let span: Span = length.parse().map_err(|_| none())?;
+    let relative = jiff::SpanRelativeTo::days_are_24_hours();
+    let hours = span.total((jiff::Unit::Hour, relative)).map_err(|_| none())?;
+    let hours = hours + f64::from(minute(begin)) / 60.0;
+    Ok((hours / 24.0).ceil().clamp(1.0, f64::from(LONGEST)) as i32)
+}
+
+/// The last date on which an event that begins at `start` may come by its rule. The end of a rule may
+/// be an instant: it is read on the clock of the event's zone, and where there is none as it is written.
+fn until(rule: &str, start: Line<'_>) -> Result<Option<Date>, ScheduleError> {
+    let Some(text) = rule.split(';').find_map(|it| it.strip_prefix("UNTIL=")) else {
+        return Ok(None);
+    };
+    let bad = || wrong(&format!("RRULE:{rule}: its UNTIL is no date or time"));
+    let day = date(text.trim_end_matches('Z')).ok_or_else(bad)?;
+    if text.len() == 8 {
+        return Ok(Some(day));
+    }
+    let written = text.get(8..13).filter(|it| it.starts_with('T')).ok_or_else(bad)?;
+    let number = |range: std::ops::Range<usize>| written.get(range)?.parse::<i8>().ok();
+    let (hour, minutes) = number(1..3).zip(number(3..5)).ok_or_else(bad)?;
+    let mut end = day.at(hour.clamp(0, 23), minutes.clamp(0, 59), 0, 0);
+    if let Some(name) = start.parameter("TZID").filter(|_| text.ends_with('Z')) {
+        let zone = super::zone(name).map_err(|_| {
+            wrong(&format!("RRULE:{rule}: its UNTIL is of UTC, and TZID {name:?} is no IANA zone"))
+        })?;
+        let instant = jiff::tz::TimeZone::UTC.to_timestamp(end).map_err(|_| bad())?;
+        end = zone.to_datetime(instant);
+    }
+    let time = i32::from(end.hour()) * 60 + i32::from(end.minute());
+    let last =
+        if time < minute(start.value) { end.date().yesterday().ok() } else { Some(end.date()) };
+    last.map(Some).ok_or_else(bad)
+}
+
+/// The minute of the day of a time such as `20261225T083000`; 0 of a date.
+fn minute(text: &str) -> i32 {
+    let time = text.get(8..13).filter(|it| it.starts_with(['T', 't']));
+    let number = |range: std::ops::Range<usize>| time?.get(range)?.parse::<i32>().ok();
+    number(1..3).unwrap_or_default() * 60 + number(3..5).unwrap_or_default()
 }
 
 impl Yearly {
@@ -232,7 +356,6 @@ impl Yearly {
         except: BTreeSet<Date>,
     ) -> Result<Self, ScheduleError> {
         let bad = || wrong(&format!("RRULE:{rule}: only events of one day a year are known"));
-        let rule = rule.to_ascii_uppercase();
         let known =
             ["FREQ", "INTERVAL", "COUNT", "UNTIL", "BYMONTH", "BYMONTHDAY", "BYDAY", "WKST"];
         let pairs = rule.split(';').map(|part| part.split_once('=')).collect::<Option<Vec<_>>>();
@@ -246,16 +369,18 @@ impl Yearly {
         let on = On::parse([part("BYMONTH"), part("BYMONTHDAY"), part("BYDAY")], first);
         let on = on.ok_or_else(bad)?;
         let every = number("INTERVAL").transpose()?.unwrap_or(1);
-        let until = part("UNTIL").map(|it| date(it).ok_or_else(bad)).transpose()?;
         let times = number("COUNT").transpose()?;
         if every < 1 || times.is_some_and(|times| times < 1) {
             return Err(bad());
         }
-        let mut yearly = Self { first, days, every, until, except, on };
-        if let Some(last) = times.and_then(|times| yearly.nth(times)) {
-            yearly.until = Some(yearly.until.map_or(last, |until| until.min(last)));
-        }
+        let mut yearly = Self { first, days, every, until: None, except, on };
+        yearly.ends_at(times.and_then(|times| yearly.nth(times)));
         Ok(yearly)
+    }
+
+    /// Ends it on a date, unless it ends before that.
+    fn ends_at(&mut self, last: Option<Date>) {
+        self.until = self.until.into_iter().chain(last).min();
     }
 
     /// The day of its n-th year: a year without its day, such as one without February 29, does not
@@ -446,6 +571,68 @@ mod tests {
             .for_each(|year| assert_eq!(holidays.of(date(year, 2, 1)).count_ones() / 28, 1));
         assert!(begin.elapsed() < std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
         assert!(Holidays::parse(&file(&vec!["DTSTART:20200101"; 1001])).is_err());
+    }
+
+    #[test]
+    fn a_line_is_split_outside_of_quotes_and_a_mark_before_the_file_is_passed_over() {
+        let file = file(&[
+            "DTSTART;TZID=\"Europe/Berlin\";X=\"a:20200101;b\":20260501T000000\r\nDURATION:P1D",
+            "DTSTART;TZID=\"Europe/Berlin\":20260601T000000\r\nEXDATE;X=\":\":20270601\r\nRRULE:FREQ=YEARLY",
+        ]);
+        let holidays = Holidays::parse(&format!("\u{feff}{file}")).unwrap();
+        assert_eq!((days(&holidays, 2026, 5), days(&holidays, 2026, 6)), (vec![1], vec![1]));
+        assert_eq!((days(&holidays, 2027, 6), days(&holidays, 2028, 6)), (vec![], vec![1]));
+    }
+
+    #[test]
+    fn what_moves_or_repeats_in_ways_that_are_not_known_is_refused_by_name() {
+        for (event, word) in [
+            ("UID:a\r\nDTSTART:20200103\r\nRECURRENCE-ID;RANGE=THISANDFUTURE:20270103", "RANGE"),
+            ("UID:a\r\nDTSTART:20200103\r\nRECURRENCE-ID:soon", "RECURRENCE-ID"),
+            ("DTSTART:20200103\r\nRECURRENCE-ID:20270103", "RECURRENCE-ID"),
+            (
+                "DTSTART:20200101\r\nRRULE:FREQ=YEARLY\r\nRRULE:FREQ=YEARLY;BYMONTH=5",
+                "second RRULE",
+            ),
+            ("DTSTART:20200101\r\nRRULE:FREQ=YEARLY\r\nEXRULE:FREQ=YEARLY;INTERVAL=2", "EXRULE"),
+            ("DTSTART:20200101\r\nRRULE:FREQ=YEARLY;UNTIL=soon", "UNTIL"),
+            (
+                "DTSTART;TZID=Here:20200101T000000\r\nRRULE:FREQ=YEARLY;UNTIL=20270101T000000Z",
+                "TZID",
+            ),
+            ("DTSTART:20200101\r\nRDATE;VALUE=PERIOD:20200301T000000/soon", "soon"),
+        ] {
+            let why = Holidays::parse(&file(&[event])).unwrap_err().to_string();
+            assert!(why.contains(word), "{event}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_period_of_an_rdate_lasts_as_long_as_it_says() {
+        let holidays = Holidays::parse(&file(&[
+            "DTSTART:20260101\r\nRDATE;VALUE=PERIOD:20260310T000000/P3D,20260320T080000/20260321T120000",
+            "DTSTART:20260501T200000\r\nDURATION:PT8H",
+        ]))
+        .unwrap();
+        assert_eq!(days(&holidays, 2026, 3), [10, 11, 12, 20, 21]);
+        assert_eq!(days(&holidays, 2026, 5), [1, 2], "it goes on after midnight");
+    }
+
+    #[test]
+    fn the_end_of_a_rule_may_be_a_time_and_is_that_of_the_events_clock() {
+        let last = |start: &str, until: &str| {
+            let rule = format!("DTSTART{start}\r\nRRULE:FREQ=YEARLY;UNTIL={until}");
+            let holidays = Holidays::parse(&file(&[&rule])).unwrap();
+            (2020..2040).filter(|year| !days(&holidays, *year, 1).is_empty()).max()
+        };
+        assert_eq!(last(":20200101", "20300101"), Some(2030));
+        assert_eq!(last(";VALUE=DATE:20200101", "20291231T235959Z"), Some(2029));
+        assert_eq!(last(";VALUE=DATE:20200101", "20300101T000000Z"), Some(2030));
+        // Midnight of Berlin is an hour before that of UTC.
+        let berlin = ";TZID=Europe/Berlin:20200101T000000";
+        assert_eq!(last(berlin, "20291231T230000Z"), Some(2030));
+        assert_eq!(last(berlin, "20291231T225959Z"), Some(2029));
+        assert_eq!(last(":20200101T100000", "20300101T090000"), Some(2029));
     }
 
     #[test]

@@ -132,8 +132,8 @@ fn event() -> impl Strategy<Value = Value> {
     let end = prop_oneof![
         Just(String::new()),
         (1..6u8).prop_map(|count| format!(";COUNT={count}")),
-        (2025..2031u16, 1..=12u8, 1..=28u8)
-            .prop_map(|(year, month, day)| format!(";UNTIL={year}{month:02}{day:02}")),
+        (2025..2031u16, 1..=12u8, 1..=28u8, select(vec!["", "T000000Z", "T235959Z"]))
+            .prop_map(|(year, month, day, time)| format!(";UNTIL={year}{month:02}{day:02}{time}")),
         (1..4u8).prop_map(|years| format!(";INTERVAL={years}")),
     ];
     let rule =
