@@ -17,7 +17,7 @@ use crate::{
     handlers::{Accounts, AnyHandler, Handler, Limits, Places, Refusal, Seen, Subject},
     message::BATCH,
     plan::{Action, Asked, Observed, Step, reconcile},
-    rows::{Mode, Service},
+    rows::{Mode, Service, attrib},
 };
 
 /// Starts and stops resources by schedule; without a command it is the worker.
@@ -95,6 +95,10 @@ struct Line {
 
 /// Does it, and prints a line for each resource. It fails if any of them did.
 pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
+    if let Err(why) = attribute(&args) {
+        eprintln!("{why}");
+        return ExitCode::from(2);
+    }
     let region = sdk.region().map(ToString::to_string).unwrap_or_default();
     let account = own_account(&args, sdk, &region).await;
     let home = Home { account, region: args.region.clone().unwrap_or(region) };
@@ -129,16 +133,27 @@ pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
     }
 }
 
+/// A class is for MODCLASS; else words that the kind reads.
+fn attribute(args: &Args) -> Result<(), String> {
+    match args.what {
+        What::Modclass => Ok(()),
+        _ => attrib::check(args.service, &args.attrib).map_err(|why| format!("--attrib: {why}")),
+    }
+}
+
 /// Where an id or ARN is, or why nothing can be asked of it.
 fn located(home: &Home, service: Service, id: &str) -> Result<Target, String> {
     let kind = service.name();
+    if id.trim().is_empty() {
+        return Err(format!("an id of {kind} is empty: name each with --ids, separated by commas"));
+    }
     let target = home.target(service, id).map_err(|why| {
         format!("{why}: name an id or an ARN of this kind, or another kind with --service")
     })?;
     if target.region.is_empty() {
         return Err(format!("no region is known for {kind} {}: name it with --region", short(id)));
     }
-    home.reaches(&target).map_err(|why| format!("{why}: correct the ARN {}", short(id)))?;
+    home.has(&target).map_err(|why| format!("{why}: correct the ARN {}", short(id)))?;
     Ok(target)
 }
 
@@ -289,6 +304,8 @@ mod tests {
             ("eu-west-1", "arn:aws:rds:eu-west-1:1:db:orders", ["db:orders", "--service"]),
             ("eu-west-1", "arn:aws:ec2:mars-1:1:instance/i-1", ["mars-1", "correct the ARN"]),
             ("", "i-1", ["i-1", "--region"]),
+            ("eu-west-1", "", ["empty", "--ids"]),
+            ("eu-west-1", "arn:aws:ec2:eu-west-1:1:instance/i-1", ["12 digits", "correct the ARN"]),
         ] {
             let said = why(region, id);
             assert!(words.iter().all(|word| said.contains(word)), "{said}");

@@ -1,5 +1,6 @@
 //! The rows of contexts, tags and resources, in the shapes of the original tables.
 
+pub mod attrib;
 mod item;
 mod resources;
 mod settings;

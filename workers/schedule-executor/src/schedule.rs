@@ -157,6 +157,23 @@ impl Schedule {
         Ok(self)
     }
 
+    /// The rule or the period that never comes in the years that rules know, such as one of
+    /// February 30.
+    pub fn never(&self) -> Option<String> {
+        let last = jiff::civil::date(2199, 12, 31).at(23, 59, 0, 0);
+        match &self.plan {
+            Plan::Rules(pair) => {
+                let all = [&pair.start, &pair.stop].into_iter().flatten();
+                let mut never = all.filter(|rule| rule.calendar.at_or_before(last).is_none());
+                never.next().map(|rule| format!("the rule {:?}", rule.to_string()))
+            }
+            Plan::Periods(_) => {
+                let never = self.desired(self.clock.instant(last)).is_none();
+                never.then(|| "the period".to_owned())
+            }
+        }
+    }
+
     /// The zone.
     pub fn zone(&self) -> &TimeZone {
         &self.clock.zone

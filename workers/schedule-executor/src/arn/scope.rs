@@ -62,7 +62,7 @@ impl Home {
     ) -> Result<Target, String> {
         said.map_or(Ok(()), region)?;
         let (account, place, id) = self.parts(text);
-        if id.trim().is_empty() || id.chars().any(|it| it.is_control() || it.is_whitespace()) {
+        if id.trim().is_empty() || id.chars().any(char::is_control) {
             return Err(format!("{:?} names no {}: its id is empty", short(text), service.name()));
         }
         let home = self.in_region(place.or(said).unwrap_or(&self.region));
@@ -104,7 +104,7 @@ fn shaped(service: Service, id: &str) -> Result<(), String> {
         Service::Ecs => 1,
         _ => 0,
     };
-    let whole = id.split('/').all(|part| !part.is_empty());
+    let whole = id.split('/').all(|part| !part.is_empty()) && !id.contains(char::is_whitespace);
     if whole && id.matches('/').count() <= most {
         return Ok(());
     }

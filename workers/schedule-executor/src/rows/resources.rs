@@ -49,6 +49,18 @@ impl Resources {
         self.attrib.push(attrib.to_owned());
     }
 
+    /// Adds all of another list: one kind may be named twice, by its short name and by its long one.
+    fn merge(&mut self, other: Self) {
+        if self.id.is_empty() {
+            *self = other;
+            return;
+        }
+        let rest = other.scheduled.into_iter().zip(other.attrib);
+        for (id, (scheduled, attrib)) in other.id.iter().zip(rest) {
+            self.add(id, scheduled, &attrib);
+        }
+    }
+
     /// Takes a resource out. False when it was not in.
     pub fn remove(&mut self, id: &str) -> bool {
         let Some(index) = self.id.iter().position(|it| it == id) else {
@@ -88,7 +100,7 @@ impl ResourceRow {
             }
             Value::Object(kinds) => {
                 for (kind, list) in kinds.iter().filter(|(kind, _)| *kind != "contextID") {
-                    *row.list(Service::named(kind)?) = Resources::from_json(list)?;
+                    row.list(Service::named(kind)?).merge(Resources::from_json(list)?);
                 }
                 Some(row)
             }

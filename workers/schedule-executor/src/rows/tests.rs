@@ -138,3 +138,16 @@ proptest::proptest! {
         proptest::prop_assert!(glob(&pattern, &text));
     }
 }
+
+#[test]
+fn a_kind_that_is_named_by_both_of_its_names_has_the_resources_of_both() {
+    let both =
+        json!({"ec2": ["i-1", "i-2"], "ec2:instance": {"id": ["i-3"], "isScheduled": [false]}});
+    let row = ResourceRow::from_json("web", &both).unwrap();
+    let [(Service::Ec2, list)] = &row.lists[..] else { panic!("{row:?}") };
+    let mut ids = list.id.clone();
+    ids.sort();
+    assert_eq!(ids, ["i-1", "i-2", "i-3"]);
+    let third = list.id.iter().position(|id| id == "i-3").unwrap();
+    assert!(!list.scheduled[third] && list.attrib.len() == 3);
+}

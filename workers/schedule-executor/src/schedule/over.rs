@@ -72,6 +72,11 @@ impl Override {
         (self.from..self.until).contains(&at.as_second())
     }
 
+    /// The same, which was ended at an instant: what is switched back by that is told from it.
+    pub fn ended(self, at: Timestamp) -> Self {
+        Self { until: at.as_second().max(self.from).min(self.until), ..self }
+    }
+
     /// Whether it holds at an instant, or is still to come.
     pub fn is_left(&self, at: Timestamp) -> bool {
         at.as_second() < self.until

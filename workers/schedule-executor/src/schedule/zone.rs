@@ -64,8 +64,10 @@ pub(super) struct Clock {
 pub fn zone(name: &str) -> Result<TimeZone, ScheduleError> {
     static ZONES: std::sync::LazyLock<TimeZoneDatabase> =
         std::sync::LazyLock::new(TimeZoneDatabase::bundled);
-    let wrong = |_| ScheduleError(format!("there is no IANA time zone {name:?}"));
-    ZONES.get(name).map_err(wrong)
+    let wrong = || ScheduleError(format!("there is no IANA time zone {name:?}"));
+    // The name of the zone that nobody knows, which no rule can go by.
+    let known = Some(name).filter(|name| !name.eq_ignore_ascii_case("Etc/Unknown"));
+    known.and_then(|name| ZONES.get(name).ok()).ok_or_else(wrong)
 }
 
 /// How a rule's local time comes.
