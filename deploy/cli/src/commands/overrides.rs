@@ -3,9 +3,9 @@
 use flotilla_runtime::tally;
 use jiff::{Timestamp, tz::TimeZone};
 use schedule_executor::{
-    arn::{Home, account_of_queue},
-    rows::{ALL, Service},
-    schedule::{DEFAULT_ZONE, Override, zone},
+    arn::{Home, Scope, account_of_queue},
+    rows::ALL,
+    schedule::{Override, zone},
     store::{Overridden, Store},
 };
 use serde_json::{Value, json};
@@ -31,9 +31,9 @@ pub(crate) struct Args {
     words: Vec<String>,
     #[command(flatten)]
     whose: Whose,
-    /// The IANA zone of a time of day: by default that of the context or tag, of a resource that of
-    /// the context that has it, and UTC where none does.
-    #[arg(long, requires = "resource")]
+    /// The IANA zone of a time of day, for a resource: by default that of the context that has it, and
+    /// UTC where none does. A context or tag goes by its own.
+    #[arg(long, conflicts_with_all = ["context", "tag", "list", "end"])]
     zone: Option<String>,
     /// Why, for the audit.
     #[arg(long, default_value = "")]
@@ -60,26 +60,13 @@ struct Whose {
     /// Of this tag.
     #[arg(long)]
     tag: Option<String>,
-    /// Of this resource, by its key in the audit: ec2:instance/eu-west-1/i-0123456789abcdef0.
-    #[arg(long, value_parser = key)]
+    /// Of this resource, by its key in the audit, ec2:instance/eu-west-1/i-0123456789abcdef0, or by
+    /// its kind and id, ec2/i-0123456789abcdef0.
+    #[arg(long)]
     resource: Option<String>,
     /// Of all: prints each that holds, with who asked for it and until when.
     #[arg(long)]
     list: bool,
-}
-
-fn key(text: &str) -> Result<String, String> {
-    let mut parts = text.split('/');
-    let known = parts.next().and_then(Service::named);
-    match known.filter(|_| parts.clone().count() >= 2 && parts.all(|part| !part.is_empty())) {
-        Some(kind) => {
-            let rest = text.split_once('/').map(|(_, rest)| rest).unwrap_or_default();
-            Ok(format!("{}/{rest}", kind.name()))
-        }
-        None => {
-            Err("a key is KIND/REGION/ID, with the account before the region of another".into())
-        }
-    }
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
@@ -91,20 +78,27 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     }
     let account = account_of_queue(&outputs.schedule_queue_url).to_owned();
     let home = Home { account, region: target.clients.region.clone() };
-    let clock = clock(&store, &home, &args).await?;
-    let over = match args.end {
-        true => None,
-        false => Some(read(&args, &clock)?),
+    let scope = scope(&args.whose, &home)?;
+    let clock = clock(&store, &home, (&args, &scope)).await?;
+    let now = Timestamp::now();
+    let (over, fields) = match args.end {
+        true => {
+            let over = there_is_one(&store, &scope, now).await?.ended(now);
+            // Of a context or tag it tells when it was switched back.
+            let over = Some(over).filter(|_| !matches!(scope, Scope::Resource(_)));
+            (None, json!({ "override": over }))
+        }
+        false => {
+            let over = read(&args, &clock)?;
+            (Some(over.clone()), json!({ "override": over }))
+        }
     };
     let told = told(over.as_ref(), &clock);
     if args.dry_run {
         out(format!("it would be {told}"));
         return Ok(());
     }
-    if args.end {
-        there_is_one(&store, &args.whose).await?;
-    }
-    write(&store, &args.whose, &json!({ "override": over })).await?;
+    write(&store, &scope, &fields).await?;
     // At once, and not at the next tick.
     let call = target.clients.sqs.send_message().queue_url(&outputs.schedule_queue_url);
     let sending = async {
@@ -120,23 +114,24 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 }
 
 /// The zone on whose clock a time of day is.
-async fn clock(store: &Store, home: &Home, args: &Args) -> Result<TimeZone, Error> {
-    let Whose { context, tag, resource, .. } = &args.whose;
+async fn clock(
+    store: &Store,
+    home: &Home,
+    (args, scope): (&Args, &Scope),
+) -> Result<TimeZone, Error> {
     let reading = || "reading the schedule".to_owned();
-    let own = match (&args.zone, resource) {
-        (None, Some(key)) => Some(store.zone_of(home, key).await.doing(reading)?),
-        (said, _) => said.clone(),
-    };
-    let scheduling = match (context, tag) {
-        (Some(id), _) => store.context(id).await.doing(reading)?.map(|it| it.scheduling),
-        (_, Some(key)) => store.tag(key).await.doing(reading)?.map(|it| it.scheduling),
-        _ => {
-            let name = own.as_deref().unwrap_or(DEFAULT_ZONE);
-            return zone(name).map_err(|why| Error::Usage(why.to_string()));
+    let scheduling = match scope {
+        Scope::Context(id) => store.context(id).await.doing(reading)?.map(|it| it.scheduling),
+        Scope::Tag(key) => store.tag(key).await.doing(reading)?.map(|it| it.scheduling),
+        Scope::Resource(target) => {
+            let name = match &args.zone {
+                Some(said) => said.clone(),
+                None => store.zone_of(home, &target.key()).await.doing(reading)?,
+            };
+            return zone(&name).map_err(|why| Error::Usage(why.to_string()));
         }
     };
-    let scheduling = scheduling.filter(|_| context.as_deref() != Some(ALL));
-    let scheduling = scheduling.ok_or_else(|| missing(&args.whose))?;
+    let scheduling = scheduling.ok_or_else(|| missing(scope))?;
     zone(&scheduling.zone).map_err(|why| Error::Usage(why.to_string()))
 }
 
@@ -168,24 +163,29 @@ async fn list(store: &Store) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether there is an override to be ended.
-async fn there_is_one(store: &Store, whose: &Whose) -> Result<(), Error> {
-    let scope = scope(whose);
-    let over = store.override_of(&scope, Timestamp::now()).await;
+/// The override that is to be ended.
+async fn there_is_one(store: &Store, scope: &Scope, now: Timestamp) -> Result<Override, Error> {
+    let scope = scope.name();
+    let over = store.override_of(&scope, now).await;
     let over = over.doing(|| format!("reading the override of {scope}"))?;
     let none = || {
         let hint = "`flotilla schedule override --list` prints what is";
         Error::Fleet(format!("{scope} is overridden by nothing: {hint}"))
     };
-    over.map(drop).ok_or_else(none)
+    over.ok_or_else(none)
 }
 
-/// What it is of, as the list names it.
-fn scope(whose: &Whose) -> String {
-    match whose {
-        Whose { context: Some(id), .. } => format!("context/{id}"),
-        Whose { tag: Some(key), .. } => format!("tag/{key}"),
-        Whose { resource, .. } => resource.clone().unwrap_or_default(),
+/// What it is of.
+fn scope(whose: &Whose, home: &Home) -> Result<Scope, Error> {
+    let resource = match whose {
+        Whose { context: Some(id), .. } => return Ok(Scope::Context(id.clone())),
+        Whose { tag: Some(key), .. } => return Ok(Scope::Tag(key.clone())),
+        Whose { resource, .. } => resource.as_deref().unwrap_or_default(),
+    };
+    match home.scope(resource) {
+        Ok(scope @ Scope::Resource(_)) => Ok(scope),
+        Ok(_) => Err(Error::Usage(format!("--resource {resource:?} is no resource"))),
+        Err(why) => Err(Error::Usage(format!("--resource: {why}"))),
     }
 }
 
@@ -195,22 +195,19 @@ fn told(over: Option<&Override>, clock: &TimeZone) -> String {
     format!("{} until {until} ({})", over.power, until.to_zoned(clock.clone()).datetime())
 }
 
-async fn write(store: &Store, whose: &Whose, fields: &Value) -> Result<(), Error> {
-    let found = match whose {
-        Whose { context: Some(id), .. } => store.set_context(id, fields).await,
-        Whose { tag: Some(key), .. } => store.set_tag(key, fields).await,
-        Whose { resource, .. } => {
-            store.hold(resource.as_deref().unwrap_or_default(), fields).await.map(|()| true)
-        }
+async fn write(store: &Store, scope: &Scope, fields: &Value) -> Result<(), Error> {
+    let found = match scope {
+        Scope::Context(id) if id == ALL => Ok(false),
+        Scope::Context(id) => store.set_context(id, fields).await,
+        Scope::Tag(key) => store.set_tag(key, fields).await,
+        Scope::Resource(target) => store.hold(&target.key(), fields).await.map(|()| true),
     };
     let found = found.doing(|| "writing the override".to_owned())?;
-    found.then_some(()).ok_or_else(|| missing(whose))
+    found.then_some(()).ok_or_else(|| missing(scope))
 }
 
-fn missing(whose: &Whose) -> Error {
-    let Whose { context, tag, .. } = whose;
-    let (what, name) = if context.is_some() { ("context", context) } else { ("tag", tag) };
-    Error::Fleet(format!("no {what} {:?} is registered", name.as_deref().unwrap_or_default()))
+fn missing(scope: &Scope) -> Error {
+    Error::Fleet(format!("{:?} is not registered", scope.name()))
 }
 
 #[cfg(test)]
@@ -219,11 +216,37 @@ mod tests {
 
     #[test]
     fn a_resource_is_named_by_the_key_that_its_audit_has() {
-        assert_eq!(key("ec2/eu-west-1/i-1").as_deref(), Ok("ec2:instance/eu-west-1/i-1"));
-        let far = "rds:instance/210987654321/eu-west-1/orders";
-        assert_eq!(key(far).as_deref(), Ok(far));
-        for bad in ["", "i-1", "ec2/i-1", "moon/eu-west-1/i-1", "ec2//i-1"] {
-            assert!(key(bad).is_err(), "{bad}");
+        let home = Home { account: "123456789012".to_owned(), region: "eu-west-1".to_owned() };
+        let named = |text: &str| {
+            let (context, tag, resource) = (None, None, Some(text.to_owned()));
+            let named = scope(&Whose { context, tag, resource, list: false }, &home);
+            named.map(|it| it.name()).map_err(|why| why.to_string())
+        };
+        let key = "ec2:instance/eu-west-1/i-1";
+        for text in ["ec2/eu-west-1/i-1", "ec2/i-1", key] {
+            assert_eq!(named(text).as_deref(), Ok(key));
         }
+        let far = "rds:instance/210987654321/eu-west-1/orders";
+        assert_eq!(named("rds/210987654321/eu-west-1/Orders").as_deref(), Ok(far));
+        for bad in ["", "i-1", "ec2/mars-1/i-1", "moon/eu-west-1/i-1", "ec2//i-1", "context/web"] {
+            assert!(named(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_not_taken_for_a_context_that_has_its_own() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let parse = |line: &[&str]| {
+            let line = [&["override", "on", "for", "3 h"], line].concat();
+            <Line as clap::Parser>::try_parse_from(line).map(|it| it.args.zone)
+        };
+        assert!(parse(&["--resource", "ec2/i-1", "--zone", "UTC"]).is_ok());
+        assert!(parse(&["--context", "web"]).is_ok());
+        assert!(parse(&["--context", "web", "--zone", "UTC"]).is_err());
+        assert!(parse(&["--tag", "env", "--zone", "UTC"]).is_err());
     }
 }

@@ -29,7 +29,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Error> {
     })?;
     let clients = Clients::from_env().await;
     let mut command = tokio::process::Command::new(&program);
-    command.arg("resource").args(args.args).envs(clients.environment());
+    // So its lines of usage tell what was typed.
+    command.arg0("flotilla").arg("resource").args(args.args).envs(clients.environment());
     let status = command.status().await.doing(|| format!("running {}", program.display()))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))

@@ -87,6 +87,9 @@ fn preview(args: &Preview) -> Result<(), Error> {
     let policy = serde_json::from_value(policy).map_err(|why| Error::Usage(why.to_string()))?;
     let schedule = schedule.and_then(|schedule| schedule.with(policy));
     let schedule = schedule.map_err(|why| Error::Usage(why.to_string()))?;
+    if let Some(what) = schedule.never() {
+        return Err(Error::Usage(format!("{what} never comes")));
+    }
     let at = |name: &str, text: &Option<String>| {
         let at = |text: &String| said(name, text, schedule.zone());
         text.as_ref().map(at).transpose().map_err(|why| Error::Usage(why.to_string()))
