@@ -107,10 +107,11 @@ async fn contexts_and_tags_are_resources_with_a_preview() {
     web["schedulingRuleStop"] = json!("0 19 * * *");
     let (status, found) = gateway.ask("PUT", "/v1/contexts/web", web).await;
     assert_eq!((status, &found["contextID"]), (200, &json!("web")));
-    let resource = "/v1/contexts/web/resources/ec2:instance/arn:aws:ec2:us-east-1:1:instance%2Fi-1";
+    let resource =
+        "/v1/contexts/web/resources/ec2:instance/arn:aws:ec2:us-east-1:123456789012:instance%2Fi-1";
     assert_eq!(gateway.ask("PUT", resource, Value::Null).await.0, 204);
     let (_, found) = gateway.ask("GET", "/v1/contexts/web/resources", Value::Null).await;
-    let ids = json!(["arn:aws:ec2:us-east-1:1:instance/i-1"]);
+    let ids = json!(["arn:aws:ec2:us-east-1:123456789012:instance/i-1"]);
     assert_eq!(found["resources"]["ec2:instance"]["id"], ids);
     assert_eq!(gateway.ask("DELETE", resource, Value::Null).await.0, 204);
     // New York has no 02:30 on 2026-03-08.

@@ -36,6 +36,7 @@ mod schedule_level;
 mod schedule_people;
 mod schedule_sad;
 mod schedule_said;
+mod schedule_strict;
 mod scripted;
 mod sensors;
 mod sensors_ack;

@@ -2,7 +2,10 @@
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use jiff::Timestamp;
-use schedule_executor::rows::{self, Settings};
+use schedule_executor::{
+    arn::{Arn, Home},
+    rows::{self, Service, Settings},
+};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -33,7 +36,10 @@ impl Schedules {
         })?;
         let mut fields = Map::new();
         for (name, value) in request {
-            let (name, value) = setting(name, value)?;
+            let (name, value) = match name.as_str() {
+                "prices" => ("prices", prices(&self.home, value)?),
+                _ => setting(name, value)?,
+            };
             fields.insert(name.to_owned(), value);
         }
         self.store.set_settings(&Value::Object(fields)).await?;
@@ -72,6 +78,9 @@ impl Schedules {
         let resource = resource.filter(|it| !it.is_empty()).ok_or_else(|| {
             bad("`resource` must name one, such as ec2:instance/eu-west-1/i-1 or context/web")
         })?;
+        // As it is written there, however it is spelled here; other names are those of the audit alone.
+        let resource =
+            &self.home.scope(resource).map_or_else(|_| resource.to_owned(), |it| it.name());
         let call = self.store.parts().0.query().table_name(&self.audit);
         let call = call.key_condition_expression("#r = :r").scan_index_forward(false);
         let call = call.expression_attribute_names("#r", "resource").limit(limit.clamp(1, ROWS));
@@ -107,11 +116,6 @@ fn setting(name: &str, value: &Value) -> Done<(&'static str, Value)> {
             let list = value.as_array().filter(|it| it.len() <= ENTRIES && it.iter().all(entry));
             ("neverTouch", list.map(|it| json!(it)), "a list of up to 1000 ids, ARNs or keys")
         }
-        "prices" => {
-            let price = |it: &Value| it.as_f64().is_some_and(|it| (0.0..=1e6).contains(&it));
-            let list = value.as_object().filter(|it| it.len() <= ENTRIES && it.values().all(price));
-            ("prices", list.map(|it| json!(it)), "dollars an hour by id, key or kind")
-        }
         _ => {
             let known = "`running`, `tickSeconds`, `neverTouch` and `prices`";
             return Err(bad(&format!(
@@ -123,6 +127,64 @@ fn setting(name: &str, value: &Value) -> Done<(&'static str, Value)> {
     Ok((field, value.ok_or_else(|| wrong(what))?))
 }
 
+/// A price list, by the names that prices are looked up by.
+fn prices(home: &Home, value: &Value) -> Done<Value> {
+    let price = |it: &Value| it.as_f64().filter(|it| (0.0..=1e6).contains(it)).map(|it| it + 0.0);
+    let list = value.as_object().filter(|it| it.len() <= ENTRIES);
+    let wrong = || bad("`prices` must be dollars an hour by id, key or kind");
+    let mut found = Map::new();
+    for (name, value) in list.ok_or_else(wrong)? {
+        found.insert(priced(home, name)?, json!(price(value).ok_or_else(wrong)?));
+    }
+    Ok(Value::Object(found))
+}
+
+/// The kind, the key or the id that a price is of.
+fn priced(home: &Home, name: &str) -> Done<String> {
+    let kind = name.split('/').next().unwrap_or_default();
+    let known = Service::named(kind);
+    if let Some(service) = known.filter(|_| kind == name) {
+        return Ok(service.name().to_owned());
+    }
+    if let Some(service) = Arn::parse(name).and_then(|arn| arn.service()) {
+        let target = home.resource(service, name, None).map_err(Refused::Bad)?;
+        return Ok(target.key());
+    }
+    match known {
+        Some(_) => home.scope(name).map(|it| it.name()).map_err(Refused::Bad),
+        // An id has no colon, and a kind has one.
+        None if name.trim().is_empty() || kind.contains(':') => {
+            let kinds = Service::ALL.map(Service::name).join(", ");
+            Err(bad(&format!("`prices`: {name:?} is of no kind: the kinds are {kinds}")))
+        }
+        None => Ok(name.to_owned()),
+    }
+}
+
 pub(super) fn bad(why: &str) -> Refused {
     Refused::Bad(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_is_of_a_kind_a_key_or_an_id_and_of_nothing_else() {
+        let home = Home { account: "123456789012".to_owned(), region: "eu-west-1".to_owned() };
+        let read = |name: &str| prices(&home, &json!({ name: 0.1 }));
+        for (said, kept) in [
+            ("ec2", "ec2:instance"),
+            ("rds:instance", "rds:instance"),
+            ("i-1", "i-1"),
+            ("rds/eu-west-1/Orders", "rds:instance/eu-west-1/orders"),
+            ("arn:aws:rds:us-east-1:123456789012:db:Orders", "rds:instance/us-east-1/orders"),
+        ] {
+            assert_eq!(read(said).unwrap(), json!({ kept: 0.1 }), "{said}");
+        }
+        for bad in ["", "ec3:instance", "ec2:instnace/eu-west-1/i-1", "arn:aws:s3:::bucket"] {
+            assert!(matches!(read(bad), Err(Refused::Bad(_))), "{bad}");
+        }
+        assert_eq!(prices(&home, &json!({"i": -0.0})).unwrap().to_string(), r#"{"i":0.0}"#);
+    }
 }

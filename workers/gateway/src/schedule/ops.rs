@@ -81,7 +81,8 @@ impl Schedules {
         check_key("contextID", &context.id)?;
         check(&context.scheduling)?;
         let resources = match request.get("resources") {
-            None => None,
+            // Nothing is said of them: they stay.
+            None | Some(Value::Null) => None,
             Some(value) => {
                 let row = ResourceRow::from_json(&context.id, value);
                 Some(row.ok_or_else(|| bad("`resources` is no list of resources"))?)
@@ -131,7 +132,7 @@ impl Schedules {
     fn check_id(&self, service: Service, id: &str) -> Done<()> {
         match self.home.target(service, id) {
             Err(why) if id.len() > LONGEST_ID => Err(Refused::Bad(why)),
-            Ok(target) => self.home.reaches(&target).map_err(|why| at(id, &why)),
+            Ok(target) => self.home.has(&target).map_err(|why| at(id, &why)),
             Err(_) => Ok(()),
         }
     }
@@ -150,7 +151,7 @@ impl Schedules {
             return Err(Refused::Bad("the resource's id is empty".to_owned()));
         }
         let target = self.home.target(service, id).map_err(Refused::Bad)?;
-        self.home.reaches(&target).map_err(|why| at(id, &why))?;
+        self.home.has(&target).map_err(|why| at(id, &why))?;
         let add = |list: &mut schedule_executor::rows::Resources| {
             list.add(id, scheduled, attrib);
             true
@@ -159,9 +160,9 @@ impl Schedules {
         Ok(())
     }
 
-    /// Takes a resource out of a context.
+    /// Takes a resource out of a context, and out of its stages: what is told of it may be sent back.
     pub async fn remove_resource(&self, context: &str, service: Service, id: &str) -> Done<()> {
-        self.context(context).await?;
+        let row = self.context(context).await?;
         let found = self.store.change_resources(context, service, |list| list.remove(id)).await?;
         let missing = || {
             Refused::Missing(format!(
@@ -169,7 +170,11 @@ impl Schedules {
                 service.name()
             ))
         };
-        found.then_some(()).ok_or_else(missing)
+        found.then_some(()).ok_or_else(missing)?;
+        if let Some(stages) = without(&row.stages, id) {
+            self.store.set_context(context, &json!({ "stages": stages })).await?;
+        }
+        Ok(())
     }
 
     /// Registers a tag, or changes it.
@@ -325,12 +330,21 @@ fn transition(it: &Change) -> Value {
     row
 }
 
+/// The stages without an id, where one of them names it; none where none does.
+fn without(stages: &[Vec<String>], id: &str) -> Option<Vec<Vec<String>>> {
+    stages.iter().flatten().any(|name| name == id).then(|| {
+        let rest = |stage: &Vec<String>| stage.iter().filter(|it| *it != id).cloned().collect();
+        stages.iter().map(rest).filter(|stage: &Vec<String>| !stage.is_empty()).collect()
+    })
+}
+
 fn read<T: DeserializeOwned>(request: &Value) -> Done<T> {
     T::deserialize(request).map_err(|why| Refused::Bad(why.to_string()))
 }
 
 fn check(scheduling: &Scheduling) -> Done<()> {
-    scheduling.schedule().map(drop).map_err(|why| Refused::Bad(why.to_string()))
+    let schedule = scheduling.schedule().map_err(|why| Refused::Bad(why.to_string()))?;
+    schedule.never().map_or(Ok(()), |what| Err(Refused::Bad(format!("{what} never comes"))))
 }
 
 fn check_values(values: &[String]) -> Done<()> {
@@ -385,6 +399,36 @@ fn check_key(name: &str, key: &str) -> Done<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_out_of_a_context_is_out_of_its_stages_too() {
+        let stages = |names: &[&[&str]]| -> Vec<Vec<String>> {
+            names.iter().map(|it| it.iter().map(|it| (*it).to_owned()).collect()).collect()
+        };
+        let before = stages(&[&["rds"], &["i-1"], &["i-2", "i-1"]]);
+        assert_eq!(without(&before, "i-1"), Some(stages(&[&["rds"], &["i-2"]])));
+        assert_eq!(without(&before, "i-3"), None);
+    }
+
+    #[test]
+    fn a_rule_that_never_comes_is_refused_with_its_words() {
+        let row = |fields: Value| check(&serde_json::from_value(fields).unwrap());
+        for fields in [
+            json!({"schedulingRuleStart": "0 8 30 2 *", "schedulingRuleStop": "0 19 * * *"}),
+            json!({"schedulingRuleStop": "0 8 31 4,6 *"}),
+        ] {
+            let Err(Refused::Bad(why)) = row(fields.clone()) else { panic!("{fields}") };
+            assert!(why.contains("never comes"), "{why}");
+        }
+        row(json!({"schedulingRuleStart": "0 8 29 2 *"})).unwrap();
+        row(json!({"schedulingPeriod": "daily 00:00-24:00"})).unwrap();
+    }
+
+    #[test]
+    fn the_row_that_stands_for_all_is_not_forgotten_as_a_context() {
+        let why = check_key("contextID", ALL).unwrap_err();
+        assert!(matches!(why, Refused::Bad(why) if why.contains("stands for all")));
+    }
 
     #[test]
     fn of_two_hands_the_later_one_counts_though_its_clock_is_behind() {

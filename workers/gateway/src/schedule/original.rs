@@ -13,7 +13,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use schedule_executor::rows::{ALL, Service};
+use schedule_executor::{
+    message,
+    rows::{ALL, Service},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -45,13 +48,22 @@ async fn tag(
     reply(fields(&body, async |data| schedules.tag_request(&request, data).await).await)
 }
 
-async fn scheduler(State(schedules): State<Schedules>, Path(request): Path<String>) -> Response {
+async fn scheduler(
+    State(schedules): State<Schedules>,
+    Path(request): Path<String>,
+    body: Bytes,
+) -> Response {
     let running = match request.as_str() {
         "start" => true,
         "stop" => false,
         _ => return unknown().into_response(),
     };
-    reply(schedules.store.set_running(running).await.map(|()| success()).map_err(Refused::from))
+    let body = if body.iter().all(u8::is_ascii_whitespace) { "{}".as_bytes() } else { &body };
+    let done = fields(body, async |data| {
+        tried(&request, data)?;
+        schedules.store.set_running(running).await.map_err(Refused::from)
+    });
+    reply(done.await.map(|()| success()))
 }
 
 impl Schedules {
@@ -119,10 +131,18 @@ impl Schedules {
 }
 
 /// Reads the fields of a request: below `data`, or at the top.
-async fn fields(body: &[u8], answer: impl AsyncFnOnce(&Value) -> Done<Value>) -> Done<Value> {
+async fn fields<T>(body: &[u8], answer: impl AsyncFnOnce(&Value) -> Done<T>) -> Done<T> {
     let request: Value =
         serde_json::from_slice(body).map_err(|why| Refused::Bad(why.to_string()))?;
-    answer(request.get("data").unwrap_or(&request)).await
+    let data = request.get("data").unwrap_or(&request);
+    // Beside the data, too: nobody says it there in vain.
+    for fields in [&request, data] {
+        message::misspelt(fields).map_err(Refused::Bad)?;
+    }
+    if !std::ptr::eq(data, &raw const request) && is_dry(&request)? {
+        return Err(Refused::Bad("`dry_run` is to be told in `data`".to_owned()));
+    }
+    answer(data).await
 }
 
 /// Refuses to do what was only to be tried, where there is no trying it.
@@ -176,4 +196,26 @@ fn reply(done: Done<Value>) -> Response {
         }
     };
     (status, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dry_run_of_what_has_none_is_refused_wherever_the_original_says_it() {
+        let read = async |body: &str| {
+            fields(body.as_bytes(), async |data| tried("stop", data)).await.map_err(|_| ())
+        };
+        assert_eq!(read(r#"{"data": {"contextID": "a", "note": "x"}}"#).await, Ok(()));
+        for said in [
+            r#"{"data": {"dry_run": true}}"#,
+            r#"{"dryRun": true}"#,
+            r#"{"data": {}, "dry_run": true}"#,
+            r#"{"data": {"dryrun": true}}"#,
+            r#"{"dry-run": true, "data": {}}"#,
+        ] {
+            assert_eq!(read(said).await, Err(()), "{said}");
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use schedule_executor::{
-    arn::Target,
-    rows::{self, Service},
+    arn::{Scope, Target},
+    rows,
     schedule::{Override, zone},
     store::Overridden,
 };
@@ -23,28 +23,60 @@ impl Schedules {
     /// All overrides that hold or are to come, or those of one scope: who holds what on or off, until
     /// when, and why.
     pub(super) async fn all_overrides(&self, scope: Option<&str>) -> Done<Value> {
+        let scope = scope.map(|it| self.scope(it)).transpose()?.map(|it| it.name());
         let all = self.store.overrides(Timestamp::now()).await?;
-        let scope = scope.map(canonical);
         let asked = |it: &&Overridden| scope.as_ref().is_none_or(|scope| it.scope == *scope);
         let rows: Vec<Value> = all.iter().filter(asked).map(told).collect();
         Ok(json!({ "overrides": rows }))
     }
 
-    /// Ends the override of a scope, as it is told, before its time; a dry run says whether there is
-    /// one.
-    pub(super) async fn end_scope(&self, scope: &str, dry_run: bool) -> Done<()> {
-        let scope = canonical(scope);
-        if self.store.override_of(&scope, Timestamp::now()).await?.is_none() {
+    /// What an override is of, as lists tell it and as people write it.
+    pub(super) fn scope(&self, text: &str) -> Done<Scope> {
+        self.home.scope(text).map_err(Refused::Bad)
+    }
+
+    /// Ends an override before its time; a dry run says whether there is one.
+    pub(super) async fn end(&self, scope: &Scope, dry_run: bool) -> Done<()> {
+        let source = match scope {
+            Scope::Context(id) => Some(Source::Context(id.clone())),
+            Scope::Tag(key) => Some(Source::Tag(key.clone())),
+            Scope::Resource(_) => None,
+        };
+        if let Some(source) = &source {
+            self.scheduling(source).await?;
+        }
+        let (name, now) = (scope.name(), Timestamp::now());
+        let over = self.store.override_of(&name, now).await?.ok_or_else(|| {
             let what = "is overridden by nothing: GET /v1/overrides tells the scopes that are";
-            return Err(Refused::Missing(format!("{scope:?} {what}")));
+            Refused::Missing(format!("{name:?} {what}"))
+        })?;
+        if dry_run {
+            return Ok(());
         }
-        match scope.split_once('/') {
-            Some(("context", id)) => {
-                self.end_override(&Source::Context(id.to_owned()), dry_run).await
+        match source {
+            Some(source) => {
+                self.write_override(&source, &json!({ "override": over.ended(now) })).await?;
             }
-            Some(("tag", key)) => self.end_override(&Source::Tag(key.to_owned()), dry_run).await,
-            _ => self.end_key(&scope, dry_run).await,
+            None => self.store.hold(&name, &json!({ "override": null })).await?,
         }
+        self.look_now(false).await
+    }
+
+    /// Refuses an override in a request that sets none, unless it is sent back as it was told.
+    pub(super) async fn told_override(&self, source: &Source, request: &Value) -> Done<()> {
+        let Some(said) = request.get("override").filter(|it| !it.is_null()) else { return Ok(()) };
+        let over = match self.scheduling(source).await {
+            Ok(row) => row.over,
+            Err(Refused::Missing(_)) => None,
+            Err(other) => return Err(other),
+        };
+        let same = over.is_some_and(|over| json!(over) == *said);
+        let path = match source {
+            Source::Context(id) => format!("/v1/contexts/{id}/override"),
+            Source::Tag(key) => format!("/v1/tags/{key}/override"),
+        };
+        let other = || Refused::Bad(format!("an `override` is set by PUT {path}, and not here"));
+        same.then_some(()).ok_or_else(other)
     }
 
     /// Overrides a context or tag: `{"override": "on until 22:00", "reason"?, "who"?}`, on the clock of its
@@ -64,13 +96,13 @@ impl Schedules {
         Ok(json!({ "override": shown(&over), "timeZone": zone, "dryRun": dry_run }))
     }
 
-    /// Ends an override before its time; a dry run says whether there is what it is of.
+    /// Ends the override of a context or tag before its time.
     pub(super) async fn end_override(&self, source: &Source, dry_run: bool) -> Done<()> {
-        if dry_run {
-            return self.scheduling(source).await.map(drop);
-        }
-        self.write_override(source, &json!({ "override": null })).await?;
-        self.look_now(false).await
+        let scope = match source {
+            Source::Context(id) => Scope::Context(id.clone()),
+            Source::Tag(key) => Scope::Tag(key.clone()),
+        };
+        self.end(&scope, dry_run).await
     }
 
     async fn write_override(&self, source: &Source, fields: &Value) -> Done<()> {
@@ -82,17 +114,22 @@ impl Schedules {
         found.then_some(()).ok_or_else(|| source.missing())
     }
 
-    /// What is known of a resource: its override, and what was done last.
-    pub(super) async fn known(
-        &self,
-        service: Done<Service>,
-        id: &str,
-        region: Option<&String>,
-    ) -> Done<Value> {
-        let key = self.target(service?, id, region)?.key();
-        let held = self.store.held(std::slice::from_ref(&key)).await?.remove(&key);
-        let held = held.ok_or_else(|| Refused::Missing(format!("nothing is known of {key}")))?;
-        Ok(json!(held))
+    /// What is known of a resource: its override, and what was done last; of a context or tag its
+    /// override.
+    pub(super) async fn known(&self, scope: &Scope) -> Done<Value> {
+        let name = scope.name();
+        let none = || Refused::Missing(format!("nothing is known of {name}"));
+        match scope {
+            Scope::Resource(_) => {
+                let held = self.store.held(std::slice::from_ref(&name)).await?.remove(&name);
+                held.map(|held| json!(held)).ok_or_else(none)
+            }
+            _ => {
+                let over = self.store.override_of(&name, Timestamp::now()).await?;
+                let over = over.map(|over| Overridden { scope: name.clone(), over });
+                over.map(|over| told(&over)).ok_or_else(none)
+            }
+        }
     }
 
     /// Overrides one resource; a time of day is on the clock of `timeZone`, by default that of the
@@ -115,33 +152,6 @@ impl Schedules {
         let over = shown(&over);
         Ok(json!({ "resource": key, "override": over, "timeZone": zone, "dryRun": dry_run }))
     }
-
-    /// Ends the override of one resource before its time.
-    pub(super) async fn end_resource_override(&self, target: Target, dry_run: bool) -> Done<()> {
-        self.end_key(&target.key(), dry_run).await
-    }
-
-    async fn end_key(&self, key: &str, dry_run: bool) -> Done<()> {
-        if dry_run {
-            return Ok(());
-        }
-        self.store.hold(key, &json!({ "override": null })).await?;
-        self.look_now(false).await
-    }
-
-    /// The resource of an id or ARN, in a region where one is named.
-    pub(super) fn target(
-        &self,
-        service: Service,
-        id: &str,
-        region: Option<&String>,
-    ) -> Done<Target> {
-        let home = region.map(|region| self.home.in_region(region));
-        let target = home.as_ref().unwrap_or(&self.home).target(service, id);
-        let target = target.map_err(Refused::Bad)?;
-        self.home.reaches(&target).map_err(Refused::Bad)?;
-        Ok(target)
-    }
 }
 
 /// `{"override": "on until 22:00"}`, or the same in parts: `power`, and `until` or `for`.
@@ -155,6 +165,11 @@ fn read(request: &Value, zone_name: &str) -> Done<Override> {
         }
         _ => None,
     };
+    let names = ["override", "power", "until", "for", "reason", "who"];
+    let said = |name: &&str| request.get(*name).is_some_and(|it| !it.is_null());
+    if let Some(name) = names.iter().find(|name| said(name) && part(name).is_none()) {
+        return Err(Refused::Bad(format!("`{name}` must be text")));
+    }
     let text = match (part("override"), part("power"), part("until"), part("for")) {
         (Some(text), None, None, None) => text,
         (None, Some(power), Some(until), None) => format!("{power} until {until}"),
@@ -188,12 +203,6 @@ fn told(it: &Overridden) -> Value {
     row
 }
 
-/// A scope with the whole name of its kind: `ec2/eu-west-1/i-1` is `ec2:instance/eu-west-1/i-1`.
-fn canonical(scope: &str) -> String {
-    let named = scope.split_once('/').and_then(|(kind, rest)| Some((Service::named(kind)?, rest)));
-    named.map_or_else(|| scope.to_owned(), |(kind, rest)| format!("{}/{rest}", kind.name()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,8 +217,18 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_told_and_asked_for_by_the_same_name() {
-        assert_eq!(canonical("ec2/eu-west-1/i-1"), "ec2:instance/eu-west-1/i-1");
-        assert_eq!(canonical("context/web"), "context/web");
+    fn a_part_of_an_override_that_is_of_a_wrong_type_is_refused_by_its_name() {
+        for (name, wrong) in [
+            ("who", json!(7)),
+            ("reason", json!(["x"])),
+            ("until", json!({})),
+            ("power", json!(true)),
+        ] {
+            let mut request = json!({"override": "on for 3 h"});
+            request[name] = wrong;
+            let Err(Refused::Bad(why)) = read(&request, "UTC") else { panic!("{request}") };
+            assert!(why.contains(name), "{why}");
+        }
+        assert!(read(&json!({"override": "on for 3 h", "who": null}), "UTC").is_ok());
     }
 }

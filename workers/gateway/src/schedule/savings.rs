@@ -224,7 +224,8 @@ impl Kind {
 
 /// To the hundredth.
 fn cents(number: f64) -> f64 {
-    (number * 100.0).round() / 100.0
+    // The sum of nothing is -0.0.
+    (number * 100.0).round() / 100.0 + 0.0
 }
 
 fn check(from: Timestamp, to: Timestamp) -> Done<()> {
@@ -233,4 +234,15 @@ fn check(from: Timestamp, to: Timestamp) -> Done<()> {
         return Ok(());
     }
     Err(Refused::Bad("`from` must be before `to`, by at most two years".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_saved_is_zero_and_not_below_it() {
+        let none: f64 = std::iter::empty::<f64>().sum();
+        assert_eq!(json!([cents(none), cents(-0.0)]).to_string(), "[0.0,0.0]");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use schedule_executor::rows::{ResourceRow, Service};
+use schedule_executor::rows::{ResourceRow, Service, attrib};
 use serde_json::Value;
 
 use super::ops::{Done, Refused};
@@ -44,21 +44,70 @@ pub(super) const UNDO: [&str; 3] = ["bulk", "dry_run", "dryRun"];
 /// What can be said to what only happens or is only tried.
 pub(super) const DRY: [&str; 2] = ["dry_run", "dryRun"];
 
-/// What the address of a request can say.
-const PARAMETERS: [&str; 8] =
-    ["dry_run", "dryRun", "region", "scope", "from", "to", "resource", "limit"];
+/// What the address of a request under `/v1` can say, beside that it is a dry run.
+fn parameters_of(path: &str) -> &'static [&'static str] {
+    match below_v1(path).as_slice() {
+        ["contexts" | "tags", _, "preview" | "savings"] | ["savings"] => &["from", "to"],
+        ["overrides"] => &["scope"],
+        ["overrides", ..] => &["region"],
+        ["audit"] => &["resource", "limit"],
+        _ => &[],
+    }
+}
+
+/// Whether what changes something there can be tried without changing it.
+pub(super) fn can_be_dry(path: &str) -> bool {
+    matches!(
+        below_v1(path).as_slice(),
+        ["contexts" | "tags", _, "power", _]
+            | ["contexts" | "tags", _, "override"]
+            | ["overrides", ..]
+            | ["scheduler", "tick"]
+            | ["undo"]
+    )
+}
+
+/// The parts of a path below `/v1`; none of another.
+fn below_v1(path: &str) -> Vec<&str> {
+    path.strip_prefix("/v1/").map(|rest| rest.split('/').collect()).unwrap_or_default()
+}
+
+/// What the address says; a parameter that it says twice is refused, for which of them counts?
+pub(super) fn once(pairs: Vec<(String, String)>) -> Done<HashMap<String, String>> {
+    let mut query = HashMap::new();
+    for (name, value) in pairs {
+        if query.insert(name.clone(), value).is_some() {
+            return Err(Refused::Bad(format!("`{name}` is there twice: say it once")));
+        }
+    }
+    Ok(query)
+}
 
 /// The fields of a context.
 pub(super) fn context(request: &Value) -> Done<()> {
     only(request, "a context", &[&CONTEXT[..], &SCHEDULING].concat())?;
-    let Some(kinds) = request.get("resources").and_then(Value::as_object) else { return Ok(()) };
-    for (kind, list) in kinds {
-        if kind != "contextID" && Service::named(kind).is_none() {
-            return Err(no_kind("resources", kind));
+    let kinds = match request.get("resources") {
+        Some(Value::Object(kinds)) => kinds,
+        None | Some(Value::Null | Value::Array(_)) => return Ok(()),
+        Some(_) => return Err(no_list("resources")),
+    };
+    for (kind, list) in kinds.iter().filter(|(kind, _)| *kind != "contextID") {
+        let service = Service::named(kind).ok_or_else(|| no_kind("resources", kind))?;
+        if !list.is_array() && !list.is_object() {
+            return Err(no_list(kind));
         }
         only(list, &format!("the resources of kind {kind}"), &LISTS)?;
+        for words in list["attrib"].as_array().into_iter().flatten() {
+            let words = words.as_str().unwrap_or_default();
+            attrib::check(service, words).map_err(Refused::Bad)?;
+        }
     }
     Ok(())
+}
+
+fn no_list(field: &str) -> Refused {
+    let forms = "a list of ids or ARNs, or an object of lists";
+    Refused::Bad(format!("`{field}` must be {forms}, and not its text"))
 }
 
 /// The fields of a tag.
@@ -66,13 +115,20 @@ pub(super) fn tag(request: &Value) -> Done<()> {
     only(request, "a tag", &[&TAG[..], &SCHEDULING].concat())
 }
 
-/// The parameters of a request's address: `?dryrun=true` must not switch anything.
-pub(super) fn parameters(query: &HashMap<String, String>) -> Done<()> {
-    match query.keys().find(|name| !PARAMETERS.contains(&name.as_str())) {
+/// The parameters of a request's address: `?dryrun=true` must not switch anything. The requests of
+/// the original have no list of them.
+pub(super) fn parameters(path: &str, asks: bool, query: &HashMap<String, String>) -> Done<()> {
+    let (own, dry) = (parameters_of(path), if asks { &[][..] } else { &DRY[..] });
+    let known = [own, dry].concat();
+    let is_v1 = path.starts_with("/v1/");
+    match query.keys().find(|name| is_v1 && !known.contains(&name.as_str())) {
         None => Ok(()),
+        Some(name) if known.is_empty() => {
+            Err(Refused::Bad(format!("`{name}` is no parameter of {path}, which has none")))
+        }
         Some(name) => {
-            let list = PARAMETERS.join("`, `");
-            Err(Refused::Bad(format!("`{name}` is no parameter: there are `{list}`")))
+            let list = known.join("`, `");
+            Err(Refused::Bad(format!("`{name}` is no parameter of {path}, which has `{list}`")))
         }
     }
 }
@@ -94,11 +150,15 @@ pub(super) fn only(request: &Value, what: &str, allowed: &[&str]) -> Done<()> {
 pub(super) fn stages(stages: &[Vec<String>], resources: &ResourceRow) -> Done<()> {
     let mut seen = std::collections::HashSet::new();
     let has = |name: &String| resources.lists.iter().any(|(_, list)| list.id.contains(name));
+    if stages.iter().any(Vec::is_empty) {
+        return Err(Refused::Bad("a stage of `stages` is empty: leave it out".to_owned()));
+    }
     for name in stages.iter().flatten() {
-        if name.trim().is_empty() || !seen.insert(name) {
+        let kind = Service::named(name);
+        if name.trim().is_empty() || !seen.insert(kind.map_or(name.as_str(), |it| it.name())) {
             return Err(Refused::Bad(format!("`stages` names {name:?} twice, or nothing")));
         }
-        if Service::named(name).is_none() && !has(name) {
+        if kind.is_none() && !has(name) {
             return Err(no_kind("stages", name));
         }
     }
@@ -170,9 +230,48 @@ mod tests {
     #[test]
     fn a_misspelt_parameter_switches_nothing() {
         let query = |name: &str| HashMap::from([(name.to_owned(), "true".to_owned())]);
-        parameters(&query("dry_run")).unwrap();
-        let said = why(parameters(&query("dryrun")));
+        let path = "/v1/contexts/web/power/off";
+        parameters(path, false, &query("dry_run")).unwrap();
+        let said = why(parameters(path, false, &query("dryrun")));
         assert!(said.contains("`dryrun`") && said.contains("`dry_run`"), "{said}");
+    }
+
+    #[test]
+    fn a_parameter_is_refused_where_its_request_does_not_read_it() {
+        let query = |name: &str| HashMap::from([(name.to_owned(), "x".to_owned())]);
+        for (path, asks, name, known) in [
+            ("/v1/overrides/ec2/i-1", false, "region", true),
+            ("/v1/overrides/ec2/i-1", true, "region", true),
+            ("/v1/overrides", false, "scope", true),
+            ("/v1/audit", true, "limit", true),
+            ("/v1/contexts/web/preview", true, "from", true),
+            ("/context-get", false, "region", true),
+            ("/v1/overrides", true, "region", false),
+            ("/v1/contexts/web/resources/ec2/i-1", false, "region", false),
+            ("/v1/contexts/preview", true, "from", false),
+            ("/v1/undo", false, "scope", false),
+            ("/v1/contexts", true, "limit", false),
+        ] {
+            assert_eq!(parameters(path, asks, &query(name)).is_ok(), known, "{path}?{name}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_there_twice_is_refused() {
+        let pair = |value: &str| ("dry_run".to_owned(), value.to_owned());
+        assert_eq!(once(vec![pair("true")]).unwrap()["dry_run"], "true");
+        let said = why(once(vec![pair("true"), pair("false")]).map(drop));
+        assert!(said.contains("`dry_run`") && said.contains("twice"), "{said}");
+    }
+
+    #[test]
+    fn resources_as_the_text_of_their_json_do_not_pass_by_the_rules() {
+        for resources in [json!("[]"), json!({"ec2": "{\"idd\": []}"}), json!(7)] {
+            let said = why(context(&json!({ "resources": resources })));
+            assert!(said.contains("not its text"), "{said}");
+        }
+        let words = json!({"ec2": {"id": ["i-1"], "attrib": ["hibernte"]}});
+        assert!(why(context(&json!({ "resources": words }))).contains("hibernte"));
     }
 
     #[test]
@@ -187,5 +286,7 @@ mod tests {
             let said = why(check(names));
             assert!(said.contains(word), "{said}");
         }
+        assert!(why(check(&["rds", "rds:instance"])).contains("twice"), "one kind has two names");
+        assert!(why(check(&[])).contains("empty"));
     }
 }

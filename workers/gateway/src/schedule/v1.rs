@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query, Request, State},
+    extract::{FromRequest, Path, Query, Request, State, rejection::JsonRejection},
     http::{HeaderValue, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -15,7 +15,7 @@ use axum::{
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use schedule_executor::{
-    rows::Service,
+    rows::{Service, attrib},
     schedule::{self, zone},
 };
 use serde_json::{Value, json};
@@ -48,14 +48,17 @@ pub fn router() -> Router<Schedules> {
         .route("/v1/tags/{key}/{what}/{order}", post(order_tag))
 }
 
-async fn order_all(State(it): At, Path(order): Path<String>) -> Response {
+async fn order_all(State(it): At, Path(order): Path<String>, body: Bytes) -> Response {
     let running = match order.as_str() {
         "start" => true,
         "stop" => false,
         _ => return answer(Err(unknown())),
     };
-    let done = it.store.set_running(running).await;
-    answer(done.map(|()| json!({ "running": running })).map_err(Refused::from))
+    let done = async {
+        unread(&body)?;
+        it.store.set_running(running).await.map_err(Refused::from)
+    };
+    answer(done.await.map(|()| json!({ "running": running })))
 }
 
 async fn contexts(State(it): At) -> Response {
@@ -63,20 +66,25 @@ async fn contexts(State(it): At) -> Response {
 }
 
 async fn context(State(it): At, Path(id): Path<String>) -> Response {
-    answer(it.context(&id).await.map(|context| json!(context)))
+    answer(it.context(&id).await.map(row))
 }
 
-async fn put_context(State(it): At, Path(id): Path<String>, body: Json<Value>) -> Response {
-    let request = keyed(body, "contextID", id);
+async fn put_context(State(it): At, Path(id): Path<String>, Said(body): Said) -> Response {
+    let request = keyed(body, "contextID", id.clone());
     let done = async {
         strict::context(&request)?;
+        it.told_override(&Source::Context(id), &request).await?;
         it.register_context(&request).await
     };
-    answer(done.await.map(|context| json!(context)))
+    answer(done.await.map(row))
 }
 
-async fn delete_context(State(it): At, Path(id): Path<String>) -> Response {
-    nothing(it.unregister_context(&id).await)
+async fn delete_context(State(it): At, Path(id): Path<String>, body: Bytes) -> Response {
+    let done = async {
+        unread(&body)?;
+        it.unregister_context(&id).await
+    };
+    nothing(done.await)
 }
 
 async fn resources(State(it): At, Path(id): Path<String>) -> Response {
@@ -99,13 +107,21 @@ async fn put_resource(
         let fields = fields(&body)?;
         strict::only(&fields, "a resource of a context", &strict::RESOURCE)?;
         let (scheduled, attrib) = (flag(&fields, "isScheduled", true)?, words(&fields, "attrib")?);
+        attrib::check(service, attrib).map_err(Refused::Bad)?;
         it.add_resource(&id, service, &resource, scheduled, attrib).await
     };
     nothing(done.await)
 }
 
-async fn delete_resource(State(it): At, Path((id, service, resource)): ResourcePath) -> Response {
-    let done = async { it.remove_resource(&id, kind(&service)?, &resource).await };
+async fn delete_resource(
+    State(it): At,
+    Path((id, service, resource)): ResourcePath,
+    body: Bytes,
+) -> Response {
+    let done = async {
+        unread(&body)?;
+        it.remove_resource(&id, kind(&service)?, &resource).await
+    };
     nothing(done.await)
 }
 
@@ -114,28 +130,43 @@ async fn tags(State(it): At) -> Response {
 }
 
 async fn tag(State(it): At, Path(key): Path<String>) -> Response {
-    answer(it.tag(&key).await.map(|tag| json!(tag)))
+    answer(it.tag(&key).await.map(row))
 }
 
-async fn put_tag(State(it): At, Path(key): Path<String>, body: Json<Value>) -> Response {
-    let request = keyed(body, "tagKey", key);
+async fn put_tag(State(it): At, Path(key): Path<String>, Said(body): Said) -> Response {
+    let request = keyed(body, "tagKey", key.clone());
     let done = async {
         strict::tag(&request)?;
+        it.told_override(&Source::Tag(key), &request).await?;
         it.register_tag(&request).await
     };
-    answer(done.await.map(|tag| json!(tag)))
+    answer(done.await.map(row))
 }
 
-async fn delete_tag(State(it): At, Path(key): Path<String>) -> Response {
-    nothing(it.unregister_tag(&key).await)
+async fn delete_tag(State(it): At, Path(key): Path<String>, body: Bytes) -> Response {
+    let done = async {
+        unread(&body)?;
+        it.unregister_tag(&key).await
+    };
+    nothing(done.await)
 }
 
-async fn put_value(State(it): At, Path((key, value)): Path<(String, String)>) -> Response {
-    nothing(it.add_value(&key, &value).await)
+type ValuePath = Path<(String, String)>;
+
+async fn put_value(State(it): At, Path((key, value)): ValuePath, body: Bytes) -> Response {
+    let done = async {
+        unread(&body)?;
+        it.add_value(&key, &value).await
+    };
+    nothing(done.await)
 }
 
-async fn delete_value(State(it): At, Path((key, value)): Path<(String, String)>) -> Response {
-    nothing(it.remove_value(&key, &value).await)
+async fn delete_value(State(it): At, Path((key, value)): ValuePath, body: Bytes) -> Response {
+    let done = async {
+        unread(&body)?;
+        it.remove_value(&key, &value).await
+    };
+    nothing(done.await)
 }
 
 type OrderPath = Path<(String, String, String)>;
@@ -231,22 +262,61 @@ impl Schedules {
 
 /// What has no dry run is not done by one who asks for one, nor anything by one who misspells that.
 pub(super) async fn no_dry_run(
-    Query(query): Query<HashMap<String, String>>,
+    Query(pairs): Query<Vec<(String, String)>>,
     request: Request,
     next: Next,
 ) -> Response {
     let (path, asks) = (request.uri().path(), request.method().is_safe());
-    let can_be = path.contains("/power/")
-        || path.ends_with("/override")
-        || ["/v1/overrides", "/v1/scheduler/tick", "/v1/undo"]
-            .iter()
-            .any(|it| path.starts_with(it));
-    let known = if path.starts_with("/v1/") { strict::parameters(&query) } else { Ok(()) };
-    match (known, is_dry(&query, &Value::Null)) {
-        (Err(refused), _) => answer(Err(refused)),
-        (_, Ok(true)) if !asks && !can_be => answer(Err(ops::no_dry_run())),
-        _ => next.run(request).await,
+    let done = || {
+        let query = strict::once(pairs)?;
+        strict::parameters(path, asks, &query)?;
+        match is_dry(&query, &Value::Null)? && !asks && !strict::can_be_dry(path) {
+            true => Err(ops::no_dry_run()),
+            false => Ok(()),
+        }
+    };
+    match done() {
+        Err(refused) => answer(Err(refused)),
+        Ok(()) => next.run(request).await,
     }
+}
+
+/// The JSON of a request. What is none is refused in the form that all refusals have.
+pub(super) struct Said(pub(super) Value);
+
+impl<S: Send + Sync> FromRequest<S> for Said {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let read = Json::<Value>::from_request(request, state).await;
+        let told = |why: JsonRejection| {
+            (why.status(), Json(json!({ "error": why.body_text() }))).into_response()
+        };
+        read.map(|Json(value)| Self(value)).map_err(told)
+    }
+}
+
+/// What the body says to a request that reads none: nothing, or that it is no dry run. Nothing is done
+/// for who asks for one, or misspells that.
+pub(super) fn unread(body: &[u8]) -> Done<()> {
+    let fields = fields(body)?;
+    strict::only(&fields, "this request", &strict::DRY)?;
+    match ops::is_dry(&fields)? {
+        true => Err(ops::no_dry_run()),
+        false => Ok(()),
+    }
+}
+
+/// A context or a tag as it is told: without an override that is over.
+fn row(it: impl serde::Serialize) -> Value {
+    let mut row = json!(it);
+    let until = row["override"]["until"].as_i64();
+    if let (Some(fields), Some(until)) = (row.as_object_mut(), until)
+        && until <= Timestamp::now().as_second()
+    {
+        fields.remove("override");
+    }
+    row
 }
 
 /// The fields of a request, whose body may be left out.
@@ -296,7 +366,7 @@ pub(super) fn instant(
     found.map(Some).map_err(|why| Refused::Bad(why.to_string()))
 }
 
-fn keyed(Json(mut body): Json<Value>, key: &str, value: String) -> Value {
+fn keyed(mut body: Value, key: &str, value: String) -> Value {
     if let Some(fields) = body.as_object_mut() {
         fields.insert(key.to_owned(), Value::String(value));
     }
@@ -338,6 +408,22 @@ pub(super) fn answer(done: Done<Value>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dry_run_in_the_body_of_a_request_that_has_none_is_refused_however_it_is_spelled() {
+        for nothing in ["", " ", "null", "{}", r#"{"dry_run": false}"#] {
+            unread(nothing.as_bytes()).unwrap();
+        }
+        for said in [r#"{"dry_run": true}"#, r#"{"dryRun": true}"#, r#"{"dryrun": true}"#, "[1]"] {
+            assert!(matches!(unread(said.as_bytes()), Err(Refused::Bad(_))), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_override_that_is_over_is_not_told() {
+        let told = |until: i64| row(json!({"override": {"until": until}}))["override"].clone();
+        assert_eq!((told(1), told(i64::MAX).is_null()), (Value::Null, false));
+    }
 
     #[test]
     fn a_dry_run_is_asked_for_in_every_way_and_never_missed() {

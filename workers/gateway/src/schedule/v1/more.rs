@@ -11,10 +11,10 @@ use axum::{
     routing::{get, post, put},
 };
 use jiff::{Timestamp, tz::TimeZone};
-use schedule_executor::rows::Service;
+use schedule_executor::arn::Scope;
 use serde_json::{Value, json};
 
-use super::{At, answer, fields, instant, is_dry, kind, nothing};
+use super::{At, Said, answer, fields, instant, is_dry, kind, nothing};
 use crate::schedule::{
     Schedules,
     ops::{Done, Refused, Source, words},
@@ -49,7 +49,7 @@ async fn scheduler(State(it): At) -> Response {
     answer(it.settings().await)
 }
 
-async fn put_scheduler(State(it): At, Json(body): Json<Value>) -> Response {
+async fn put_scheduler(State(it): At, Said(body): Said) -> Response {
     answer(it.change_settings(&body).await)
 }
 
@@ -66,7 +66,7 @@ async fn put_context(
     State(it): At,
     Path(id): Path<String>,
     Query(query): Asked,
-    Json(body): Json<Value>,
+    Said(body): Said,
 ) -> Response {
     answer(it.overrides(Source::Context(id), &query, &body).await)
 }
@@ -84,7 +84,7 @@ async fn put_tag(
     State(it): At,
     Path(key): Path<String>,
     Query(query): Asked,
-    Json(body): Json<Value>,
+    Said(body): Said,
 ) -> Response {
     answer(it.overrides(Source::Tag(key), &query, &body).await)
 }
@@ -115,7 +115,7 @@ impl Schedules {
         query: &HashMap<String, String>,
         body: &Bytes,
     ) -> Done<()> {
-        self.end_override(&source, is_dry(query, &fields(body)?)?).await
+        self.end_override(&source, ends(query, body)?).await
     }
 }
 
@@ -123,12 +123,19 @@ async fn overrides(State(it): At, Query(query): Asked) -> Response {
     answer(it.all_overrides(query.get("scope").map(String::as_str)).await)
 }
 
+/// Whether the end of an override is a dry run; its body says nothing else.
+fn ends(query: &HashMap<String, String>, body: &[u8]) -> Done<bool> {
+    let fields = fields(body)?;
+    strict::only(&fields, "the end of an override", &strict::DRY)?;
+    is_dry(query, &fields)
+}
+
 async fn end_scope(State(it): At, Query(query): Asked, body: Bytes) -> Response {
     let done = async {
         let missing =
             || Refused::Bad("`scope` must name one, as GET /v1/overrides does".to_owned());
-        let scope = query.get("scope").ok_or_else(missing)?;
-        it.end_scope(scope, is_dry(&query, &fields(&body)?)?).await
+        let scope = it.scope(query.get("scope").ok_or_else(missing)?)?;
+        it.end(&scope, ends(&query, &body)?).await
     };
     nothing(done.await)
 }
@@ -136,19 +143,24 @@ async fn end_scope(State(it): At, Query(query): Asked, body: Bytes) -> Response 
 type ResourcePath = Path<(String, String)>;
 
 async fn get_resource(State(it): At, path: ResourcePath, Query(query): Asked) -> Response {
-    answer(it.known(service(&path), &path.0.1, query.get("region")).await)
+    let done = async { it.known(&scope(&it, &path, &query)?).await };
+    answer(done.await)
 }
 
 async fn put_resource(
     State(it): At,
     path: ResourcePath,
     Query(query): Asked,
-    Json(body): Json<Value>,
+    Said(body): Said,
 ) -> Response {
     let done = async {
+        let target = match scope(&it, &path, &query)? {
+            Scope::Context(id) => return it.overrides(Source::Context(id), &query, &body).await,
+            Scope::Tag(key) => return it.overrides(Source::Tag(key), &query, &body).await,
+            Scope::Resource(target) => target,
+        };
         let fields = [&strict::OVERRIDE[..], &["timeZone"]].concat();
         strict::only(&body, "an override of a resource", &fields)?;
-        let target = it.target(service(&path)?, &path.0.1, query.get("region"))?;
         it.override_resource(target, &body, is_dry(&query, &body)?).await
     };
     answer(done.await)
@@ -161,23 +173,24 @@ async fn delete_resource(
     body: Bytes,
 ) -> Response {
     let done = async {
-        let dry = is_dry(&query, &fields(&body)?)?;
-        // By the name of its scope, or by its id.
-        let scope = format!("{}/{}", path.0.0, path.0.1);
-        let named = it.end_scope(&scope, dry).await;
-        if matches!(path.0.0.as_str(), "context" | "tag")
-            || !matches!(named, Err(Refused::Missing(_)))
-        {
-            return named;
-        }
-        let target = it.target(service(&path)?, &path.0.1, query.get("region"))?;
-        it.end_resource_override(target, dry).await
+        let dry = ends(&query, &body)?;
+        it.end(&scope(&it, &path, &query)?, dry).await
     };
     nothing(done.await)
 }
 
-fn service(path: &ResourcePath) -> Done<Service> {
-    kind(&path.0.0)
+/// What an override is of: `/context/web`, `/ec2/i-1?region=`, or the key of a resource as lists tell it.
+fn scope(it: &Schedules, path: &ResourcePath, query: &HashMap<String, String>) -> Done<Scope> {
+    let (name, rest) = (&path.0.0, &path.0.1);
+    let region = query.get("region").map(String::as_str);
+    if matches!(name.as_str(), "context" | "tag") {
+        return match region {
+            None => it.scope(&format!("{name}/{rest}")),
+            Some(_) => Err(Refused::Bad("`region` is of resources alone".to_owned())),
+        };
+    }
+    let target = it.home.resource(kind(name)?, rest, region);
+    target.map(Scope::Resource).map_err(Refused::Bad)
 }
 
 async fn savings_of(State(it): At, Path(id): Path<String>, Query(query): Asked) -> Response {
@@ -219,11 +232,15 @@ fn span(query: &HashMap<String, String>, zone: &TimeZone) -> Done<(Timestamp, Ti
 
 async fn audit(State(it): At, Query(query): Asked) -> Response {
     let done = async {
-        let wrong = |_| Refused::Bad("`limit` must be a whole number from 1 to 1000".to_owned());
-        let limit = query.get("limit").map(|it| it.parse::<i32>().map_err(wrong)).transpose()?;
+        let wrong = || Refused::Bad("`limit` must be a whole number from 1 to 1000".to_owned());
+        let limit = query.get("limit").map(|it| limit(it).ok_or_else(wrong)).transpose()?;
         it.reasons(query.get("resource").map(String::as_str), limit.unwrap_or(100)).await
     };
     answer(done.await)
+}
+
+fn limit(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|limit| (1..=1000).contains(limit))
 }
 
 async fn undo(State(it): At, Query(query): Asked, body: Bytes) -> Response {
@@ -243,5 +260,25 @@ fn accepted(done: Done<Option<String>>) -> Response {
         Ok(None) => StatusCode::ACCEPTED.into_response(),
         Ok(Some(bulk)) => (StatusCode::ACCEPTED, Json(json!({ "bulk": bulk }))).into_response(),
         Err(refused) => answer(Err(refused)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_override_says_nothing_but_that_it_is_a_dry_run() {
+        let none = HashMap::new();
+        assert!(!ends(&none, b"").unwrap() && ends(&none, br#"{"dry_run": true}"#).unwrap());
+        for bad in [&br#"{"dryrun": true}"#[..], br#"{"scope": "tag/env"}"#] {
+            assert!(matches!(ends(&none, bad), Err(Refused::Bad(_))));
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_out_of_its_range_is_refused() {
+        assert_eq!((limit("1"), limit("1000")), (Some(1), Some(1000)));
+        assert_eq!(["0", "-1", "1001", "many", ""].map(limit), [None; 5]);
     }
 }

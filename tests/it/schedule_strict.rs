@@ -1,0 +1,233 @@
+//! Nothing is done for who only tries, misspells or names what there is not; one name of a resource is
+//! the same in every request; and what was just asked for can be undone.
+
+use std::time::Duration;
+
+use flotilla_tests::{FakeEc2, eventually};
+use serde_json::{Value, json};
+
+use crate::schedule::{HOME, Town, find};
+
+fn daily(resources: Value) -> Value {
+    json!({ "schedulingPeriod": "daily 00:00-24:00", "resources": resources })
+}
+
+async fn ask(town: &Town, method: &str, path: &str, body: Value) -> (u16, Value) {
+    town.gateway.ask(method, path, body).await
+}
+
+#[tokio::test]
+async fn the_settings_are_not_forgotten_as_a_context() {
+    let town = Town::new().await;
+    let settings = json!({"tickSeconds": 300, "neverTouch": ["i-prod"]});
+    let (status, before) = ask(&town, "PUT", "/v1/scheduler", settings).await;
+    assert_eq!(status, 200, "{before}");
+    assert_eq!(ask(&town, "DELETE", "/v1/contexts/restricted-all", Value::Null).await.0, 400);
+    let data = json!({"data": {"contextID": "restricted-all"}});
+    assert_eq!(town.gateway.post("/context-unregister", data).await.0, 500);
+    assert_eq!(ask(&town, "GET", "/v1/scheduler", Value::Null).await.1, before);
+    town.end().await;
+}
+
+#[tokio::test]
+async fn what_has_no_dry_run_is_not_done_for_who_says_so_in_the_body() {
+    let town = Town::new().await;
+    let web = daily(json!({"ec2:instance": ["i-1"]}));
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", web).await.0, 200);
+    let tag = json!({"tagValues": ["dev"], "schedulingPeriod": "daily 08:00-19:00"});
+    assert_eq!(ask(&town, "PUT", "/v1/tags/env", tag).await.0, 200);
+    for (method, path) in [
+        ("POST", "/v1/scheduler/stop"),
+        ("DELETE", "/v1/contexts/web/resources/ec2/i-1"),
+        ("DELETE", "/v1/contexts/web"),
+        ("DELETE", "/v1/tags/env/values/dev"),
+        ("PUT", "/v1/tags/env/values/prod"),
+        ("DELETE", "/v1/tags/env"),
+        ("DELETE", "/v1/contexts/web/override"),
+        ("POST", "/v1/contexts/web/scheduler/stop"),
+    ] {
+        let bodies = [json!({"dryrun": true}), json!({"dry_run": "true"})];
+        let whole = (!path.ends_with("/override")).then(|| json!({"dry_run": true}));
+        for body in bodies.into_iter().chain(whole) {
+            let (status, told) = ask(&town, method, path, body.clone()).await;
+            assert_eq!(status, 400, "{method} {path} {body}: {told}");
+        }
+        let twice = format!("{path}?dry_run=true&dry_run=false");
+        assert_eq!(ask(&town, method, &twice, Value::Null).await.0, 400, "{method} {twice}");
+        let elsewhere = format!("{path}?region={HOME}");
+        assert_eq!(ask(&town, method, &elsewhere, Value::Null).await.0, 400, "{elsewhere}");
+    }
+    for data in [json!({"data": {"dry_run": true}}), json!({"dryRun": true})] {
+        assert_eq!(town.gateway.post("/scheduler-stop", data).await.0, 500);
+    }
+    let (_, told) = ask(&town, "GET", "/v1/scheduler", Value::Null).await;
+    assert_eq!(told["running"], true, "{told}");
+    let (_, told) = ask(&town, "GET", "/v1/contexts/web/resources", Value::Null).await;
+    assert_eq!(told["resources"]["ec2:instance"]["id"], json!(["i-1"]), "{told}");
+    let (_, told) = ask(&town, "GET", "/v1/tags/env", Value::Null).await;
+    assert_eq!(told["tagValues"], json!(["dev"]), "{told}");
+    assert_eq!(town.gateway.post("/scheduler-stop", Value::Null).await.0, 200);
+    town.end().await;
+}
+
+#[tokio::test]
+async fn what_was_just_asked_for_is_undone_though_it_is_still_to_be_worked() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    assert_eq!(
+        ask(&town, "PUT", "/v1/contexts/web", daily(json!({"ec2": ["i-0000"]}))).await.0,
+        200
+    );
+    for named in [false, true] {
+        let head = town.gateway.head("POST", "/v1/contexts/web/power/off").await;
+        let bulk = head.lines().find_map(|line| line.strip_prefix("flotilla-bulk: "));
+        // A head is told in lower case.
+        let bulk = bulk.unwrap().trim().to_ascii_uppercase().replace("CONTEXT/WEB", "context/web");
+        let body = if named { json!({ "bulk": bulk }) } else { Value::Null };
+        let (status, told) = ask(&town, "POST", "/v1/undo", body).await;
+        assert_eq!((status, &told["bulk"]), (202, &json!(bulk)), "{told}");
+        town.world.until_scheduled().await;
+        assert_eq!(ec2.count("running"), 1, "the undo waits for what it undoes");
+        let (_, known) = ask(&town, "GET", "/v1/overrides/ec2/i-0000", Value::Null).await;
+        let over = &known["override"];
+        let length = over["until"].as_i64().unwrap() - over["from"].as_i64().unwrap();
+        assert_eq!(length, 24 * 3600, "no rule comes: {known}");
+    }
+    // What is off already is not switched, and its undo ends.
+    assert_eq!(ask(&town, "POST", "/v1/contexts/web/power/on", Value::Null).await.0, 204);
+    assert_eq!(ask(&town, "POST", "/v1/undo", Value::Null).await.0, 202);
+    town.world.until_scheduled().await;
+    find(&town.world.audit("scheduler").await, "skipped", "nothing_to_undo");
+    assert_eq!(ec2.count("running"), 1);
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_resource_has_one_name_in_every_request_and_command() {
+    let town = Town::new().await;
+    let key = format!("rds:instance/{HOME}/orders");
+    let off = json!({"override": "off for 2 h"});
+    let (status, told) = ask(&town, "PUT", &format!("/v1/overrides/{key}"), off.clone()).await;
+    assert_eq!((status, &told["resource"]), (200, &json!(key)), "{told}");
+    for path in [
+        format!("/v1/overrides/rds/{HOME}/Orders"),
+        "/v1/overrides/rds/ORDERS".to_owned(),
+        format!("/v1/overrides/rds/orders?region={HOME}"),
+        format!("/v1/overrides/rds/arn:aws:rds:{HOME}:123456789012:db:orders"),
+    ] {
+        let (status, known) = ask(&town, "GET", &path, Value::Null).await;
+        assert_eq!((status, &known["resource"]), (200, &json!(key)), "{path}: {known}");
+    }
+    for path in [
+        "/v1/overrides/ec2/%20".to_owned(),
+        format!("/v1/overrides/rds/{HOME}/orders?region=eu-west-1"),
+        "/v1/overrides/rds/arn:aws:rds:eu-west-1:123456789012:db:orders?region=us-east-1"
+            .to_owned(),
+        "/v1/overrides/rds/arn:aws:rds:eu-west-1:1:db:orders".to_owned(),
+        format!("/v1/overrides/ec2/{HOME}/{HOME}/i-1"),
+    ] {
+        let (status, told) = ask(&town, "PUT", &path, off.clone()).await;
+        assert_eq!(status, 400, "{path}: {told}");
+    }
+    for scope in ["", "context/", "ec2/"] {
+        for method in ["GET", "DELETE"] {
+            let path = format!("/v1/overrides?scope={scope}");
+            let (status, told) = ask(&town, method, &path, Value::Null).await;
+            let why = told["error"].as_str().unwrap_or_default();
+            assert!(status == 400 && why.contains("scope"), "{method} {path}: {told}");
+        }
+    }
+    let flotilla = async |words: &[&str]| {
+        town.world.flotilla(&[&["schedule", "override"][..], words].concat()).await
+    };
+    let end = ["--resource", "rds/ORDERS", "--end", "--dry-run"];
+    assert_eq!(flotilla(&end).await.0, 0);
+    let scope = format!("/v1/overrides?scope=rds/{HOME}/ORDERS");
+    assert_eq!(ask(&town, "DELETE", &format!("{scope}&dry_run=true"), Value::Null).await.0, 204);
+    assert_eq!(ask(&town, "DELETE", &scope, Value::Null).await.0, 204);
+    // It is gone by every name, and who only tries is told so.
+    for path in [scope.as_str(), "/v1/overrides/rds/orders", "/v1/overrides/rds/orders?dry_run=1"] {
+        assert_eq!(ask(&town, "DELETE", path, Value::Null).await.0, 404, "{path}");
+    }
+    assert_eq!(flotilla(&end).await.0, 1);
+    assert_ne!(flotilla(&["--context", "web", "--zone", "UTC", "on", "for", "1 h"]).await.0, 0);
+    let (_, told) = ask(&town, "GET", "/v1/audit?resource=rds/ORDERS", Value::Null).await;
+    assert_eq!(told["resource"], json!(key), "{told}");
+    assert_eq!(ask(&town, "GET", "/v1/audit?resource=tag/env&limit=0", Value::Null).await.0, 400);
+    town.world.until_scheduled().await;
+    town.end().await;
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_context_may_be_sent_back_and_what_is_left_out_stays() {
+    let town = Town::new().await;
+    let web = json!({
+        "schedulingPeriod": "daily 08:00-19:00", "stages": [["rds"], ["i-1"], ["i-2"]],
+        "resources": {"ec2": ["i-1"], "ec2:instance": ["i-2"]},
+    });
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", web).await.0, 200);
+    let over = json!({"override": "on for 2 h"});
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web/override", over).await.0, 200);
+    assert_eq!(
+        ask(&town, "DELETE", "/v1/contexts/web/resources/ec2/i-1", Value::Null).await.0,
+        204
+    );
+    let (_, mut told) = ask(&town, "GET", "/v1/contexts/web", Value::Null).await;
+    assert_eq!(told["stages"], json!([["rds"], ["i-2"]]), "{told}");
+    told["resources"] = Value::Null;
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", told.clone()).await.0, 200);
+    let (_, row) = ask(&town, "GET", "/v1/contexts/web/resources", Value::Null).await;
+    assert_eq!(row["resources"]["ec2:instance"]["id"], json!(["i-2"]), "{row}");
+    told["override"]["until"] = json!(4_000_000_000_i64);
+    for (field, bad, word) in [
+        ("override", told["override"].clone(), "/v1/contexts/web/override"),
+        ("resources", json!(r#"{"ec2":["i-9"]}"#), "resources"),
+        ("stages", json!([["rds"], ["rds:instance"]]), "twice"),
+        ("stages", json!([[]]), "empty"),
+        ("timeZone", json!("Etc/Unknown"), "Etc/Unknown"),
+    ] {
+        let mut body = told.clone();
+        body["override"] = Value::Null;
+        body[field] = bad;
+        let (status, why) = ask(&town, "PUT", "/v1/contexts/web", body).await;
+        assert!(status == 400 && why["error"].as_str().unwrap().contains(word), "{field}: {why}");
+    }
+    let never = json!({"schedulingRuleStart": "0 8 30 2 *", "schedulingRuleStop": "0 19 * * *"});
+    let (status, why) = ask(&town, "PUT", "/v1/contexts/odd", never).await;
+    assert!(status == 400 && why["error"].as_str().unwrap().contains("never comes"), "{why}");
+    let prices = json!({"prices": {"ec3:instance": 1}});
+    assert_eq!(ask(&town, "PUT", "/v1/scheduler", prices).await.0, 400);
+    town.world.until_scheduled().await;
+    town.end().await;
+}
+
+#[tokio::test]
+async fn the_end_of_an_override_can_be_undone_as_what_was_done_last() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    let always = daily(json!({"ec2": ["i-0000"]}));
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", always).await.0, 200);
+    let now = || jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    town.world.tick(&now()).await;
+    let over = "/v1/contexts/web/override";
+    assert_eq!(ask(&town, "PUT", over, json!({"override": "off for 2 h"})).await.0, 200);
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("stopped"), 1);
+    // A tick is named by its second: the switch back is to be another.
+    let set = jiff::Timestamp::now().as_second();
+    eventually("the next second", Duration::from_secs(10), async || {
+        (jiff::Timestamp::now().as_second() > set).then_some(())
+    })
+    .await;
+    assert_eq!(ask(&town, "DELETE", over, Value::Null).await.0, 204);
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("running"), 1);
+    let rows = town.world.audit(&format!("ec2:instance/{HOME}/i-0000")).await;
+    let back = rows.iter().filter(|row| row["outcome"] == "done" && row["action"] == "START");
+    assert!(back.clone().count() > 0 && back.clone().all(|row| !row["reason"].contains("since")));
+    let (status, told) = ask(&town, "POST", "/v1/undo", Value::Null).await;
+    assert_eq!(status, 202, "{told}");
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("stopped"), 1, "{told}");
+    town.end().await;
+}
