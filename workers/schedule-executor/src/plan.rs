@@ -137,9 +137,11 @@ impl<'a> Plan<'a> {
     }
 
     /// When an override ended that said otherwise: the switch back is a transition of its own, and
-    /// no drift from the rule before it.
+    /// no drift from the rule before it. What a hand asked for is of its own time: an override of a
+    /// resource that came after it counts.
     fn back(&self, decided: &Decided<'_>, at: Timestamp) -> Option<Timestamp> {
-        let over = self.row.over.as_ref().filter(|over| over.power != decided.power)?;
+        let ruled = matches!(decided.why, Why::Rule(_) | Why::Early(_));
+        let over = self.row.over.as_ref().filter(|over| ruled && over.power != decided.power)?;
         let ended = Timestamp::from_second(over.until).ok()?;
         (decided.since < ended && ended <= at).then_some(ended)
     }

@@ -194,7 +194,8 @@ mod tests {
         }
         let daily = json!({ "schedulingPeriod": "daily 08:00-19:00" });
         assert_eq!(ends(daily), "2026-06-01T19:00:00Z");
-        let yearly = json!({ "schedulingRuleStop": "0 0 1 5 *" });
+        let (start, stop) = ("0 0 1 5 *", "0 0 1 6 *");
+        let yearly = json!({ "schedulingRuleStart": start, "schedulingRuleStop": stop });
         assert_eq!(ends(yearly), "2027-05-01T00:00:00Z");
     }
 
