@@ -11,7 +11,7 @@ use anomaly_worker::{
         Net, Review, Rule, State, Unit,
     },
     reading::Reading,
-    root::{Together, Trouble, causes},
+    root::{Pace, Together, Trouble, causes},
     tables::Subject,
     topology::Join,
 };
@@ -213,7 +213,7 @@ impl Watch {
         }
         let troubles = together.troubles();
         let key = |it: &Trouble| Some((*self.units.get(&it.subject)?, it.episode.key()));
-        let links = causes(&troubles, |id| self.interval_of(id)).into_iter().enumerate();
+        let links = causes(&troubles, |_| self.pace()).into_iter().enumerate();
         let links: Vec<_> = links
             .filter_map(|(it, cause)| {
                 Some((key(&troubles[it])?, cause.and_then(|it| key(&troubles[it]))))
@@ -282,7 +282,7 @@ impl Watch {
             .iter()
             .map(|((unit, _), it)| Trouble { subject: self.subject(*unit), episode: *it })
             .collect();
-        let causes = causes(&troubles, |id| self.interval_of(id));
+        let causes = causes(&troubles, |_| self.pace());
         let all = self.ledger.iter().zip(causes).filter_map(|((key, episode), cause)| {
             let wrong = match (key.0, episode.kind) {
                 (Unit::Edge(edge), Kind::Obstruction) => Wrong::Obstruction(self.current(edge)?),
@@ -295,8 +295,8 @@ impl Watch {
         all.collect()
     }
 
-    fn interval_of(&self, _: &str) -> Option<i64> {
-        Some(self.interval)
+    fn pace(&self) -> Pace {
+        Pace { interval: Some(self.interval), stuck: None }
     }
 
     fn current(&self, edge: usize) -> Option<usize> {
