@@ -180,6 +180,16 @@ impl Notice {
         }
     }
 
+    /// Whether it was told to a target, or tried.
+    pub(super) fn is_begun(&self, target: &str) -> bool {
+        self.of(target, What::Opened).is_some()
+    }
+
+    /// Whether a target could not be told.
+    pub(super) fn gave_up(&self, target: &str) -> bool {
+        self.of(target, What::Opened).is_some_and(|it| it.given_up)
+    }
+
     /// When the problem was last told to anybody, in Unix milliseconds.
     pub(super) fn told_at(&self) -> Option<i64> {
         let opened = self.sent.iter().filter(|it| it.what == What::Opened);

@@ -1,7 +1,7 @@
 //! Who tells, turn by turn: follows the problems, and does what their notices ask for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     notice::{Next, Notice, Standing, What},
     send::{PATIENCE, Sender},
-    settings::Policy,
+    settings::{Policy, Target},
     store::{Entry, Store},
 };
 
@@ -32,6 +32,8 @@ const RENEW: Duration = Duration::from_secs(10);
 /// How often the problems are looked at, and how often a lease is asked for that another has.
 const LOOK: Duration = Duration::from_millis(250);
 const ASK: Duration = Duration::from_secs(5);
+/// How long after a problem ended what follows from it is left to end with it.
+const ENDING: Duration = Duration::from_secs(60);
 /// Targets that are told at a time.
 const AT_A_TIME: usize = 8;
 /// The wait after a failure here.
@@ -57,8 +59,13 @@ struct Owner<'t> {
     until: Instant,
     renewed: Instant,
     position: String,
-    entries: BTreeMap<(String, i64), Entry>,
+    entries: BTreeMap<Name, Entry>,
+    /// Which of them are over, and since when.
+    over: HashMap<Name, Instant>,
 }
+
+/// The id of a problem, and when the episode opened.
+type Name = (String, i64);
 
 /// Why an owner is none any more.
 #[derive(Debug)]
@@ -107,6 +114,7 @@ impl Teller {
             renewed: asked,
             position: position.unwrap_or_default(),
             entries: entries.collect(),
+            over: HashMap::new(),
         };
         owner.work().await
     }
@@ -179,6 +187,7 @@ impl Owner<'_> {
         if self.renewed.elapsed() < RENEW {
             return Ok(());
         }
+        self.forget_over();
         let asked = Instant::now();
         match self.teller.lease(Some(&self.position)).await? {
             Some(_) => {
@@ -222,9 +231,18 @@ impl Owner<'_> {
         Ok(Entry { key, problem: Value::Null, notice: Notice::new(noted), version: 0 })
     }
 
-    fn keep(&mut self, name: (String, i64), entry: Entry) {
-        if self.next(&entry) != Next::Nothing {
-            self.entries.insert(name, entry);
+    fn keep(&mut self, name: Name, entry: Entry) {
+        match self.next(&entry) {
+            Next::Nothing => _ = self.over.insert(name.clone(), Instant::now()),
+            _ => _ = self.over.remove(&name),
+        }
+        self.entries.insert(name, entry);
+    }
+
+    /// Forgets what has been over for a while.
+    fn forget_over(&mut self) {
+        for (name, _) in self.over.extract_if(|_, since| since.elapsed() > ENDING) {
+            self.entries.remove(&name);
         }
     }
 
@@ -243,19 +261,9 @@ impl Owner<'_> {
         entry.notice.next(&self.teller.policy, &self.meant(entry), now_ms())
     }
 
-    /// The targets that a problem is for. One that has its cause elsewhere is for nobody.
     fn meant(&self, entry: &Entry) -> Vec<usize> {
-        let problem = &entry.problem;
-        if problem["cause_id"].is_string() {
-            return Vec::new();
-        }
-        let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-        let devices = ["current", "following", "device"].map(text);
-        let devices: Vec<_> = devices.into_iter().filter(|id| !id.is_empty()).collect();
-        let kind = text("problem");
-        let targets = self.teller.policy.targets.iter().enumerate();
-        let meant = targets.filter(|(_, it)| it.chosen.means(&devices, &kind, &self.teller.zones));
-        meant.map(|(number, _)| number).collect()
+        let Teller { policy, zones, .. } = self.teller;
+        meant(policy, zones, entry, cause(entry).and_then(|name| self.entries.get(&name)))
     }
 
     /// Tells what is due, as long as the lease is sure to hold.
@@ -280,7 +288,7 @@ impl Owner<'_> {
         }
     }
 
-    fn due(&self) -> impl Iterator<Item = ((String, i64), usize, What)> + '_ {
+    fn due(&self) -> impl Iterator<Item = (Name, usize, What)> + '_ {
         self.entries.iter().filter_map(move |(name, entry)| match self.next(entry) {
             Next::Send(target, what) => Some((name.clone(), target, what)),
             _ => None,
@@ -289,10 +297,10 @@ impl Owner<'_> {
 
     async fn send(
         &self,
-        name: (String, i64),
+        name: Name,
         target: usize,
         what: What,
-    ) -> ((String, i64), usize, What, Result<(), String>) {
+    ) -> (Name, usize, What, Result<(), String>) {
         let result = match self.entries.get(&name) {
             Some(it) => {
                 let to = &self.teller.policy.targets[target];
@@ -302,6 +310,32 @@ impl Owner<'_> {
         };
         (name, target, what, result)
     }
+}
+
+/// The targets that a problem is for: those that choose it, without those that the problem that it
+/// follows from is for, as long as that lasts; and whoever it was begun to be told.
+fn meant(policy: &Policy, zones: &Zones, entry: &Entry, cause: Option<&Entry>) -> Vec<usize> {
+    let is_for = |target: &Target, it: &Entry| chooses(target, zones, &it.problem);
+    let covered = |target: &Target| {
+        cause.is_some_and(|it| is_for(target, it) && !it.notice.gave_up(&target.name))
+    };
+    let targets = policy.targets.iter().enumerate();
+    let meant = targets
+        .filter(|(_, it)| entry.notice.is_begun(&it.name) || is_for(it, entry) && !covered(it));
+    meant.map(|(number, _)| number).collect()
+}
+
+fn chooses(target: &Target, zones: &Zones, problem: &Value) -> bool {
+    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    let devices = ["current", "following", "device"].map(text);
+    let devices: Vec<_> = devices.into_iter().filter(|id| !id.is_empty()).collect();
+    target.chosen.means(&devices, &text("problem"), zones)
+}
+
+/// The problem that one follows from.
+fn cause(entry: &Entry) -> Option<Name> {
+    let problem = &entry.problem;
+    Some((problem["cause_id"].as_str()?.to_owned(), problem["cause_opened"].as_i64()?))
 }
 
 fn standing(row: &Row) -> Standing {
@@ -324,4 +358,48 @@ fn note(target: &str, what: What, entry: &Entry, result: &Result<(), String>) {
 fn chance() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(now_ms()) as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(id: &str, kind: &str, cause: Option<&Entry>) -> Entry {
+        let current = id.split('/').next().unwrap_or_default();
+        let mut problem = json!({ "problem": kind, "current": current });
+        if let Some(cause) = cause {
+            problem["cause_id"] = json!(cause.key.problem_id);
+            problem["cause_opened"] = json!(cause.key.opened);
+        }
+        let key = EpisodeKey { problem_id: id.to_owned(), opened: 5 };
+        Entry { key, problem, notice: Notice::new(0), version: 0 }
+    }
+
+    #[test]
+    fn a_linked_problem_is_left_out_only_for_whom_its_cause_is_meant() {
+        let text = "[[targets]]\nname = 'all'\nsns = 't'\n\
+                    [[targets]]\nname = 'blocked'\nsns = 't'\nkinds = ['OBSTRUCTION']\n\
+                    [[targets]]\nname = 'there'\nsns = 't'\ndevices = ['01']\n";
+        let (policy, zones) = (Policy::parse(text, |_| None).unwrap(), Zones::default());
+        let mut silence = entry("02/SILENCE", "SILENCE", None);
+        let mut blocked = entry("01", "OBSTRUCTION", Some(&silence));
+        assert_eq!(cause(&blocked), Some(("02/SILENCE".to_owned(), 5)));
+        let meant =
+            |blocked: &Entry, silence: Option<&Entry>| meant(&policy, &zones, blocked, silence);
+        assert_eq!(meant(&blocked, Some(&silence)), [1, 2]);
+        // Nobody knows what it follows from, or could not be told.
+        assert_eq!(meant(&blocked, None), [0, 1, 2]);
+        let mut now = 0;
+        while !silence.notice.gave_up("all") {
+            silence.notice.tried("all", What::Opened, now, Err("down".to_owned()), 1.0);
+            now += 3_600_000;
+        }
+        assert_eq!(meant(&blocked, Some(&silence)), [0, 1, 2]);
+        // What was begun goes on, whatever it is linked with meanwhile.
+        let silence = entry("02/SILENCE", "SILENCE", None);
+        blocked.notice.tried("all", What::Opened, 0, Err("down".to_owned()), 1.0);
+        assert_eq!(meant(&blocked, Some(&silence)), [0, 1, 2]);
+    }
 }
