@@ -1,8 +1,8 @@
-//! Anomaly workers that are killed between two calls of one reading.
+//! Anomaly workers that are killed between two calls of one reading, or whose calls are slow.
 
 use std::time::Duration;
 
-use flotilla_tests::{FaultProxy, Seed, Worker, World, eventually, reading};
+use flotilla_tests::{Fault, FaultProxy, Rule, Seed, Worker, World, eventually, reading};
 use serde_json::{Value, json};
 
 /// A time in 2023, in Unix seconds.
@@ -126,4 +126,30 @@ async fn a_worker_killed_before_or_after_it_stores_or_evaluates_leaves_the_ledge
     // One of each tube came too late.
     assert_eq!(replayed(&world).await, (json!([]), json!(9)));
     assert!(alive.stop().await.success());
+}
+
+#[tokio::test]
+async fn two_workers_at_a_slow_endpoint_keep_their_beats_and_compare_every_reading() {
+    let world = World::new().await;
+    let (proxy, door) = proxied().await;
+    let door = [("AWS_ENDPOINT_URL", door.as_str())];
+    let (mut one, mut two) = (worker(&world, &door).await, worker(&world, &door).await);
+    let calls = &["GetItem", "Query", "PutItem", "UpdateItem", "TransactWriteItems"];
+    proxy.obey(&[Rule { fault: Fault::Delayed, calls, one_in: 5 }]);
+    let tubes: Vec<_> = (0..8).map(|number| format!("t{number}-")).collect();
+    let said = [(1, 100, 0), (2, 100, 1), (1, 100, 10), (2, 50, 11)];
+    let all: Vec<Value> = tubes.iter().flat_map(|tube| of(tube, &said)).collect();
+    world.measure(&all).await;
+    world.until_compared().await;
+    proxy.obey(&[]);
+    for tube in &tubes {
+        let found = world.problems(tube).await;
+        assert_eq!(found.len(), 1, "{tube}: {found:?}");
+    }
+    assert_eq!(world.table(&world.outputs().readings_table_name).await.len(), all.len());
+    for worker in [&mut one, &mut two] {
+        let log = worker.log();
+        assert!(!log.contains("own beat is"), "{log}");
+        assert!(worker.stop().await.success());
+    }
 }

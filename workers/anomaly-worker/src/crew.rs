@@ -32,7 +32,7 @@ const HOLD: Duration = Duration::from_secs(3);
 /// How long a beat stands still until its worker is gone.
 const GONE: Duration = Duration::from_secs(6);
 /// How long to wait for what is under way, before a worker is sole or is not any more.
-const UNDER_WAY: Duration = Duration::from_secs(1);
+const UNDER_WAY: Duration = Duration::from_secs(2);
 
 /// What a worker may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,34 @@ impl Crew {
     pub(crate) fn mode(&self) -> Mode {
         let (mode, since) = *self.mode.borrow();
         if since.elapsed() < HOLD { mode } else { Mode::Waiting }
+    }
+
+    /// Why this worker may do nothing.
+    pub(crate) fn why_waiting(&self) -> String {
+        self.slow().unwrap_or_else(|| {
+            "another worker has these tables to itself and has not let go yet, or work is still \
+             under way here"
+                .to_owned()
+        })
+    }
+
+    /// Why this worker is no longer the one that it was alone.
+    pub(crate) fn why_not_sole(&self) -> String {
+        let came = || "another worker came, or this one was sole anew: it is compared again";
+        self.slow().unwrap_or_else(|| came().to_owned())
+    }
+
+    /// Whether the own beat is too old to go by.
+    fn slow(&self) -> Option<String> {
+        let age = self.mode.borrow().1.elapsed();
+        (age >= HOLD).then(|| {
+            format!(
+                "this worker's own beat is {:.1} s old, and {} s are allowed: DynamoDB answers \
+                 slowly, or the machine is overloaded",
+                age.as_secs_f64(),
+                HOLD.as_secs()
+            )
+        })
     }
 
     /// Held while something is under way.

@@ -46,6 +46,9 @@ const LET_IN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(2);
 /// How often one comparison may write, which is at most a part of what there is to tell each time.
 const WRITES: u32 = 2000;
+/// Readings that are taken at a time beside other workers: each makes a dozen calls to DynamoDB, and the
+/// beat must not wait behind them.
+const BESIDE: usize = 16;
 /// Of so many machines of a device the rows are written with a reading that is nearly too late: a
 /// transaction of DynamoDB takes 100 items.
 const MACHINES: usize = 90;
@@ -75,6 +78,8 @@ struct Worker {
     /// Held by whoever reads what is to be remembered.
     reading: tokio::sync::Mutex<()>,
     turns: Turns,
+    /// Held by each reading that is taken beside other workers.
+    shared: tokio::sync::Semaphore,
     lag: Lag,
     dropped: Dropped,
     /// Held while silent devices are looked for.
@@ -104,11 +109,16 @@ impl Anomaly {
             readings: Readings::new(dynamo.clone(), &config.readings_table),
             problems: Problems::new(dynamo, &config.problems_table),
             plans: Plans::new(topologies, config.rule),
-            crew: Crew::new(edges.clone(), config.worker.clone()),
+            // The beat has a client of its own.
+            crew: Crew::new(
+                Edges::new(aws::dynamo_client(sdk), &config.edges_table),
+                config.worker.clone(),
+            ),
             known: Mutex::default(),
             memory: Mutex::new(Memory::new(config.limits)),
             reading: tokio::sync::Mutex::default(),
             turns: Turns::default(),
+            shared: tokio::sync::Semaphore::new(BESIDE),
             lag: Lag::new(aws::sqs_client(sdk), config.queues.clone()),
             dropped: Dropped::default(),
             sweeping: tokio::sync::Mutex::default(),
@@ -215,7 +225,7 @@ impl Worker {
     fn still(&self, epoch: u64) -> Result<(), Failure> {
         match self.crew.mode() == Mode::Sole(epoch) {
             true => Ok(()),
-            false => Err(Failure::transient("crew", "another worker came: it is compared again")),
+            false => Err(Failure::transient("crew", self.crew.why_not_sole())),
         }
     }
 
@@ -291,12 +301,12 @@ impl Worker {
 
     async fn take_alone(&self, epoch: u64, work: &Measured) -> Result<&'static str, Failure> {
         let told = self.take_sole(epoch, &[work]).await?;
-        told.into_iter().next().ok_or_else(not_let_in)
+        told.into_iter().next().ok_or_else(|| self.not_let_in())
     }
 
     /// What came of each reading.
     async fn take(&self, work: &[&Measured]) -> Vec<Result<&'static str, Failure>> {
-        let _gate = self.crew.under_way().await;
+        let gate = self.crew.under_way().await;
         match self.crew.mode() {
             Mode::Sole(epoch) => match self.take_sole(epoch, work).await {
                 Ok(told) => told.into_iter().map(Ok).collect(),
@@ -307,13 +317,30 @@ impl Worker {
                 Err(failure) => vec![Err(failure)],
             },
             Mode::Shared => {
-                let taken = join_all(work.iter().map(|work| self.take_shared(work))).await;
-                let out = self.crew.mode() == Mode::Waiting;
-                let check = |it| if out { Err(not_let_in()) } else { it };
-                taken.into_iter().map(check).collect()
+                // Each for itself: the beat that changes the mode waits for what is under way.
+                drop(gate);
+                join_all(work.iter().map(|work| self.take_beside(work))).await
             }
-            Mode::Waiting => work.iter().map(|_| Err(not_let_in())).collect(),
+            Mode::Waiting => work.iter().map(|_| Err(self.not_let_in())).collect(),
         }
+    }
+
+    /// Takes a reading beside other workers, with few others at a time. What is done while the own
+    /// beat holds is done.
+    async fn take_beside(&self, work: &Measured) -> Result<&'static str, Failure> {
+        let _turn = self.shared.acquire().await;
+        let _gate = self.crew.under_way().await;
+        match self.crew.mode() {
+            Mode::Shared => {}
+            Mode::Sole(epoch) => return self.take_alone(epoch, work).await,
+            Mode::Waiting => return Err(self.not_let_in()),
+        }
+        let told = self.take_shared(work).await;
+        if self.crew.mode() == Mode::Waiting { Err(self.not_let_in()) } else { told }
+    }
+
+    fn not_let_in(&self) -> Failure {
+        Failure::retry_after("crew", self.crew.why_waiting(), Duration::from_secs(1))
     }
 }
 
@@ -325,7 +352,10 @@ impl BatchJob for Anomaly {
 
     async fn ready(&self) -> Result<(), Failure> {
         self.worker.plans.get().await?;
-        if self.worker.crew.ready(LET_IN).await { Ok(()) } else { Err(not_let_in()) }
+        match self.worker.crew.ready(LET_IN).await {
+            true => Ok(()),
+            false => Err(self.worker.not_let_in()),
+        }
     }
 
     fn describe_metrics(&self) {
@@ -347,7 +377,7 @@ impl BatchJob for Anomaly {
         let mut taken = worker.take(&good).await.into_iter();
         let outcome = |checked: Result<Measured, Failure>| {
             let Measured { reading, .. } = checked?;
-            let what = taken.next().unwrap_or_else(|| Err(not_let_in()))?;
+            let what = taken.next().unwrap_or_else(|| Err(worker.not_let_in()))?;
             ::metrics::counter!(metrics::READINGS, "what" => what).increment(1);
             let delay = now_ms().saturating_sub(reading.at).max(0).unsigned_abs();
             ::metrics::histogram!(metrics::DELAY).record(Duration::from_millis(delay));
@@ -355,11 +385,6 @@ impl BatchJob for Anomaly {
         };
         checked.into_iter().map(outcome).collect()
     }
-}
-
-fn not_let_in() -> Failure {
-    let what = "another worker has these tables to itself, and has not let go yet";
-    Failure::retry_after("crew", what, Duration::from_secs(1))
 }
 
 fn conflict(subject: &Subject) -> Failure {
