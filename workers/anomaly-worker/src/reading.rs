@@ -39,24 +39,31 @@ impl Reading {
     }
 }
 
-/// The numbers that a device gave its readings. The same number within the allowed lateness is the
-/// same reading; later, the device has begun to count anew.
+/// The numbers that a device gave its readings. The same number with the same value within the allowed
+/// lateness, or at the same time, is the same reading. With another value at another time, or later,
+/// it is another: the device has begun to count anew.
+///
+/// Whether one is another's duplicate follows from these two alone, so that it does not depend on what
+/// else is known of the device.
 #[derive(Debug)]
 pub struct Numbers {
     within: i64,
     last: HashMap<u64, i64>,
+    values: HashMap<(u64, u64), i64>,
 }
 
 impl Numbers {
     /// No numbers yet; `lateness` is in milliseconds.
     pub fn new(lateness: i64) -> Self {
-        Self { within: lateness, last: HashMap::new() }
+        Self { within: lateness, last: HashMap::new(), values: HashMap::new() }
     }
 
     /// Whether a reading is another's duplicate by its number. Readings come in their order.
     pub fn again(&mut self, it: &Reading) -> bool {
-        let before = it.seq.and_then(|seq| self.last.insert(seq, it.at));
-        before.is_some_and(|before| it.at.saturating_sub(before) <= self.within)
+        let Some(seq) = it.seq else { return false };
+        let same_time = self.last.insert(seq, it.at) == Some(it.at);
+        let before = self.values.insert((seq, it.filling.to_bits()), it.at);
+        same_time || before.is_some_and(|before| it.at.saturating_sub(before) <= self.within)
     }
 }
 
@@ -130,6 +137,17 @@ mod tests {
         let all: Vec<_> = (0..30).map(|n| reading(n * 100, 1.0, Some(n as u64 % 10))).collect();
         assert_eq!(distinct(all.clone(), 999), all);
         assert_eq!(distinct(all, 1000).len(), 10);
+    }
+
+    #[test]
+    fn a_device_that_restarts_is_heard_at_once() {
+        let before: Vec<_> = (0..5).map(|n| reading(n * 10, n as f64, Some(n as u64))).collect();
+        let after = (0..3).map(|n| reading(60 + n * 10, 50.0 + n as f64, Some(n as u64)));
+        let all: Vec<_> = before.into_iter().chain(after).collect();
+        assert_eq!(distinct(all.clone(), 3_600_000), all);
+        // At one time a number is one reading, whatever it says.
+        let two = [reading(5, 1.0, Some(1)), reading(5, 2.0, Some(1))];
+        assert_eq!(distinct(two.to_vec(), 10), two[..1]);
     }
 
     #[test]
