@@ -12,6 +12,9 @@ const WEIGHT: f64 = 0.05;
 /// What is further away than so many standard deviations teaches no more than what is there.
 const CLIP: f64 = 3.0;
 
+/// A standard deviation is taken to be no less than so much of the level, or of one.
+const LEAST: f64 = 0.001;
+
 /// What is further from zero than this is taken to be so far, where levels are subtracted and
 /// squared: levels can be anything finite, and what is remembered must stay finite, too.
 const FARTHEST: f64 = 1e100;
@@ -170,12 +173,19 @@ impl Level {
             *self = Self::default();
         }
         let level = bounded(level);
-        let (far, sigma) = (level - self.mean, self.deviation * DEVIATION);
+        if self.count == 0 {
+            // Of one reading alone nothing is known of how far others are.
+            *self = Self { count: 1, mean: level, deviation: 0.0 };
+            return false;
+        }
+        // What has stood still, or has few steps, must not make every step an outlier.
+        let least = LEAST * self.mean.abs().max(1.0);
+        let (far, sigma) = (level - self.mean, (self.deviation * DEVIATION).max(least));
         let known = self.count >= rule.warm_up;
         let wrong = known && far.abs() > rule.least && far.abs() > rule.deviations * sigma;
         // Early on every reading counts alike.
         let weight = (1.0 / f64::from(self.count + 1)).max(WEIGHT);
-        let most = (CLIP * sigma).max(rule.least).max(f64::EPSILON * self.mean.abs());
+        let most = (CLIP * sigma).max(rule.least);
         let far = if known { far.clamp(-most, most) } else { far };
         self.mean += weight * far;
         self.deviation += weight * (far.abs() - self.deviation);
@@ -198,7 +208,7 @@ impl Sums {
             return false;
         }
         // A signal that stood still while it was learnt must not make every step a drift.
-        let least = 0.001 * self.mean.abs().max(1.0);
+        let least = LEAST * self.mean.abs().max(1.0);
         let sigma = (self.squares / f64::from(self.count)).sqrt().max(least);
         let far = (level - self.mean) / sigma;
         // Bounded, so that what has come back is told to have come back.
@@ -206,5 +216,34 @@ impl Sums {
         self.up = (self.up + far - rule.slack).clamp(0.0, most);
         self.down = (self.down - far - rule.slack).clamp(0.0, most);
         self.up.max(self.down) > rule.most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(levels: impl IntoIterator<Item = f64>) -> Vec<bool> {
+        let (mut level, rule) = (Level::default(), Outlier::default());
+        levels.into_iter().map(|it| level.look(&rule, it)).collect()
+    }
+
+    #[test]
+    fn an_outlier_is_told_right_after_the_warm_up_however_high_the_level() {
+        let warm_up = Outlier::default().warm_up as usize;
+        for high in [0.0_f64, 100.0, 1e6] {
+            let noise = |n: usize| high + [0.0, 1.0, -1.0][n % 3] * high.max(1.0) / 100.0;
+            let far = high + high.max(1.0) / 4.0;
+            let levels = (0..warm_up).map(noise).chain([far]);
+            let found = found(levels);
+            assert!(!found[..warm_up].contains(&true) && found[warm_up], "{high}");
+        }
+    }
+
+    #[test]
+    fn what_stood_still_is_no_outlier_by_its_last_digit() {
+        let still = std::iter::repeat_n(80.0, 200);
+        assert!(!found(still.clone().chain([80.1, 80.0, 79.9])).contains(&true));
+        assert!(found(still.chain([90.0])).contains(&true));
     }
 }
