@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_runtime::once::Once;
 use serde_json::{Map, Value};
 
 use super::{
@@ -43,8 +44,19 @@ pub(super) fn topology(text: &str, format: Format) -> Result<Topology, TopologyE
         return Err(refused(format!("{} bytes are more than {TEXT_LIMIT}", text.len())));
     }
     let tree: Value = match format {
-        Format::Toml => toml::from_str(text).map_err(|e| refused(e.to_string()))?,
-        Format::Json => serde_json::from_str(text).map_err(|e| refused(e.to_string()))?,
+        Format::Toml => {
+            let tree: toml::Value = toml::from_str(text).map_err(|e| refused(e.to_string()))?;
+            let mut faults = Faults::default();
+            not_finite("", &tree, &mut faults);
+            if !faults.0.is_empty() {
+                return Err(TopologyError { faults: faults.0 });
+            }
+            serde_json::to_value(tree).map_err(|e| refused(e.to_string()))?
+        }
+        Format::Json => {
+            let Once { value: tree, .. } = serde_json::from_str::<Once>(text).map_err(|e| refused(e.to_string()))?;
+            tree
+        }
     };
     let Value::Object(fields) = tree else {
         return Err(refused("it is not a table".to_owned()));
@@ -55,6 +67,25 @@ pub(super) fn topology(text: &str, format: Format) -> Result<Topology, TopologyE
     match faults.0.is_empty() {
         true => Ok(topology),
         false => Err(TopologyError { faults: faults.0 }),
+    }
+}
+
+/// The places of numbers that are not finite: JSON has none.
+fn not_finite(place: &str, tree: &toml::Value, faults: &mut Faults) {
+    let under =
+        |name: &str| if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
+    match tree {
+        toml::Value::Float(it) if !it.is_finite() => {
+            faults.add(place, format_args!("{it} is not a finite number"));
+        }
+        toml::Value::Array(all) => {
+            let all = all.iter().enumerate();
+            all.for_each(|(number, it)| not_finite(&format!("{place}[{number}]"), it, faults));
+        }
+        toml::Value::Table(fields) => {
+            fields.iter().for_each(|(name, it)| not_finite(&under(name), it, faults));
+        }
+        _ => {}
     }
 }
 
@@ -194,6 +225,15 @@ fn threshold(table: &mut Table<'_>) -> Option<Threshold> {
         table.fault("say above, below, or both");
     }
     let hysteresis = table.take("hysteresis", not_negative).unwrap_or(0.0);
+    if let (Some(above), Some(below)) = (above, below) {
+        // What is open ends at a level that is neither high nor low, by the hysteresis.
+        if below > above {
+            table.fault(format_args!("every level is above {above} or below {below}"));
+        } else if below + hysteresis > above - hysteresis {
+            let what = "no level is so far within both: the problem would never end";
+            table.fault(format_args!("hysteresis {hysteresis}: {what}"));
+        }
+    }
     Some(Threshold { above, below, hysteresis })
 }
 

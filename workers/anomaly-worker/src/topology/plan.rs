@@ -149,7 +149,17 @@ fn check(topologies: &[(String, Topology)]) -> Result<(), TopologyError> {
             }
         }
     }
-    if topologies.iter().any(|it| it.1.derive) {
+    let mut deriving = topologies.iter().filter(|it| it.1.derive);
+    if let Some((first, one)) = deriving.next() {
+        let other = |it: &&(String, Topology)| {
+            it.1.edge_default != one.edge_default || it.1.device_default != one.device_default
+        };
+        faults.extend(deriving.filter(other).map(|(name, _)| {
+            format!(
+                "topologies {first} and {name} both have derive = true, with other defaults: of \
+                 sensors that are joined by their ids one can say how they are compared"
+            )
+        }));
         faults.extend(derived_twins(topologies));
     }
     match faults.is_empty() {

@@ -93,6 +93,16 @@ fn what_is_wrong_is_told_with_its_place_and_all_at_once() {
         ("[[devices]]\nid = 'a'\ninterval = 'often'", "no duration"),
         ("[[devices]]\nid = 'a'\nthreshold = {}", "devices[0], threshold: say above"),
         ("[[devices]]\nid = 'a'\nzone = 7", "not a text"),
+        ("[[devices]]\nid = 'a'\nthreshold = { above = 5, below = 9 }", "every level is above 5"),
+        (
+            "[[devices]]\nid = 'a'\nthreshold = { above = 9, below = 5, hysteresis = 2.5 }",
+            "would never end",
+        ),
+        ("[defaults.edge]\ntolerance = nan", "defaults.edge.tolerance: NaN is not a finite number"),
+        (
+            "[defaults.edge]\ntolerance = -inf",
+            "defaults.edge.tolerance: -inf is not a finite number",
+        ),
         ("[defaults.edge]\ndelay = -1", "defaults.edge: delay"),
         ("[defaults]\nedges = 1", "\"edges\" is not a key"),
         ("devices = 1", "not a list of tables"),
@@ -105,6 +115,27 @@ fn what_is_wrong_is_told_with_its_place_and_all_at_once() {
     assert_eq!(error.faults.len(), 4, "{error}");
     assert!(Topology::parse("[]", Format::Json).is_err());
     assert!(toml(&" ".repeat(TEXT_LIMIT + 1)).unwrap_err().to_string().contains("bytes"));
+}
+
+#[test]
+fn json_that_says_something_twice_is_refused() {
+    let text = r#"{"defaults":{"edge":{"tolerance":1,"tolerance":2}},"derive":true}"#;
+    let why = Topology::parse(text, Format::Json).unwrap_err().to_string();
+    assert!(why.contains("tolerance is there twice"), "{why}");
+}
+
+#[test]
+fn two_topologies_do_not_join_by_ids_with_other_defaults() {
+    let deriving = |tolerance: u32| {
+        toml(&format!("derive = true\n[defaults.edge]\ntolerance = {tolerance}")).unwrap()
+    };
+    let plan = |a, b| {
+        let both = [("one".to_owned(), deriving(a)), ("two".to_owned(), deriving(b))];
+        Plan::of(&both, Rule::default())
+    };
+    let why = plan(1, 2).unwrap_err().to_string();
+    assert!(why.contains("topologies one and two both have derive = true"), "{why}");
+    assert!(plan(1, 1).is_ok());
 }
 
 #[test]
