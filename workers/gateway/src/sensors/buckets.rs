@@ -1,5 +1,7 @@
 //! Readings by the period: least, most, mean and count.
 
+use std::collections::HashMap;
+
 use anomaly_worker::reading::{Numbers, Reading};
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +62,9 @@ impl Bucket {
         self.min = self.min.min(filling);
         self.max = self.max.max(filling);
         let count = self.count as f64;
-        self.mean = self.mean * ((count - 1.0) / count) + filling / count;
+        let mean = self.mean * ((count - 1.0) / count) + filling / count;
+        // What is rounded is no reason to be beyond all that was read.
+        self.mean = mean.clamp(self.min, self.max);
     }
 }
 
@@ -140,6 +144,25 @@ impl Absorb {
     }
 }
 
+/// Which of a device's readings, in their order, count: as in
+/// [`distinct`](anomaly_worker::reading::distinct), of a number that comes
+/// again so soon the earliest, of the same time and value the last.
+pub(super) fn counting<'r>(
+    readings: impl IntoIterator<Item = &'r Reading>,
+    lateness: i64,
+) -> Vec<bool> {
+    let (mut numbers, mut values) = (Numbers::new(lateness), HashMap::new());
+    let mut counts: Vec<bool> = Vec::new();
+    for it in readings {
+        let is_new = !numbers.again(it);
+        if is_new && let Some(before) = values.insert((it.at, it.filling.to_bits()), counts.len()) {
+            counts[before] = false;
+        }
+        counts.push(is_new);
+    }
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -166,7 +189,28 @@ mod tests {
         assert!(absorb.is_new(&reading(3_600_006, 1.0, Some(1))));
     }
 
+    #[test]
+    fn the_mean_is_never_beyond_what_was_read() {
+        let mut bucket = Bucket::of(0, 0.1);
+        for _ in 0..1000 {
+            bucket.add(0.1);
+            assert!((bucket.min..=bucket.max).contains(&bucket.mean), "{bucket:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_page_shows_the_readings_that_the_device_shows(
+            readings in prop::collection::vec((0..9_i64, 0..3_u8, prop::option::of(0..5_u64)), 0..30),
+        ) {
+            let reading = |&(at, filling, seq)| Reading { at, filling: f64::from(filling), seq };
+            let mut all: Vec<_> = readings.iter().map(reading).collect();
+            all.sort_by(Reading::order);
+            let counts = counting(&all, 3);
+            let shown: Vec<_> = all.iter().zip(counts).filter(|it| it.1).map(|it| *it.0).collect();
+            prop_assert_eq!(shown, anomaly_worker::reading::distinct(all, 3));
+        }
+
         #[test]
         fn buckets_are_what_grouping_gives_however_the_pages_are_cut(
             mut readings in prop::collection::vec((0..50_000_i64, -1e3..1e3_f64), 1..80),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Sensors,
     ask::{DeviceId, Params, Refused, cursor, limit, place, time},
-    buckets::{Absorb, Bucket, Buckets, period},
+    buckets::{Absorb, Bucket, Buckets, counting, period},
     filter::Filter,
     problems::{BUDGET, LIMIT, MOST, PAGE},
     view,
@@ -181,8 +181,9 @@ impl Sensors {
         if span.newest_first {
             rows.reverse();
         }
-        let mut absorb = Absorb::new(self.config.lateness);
-        rows.retain(|it| absorb.is_new(&it.reading));
+        let counts = counting(rows.iter().map(|it| &it.reading), self.config.lateness);
+        let mut counts = counts.into_iter();
+        rows.retain(|_| counts.next().unwrap_or(true));
         if span.newest_first {
             rows.reverse();
         }

@@ -51,7 +51,7 @@ struct Posted {
 /// Takes readings: one, a list, or `{"readings": […]}` in JSON, or one a line (NDJSON), in any
 /// shape that the queue takes. Each is looked at for itself, as the worker would.
 ///
-/// 202: what is not refused is on the queue. 400: all are refused. 503: what is listed as failed
+/// 202: what is not refused is on the queue. 200: there was none. 400: all are refused. 503: what is listed as failed
 /// may not be on the queue; sent again, it counts once if it has a time of its own.
 pub(super) async fn readings(
     State(sensors): State<Arc<Sensors>>,
@@ -236,6 +236,7 @@ impl IntoResponse for Posted {
                     json!("the queue did not take those that failed: send them again");
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            (0, true) if self.refused.is_empty() => StatusCode::OK,
             (0, true) => {
                 answer["error"] = json!("no reading was accepted");
                 StatusCode::BAD_REQUEST
@@ -286,5 +287,12 @@ mod tests {
         assert_eq!(list(r#"{"readings":[1,2]}"#).unwrap(), ["1", "2"]);
         assert_eq!(list(r#"{"id":"01"}"#).unwrap(), [r#"{"id":"01"}"#]);
         assert!(list("[{").is_err() && list("").is_err());
+    }
+
+    #[test]
+    fn no_readings_are_no_mistake() {
+        assert_eq!(Posted::default().into_response().status(), StatusCode::OK);
+        let refused = Posted { refused: vec![refusal(0, "no")], ..Posted::default() };
+        assert_eq!(refused.into_response().status(), StatusCode::BAD_REQUEST);
     }
 }
