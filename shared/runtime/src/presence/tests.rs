@@ -5,7 +5,7 @@ use crate::fake::FakeAws;
 
 fn presence(fake: &FakeAws) -> Arc<Presence> {
     let mut settings = Reader::from_pairs([
-        ("FLOTILLA_QUEUE_URL", "http://q"),
+        ("FLOTILLA_QUEUE_URL", "http://h/1/q"),
         ("FLOTILLA_LEDGER_TABLE", "ledger"),
         ("FLOTILLA_PAYLOADS_BUCKET", "payloads"),
         ("FLOTILLA_FLEET_TABLE", "fleet"),
@@ -55,7 +55,7 @@ async fn what_is_done_with_is_told_by_queue_within_a_second_though_others_are_in
     let running = tokio::spawn(async move { telling(told, &order, work).await });
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let before: u64 = gone().as_str().unwrap().parse().unwrap();
-    tally::gone("http://q", 1);
+    tally::gone("http://h/1/q", 1);
     it.ended(Some(Duration::from_secs(1)));
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(gone(), (before + 1).to_string());
