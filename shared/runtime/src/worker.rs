@@ -110,8 +110,10 @@ impl<J: Job> Worker<J> {
         end.cancel();
         stopping.abort();
         let _ = obeying.await;
-        let left = *self.in_hand.borrow();
-        tracing::info!(left, "drained");
+        match *self.in_hand.borrow() {
+            0 => tracing::info!("drained: nothing is in flight"),
+            left => tracing::warn!(left, "drained: what is left in flight comes again by itself"),
+        }
     }
 
     fn obedience(&self) -> Obedience {
