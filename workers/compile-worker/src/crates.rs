@@ -4,7 +4,7 @@
 //! beside the crate, which may name programs that it then runs. The crate's own `Cargo.lock` names
 //! every dependency with its hash; the build in the container has them as a directory of sources,
 //! and `cargo build --offline --locked` may neither choose nor fetch anything. For a crate without a
-//! lock everything that cargo could choose is chosen here, from the index ([`choose`]), recorded and
+//! lock everything that cargo could choose is chosen here, from the index (`choose`), recorded and
 //! fetched the same way; cargo chooses among it, in the container.
 
 mod choose;

@@ -54,7 +54,8 @@ pub(super) fn topology(text: &str, format: Format) -> Result<Topology, TopologyE
             serde_json::to_value(tree).map_err(|e| refused(e.to_string()))?
         }
         Format::Json => {
-            let Once { value: tree, .. } = serde_json::from_str::<Once>(text).map_err(|e| refused(e.to_string()))?;
+            let Once { value: tree, .. } =
+                serde_json::from_str::<Once>(text).map_err(|e| refused(e.to_string()))?;
             tree
         }
     };
