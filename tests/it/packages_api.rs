@@ -262,3 +262,31 @@ async fn all_spellings_of_a_version_are_one_build() {
     assert_eq!((status, told["status"].as_str()), (404, Some("FAILED")), "{told}");
     farm.end().await;
 }
+
+#[tokio::test]
+async fn an_overtaken_artifact_key_is_explained_by_its_own_parts() {
+    let farm = Farm::new().await;
+    helper(&farm, "1.0");
+    let files = [("pyproject.toml", PYPROJECT), ("own.py", BACKEND), ("setup.py", &setup("asks"))];
+    farm.index.publish("asks", "1.0", &files);
+    let first = farm.built("asks", "").await;
+    helper(&farm, "2.0");
+    let second = retry(&farm, first["key"].as_str().unwrap()).await;
+    let keys = [&first, &second].map(|told| told["build"]["artifact"].as_str().unwrap());
+    let [old, new] = keys;
+    let explained = format!("/v1/builds/{old}/explain?against={new}");
+    let (_, told) = farm.gateway.json(&explained).await;
+    let differs = &told["artifact"]["build_requires"];
+    assert_eq!((&told["same"], &told["request"]), (&json!(false), &json!({})), "{told}");
+    assert!(differs["helper-1.0-py3-none-any.whl"]["this"].is_string(), "{told}");
+    assert!(differs["helper-2.0-py3-none-any.whl"]["that"].is_string(), "{told}");
+    let (_, told) = farm.gateway.json(&format!("/v1/builds/{old}")).await;
+    assert_eq!((&told["build"], &told["overtaken_by"]), (&first["build"], &json!(new)), "{told}");
+    let (_, bom) = farm.gateway.json(&format!("/v1/builds/{old}/sbom")).await;
+    let hash = &bom["metadata"]["component"]["hashes"][0]["content"];
+    assert_eq!(hash, &first["build"]["sha256"], "{bom}");
+    let path = format!("/v1/builds/{old}/build-twice");
+    let twice = farm.gateway.ask("POST", &path, &[], "").await;
+    assert!(twice.status == 422 && twice.body.contains(new), "{twice:?}");
+    farm.end().await;
+}

@@ -3,6 +3,7 @@
 
 mod ends;
 mod members;
+mod pointers;
 mod request;
 mod retention;
 mod row;
@@ -16,12 +17,14 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
-    types::{AttributeValue as Attr, ReturnValue},
+    types::AttributeValue as Attr,
 };
 use flotilla_runtime::{Failure, failure::chain};
 
+use self::pointers::{pointer, pointer_item};
 pub(crate) use self::row::set;
 pub use self::{
+    pointers::Keyed,
     request::{Request, one_spelling, package_key},
     row::{Artifact, Failed, Live, Lock, Locked, Row, State, Verdict},
 };
@@ -92,21 +95,6 @@ impl Builds {
     /// Transient, when DynamoDB does not answer.
     pub async fn get(&self, package: &str, request: &str) -> Result<Option<Row>, Failure> {
         Ok(self.item(package, request).await?.as_ref().and_then(row::read))
-    }
-
-    /// The row of a request key or an artifact key.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn by_key(&self, key: &str) -> Result<Option<Row>, Failure> {
-        let Some(pointer) = self.item(&pointer(key), OF).await? else {
-            return Ok(None);
-        };
-        let text = |name: &str| pointer.get(name).and_then(|it| it.as_s().ok());
-        match (text("of_package"), text("of_request")) {
-            (Some(package), Some(request)) => self.get(package, request).await,
-            _ => Ok(None),
-        }
     }
 
     /// All rows of a package, each without what it is built with, its log and its groups: a page
@@ -220,22 +208,6 @@ impl Builds {
         self.conditional(call, &order.name).await.map(drop)
     }
 
-    /// Says whose a request key is, before there is a row: a key that points nowhere is no key.
-    /// Gives the first epoch of the row: no earlier row of this request had it.
-    async fn point(&self, it: &Request) -> Result<u64, Failure> {
-        let call = self.update(&pointer(&it.key), OF);
-        let call = call
-            .update_expression("SET of_package = :package, of_request = :request")
-            .expression_attribute_values(":package", text(&it.package()))
-            .expression_attribute_values(":request", text(&it.key))
-            .return_values(ReturnValue::AllNew);
-        let answer =
-            call.send().await.map_err(|e| self.failed("UpdateItem", &it.key, chain(&e)))?;
-        let item = answer.attributes.unwrap_or_default();
-        let forgotten = item.get(FORGOTTEN).and_then(|it| it.as_n().ok()?.parse::<u64>().ok());
-        Ok(forgotten.unwrap_or(0) + 1)
-    }
-
     /// All rows of requests. It reads the whole table.
     ///
     /// # Errors
@@ -312,18 +284,6 @@ fn row_key(package: &str, request: &str) -> HashMap<String, Attr> {
     HashMap::from([("package".to_owned(), text(package)), ("request".to_owned(), text(request))])
 }
 
-/// The first part of the key of the row that says whose a key is; no package has it.
-fn pointer(key: &str) -> String {
-    format!("key:{key}")
-}
-
-fn pointer_item(key: &str, package: &str, request: &str) -> HashMap<String, Attr> {
-    let mut item = row_key(&pointer(key), OF);
-    item.insert("of_package".to_owned(), text(package));
-    item.insert("of_request".to_owned(), text(request));
-    item
-}
-
 fn text(value: &str) -> Attr {
     Attr::S(value.to_owned())
 }
@@ -354,6 +314,7 @@ mod tests {
             verdict: None,
             sent,
             groups: Default::default(),
+            overtaken_by: None,
         }
     }
 

@@ -125,6 +125,7 @@ mod tests {
             verdict: None,
             sent: true,
             groups: BTreeSet::new(),
+            overtaken_by: None,
         }
     }
 

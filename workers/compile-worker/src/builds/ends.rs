@@ -47,7 +47,7 @@ impl Builds {
             .expression_attribute_values(":now", number(now()));
         let mut items = vec![transact(update)?];
         if let State::Done(artifact) = state {
-            let item = pointer_item(&artifact.artifact, &order.package(), &order.request);
+            let item = pointer_item(&artifact.artifact, order, state)?;
             let put = Put::builder().table_name(&self.table).set_item(Some(item)).build();
             let put = put.map_err(|e| bad(e.to_string()))?;
             items.push(TransactWriteItem::builder().put(put).build());

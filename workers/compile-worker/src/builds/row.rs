@@ -44,6 +44,9 @@ pub struct Row {
     pub sent: bool,
     /// The groups that wait for its end.
     pub groups: BTreeSet<String>,
+    /// Of an artifact that another try of its request has overtaken, the key of what stands in its
+    /// place: of the artifact, or of the request where that is not built.
+    pub overtaken_by: Option<String>,
 }
 
 /// What became of a request.
@@ -208,6 +211,7 @@ pub(super) fn read(item: &HashMap<String, Attr>) -> Option<Row> {
         lock: text("build_lock").and_then(|it| serde_json::from_str(&it).ok()),
         verdict: text("verdict").and_then(|it| serde_json::from_str(&it).ok()),
         groups: set(item, "groups"),
+        overtaken_by: None,
         live: live.map(|(generation, pieces)| Live { generation, pieces }),
     })
 }

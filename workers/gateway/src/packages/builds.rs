@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use compile_worker::{
-    builds::{Row, State},
+    builds::{Artifact, Keyed, Row, State},
     message::Wish,
 };
 use serde::Deserialize;
@@ -63,7 +63,7 @@ pub(super) async fn build(
 
 /// Who is given the address of an artifact downloads it, as far as anybody can tell here.
 pub(super) fn handed_out(packages: &Arc<Packages>, row: &Row) {
-    if let (State::Done(_), Some(request)) = (&row.state, row.request()) {
+    if let (State::Done(_), None, Some(request)) = (&row.state, &row.overtaken_by, row.request()) {
         packages.note_download(&request);
     }
 }
@@ -94,6 +94,12 @@ pub(super) async fn twice(
             "{package} is {state}; only what is built is compared"
         )));
     };
+    if let Some(by) = &row.overtaken_by {
+        return Err(Refusal::Impossible(format!(
+            "{} was built anew since; have {by} compared",
+            row.package
+        )));
+    }
     packages.check_builder(&row).await?;
     packages.twice(&request, row.epoch).await?;
     let body = describe(&packages, &headers, &row).await?;
@@ -111,17 +117,19 @@ pub(super) async fn explain(
         against.ok_or_else(|| Refusal::Bad("the parameter against is missing".to_owned()))?;
     let (this, that) = (row(&packages, &key).await?, row(&packages, &against).await?);
     let of_request = differences(&parts(&this), &parts(&that));
-    let of_artifact = match (&this.state, &that.state) {
+    let (same, of_artifact) = match (&this.state, &that.state) {
         (State::Done(this), State::Done(that)) => {
-            let all =
-                |it: &compile_worker::builds::Artifact| it.parts.clone().into_iter().collect();
-            json!(differences(&all(this), &all(that)))
+            let all = |it: &Artifact| it.parts.clone().into_iter().collect();
+            (this.artifact == that.artifact, json!(differences(&all(this), &all(that))))
         }
-        _ => Value::Null,
+        _ => (
+            (&this.request, &this.overtaken_by) == (&that.request, &that.overtaken_by),
+            Value::Null,
+        ),
     };
     Ok(Json(json!({
-        "key": this.request, "against": that.request, "same": this.request == that.request,
-        "request": of_request, "artifact": of_artifact,
+        "key": this.request, "against": that.request, "same": same, "request": of_request,
+        "artifact": of_artifact,
     })))
 }
 
@@ -160,9 +168,16 @@ pub(super) fn log_key(row: &Row) -> Option<&str> {
     }
 }
 
+/// The row of a key: of a request as it stands, of an artifact as it was built.
 pub(super) async fn row(packages: &Packages, key: &str) -> Result<Row, Refusal> {
-    let row = packages.by_key(key).await?;
-    row.ok_or_else(|| Refusal::Absent(format!("there is no build with the key {key:?}")))
+    match packages.by_key(key).await? {
+        Some(Keyed::Row(row)) => Ok(*row),
+        Some(Keyed::Overtaken(by)) => {
+            let what = format!("what was built under the key {key} is not known any more");
+            Err(Refusal::Absent(format!("{what}; in its place there is {by}")))
+        }
+        None => Err(Refusal::Absent(format!("there is no build with the key {key:?}"))),
+    }
 }
 
 fn parts(row: &Row) -> Map<String, Value> {
@@ -209,9 +224,15 @@ pub(super) async fn describe(
         "ecosystem": ecosystem, "package": name, "version": row.version, "options": row.options,
         "key": row.request, "epoch": row.epoch, "build": row.state, "locked": row.lock,
         "verdict": row.verdict,
-        "log": format!("{}{}", base(headers), log_path(&row.request)),
+        "log": log_url(headers, &row.request),
     });
-    if let State::Done(artifact) = &row.state {
+    if let (Some(by), State::Done(artifact)) = (&row.overtaken_by, &row.state) {
+        told["overtaken_by"] = json!(by);
+        told["log"] = json!(log_url(headers, &artifact.artifact));
+    }
+    if let State::Done(artifact) = &row.state
+        && (row.overtaken_by.is_none() || packages.is_there(artifact).await?)
+    {
         told["url"] = json!(packages.url(&artifact.blob).await?);
     }
     Ok(told)
@@ -226,7 +247,7 @@ pub(super) fn log_path(key: &str) -> String {
     format!("{}/log", place(key))
 }
 
-/// The address of a request's log.
+/// The address of the log of a request, or of an artifact.
 pub(super) fn log_url(headers: &HeaderMap, key: &str) -> String {
     format!("{}{}", base(headers), log_path(key))
 }

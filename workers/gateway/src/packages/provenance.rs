@@ -79,7 +79,14 @@ async fn requires(packages: &Packages, row: &Row) -> Result<Vec<String>, Refusal
     let State::Done(Artifact { metadata: Some(key), .. }) = &row.state else {
         return Ok(Vec::new());
     };
-    let text = packages.object(key, METADATA_LIMIT).await?;
+    let text = packages.object(key, METADATA_LIMIT).await.map_err(|why| match why {
+        Refusal::Absent(why) => {
+            let by = row.overtaken_by.as_ref();
+            let by = by.map(|by| format!("; in its place there is {by}")).unwrap_or_default();
+            Refusal::Absent(format!("{why}{by}"))
+        }
+        why => why,
+    })?;
     let text = String::from_utf8_lossy(&text);
     Ok(metadata::values(&text, "Requires-Dist").map(str::to_owned).collect())
 }

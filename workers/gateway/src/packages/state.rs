@@ -9,7 +9,7 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::presigning::PresigningConfig;
 use compile_worker::{
     builder::BuilderInfo,
-    builds::{Artifact, Builds, Row, State, package_key},
+    builds::{Artifact, Builds, Keyed, Row, State, package_key},
     crates::{Registry, Release},
     groups::Groups,
     options::Options,
@@ -192,8 +192,8 @@ impl Packages {
         self.rows.get_aged(request, age, look_up).await
     }
 
-    /// The row of a request key or an artifact key.
-    pub(super) async fn by_key(&self, key: &str) -> Result<Option<Row>, Refusal> {
+    /// What a request key or an artifact key is of.
+    pub(super) async fn by_key(&self, key: &str) -> Result<Option<Keyed>, Refusal> {
         Ok(self.builds.by_key(key).await?)
     }
 
