@@ -27,6 +27,7 @@ mod packages_index;
 mod packages_late;
 mod packages_refresh;
 mod packages_repair;
+mod packages_resolve;
 mod packages_upstream;
 mod priorities;
 mod promises;

@@ -1,5 +1,8 @@
 //! Build requirements, resolved to wheels without running anything: pinned, and recorded.
 
+mod choice;
+mod wants;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Cursor, Read},
@@ -7,9 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use futures::future::try_join_all;
 use pep440_rs::{Version, VersionSpecifiers};
 
+pub use self::wants::is_pin;
+use self::{choice::Choice, wants::Wanted};
 use crate::{
     builder::BuilderInfo,
     builds::{Lock, Locked},
@@ -22,10 +26,6 @@ use crate::{
 
 /// Rounds until the choice must stand still. Each goes one requirement deeper, or takes one back.
 const ROUNDS: usize = 100;
-/// A build is given at most so many packages.
-const PACKAGES: usize = 500;
-/// How many are looked up at once.
-const AT_ONCE: usize = 8;
 /// A build requirement has at most this many bytes.
 const WHEEL_LIMIT: usize = 128 << 20;
 const METADATA_LIMIT: u64 = 4 << 20;
@@ -41,15 +41,6 @@ pub struct Resolved {
     pub lock: Lock,
 }
 
-/// All that is wanted of one package.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Wanted {
-    specifiers: Vec<VersionSpecifiers>,
-    extras: BTreeSet<String>,
-}
-
-type Wants = BTreeMap<String, Wanted>;
-
 /// The wheel that was chosen for a package.
 struct Pick {
     version: Version,
@@ -60,7 +51,8 @@ struct Pick {
     requires: Vec<Requirement>,
 }
 
-/// Chooses the newest wheels that satisfy `requires` and each other.
+/// Chooses the newest wheels that satisfy `requires` and each other. Where what one of them requires
+/// leaves no wheel of another, an older one is taken in its place.
 ///
 /// # Errors
 /// Theirs, naming the requirement for which there is no wheel; ours when upstream does not answer.
@@ -71,23 +63,10 @@ pub async fn resolve(
 ) -> Result<Resolved, Stopped> {
     let roots: Vec<Requirement> =
         requires.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
-    let mut picks: BTreeMap<String, Pick> = BTreeMap::new();
+    let mut choice = Choice::new(upstream, builder, &roots);
     for _ in 0..ROUNDS {
-        let wants = wants(&roots, &picks, builder)?;
-        picks.retain(|name, _| wants.contains_key(name));
-        let stale: Vec<_> = wants
-            .iter()
-            .filter(|(name, wanted)| {
-                picks.get(*name).is_none_or(|pick| !wanted.takes(&pick.version))
-            })
-            .collect();
-        if stale.is_empty() {
-            return Ok(resolved(requires, picks));
-        }
-        for some in stale.chunks(AT_ONCE) {
-            let looked = some.iter().map(|(name, wanted)| pick(upstream, builder, name, wanted));
-            let found = try_join_all(looked).await?;
-            picks.extend(some.iter().map(|(name, _)| (*name).clone()).zip(found));
+        if choice.is_whole().await? {
+            return Ok(resolved(requires, choice.picks));
         }
     }
     Err(Stopped::theirs(format!("the build requirements {requires:?} contradict each other")))
@@ -144,81 +123,31 @@ pub fn of_extras<'e>(
     Ok(wanted)
 }
 
-impl Wanted {
-    fn takes(&self, version: &Version) -> bool {
-        self.specifiers.iter().all(|it| it.contains(version))
-    }
-}
-
 fn parse(text: &str) -> Result<Requirement, Stopped> {
     requirement(text).map_err(|why| Stopped::theirs(format!("the build requirement {why}")))
 }
 
-/// What the roots and the present choice want together.
-fn wants(
-    roots: &[Requirement],
-    picks: &BTreeMap<String, Pick>,
-    builder: &BuilderInfo,
-) -> Result<Wants, Stopped> {
-    let mut wants = Wants::new();
-    for requirement in roots {
-        add(&mut wants, requirement, builder, &BTreeSet::new())?;
-    }
-    // Only what is reached from the roots counts; a cycle ends by the growth of `done`.
-    let mut done = BTreeSet::new();
-    while let Some(name) = wants.keys().find(|name| !done.contains(*name)).cloned() {
-        let extras = wants[&name].extras.clone();
-        for requirement in picks.get(&name).map(|pick| &pick.requires).into_iter().flatten() {
-            add(&mut wants, requirement, builder, &extras)?;
-        }
-        done.insert(name);
-    }
-    Ok(wants)
-}
-
-fn add(
-    wants: &mut Wants,
-    requirement: &Requirement,
-    builder: &BuilderInfo,
-    extras: &BTreeSet<String>,
-) -> Result<(), Stopped> {
-    if !requirement.applies(builder, extras) {
-        return Ok(());
-    }
-    let name = &requirement.name;
-    if requirement.names_url {
-        return Err(Stopped::theirs(format!(
-            "the build requirement {name} names a URL; only packages of the index are used"
-        )));
-    }
-    let wanted = wants.entry(name.clone()).or_default();
-    wanted.extras.extend(requirement.extras.iter().cloned());
-    wanted.specifiers.push(requirement.specifiers.clone());
-    match wants.len() > PACKAGES {
-        true => Err(Stopped::theirs(format!("the build requires over {PACKAGES} packages"))),
-        false => Ok(()),
-    }
-}
-
+/// The newest wheel that will do, of upstream or else of the builder image; `None` where there is none.
 async fn pick(
     upstream: &Upstream,
     builder: &BuilderInfo,
     name: &str,
     wanted: &Wanted,
-) -> Result<Pick, Stopped> {
+) -> Result<Option<Pick>, Stopped> {
     let project = upstream.kept(name).await?;
     let Some((version, file)) = newest(&project, builder, wanted) else {
-        return vendored(builder, name, wanted);
+        return Ok(vendored(builder, name, wanted));
     };
     let bytes = upstream.wheel(file, WHEEL_LIMIT).await?;
     let requires = requirements(&bytes).map_err(|why| {
         Stopped::theirs(format!("the build requirement {}: {why}", file.filename))
     })?;
     let (filename, sha256) = (file.filename.clone(), file.sha256.clone().unwrap_or_default());
-    Ok(Pick { version, filename, sha256, fetched: Some((file.clone(), bytes)), requires })
+    Ok(Some(Pick { version, filename, sha256, fetched: Some((file.clone(), bytes)), requires }))
 }
 
-/// The newest wheel that fits; a pre-release only where there is nothing else.
+/// The newest wheel that fits; a pre-release only where there is nothing else, and one that was
+/// withdrawn where its version is named (PEP 592).
 fn newest<'p>(
     project: &'p Project,
     builder: &BuilderInfo,
@@ -227,7 +156,7 @@ fn newest<'p>(
     let candidate = |file: &'p File| {
         let wheel = WheelName::parse(&file.filename)?;
         let version: Version = wheel.version.replace('_', "-").parse().ok()?;
-        let good = file.yanked.is_none()
+        let good = (file.yanked.is_none() || wanted.is_pinned())
             && file.sha256.is_some()
             && wheel.fits(&builder.abi, &builder.platform, &builder.glibc)
             && runs_on(file.requires_python.as_deref(), &builder.python)
@@ -235,7 +164,9 @@ fn newest<'p>(
         good.then_some((version, file))
     };
     let candidates = project.files.iter().filter_map(candidate);
-    candidates.max_by_key(|(version, _)| (!version.any_prerelease(), version.clone()))
+    candidates.max_by_key(|(version, file)| {
+        (file.yanked.is_none(), !version.any_prerelease(), version.clone())
+    })
 }
 
 /// Whether a Python of this version may have what wants these.
@@ -249,20 +180,14 @@ pub fn runs_on(requires_python: Option<&str>, python: &str) -> bool {
     }
 }
 
-fn vendored(builder: &BuilderInfo, name: &str, wanted: &Wanted) -> Result<Pick, Stopped> {
-    let found = builder.wheels.iter().find_map(|wheel| {
+fn vendored(builder: &BuilderInfo, name: &str, wanted: &Wanted) -> Option<Pick> {
+    let (version, wheel) = builder.wheels.iter().find_map(|wheel| {
         let parsed = WheelName::parse(&wheel.filename)?;
         let version: Version = parsed.version.parse().ok()?;
         (parsed.name == name && wanted.takes(&version)).then_some((version, wheel))
-    });
-    let (version, wheel) = found.ok_or_else(|| {
-        let specifiers = wanted.specifiers.iter().filter(|it| !it.is_empty());
-        let specifiers: Vec<_> = specifiers.map(ToString::to_string).collect();
-        let what = format!("{name} {}", specifiers.join(", "));
-        Stopped::theirs(format!("no wheel satisfies the build requirement {}", what.trim()))
     })?;
     let (filename, sha256) = (wheel.filename.clone(), wheel.sha256.clone());
-    Ok(Pick { version, filename, sha256, fetched: None, requires: Vec::new() })
+    Some(Pick { version, filename, sha256, fetched: None, requires: Vec::new() })
 }
 
 /// The requirements in a wheel's METADATA; what does not parse is for other installers.

@@ -1,6 +1,9 @@
 //! Which wheels are chosen.
 
-use super::*;
+use super::{
+    wants::{PACKAGES, wants},
+    *,
+};
 use crate::builder::Vendored;
 
 fn builder() -> BuilderInfo {
@@ -53,10 +56,30 @@ fn the_newest_wheel_that_fits_is_taken() {
 }
 
 #[test]
+fn a_pinned_requirement_may_be_withdrawn() {
+    let project = project(&[
+        ("x-0.9-py3-none-any.whl", None, false),
+        ("x-1.0-py3-none-any.whl", None, true),
+        ("x-1.1-1-py3-none-any.whl", None, false),
+        ("x-1.1-2-py3-none-any.whl", None, true),
+    ]);
+    let chosen = |specifier: &str| {
+        newest(&project, &builder(), &wanted(specifier)).map(|(_, file)| file.filename.as_str())
+    };
+    for pinned in ["==1.0", "===1.0", "==1.0.0,>0"] {
+        assert_eq!(chosen(pinned), Some("x-1.0-py3-none-any.whl"), "{pinned}");
+    }
+    assert_eq!(chosen("==1.0.*"), None);
+    assert_eq!(chosen("==1.1"), Some("x-1.1-1-py3-none-any.whl"), "one that stands goes first");
+    assert_eq!(chosen("<1.1"), Some("x-0.9-py3-none-any.whl"));
+}
+
+#[test]
 fn the_images_own_wheels_fill_in_within_their_version() {
-    assert!(vendored(&builder(), "wheel", &wanted(">=0.30")).is_ok());
-    let none = vendored(&builder(), "wheel", &wanted(">=99"));
-    assert!(matches!(none, Err(Stopped::Theirs(why)) if why.reason.contains("wheel >=99")));
+    assert!(vendored(&builder(), "wheel", &wanted(">=0.30")).is_some());
+    assert!(vendored(&builder(), "wheel", &wanted(">=99")).is_none());
+    let unmet = wanted(">=99").unmet("wheel");
+    assert!(matches!(unmet, Stopped::Theirs(why) if why.reason.contains("wheel >=99")));
 }
 
 #[test]
@@ -96,6 +119,6 @@ fn any_number_of_requirements_is_picked_and_each_again_that_another_narrows() {
     assert_eq!(wants.len(), 41, "a round wants all of them at once");
     assert!(!wants["p1"].takes(&"2".parse().unwrap()) && wants.contains_key("deep"));
     let many: Vec<_> = (0..=PACKAGES).map(|n| parse(&format!("p{n}")).unwrap()).collect();
-    let over = super::wants(&many, &BTreeMap::new(), &builder());
+    let over = super::wants::wants(&many, &BTreeMap::new(), &builder());
     assert!(matches!(over, Err(Stopped::Theirs(why)) if why.reason.contains("over 500")));
 }

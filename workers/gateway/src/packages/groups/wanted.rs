@@ -7,10 +7,10 @@ use compile_worker::{
     message::{self, Wanted},
     pypi::sources,
     requirement::{Requirement, requirement},
-    resolve::runs_on,
+    resolve::{is_pin, runs_on},
     upstream::Project,
 };
-use pep440_rs::{Operator, Version};
+use pep440_rs::Version;
 
 use super::List;
 use crate::packages::{Packages, answer::Refusal};
@@ -152,8 +152,7 @@ fn newest(
     python: &str,
 ) -> Option<String> {
     let specifiers = &wanted.specifiers;
-    let pinned =
-        specifiers.iter().any(|it| matches!(it.operator(), Operator::Equal | Operator::ExactEqual));
+    let pinned = is_pin(specifiers);
     let previews = specifiers.iter().any(|it| it.version().any_prerelease());
     let candidates =
         sources(&wanted.name, &project.files).into_iter().filter_map(|(written, it)| {
