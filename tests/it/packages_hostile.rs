@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use flotilla_tests::{Farm, eventually};
+use flotilla_tests::{Farm, containers, eventually};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// Forks twice, ignores what asks it to end, and goes on; what started it waits for ever.
 const DAEMON: &str = "import os, signal, sys, time\n\
@@ -192,4 +193,33 @@ async fn a_kill_after_the_container_leaves_one_artifact() {
 #[tokio::test]
 async fn a_kill_around_the_commit_leaves_no_row_that_points_nowhere() {
     killed_at(&["stored", "committed"]).await;
+}
+
+#[tokio::test]
+async fn a_container_killed_from_outside_is_built_again() {
+    let farm = Farm::new().await;
+    let setup = "import time\nprint('it builds', flush=True)\ntime.sleep(8)\n\
+        from setuptools import setup\nsetup(name='patient', version='1.0', py_modules=['tiny'])\n";
+    farm.index.publish("patient", "1.0", &[("setup.py", setup), ("tiny.py", "")]);
+    let told = farm.order(json!({"package": "patient", "version": "1.0"})).await;
+    let key = told["key"].as_str().unwrap();
+    let log = format!("/v1/builds/{key}/log");
+    eventually("a build that runs", Duration::from_secs(60), async || {
+        let said = farm.gateway.ask("GET", &log, &[], "").await;
+        said.body.contains("it builds").then_some(())
+    })
+    .await;
+    let running = containers(farm.worker.id());
+    let killed = Command::new("docker").arg("kill").args(&running).status().await.unwrap();
+    assert!(killed.success(), "{running:?}");
+    let told = farm.ended(key).await;
+    assert_eq!(told["build"]["state"], "done", "{told}");
+    assert_eq!((farm.begun().await, &told["epoch"]), (2, &json!(1)));
+    farm.broken("suicide", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n");
+    let told = farm.built("suicide", "").await;
+    assert_eq!(
+        (&told["build"]["state"], &told["build"]["ours"]),
+        (&json!("failed"), &json!(false))
+    );
+    farm.end().await;
 }

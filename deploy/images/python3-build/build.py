@@ -21,6 +21,10 @@ import threading
 ROOT = "/build"
 AUDIT = "/usr/local/lib/flotilla/audit"
 VENDORED = "/usr/share/python-wheels"
+# What the worker takes for the end of this container by somebody else: nobody waits for it any more,
+# SIGKILL, SIGTERM.
+NOBODY = 75
+ENDED = (NOBODY, 128 + 9, 128 + 15)
 
 # Runs in the environment of the build, in the folder of the source.
 BACKEND = """
@@ -73,7 +77,7 @@ def read_exactly(count):
 def follow_parent():
     """Ends this container when nobody waits for it any more."""
     if not os.read(0, 1):
-        os._exit(75)
+        os._exit(NOBODY)
 
 
 def answer(header, *paths):
@@ -140,11 +144,18 @@ def environment(plan):
     return python
 
 
+def failed(status):
+    """Ends with the status of what failed, unless that would say that this container was ended from
+    outside."""
+    status = status if status > 0 else 128 - status
+    sys.exit(1 if status in ENDED else status)
+
+
 def hook(python, code, plan, folder):
     """A hook runs in a process of its own, as backends expect."""
     status = run([python, "-c", code, json.dumps(plan)], cwd=folder)
     if status:
-        sys.exit(status if status > 0 else 128 - status)
+        failed(status)
 
 
 def given():

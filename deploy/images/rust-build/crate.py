@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(__file__))
-from build import ROOT, answer, given, libc, platform_tag, run  # noqa: E402
+from build import ROOT, answer, failed, given, libc, platform_tag, run  # noqa: E402
 
 TARGET = "x86_64-unknown-linux-gnu"
 TOOLS = "/usr/local/rust/bin"
@@ -74,7 +74,7 @@ def cargo(plan, folder):
     command += ["--locked"] if plan["locked"] else []
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     if done.returncode:
-        sys.exit(done.returncode if done.returncode > 0 else 128 - done.returncode)
+        failed(done.returncode)
     told = (json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{"))
     return sorted({it["executable"] for it in told if it.get("executable")})
 

@@ -2,11 +2,16 @@
 
 use std::io;
 
+use flotilla_runtime::Failure;
 use flotilla_sandbox::{BuildLimits, Builder, Built, Ending, Started};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::{Fault, Stopped, sandbox_failure};
+
+/// How a container ends that somebody else ended: its input broke off, by SIGKILL, by SIGTERM, and
+/// unknown. What is built cannot end it so: `build.py` and `crate.py` say 1 where that does.
+const KILLED: [i64; 4] = [75, 137, 143, -1];
 
 /// A container that runs already, and waits for what it is to do: it costs its start while the
 /// source and the requirements are fetched.
@@ -39,6 +44,12 @@ impl Waiting {
         let built = built.map_err(|e| Stopped::Ours(sandbox_failure(e)))?;
         let (wall_ms, started_ms) = (built.wall.as_millis(), built.started_after.as_millis());
         tracing::info!(ending = ?built.ending, wall_ms, started_ms, "a build ended");
+        if let Ending::Exited(status) = built.ending
+            && KILLED.contains(&status)
+        {
+            let what = format!("the container of a build was ended from outside (exit {status})");
+            return Err(Stopped::Ours(Failure::transient("container_killed", what)));
+        }
         let outcome = outcome(&built, &self.limits);
         Ok((built.log, outcome))
     }
