@@ -214,7 +214,7 @@ async fn the_queue_takes_what_anybody_sends_in_either_shape() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_builder_that_keeps_dying_is_told() {
+async fn who_waits_for_a_builder_that_keeps_dying_is_told_and_has_it_tried_again_at_once() {
     let mut farm =
         Farm::with(&[("FLOTILLA_MAX_ATTEMPTS", "1"), ("FLOTILLA_PAUSE_AT", "resolved")]).await;
     farm.pure("tiny", "1.0");
@@ -229,6 +229,17 @@ async fn who_waits_for_a_builder_that_keeps_dying_is_told() {
     let told = farm.ended(told["key"].as_str().unwrap()).await;
     assert_eq!((&told["build"]["state"], &told["build"]["ours"]), (&json!("failed"), &json!(true)));
     assert!(told["build"]["reason"].as_str().unwrap().contains("the worker died"), "{told}");
+    // It was our fault, so the package is not blamed for it, and is tried again at once.
+    let page = farm.gateway.ask("GET", "/o/default/simple/tiny/", &[], "").await;
+    assert!(page.status == 200 && !page.body.contains("not built"), "{page:?}");
+    let asked = "/package?package=tiny&version=1.0&useflag=";
+    assert_eq!(farm.gateway.json(asked).await.1["status"], "WAIT");
+    let again = eventually("another try", Duration::from_secs(10), async || {
+        let told = farm.order(json!({"package": "tiny", "version": "1.0"})).await;
+        (told["epoch"] == 2).then_some(told)
+    })
+    .await;
+    assert_eq!(farm.ended(again["key"].as_str().unwrap()).await["build"]["state"], "done");
     let dead = &farm.world.outputs().compile_dead_letter_queue_url;
     farm.world.dead_letters_on(dead, 1).await;
     farm.end().await;

@@ -38,8 +38,8 @@ use crate::{
     wish::{self, Categories},
 };
 
-/// How long a failure of ours is shown before it may be tried again.
-const OURS_SECONDS: u64 = 30;
+/// After so many seconds a failure of ours may be tried again: long enough for those who wait to be told.
+const OURS_SECONDS: u64 = 2;
 
 /// How long an order for another builder is left to it.
 const LEFT: Duration = Duration::from_secs(10);

@@ -13,6 +13,9 @@ use serde_json::json;
 /// How long a reason phrase may be.
 const PHRASE: usize = 600;
 
+/// When to ask again for what failed by our fault, in seconds.
+const OURS: u64 = 5;
+
 /// Why a request is not served.
 #[derive(Debug, Clone)]
 pub(super) enum Refusal {
@@ -48,7 +51,7 @@ impl Refusal {
     pub(super) fn failed(failed: &Failed, log: Option<String>) -> Self {
         let log = log.map(|url| format!("; log: {url}")).unwrap_or_default();
         let why = format!("{}{log}", failed.reason);
-        if failed.ours { Self::Later(why, 30) } else { Self::Impossible(why) }
+        if failed.ours { Self::Later(why, OURS) } else { Self::Impossible(why) }
     }
 
     /// The reason.

@@ -243,8 +243,12 @@ fn links(
 }
 
 impl Trouble {
+    /// Nothing where it was our fault: the next who asks has it tried again.
     fn of(row: &Row) -> Option<Self> {
         let State::Failed(failed) = &row.state else { return None };
+        if failed.ours {
+            return None;
+        }
         let log = failed.log.is_some().then(|| log_path(&row.request));
         Some(Self { reason: failed.reason.clone(), retry_at: failed.retry_at, log })
     }

@@ -79,7 +79,11 @@ async fn answer(
     let row = packages.ended(&request, Instant::now() + patience).await?;
     Ok(match row.state {
         State::Ordered => json!({ "status": "WAIT" }),
-        State::Failed(failed) => json!({ "status": "FAILED", "errorMessage": failed.reason }),
+        State::Failed(failed) => {
+            // Our own fault is not remembered: whoever asks again has it tried again.
+            let status = if failed.ours { "WAIT" } else { "FAILED" };
+            json!({ "status": status, "errorMessage": failed.reason })
+        }
         State::Done(artifact) => {
             packages.note_download(&request);
             json!({ "status": "SUCCESS", "linkS3": packages.url(&artifact.blob).await? })
