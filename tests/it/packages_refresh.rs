@@ -112,6 +112,33 @@ async fn what_nobody_downloads_is_marked_and_then_forgotten_and_built_again_when
 }
 
 #[tokio::test]
+async fn a_download_in_the_grace_keeps_the_row() {
+    let settings = [
+        ("FLOTILLA_RECONCILE_SECONDS", "0"),
+        ("FLOTILLA_RETENTION_SECONDS", "2"),
+        ("FLOTILLA_RETENTION_GRACE_SECONDS", "600"),
+    ];
+    let farm = Farm::with(&settings).await;
+    farm.pure("tiny", "1.0");
+    farm.pip("opt=3", "tiny").await.unwrap();
+    let is_marked = async || {
+        let rows = farm.world.builds("tiny").await;
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        rows[0].contains_key("marked_at")
+    };
+    eventually("a mark", Duration::from_secs(60), async || {
+        refresh(&farm).await;
+        is_marked().await.then_some(())
+    })
+    .await;
+    farm.pip("opt=3", "tiny").await.unwrap();
+    eventually("no mark", Duration::from_secs(20), async || (!is_marked().await).then_some(()))
+        .await;
+    assert_eq!(farm.begun().await, 1);
+    farm.end().await;
+}
+
+#[tokio::test]
 async fn an_order_whose_message_was_lost_is_sent_again_by_the_reconciler() {
     let mut farm = Farm::with(&[("FLOTILLA_RECONCILE_SECONDS", "0")]).await;
     farm.pure("tiny", "1.0");

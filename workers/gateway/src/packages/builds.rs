@@ -64,7 +64,7 @@ pub(super) async fn build(
 /// Who is given the address of an artifact downloads it, as far as anybody can tell here.
 pub(super) fn handed_out(packages: &Arc<Packages>, row: &Row) {
     if let (State::Done(_), None, Some(request)) = (&row.state, &row.overtaken_by, row.request()) {
-        packages.note_download(&request);
+        packages.note_download(&request, row);
     }
 }
 

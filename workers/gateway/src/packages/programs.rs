@@ -77,7 +77,7 @@ async fn answer(
     };
     let request = packages.wished(&wish).await?;
     let row = packages.ended(&request, Instant::now() + patience).await?;
-    Ok(match row.state {
+    Ok(match &row.state {
         State::Ordered => json!({ "status": "WAIT" }),
         State::Failed(failed) => {
             // Our own fault is not remembered: whoever asks again has it tried again.
@@ -85,7 +85,7 @@ async fn answer(
             json!({ "status": status, "errorMessage": failed.reason })
         }
         State::Done(artifact) => {
-            packages.note_download(&request);
+            packages.note_download(&request, &row);
             json!({ "status": "SUCCESS", "linkS3": packages.url(&artifact.blob).await? })
         }
     })

@@ -115,15 +115,17 @@ async fn answer(
         return Ok(metadata_answer(headers, &text));
     }
     let row = packages.ended(&request, until).await?;
-    match row.state {
+    match &row.state {
         State::Done(_) if of_metadata && asked.hop < HOPS => asked.later(uri),
         State::Done(_) if of_metadata => {
             Err(Refusal::Absent(format!("the metadata of {wheel} is not stored any more")))
         }
-        State::Done(artifact) => serve(packages, &request, &artifact, (method, headers)).await,
+        State::Done(artifact) => {
+            serve(packages, (&request, &row), artifact, (method, headers)).await
+        }
         State::Failed(failed) => {
             let log = failed.log.is_some().then(|| log_url(headers, &request.key));
-            Err(Refusal::failed(&failed, log))
+            Err(Refusal::failed(failed, log))
         }
         State::Ordered => asked.later_of(&row, uri, &log_url(headers, &request.key)),
     }
@@ -132,7 +134,7 @@ async fn answer(
 /// A GET is sent to the bucket; a HEAD is answered here, since a signed URL is good for one method.
 async fn serve(
     packages: &Arc<Packages>,
-    request: &Request,
+    (request, row): (&Request, &Row),
     artifact: &Artifact,
     (method, headers): (&Method, &HeaderMap),
 ) -> Result<Response, Refusal> {
@@ -153,7 +155,7 @@ async fn serve(
         ];
         return Ok((about, length, Body::empty()).into_response());
     }
-    packages.note_download(request);
+    packages.note_download(request, row);
     let url = packages.url(&artifact.blob).await?;
     Ok((StatusCode::FOUND, about, [(header::LOCATION, url)]).into_response())
 }

@@ -96,9 +96,14 @@ impl Packages {
     }
 
     /// Notes that somebody gets a package with these options: its new versions are then built.
-    /// Nobody waits for that, and what cannot be noted is noted with the next download.
-    pub(in crate::packages) fn note_download(self: &Arc<Self>, request: &Request) {
-        if self.noted.has(&request.key) {
+    /// Nobody waits for that, and what cannot be noted is noted with the next download. A row that is
+    /// marked is about to be forgotten: its download is noted whenever the last one was.
+    pub(in crate::packages) fn note_download(self: &Arc<Self>, request: &Request, row: &Row) {
+        let key = format!("{} {}", request.key, row.epoch);
+        if row.marked_at.is_some() {
+            self.noted.forget(&key);
+        }
+        if self.noted.has(&key) {
             return;
         }
         let Ok(permit) = Arc::clone(&self.noting).try_acquire_owned() else {
@@ -109,9 +114,11 @@ impl Packages {
         tokio::spawn(async move {
             let _one_of_few = permit;
             let note = async |_| packages.note(&request).await;
-            if let Err(why) = packages.noted.get(&request.key, note).await {
+            if let Err(why) = packages.noted.get(&key, note).await {
                 tracing::warn!(why = why.why(), request.name, "a download is not noted");
             }
+            // Its mark is gone.
+            packages.rows.forget(&request.key);
         });
     }
 
