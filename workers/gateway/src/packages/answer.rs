@@ -29,8 +29,6 @@ pub(super) enum Refusal {
     Impossible(String),
     /// Not now.
     Later(String, u64),
-    /// Not within the time that anybody waits for it.
-    Overdue(String),
 }
 
 impl From<Failure> for Refusal {
@@ -61,8 +59,7 @@ impl Refusal {
             | Self::Absent(why)
             | Self::Unacceptable(why)
             | Self::Impossible(why)
-            | Self::Later(why, _)
-            | Self::Overdue(why) => why,
+            | Self::Later(why, _) => why,
         }
     }
 
@@ -73,7 +70,6 @@ impl Refusal {
             Self::Unacceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Impossible(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Later(..) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Overdue(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 

@@ -28,9 +28,11 @@ const LIMIT: Duration = Duration::from_millis(13_500);
 const HOPS: u32 = 9;
 /// When to ask again, after that.
 const AGAIN: u64 = 10;
-/// An order this old, in seconds, is no more asked about again and again: pip asks five times after a
-/// 503 and then shows none of its words, only that they were too many. It shows those of a 504 at once.
+/// An order this old, in seconds, is told to be so, with its log: it takes longer than others.
 const PATIENCE: u64 = 180;
+/// What the address says to which a client is sent at last. pip asks five times more after a 503, and then
+/// shows none of its words, only that they were too many, and the address.
+const NOTE: &str = "note=it-is-still-being-built;run-the-same-command-again-later";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Hop {
@@ -85,10 +87,11 @@ impl Asked {
             return self.later(uri);
         }
         let Self { name, version, .. } = self;
-        Err(Refusal::Overdue(format!(
+        let what = format!(
             "{name} {version} was ordered {age} s ago and is still being built, which goes on; run the \
              same command again later; log: {log}"
-        )))
+        );
+        Err(Refusal::Later(what, AGAIN))
     }
 }
 
@@ -174,7 +177,8 @@ fn metadata_answer(headers: &HeaderMap, text: &str) -> Response {
 }
 
 fn again(uri: &Uri, hop: u32) -> Response {
-    let location = format!("{}?hop={hop}", uri.path());
+    let note = if hop < HOPS { String::new() } else { format!("&{NOTE}") };
+    let location = format!("{}?hop={hop}{note}", uri.path());
     let about = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
     (StatusCode::FOUND, about).into_response()
 }
