@@ -1,8 +1,14 @@
-//! The page of a project that nobody knows a version of yet.
+//! Answers that are held open: the page of a project that nobody knows a version of yet, and who waits
+//! for a build.
 
 use std::time::{Duration, Instant};
 
 use flotilla_tests::{Farm, Index, World};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const PAGE: &str = "/o/default/simple/newcomer/";
 
@@ -50,5 +56,35 @@ async fn who_takes_no_comments_and_whom_nobody_publishes_for_is_told_in_the_end(
     assert!(held.status == 200 && held.body.contains("upstream has no project"), "{held:?}");
     assert!(!held.body.contains("<a "), "{held:?}");
     assert!(farm.pip("default", "newcomer").await.unwrap_err().contains("newcomer"));
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_build_is_kept_alive_until_it_ends_however_long_that_takes() {
+    let mut farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    assert!(farm.worker.stop().await.success());
+    let mut stream = TcpStream::connect(farm.gateway.addr()).await.unwrap();
+    let path = "/package?package=tiny&version=1.0&useflag=&wait=1";
+    let asked = format!("GET {path} HTTP/1.0\r\nHost: gateway\r\n\r\n");
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    let until = async |stream: &mut TcpStream, said: &mut Vec<u8>, what: &[u8]| {
+        while !said.windows(what.len()).any(|it| it == what) {
+            assert_ne!(stream.read_buf(said).await.unwrap(), 0, "it ended early");
+        }
+    };
+    let head = until(&mut stream, &mut said, b"\r\n\r\n");
+    tokio::time::timeout(Duration::from_secs(12), head).await.expect("a status at once");
+    let status = String::from_utf8_lossy(&said).into_owned();
+    assert_eq!(status.split(' ').nth(1), Some("200"), "{status}");
+    until(&mut stream, &mut said, b"\r\n\r\n ").await;
+    farm.worker = farm.world.compile_worker(&farm.index).ready().await;
+    stream.read_to_end(&mut said).await.unwrap();
+    let said = String::from_utf8(said).unwrap();
+    let told: Value = serde_json::from_str(said.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(told["status"], "SUCCESS", "{told}");
+    let unknown = path.replace("version=1.0", "version=7");
+    assert_eq!(farm.gateway.json(&unknown).await.0, 404, "a refusal has its own status");
     farm.end().await;
 }

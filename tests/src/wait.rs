@@ -39,10 +39,8 @@ pub(crate) async fn http(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Option<(u16, String)> {
-    let answer = http_text(method, addr, path, headers, body).await?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
+    let answer = read(&http_text(method, addr, path, headers, body).await?)?;
+    Some((answer.status, answer.body))
 }
 
 /// What was answered.
@@ -81,11 +79,15 @@ pub(crate) async fn ask(
     body: &str,
 ) -> Answer {
     let answer = http_text(method, addr, path, headers, body).await.expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an end of the headers");
-    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+    read(&answer).expect("a status and an end of the headers")
+}
+
+fn read(answer: &str) -> Option<Answer> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if chunked { unchunked(body) } else { body.to_owned() };
-    Answer { status, head: head.to_owned(), body }
+    Some(Answer { status, head: head.to_owned(), body })
 }
 
 fn unchunked(mut body: &str) -> String {

@@ -185,7 +185,7 @@ fn follow(
 
 /// Blanks before the next line, which no reader of JSON minds, while there is nothing to say: what is
 /// silent for long is cut off on the way.
-fn kept_alive(
+pub(super) fn kept_alive(
     lines: impl Stream<Item = String> + Send + 'static,
 ) -> impl Stream<Item = Result<String, Infallible>> {
     stream::unfold(Box::pin(lines), |mut lines| async move {

@@ -7,22 +7,26 @@ use std::{
 
 use axum::{
     Json,
+    body::Body,
     extract::{Query, State as Shared},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use compile_worker::{
-    builds::State,
+    builds::{Request, Row, State},
     message::{Wanted, Wish},
     pypi::PYPI,
 };
+use futures::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Packages, answer::Refusal};
+use super::{Packages, answer::Refusal, groups::kept_alive};
 
-/// How long `wait=1` waits.
-const WAIT: Duration = Duration::from_secs(900);
+/// How long `wait=1` looks at a row before it is asked for anew.
+const TURN: Duration = Duration::from_secs(900);
+/// When a look that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long "at once" may take, where upstream has to be asked.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
@@ -40,28 +44,26 @@ pub(super) async fn package(
     Shared(packages): Shared<Arc<Packages>>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    let patience = if asked.wait.as_deref() == Some("1") { WAIT } else { Duration::ZERO };
-    let answer = answer(&packages, asked, patience);
+    let waits = asked.wait.as_deref() == Some("1");
     let late = || Refusal::Later("it takes long to look that up; ask again".to_owned(), 2);
-    let answer = tokio::time::timeout(patience + AT_ONCE, answer).await;
+    let answer = tokio::time::timeout(AT_ONCE, at_once(&packages, asked)).await;
     match answer.unwrap_or_else(|_| Err(late())) {
-        Ok(state) => Json(state).into_response(),
+        Ok((request, row, _)) if waits && row.state == State::Ordered => held(packages, request),
+        Ok((_, _, told)) => Json(told).into_response(),
         Err(Refusal::Bad(why)) => Refusal::Bad(why).into_response(),
-        // It is not said that it cannot be built, so it is not said that it failed.
-        Err(refusal @ Refusal::Later(..)) => {
-            refusal.with(Json(json!({ "status": "WAIT", "errorMessage": refusal.why() })))
-        }
-        Err(refusal) => {
-            refusal.with(Json(json!({ "status": "FAILED", "errorMessage": refusal.why() })))
-        }
+        Err(refusal) => refusal.with(Json(refused(&refusal))),
     }
 }
 
-async fn answer(
-    packages: &Arc<Packages>,
-    asked: Asked,
-    patience: Duration,
-) -> Result<Value, Refusal> {
+/// Where a build stands that is started if need be.
+async fn at_once(packages: &Arc<Packages>, asked: Asked) -> Result<(Request, Row, Value), Refusal> {
+    let request = packages.wished(&wish(asked)?).await?;
+    let row = packages.ordered(&request).await?;
+    let told = told(packages, &request, &row).await?;
+    Ok((request, row, told))
+}
+
+fn wish(asked: Asked) -> Result<Wish, Refusal> {
     let need = |value: Option<String>, name: &str| {
         value.ok_or_else(|| Refusal::Bad(format!("the parameter {name} is missing")))
     };
@@ -69,14 +71,16 @@ async fn answer(
     let version = need(asked.version, "version")?;
     let useflag = need(asked.useflag, "useflag")?;
     let (category, name) = package.split_once('/').unwrap_or((PYPI, &package));
-    let wish = Wish {
+    Ok(Wish {
         ecosystem: category.to_owned(),
         package: name.to_owned(),
         version,
         options: Wanted::Text(useflag),
-    };
-    let request = packages.wished(&wish).await?;
-    let row = packages.ended(&request, Instant::now() + patience).await?;
+    })
+}
+
+/// A row in the original's shape.
+async fn told(packages: &Arc<Packages>, request: &Request, row: &Row) -> Result<Value, Refusal> {
     Ok(match &row.state {
         State::Ordered => json!({ "status": "WAIT" }),
         State::Failed(failed) => {
@@ -85,10 +89,42 @@ async fn answer(
             json!({ "status": status, "errorMessage": failed.reason })
         }
         State::Done(artifact) => {
-            packages.note_download(&request, &row);
+            packages.note_download(request, row);
             json!({ "status": "SUCCESS", "linkS3": packages.url(&artifact.blob).await? })
         }
     })
+}
+
+fn refused(why: &Refusal) -> Value {
+    // Of what may be asked again it is not said that it cannot be built, so not that it failed.
+    let status = if matches!(why, Refusal::Later(..)) { "WAIT" } else { "FAILED" };
+    json!({ "status": status, "errorMessage": why.why() })
+}
+
+/// Begun at once, kept alive by blanks, and ended with the object when the build has: a build may take
+/// hours, and what is silent for a minute is cut off on the way.
+fn held(packages: Arc<Packages>, request: Request) -> Response {
+    let told = async move { ended(&packages, &request).await.to_string() };
+    let about = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (about, Body::from_stream(kept_alive(stream::once(told)))).into_response()
+}
+
+/// What a build has come to, however long it takes.
+async fn ended(packages: &Arc<Packages>, request: &Request) -> Value {
+    loop {
+        let look = async {
+            let row = packages.ended(request, Instant::now() + TURN).await?;
+            let over = row.state != State::Ordered;
+            Ok::<_, Refusal>(if over { Some(told(packages, request, &row).await?) } else { None })
+        };
+        match look.await {
+            Ok(Some(told)) => return told,
+            Ok(None) => {}
+            // Not now: the build goes on.
+            Err(Refusal::Later(..)) => tokio::time::sleep(AGAIN).await,
+            Err(why) => return refused(&why),
+        }
+    }
 }
 
 /// `GET /refresh`: has the workers look for new versions now.
