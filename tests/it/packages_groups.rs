@@ -1,7 +1,8 @@
 //! Groups of builds, and what is said of where an artifact comes from.
 
-use std::{process::Stdio, time::Duration};
+use std::{collections::HashMap, process::Stdio, time::Duration};
 
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{Farm, eventually};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -164,4 +165,64 @@ async fn verified(farm: &Farm, envelope: &Value) -> Value {
     openssl.args(["-in", "signed", "-sigfile", "sig"]).current_dir(folder);
     assert!(openssl.status().await.unwrap().success(), "the signature is not true");
     serde_json::from_str(&payload).unwrap()
+}
+
+#[tokio::test]
+async fn a_group_whose_gateway_dies_while_it_opens_completes() {
+    let mut farm = Farm::with(&[("FLOTILLA_RECONCILE_SECONDS", "0")]).await;
+    let queue = listen(&farm).await;
+    for name in ["one", "two"] {
+        farm.pure(name, "1.0");
+    }
+    farm.built("one", "").await;
+    assert!(farm.worker.stop().await.success());
+    let path = format!("http://{}/v1/groups", farm.gateway.addr());
+    let mut curl = Command::new("curl")
+        .args(["-sN", "-H", "content-type: text/plain", "--data-binary", "one\ntwo", &path])
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let open = eventually("a group", Duration::from_secs(30), async || {
+        let joined = farm.world.builds("two").await.first()?.contains_key("groups");
+        let open = groups(&farm).await.into_iter().next()?;
+        (joined && set(&open, "pending").len() == 1).then_some(open)
+    })
+    .await;
+    assert!(!farm.gateway.kill().await.success());
+    curl.kill().await.unwrap();
+    // As the gateway leaves it that dies between the row of the group and those of its members.
+    let (dynamo, table) = (&farm.world.aws.dynamo, &farm.world.outputs().builds_table_name);
+    let members: Value = serde_json::from_str(open["members"].as_s().unwrap()).unwrap();
+    let keys = members.as_array().unwrap().iter().map(|it| it["key"].as_str().unwrap().to_owned());
+    let mut early = open.clone();
+    early.insert("pending".into(), Attr::Ss(keys.collect()));
+    early.insert("created_at".into(), Attr::N("1".into()));
+    dynamo.put_item().table_name(table).set_item(Some(early)).send().await.unwrap();
+    let call = dynamo.update_item().table_name(table).key("package", Attr::S("pypi/two".into()));
+    let key = farm.world.builds("two").await[0]["request"].clone();
+    call.key("request", key)
+        .update_expression("REMOVE #g")
+        .expression_attribute_names("#g", "groups")
+        .send()
+        .await
+        .unwrap();
+    farm.gateway = farm.world.package_gateway(&farm.index).ready().await;
+    let worker = farm.world.compile_worker(&farm.index).env("FLOTILLA_RECONCILE_SECONDS", "0");
+    farm.worker = worker.ready().await;
+    assert_eq!(farm.gateway.json("/refresh").await.0, 202);
+    assert_eq!(heard(&farm, &queue).await["counts"], json!({"done": 2}));
+    farm.world.aws.sqs.delete_queue().queue_url(queue).send().await.unwrap();
+    farm.end().await;
+}
+
+/// The rows of groups, as attributes.
+async fn groups(farm: &Farm) -> Vec<HashMap<String, Attr>> {
+    let call = farm.world.aws.dynamo.scan().table_name(&farm.world.outputs().builds_table_name);
+    let items = call.consistent_read(true).send().await.unwrap().items.unwrap_or_default();
+    items.into_iter().filter(|it| it["request"] == Attr::S("group".into())).collect()
+}
+
+fn set(item: &HashMap<String, Attr>, name: &str) -> Vec<String> {
+    item.get(name).and_then(|it| it.as_ss().ok()).cloned().unwrap_or_default()
 }

@@ -5,6 +5,8 @@
 //! build that had ended when the group came to it); who takes the last one off tells the topic,
 //! and notes that. Cut off anywhere, the redelivered message does the rest again.
 
+mod mend;
+
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::{
@@ -15,7 +17,8 @@ use flotilla_runtime::{Failure, failure::chain};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::builds::{Builds, Row, now, set};
+use self::mend::members;
+use crate::builds::{Builds, Row, State, now, set};
 
 /// A topic takes messages of at most 256 KiB, envelope and all.
 const EVENT: usize = 240 << 10;
@@ -85,20 +88,44 @@ impl Groups {
     /// # Errors
     /// Transient, when DynamoDB or SNS does not answer.
     pub async fn ended(&self, group: &str, row: &Row) -> Result<(), Failure> {
+        self.over(group, &row.request).await?;
+        self.builds.leave(row, group).await
+    }
+
+    /// There is nothing to wait for of a request any more.
+    async fn over(&self, group: &str, request: &str) -> Result<(), Failure> {
         let call = self.client.update_item().table_name(self.builds.table());
         let call = call.set_key(Some(key(group))).update_expression("DELETE pending :key");
         let call = call
             .condition_expression("attribute_exists(members)")
-            .expression_attribute_values(":key", Attr::Ss(vec![row.request.clone()]))
+            .expression_attribute_values(":key", Attr::Ss(vec![request.to_owned()]))
             .return_values(ReturnValue::AllNew);
         match call.send().await {
-            Ok(answer) => self.look(group, &answer.attributes.unwrap_or_default()).await?,
+            Ok(answer) => self.look(group, &answer.attributes.unwrap_or_default()).await,
             Err(e)
                 if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) => {}
-            Err(e) => return Err(failed("UpdateItem", group, chain(&e))),
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
+            Err(e) => Err(failed("UpdateItem", group, chain(&e))),
         }
-        self.builds.leave(row, group).await
+    }
+
+    /// Has a group wait for the end of a request of a package, or takes it off where that is over.
+    ///
+    /// # Errors
+    /// As [`ended`](Self::ended).
+    pub async fn wait_for(
+        &self,
+        group: &str,
+        (package, request): (&str, &str),
+    ) -> Result<(), Failure> {
+        match self.builds.join((package, request), group).await? {
+            Some(row) if row.state == State::Ordered => Ok(()),
+            Some(row) => self.ended(group, &row).await,
+            None => self.over(group, request).await,
+        }
     }
 
     /// Tells of a group that has nothing to wait for.
@@ -149,8 +176,7 @@ impl Groups {
 
     async fn describe(&self, group: &str, item: &HashMap<String, Attr>) -> Result<Value, Failure> {
         let text = |name: &str| item.get(name).and_then(|it| it.as_s().ok());
-        let members: Vec<Member> =
-            text("members").and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
+        let members = members(item);
         let refused: Value =
             text("refused").and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
         let (mut counts, mut told) = (BTreeMap::<&str, usize>::new(), Vec::new());

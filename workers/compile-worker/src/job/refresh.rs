@@ -117,8 +117,8 @@ impl Compile {
         self.packages.seen(&package, found).await
     }
 
-    /// Looks at everything in use, sends again what was ordered and has not ended, and forgets what
-    /// nobody wants any more.
+    /// Looks at everything in use, sends again what was ordered and has not ended, mends groups, and
+    /// forgets what nobody wants any more.
     pub(super) async fn reconcile(&self, lease: &Lease) -> Result<(), Failure> {
         self.look_at_used(PYPI, true, lease).await?;
         self.look_at_others(true, lease).await?;
@@ -132,6 +132,7 @@ impl Compile {
                 self.send_build(order, lease).await?;
             }
         }
+        self.groups.mend().await?;
         retention::sweep(self.retention, &self.builds, &self.packages, &rows).await?;
         retention::sweep_strays(self.retention, &self.builds, &self.artifacts).await
     }

@@ -21,6 +21,7 @@ use compile_worker::{
     message::Wanted,
     pypi::PYPI,
 };
+use flotilla_runtime::Failure;
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -87,13 +88,10 @@ pub(super) async fn open(
         async move { (text.clone(), ordered(packages, grammar, &text, options).await) }
     }));
     let found: Vec<_> = found.buffered(AT_ONCE).collect().await;
-    let (mut members, mut requests, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut members, mut refused) = (Vec::new(), Vec::new());
     for (requirement, found) in found {
         match found {
-            Ok(Wish::Ordered(request)) => {
-                members.push(member(requirement, &request));
-                requests.push(*request);
-            }
+            Ok(Wish::Ordered(request)) => members.push(member(requirement, &request)),
             Ok(Wish::Elsewhere) => refused.push(json!({
                 "requirement": requirement, "state": "skipped",
                 "reason": "its marker does not hold where builds are made",
@@ -105,8 +103,10 @@ pub(super) async fn open(
         }
     }
     let group = uuid::Uuid::new_v4().simple().to_string();
-    packages.groups().open(&group, &members, &json!(refused)).await?;
-    start(&packages, &group, &requests).await?;
+    let opening = opened(Arc::clone(&packages), group.clone(), members.clone(), json!(refused));
+    // Of its own, so that one whose client hangs up waits for all that it has to wait for.
+    let early = |e| Failure::transient("group", format!("a group was not opened: {e}"));
+    tokio::spawn(opening).await.map_err(early)??;
     Ok(follow(packages, headers, group, members, refused))
 }
 
@@ -140,19 +140,25 @@ fn member(requirement: String, request: &Request) -> Member {
     Member { requirement, package, version, key }
 }
 
-/// Has the group wait for each of what is ordered; what has ended by then is told by us.
-async fn start(packages: &Packages, group: &str, requests: &[Request]) -> Result<(), Refusal> {
-    let started = stream::iter(requests.iter().cloned().map(|request| async move {
-        packages.builds().join(&request, group).await?;
-        let row = packages.builds().get(&request.package(), &request.key).await?;
-        match row.filter(|row| row.state != State::Ordered) {
-            Some(row) => Ok(packages.groups().ended(group, &row).await?),
-            None => Ok(()),
-        }
-    }));
-    let started: Vec<Result<(), Refusal>> = started.buffer_unordered(AT_ONCE).collect().await;
-    started.into_iter().collect::<Result<Vec<()>, Refusal>>()?;
-    Ok(packages.groups().look_at(group).await?)
+/// Writes the group, and has it wait for each of what is ordered; what has ended by then is told by us.
+async fn opened(
+    packages: Arc<Packages>,
+    group: String,
+    members: Vec<Member>,
+    refused: Value,
+) -> Result<(), Refusal> {
+    let groups = packages.groups();
+    groups.open(&group, &members, &refused).await?;
+    let (group, asked) = (&group, |it: &Member| (it.package.clone(), it.key.clone()));
+    let asked: Vec<(String, String)> = members.iter().map(asked).collect();
+    let waits = stream::iter(
+        asked
+            .into_iter()
+            .map(|(package, key)| async move { groups.wait_for(group, (&package, &key)).await }),
+    );
+    let waits: Vec<Result<(), Failure>> = waits.buffer_unordered(AT_ONCE).collect().await;
+    waits.into_iter().collect::<Result<Vec<()>, Failure>>()?;
+    Ok(groups.look_at(group).await?)
 }
 
 fn follow(

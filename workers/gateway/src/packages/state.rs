@@ -208,11 +208,6 @@ impl Packages {
         &self.groups
     }
 
-    /// The table of builds.
-    pub(super) fn builds(&self) -> &Builds {
-        &self.builds
-    }
-
     /// Whether the blob of an artifact is in the bucket.
     pub(super) async fn is_there(&self, artifact: &Artifact) -> Result<bool, Refusal> {
         let look_up = async |_| {
