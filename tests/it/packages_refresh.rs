@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
-use flotilla_tests::{Farm, eventually};
+use flotilla_tests::{Farm, Mood, eventually};
 use serde_json::json;
 
 async fn refresh(farm: &Farm) {
@@ -218,5 +218,57 @@ async fn a_look_for_new_versions_does_not_wait_behind_builds() {
     for key in &keys {
         assert_eq!(farm.ended(key).await["build"]["state"], "done");
     }
+    farm.end().await;
+}
+
+/// The versions of a package that were built.
+async fn versions(farm: &Farm, name: &str) -> Vec<String> {
+    let rows = farm.world.builds(name).await;
+    let mut versions: Vec<_> =
+        rows.iter().map(|row| row["version"].as_s().unwrap().clone()).collect();
+    versions.sort();
+    versions
+}
+
+#[tokio::test]
+async fn pages_without_etags_are_known_by_their_date_or_by_what_is_in_them() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    farm.pip("opt=3", "tiny").await.unwrap();
+    for (mood, version, next) in [(Mood::Dated, "1.1", "1.2"), (Mood::Unmarked, "1.3", "1.4")] {
+        farm.index.feels(mood);
+        farm.pure("tiny", version);
+        refresh(&farm).await;
+        let (told, fetched) = (farm.index.unchanged("tiny"), farm.index.fetched("simple/tiny"));
+        refresh(&farm).await;
+        assert!(farm.index.fetched("simple/tiny") > fetched, "{mood:?}: it was looked at again");
+        let unchanged = farm.index.unchanged("tiny") - told;
+        assert_eq!(unchanged > 0, mood == Mood::Dated, "{mood:?}: {unchanged}");
+        farm.pure("tiny", next);
+        refresh(&farm).await;
+        let built = versions(&farm, "tiny").await;
+        assert!([version, next].iter().all(|it| built.iter().any(|has| has == it)), "{built:?}");
+    }
+    assert_eq!(versions(&farm, "tiny").await, ["1.0", "1.1", "1.2", "1.3", "1.4"]);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_older_than_its_change_is_looked_at_again_until_it_is_not() {
+    let farm = Farm::following().await;
+    farm.pure("tiny", "1.0");
+    farm.pip("opt=3", "tiny").await.unwrap();
+    refresh(&farm).await;
+    farm.index.feels(Mood::Stale);
+    farm.pure("tiny", "1.1");
+    assert_eq!(farm.gateway.json("/refresh").await.0, 202);
+    eventually("a look at the old page", Duration::from_secs(30), async || {
+        farm.worker.log().contains("is older than what was seen of it").then_some(())
+    })
+    .await;
+    assert_eq!(versions(&farm, "tiny").await, ["1.0"]);
+    farm.index.feels(Mood::Well);
+    farm.world.until_built().await;
+    assert_eq!(versions(&farm, "tiny").await, ["1.0", "1.1"]);
     farm.end().await;
 }

@@ -1,5 +1,7 @@
 //! A small package index of the tests' own, with ETags.
 
+mod page;
+
 use std::{
     collections::BTreeMap,
     fmt::Write,
@@ -31,6 +33,10 @@ struct Shelf {
     /// Hashes that are not those of their files.
     lies: BTreeMap<String, String>,
     mood: Mood,
+    /// What there was when it began to feel stale, and how many changes that were.
+    old: Option<(BTreeMap<String, Vec<u8>>, usize)>,
+    /// Projects that were asked for again and had not changed.
+    unchanged: Vec<String>,
     /// Whether files are given in parts.
     parts: bool,
 }
@@ -45,6 +51,12 @@ pub enum Mood {
     Failing,
     /// They are not answered.
     Hanging,
+    /// Pages have nothing that they are known by.
+    Unmarked,
+    /// Pages say when they were last modified, and have no ETag.
+    Dated,
+    /// Pages are as they were when it began to feel so.
+    Stale,
 }
 
 /// An index that serves what is put into it, until it is dropped.
@@ -60,7 +72,7 @@ impl Index {
     pub async fn new() -> Self {
         let files = Files::default();
         let routes = Router::new()
-            .route("/simple/{name}/", get(page))
+            .route("/simple/{name}/", get(page::page))
             .route("/files/{filename}", get(file))
             .route("/pypi", post(changelog))
             .with_state(Arc::clone(&files));
@@ -105,7 +117,9 @@ impl Index {
 
     /// What becomes of requests from now on.
     pub fn feels(&self, mood: Mood) {
-        self.files.lock().expect("no panic before").mood = mood;
+        let mut shelf = self.files.lock().expect("no panic before");
+        shelf.mood = mood;
+        shelf.old = (mood == Mood::Stale).then(|| (shelf.files.clone(), shelf.changes.len()));
     }
 
     /// Gives files in parts from now on, to who asks for that.
@@ -116,6 +130,12 @@ impl Index {
     /// Where its changelog is asked for.
     pub fn changelog(&self) -> String {
         self.url.replace("/simple/", "/pypi")
+    }
+
+    /// How often who asked for a project again was told that it had not changed.
+    pub fn unchanged(&self, name: &str) -> usize {
+        let shelf = self.files.lock().expect("no panic before");
+        shelf.unchanged.iter().filter(|it| *it == name).count()
     }
 
     /// How often a file was fetched as a whole.
@@ -214,40 +234,10 @@ async fn changelog(State(files): State<Files>, call: String) -> String {
 async fn unwell(files: &Files) -> Option<Response> {
     let mood = files.lock().expect("no panic before").mood;
     match mood {
-        Mood::Well => None,
+        Mood::Well | Mood::Unmarked | Mood::Dated | Mood::Stale => None,
         Mood::Failing => Some(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
         Mood::Hanging => std::future::pending().await,
     }
-}
-
-async fn page(State(files): State<Files>, Path(name): Path<String>, asked: HeaderMap) -> Response {
-    if let Some(answer) = unwell(&files).await {
-        return answer;
-    }
-    let mut lines = String::new();
-    let mut shelf = files.lock().expect("no panic before");
-    shelf.fetched.push(format!("simple/{name}"));
-    for (filename, bytes) in &shelf.files {
-        if package_of(filename).as_deref() == Some(&name) {
-            let lie = shelf.lies.get(filename).cloned();
-            let hash = lie.unwrap_or_else(|| sha256(bytes));
-            let _ = writeln!(lines, "<a href=\"/files/{filename}#sha256={hash}\">{filename}</a>");
-        }
-    }
-    let etag = format!("\"{}\"", sha256(lines.as_bytes()));
-    if lines.is_empty() {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    if asked.get(header::IF_NONE_MATCH).is_some_and(|has| has == etag.as_str()) {
-        return StatusCode::NOT_MODIFIED.into_response();
-    }
-    let last = shelf.changes.iter().rposition(|it| *it == name).map_or(0, |at| at + 1);
-    let about = [
-        (header::ETAG, etag),
-        (header::CONTENT_TYPE, "text/html".to_owned()),
-        (header::HeaderName::from_static("x-pypi-last-serial"), last.to_string()),
-    ];
-    (about, lines).into_response()
 }
 
 async fn file(

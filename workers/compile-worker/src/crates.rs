@@ -209,8 +209,12 @@ impl Ecosystem for Crates {
         Made::of(log, built)
     }
 
-    async fn versions(&self, name: &str, etag: Option<&str>) -> Result<Option<Versions>, Failure> {
-        self.registry.versions(name, etag).await
+    async fn versions(
+        &self,
+        name: &str,
+        validator: Option<&str>,
+    ) -> Result<Option<Versions>, Failure> {
+        self.registry.versions(name, validator).await
     }
 }
 

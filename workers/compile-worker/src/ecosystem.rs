@@ -71,14 +71,14 @@ pub trait Ecosystem: Send + Sync + 'static {
         progress: &Progress<'_>,
     ) -> impl Future<Output = Result<Made, Stopped>> + Send;
 
-    /// The versions of a package, unless its page still has this ETag.
+    /// The versions of a package, unless its page still has this validator.
     ///
     /// # Errors
     /// Transient, when upstream does not answer.
     fn versions(
         &self,
         name: &str,
-        etag: Option<&str>,
+        validator: Option<&str>,
     ) -> impl Future<Output = Result<Option<Versions>, Failure>> + Send;
 }
 
@@ -127,8 +127,8 @@ pub struct Product {
 pub struct Versions {
     /// As upstream writes them.
     pub all: BTreeSet<String>,
-    /// The ETag of the page that they are from.
-    pub etag: Option<String>,
+    /// The validator of the page that they are from.
+    pub validator: Option<String>,
     /// Its serial.
     pub serial: Option<u64>,
     /// Its SHA-256.

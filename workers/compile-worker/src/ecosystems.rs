@@ -72,11 +72,11 @@ impl Ecosystems {
         &self,
         ecosystem: &str,
         name: &str,
-        etag: Option<&str>,
+        validator: Option<&str>,
     ) -> Result<Option<Versions>, Failure> {
         match ecosystem {
-            it if it == self.pypi.grammar().name => self.pypi.versions(name, etag).await,
-            it if it == self.crates.grammar().name => self.crates.versions(name, etag).await,
+            it if it == self.pypi.grammar().name => self.pypi.versions(name, validator).await,
+            it if it == self.crates.grammar().name => self.crates.versions(name, validator).await,
             other => Err(unknown(other)),
         }
     }

@@ -32,8 +32,8 @@ pub struct Known {
     pub versions: BTreeSet<String>,
     /// Canonical option sets that somebody downloaded.
     pub wanted: BTreeSet<String>,
-    /// The ETag of the page that the versions are from.
-    pub etag: Option<String>,
+    /// The validator of the page that the versions are from.
+    pub validator: Option<String>,
     /// Its serial.
     pub serial: Option<u64>,
     /// Its SHA-256.
@@ -60,7 +60,7 @@ impl Packages {
         Ok(Known {
             versions: set("versions"),
             wanted: set("wanted"),
-            etag: text("etag"),
+            validator: text("validator"),
             serial: count(&item, "page_serial"),
             digest: text("page_digest"),
         })
@@ -124,12 +124,12 @@ impl Packages {
             .expression_attribute_values(":versions", strings(found.all))
             .expression_attribute_values(":digest", Attr::S(found.digest))
             .expression_attribute_values(":now", Attr::N(now().to_string()));
-        match found.etag {
-            Some(etag) => {
-                set.push_str(", etag = :etag");
-                call = call.expression_attribute_values(":etag", Attr::S(etag));
+        match found.validator {
+            Some(validator) => {
+                set.push_str(", validator = :validator");
+                call = call.expression_attribute_values(":validator", Attr::S(validator));
             }
-            None => remove = " REMOVE etag",
+            None => remove = " REMOVE validator",
         }
         if let Some(serial) = found.serial {
             set.push_str(", page_serial = :serial");

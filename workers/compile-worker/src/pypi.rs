@@ -182,13 +182,17 @@ impl Ecosystem for Pypi {
         Made::of(log, built)
     }
 
-    async fn versions(&self, name: &str, etag: Option<&str>) -> Result<Option<Versions>, Failure> {
-        match self.upstream.project(name, etag).await? {
+    async fn versions(
+        &self,
+        name: &str,
+        validator: Option<&str>,
+    ) -> Result<Option<Versions>, Failure> {
+        match self.upstream.project(name, validator).await? {
             Answer::Unchanged | Answer::Absent => Ok(None),
             Answer::Project(project) => {
                 let all = versions(name, &project.files);
-                let Project { etag, serial, digest, .. } = project;
-                Ok(Some(Versions { all, etag, serial, digest }))
+                let Project { validator, serial, digest, .. } = project;
+                Ok(Some(Versions { all, validator, serial, digest }))
             }
         }
     }

@@ -5,6 +5,7 @@ mod changelog;
 pub(crate) mod http;
 mod page;
 mod peek;
+pub(crate) mod validator;
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +39,7 @@ const FILE_PATIENCE: Duration = Duration::from_secs(120);
 pub enum Answer {
     /// The project's files.
     Project(Project),
-    /// Nothing has changed since the page of this ETag.
+    /// Nothing has changed since the page of this validator.
     Unchanged,
     /// There is no such project.
     Absent,
@@ -65,15 +66,15 @@ impl Upstream {
         Ok(Self { base, http: Http::new()?, pages, wheels })
     }
 
-    /// The files of a project (normalised name), unless its page still has this ETag.
+    /// The files of a project (normalised name), unless its page still has this validator.
     ///
     /// # Errors
     /// Transient when the index does not answer, or not with a page.
-    pub async fn project(&self, name: &str, etag: Option<&str>) -> Result<Answer, Failure> {
+    pub async fn project(&self, name: &str, validator: Option<&str>) -> Result<Answer, Failure> {
         let url = format!("{}{name}/", self.base);
         let accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.5";
         let mut headers = vec![("accept", accept)];
-        headers.extend(etag.map(|etag| ("if-none-match", etag)));
+        headers.extend(validator.map(validator::condition));
         let page = self.http.get(&url, &headers, PAGE_LIMIT, PAGE_PATIENCE).await?;
         match page.status {
             304 => return Ok(Answer::Unchanged),
@@ -82,19 +83,19 @@ impl Upstream {
         }
         let digest = sha256(&page.body);
         let files = page::files(&page).map_err(|why| Failure::transient("upstream", why))?;
-        let (etag, serial) = (page.etag, page.serial);
-        Ok(Answer::Project(Project { etag, serial, digest, files }))
+        let (validator, serial) = (page.validator, page.serial);
+        Ok(Answer::Project(Project { validator, serial, digest, files }))
     }
 
     /// The files of a project; none where there is no project. Its page stays in memory, and is
-    /// fetched again only where its ETag has changed.
+    /// fetched again only where it has changed.
     ///
     /// # Errors
     /// As [`project`](Self::project).
     pub async fn kept(&self, name: &str) -> Result<Arc<Project>, Failure> {
         let kept = self.pages.get(name);
-        let etag = kept.as_ref().and_then(|page| page.etag.clone());
-        let page = match (self.project(name, etag.as_deref()).await?, kept) {
+        let validator = kept.as_ref().and_then(|page| page.validator.clone());
+        let page = match (self.project(name, validator.as_deref()).await?, kept) {
             (Answer::Project(project), _) => Arc::new(project),
             (Answer::Unchanged, Some(page)) => page,
             (Answer::Unchanged | Answer::Absent, _) => Arc::default(),

@@ -10,7 +10,7 @@ use super::entry::Entry;
 use crate::{
     ecosystem::Versions,
     keys::sha256,
-    upstream::{bounded::Bounded, http::Http},
+    upstream::{bounded::Bounded, http::Http, validator::condition},
 };
 
 /// A page of the index has at most this many bytes, a crate this many.
@@ -129,7 +129,7 @@ impl Registry {
         Ok(page.map_or_else(String::new, |it| String::from_utf8_lossy(&it.body).into_owned()))
     }
 
-    /// The versions of a crate, unless its page still has this ETag; nothing where there is no such
+    /// The versions of a crate, unless its page still has this validator; nothing where there is no such
     /// crate.
     ///
     /// # Errors
@@ -137,23 +137,28 @@ impl Registry {
     pub async fn versions(
         &self,
         name: &str,
-        etag: Option<&str>,
+        validator: Option<&str>,
     ) -> Result<Option<Versions>, Failure> {
-        let Some(page) = self.page(name, etag).await? else {
+        let Some(page) = self.page(name, validator).await? else {
             return Ok(None);
         };
         let all: BTreeSet<String> =
             read(name, &page.body)?.into_iter().map(|release| release.version).collect();
-        Ok(Some(Versions { all, etag: page.etag, serial: None, digest: sha256(&page.body) }))
+        Ok(Some(Versions {
+            all,
+            validator: page.validator,
+            serial: None,
+            digest: sha256(&page.body),
+        }))
     }
 
     async fn page(
         &self,
         name: &str,
-        etag: Option<&str>,
+        validator: Option<&str>,
     ) -> Result<Option<crate::upstream::http::Page>, Failure> {
         let url = format!("{}{}", self.index, path(name));
-        let headers: Vec<_> = etag.map(|etag| ("if-none-match", etag)).into_iter().collect();
+        let headers: Vec<_> = validator.map(condition).into_iter().collect();
         let page = self.http.get(&url, &headers, PAGE_LIMIT, PAGE_PATIENCE).await?;
         match page.status {
             // 451: withdrawn for legal reasons, says cargo's book.

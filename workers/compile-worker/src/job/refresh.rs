@@ -96,7 +96,8 @@ impl Compile {
     ) -> Result<(), Failure> {
         let package = package_key(&order.ecosystem, name);
         let known = self.packages.known(&package).await?;
-        let found = self.ecosystems.versions(&order.ecosystem, name, etag(&known, order)).await?;
+        let found =
+            self.ecosystems.versions(&order.ecosystem, name, validator(&known, order)).await?;
         let Some(found) = found else {
             return Ok(());
         };
@@ -155,11 +156,11 @@ impl Compile {
     }
 }
 
-/// The ETag to ask with. An old page has its old ETag, and "unchanged" has no serial to be known by:
+/// The validator to ask with. An old page has its old one, and "unchanged" has no serial to be known by:
 /// who looks for a change that is not seen yet asks for the whole page.
-fn etag<'k>(known: &'k Known, order: &RefreshOrder) -> Option<&'k str> {
+fn validator<'k>(known: &'k Known, order: &RefreshOrder) -> Option<&'k str> {
     let news = order.serial.is_some() && order.serial > known.serial;
-    known.etag.as_deref().filter(|_| !order.whole && !news)
+    known.validator.as_deref().filter(|_| !order.whole && !news)
 }
 
 #[cfg(test)]
@@ -168,14 +169,14 @@ mod tests {
 
     #[test]
     fn who_looks_for_a_change_is_not_told_that_an_old_page_is_unchanged() {
-        let known = Known { etag: Some("e".into()), serial: Some(5), ..Known::default() };
+        let known = Known { validator: Some("e".into()), serial: Some(5), ..Known::default() };
         let asked = |serial, whole| {
-            etag(&known, &RefreshOrder { serial, whole, ..RefreshOrder::default() }).is_some()
+            validator(&known, &RefreshOrder { serial, whole, ..RefreshOrder::default() }).is_some()
         };
         assert!(asked(None, false) && asked(Some(5), false) && asked(Some(4), false));
         assert!(!asked(Some(6), false) && !asked(None, true) && !asked(Some(5), true));
         let unseen = Known { serial: None, ..known.clone() };
         let order = RefreshOrder { serial: Some(1), ..RefreshOrder::default() };
-        assert_eq!(etag(&unseen, &order), None);
+        assert_eq!(validator(&unseen, &order), None);
     }
 }

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
-    header::{CONTENT_RANGE, ETAG, HeaderName, LOCATION},
+    header::{CONTENT_RANGE, HeaderName, LOCATION},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -16,6 +16,7 @@ use hyper_util::{
 };
 use url::Url;
 
+use super::validator;
 use crate::error::TOO_LARGE;
 
 const REDIRECTS: usize = 5;
@@ -35,7 +36,8 @@ pub(crate) struct Page {
     /// Where from, after redirects.
     pub(crate) url: Url,
     pub(crate) status: u16,
-    pub(crate) etag: Option<String>,
+    /// What it is known by when it is asked for again.
+    pub(crate) validator: Option<String>,
     /// The serial that PyPI gives a page.
     pub(crate) serial: Option<u64>,
     pub(crate) body: Vec<u8>,
@@ -215,7 +217,8 @@ impl Broken {
 async fn page(url: Url, answer: Response<Incoming>, limit: usize) -> Result<Page, Broken> {
     let status = answer.status().as_u16();
     let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
-    let (etag, serial) = (header(ETAG.as_str()), header(SERIAL).and_then(|it| it.parse().ok()));
+    let validator = validator::of(answer.headers());
+    let serial = header(SERIAL).and_then(|it| it.parse().ok());
     let length = header("content-length").and_then(|it| it.parse::<usize>().ok());
     if status == 200 && length.is_some_and(|length| length > limit) {
         return Err(Broken::TooLarge);
@@ -225,5 +228,5 @@ async fn page(url: Url, answer: Response<Incoming>, limit: usize) -> Result<Page
         true => Broken::TooLarge,
         false => format!("its body: {e}").into(),
     })?;
-    Ok(Page { url, status, etag, serial, body: body.to_bytes().to_vec() })
+    Ok(Page { url, status, validator, serial, body: body.to_bytes().to_vec() })
 }

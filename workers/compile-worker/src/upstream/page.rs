@@ -9,8 +9,8 @@ use super::http::Page;
 /// A project, as its page tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Project {
-    /// The page's ETag.
-    pub etag: Option<String>,
+    /// The page's validator: its ETag, else its Last-Modified.
+    pub validator: Option<String>,
     /// The page's serial, where the index gives one: larger at every change.
     pub serial: Option<u64>,
     /// SHA-256 of the page.
@@ -170,7 +170,7 @@ mod tests {
     fn page(body: &str) -> Vec<File> {
         let url = Url::parse("http://index.test/simple/a/").unwrap();
         let body = body.as_bytes().to_vec();
-        files(&Page { url, status: 200, etag: None, serial: None, body }).unwrap()
+        files(&Page { url, status: 200, validator: None, serial: None, body }).unwrap()
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
         let broken = |body: &[u8]| Page {
             url: url.clone(),
             status: 200,
-            etag: None,
+            validator: None,
             serial: None,
             body: body.to_vec(),
         };

@@ -44,7 +44,7 @@ impl Packages {
                     Answer::Unchanged | Answer::Absent => None,
                 });
             };
-            let news = upstream.project(&asked, old.etag.as_deref());
+            let news = upstream.project(&asked, old.validator.as_deref());
             Ok(match or_late(news).await {
                 Ok(Answer::Project(project)) => Some(Arc::new(project)),
                 Ok(Answer::Absent) => None,
