@@ -10,6 +10,7 @@ use std::{
 };
 
 use flotilla_runtime::Failure;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -127,10 +128,23 @@ pub struct Product {
 pub struct Versions {
     /// As upstream writes them.
     pub all: BTreeSet<String>,
+    /// What is said of them, of those that something is said of.
+    pub about: BTreeMap<String, About>,
     /// The validator of the page that they are from.
     pub validator: Option<String>,
     /// Its serial.
     pub serial: Option<u64>,
     /// Its SHA-256.
     pub digest: String,
+}
+
+/// What an index says of a version, beside that it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Which Python it wants, as a version specifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires_python: Option<String>,
+    /// Why it was withdrawn (empty where nobody says), if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yanked: Option<String>,
 }

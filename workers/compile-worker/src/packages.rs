@@ -3,7 +3,7 @@
 
 mod builders;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::{
     Client, error::SdkError, operation::update_item::UpdateItemError, types::AttributeValue as Attr,
@@ -12,11 +12,14 @@ use flotilla_runtime::{Failure, failure::chain};
 
 use crate::{
     builds::{now, package_key},
-    ecosystem::Versions,
+    ecosystem::{About, Versions},
 };
 
 /// The row of the cursor of the changelog.
 const CURSOR: &str = "cursor/pypi";
+
+/// What is said of versions has at most this many bytes: a row has 400 KB.
+const ABOUT_LIMIT: usize = 200 << 10;
 
 /// The table of packages. Clones share the client.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub struct Packages {
 pub struct Known {
     /// Versions that were seen upstream.
     pub versions: BTreeSet<String>,
+    /// What is said of them, of those that something is said of; nothing where that was not noted.
+    pub about: Option<BTreeMap<String, About>>,
     /// Canonical option sets that somebody downloaded.
     pub wanted: BTreeSet<String>,
     /// The validator of the page that the versions are from.
@@ -59,6 +64,7 @@ impl Packages {
         let text = |attribute: &str| item.get(attribute).and_then(|it| it.as_s().ok().cloned());
         Ok(Known {
             versions: set("versions"),
+            about: text("about").and_then(|it| serde_json::from_str(&it).ok()),
             wanted: set("wanted"),
             validator: text("validator"),
             serial: count(&item, "page_serial"),
@@ -117,7 +123,7 @@ impl Packages {
     /// As [`known`](Self::known).
     pub async fn seen(&self, package: &str, found: Versions) -> Result<(), Failure> {
         let mut set = "versions = :versions, checked_at = :now, page_digest = :digest".to_owned();
-        let mut remove = "";
+        let mut remove = Vec::new();
         let call = self.client.update_item().table_name(&self.table);
         let mut call = call
             .key("package", Attr::S(package.to_owned()))
@@ -129,13 +135,23 @@ impl Packages {
                 set.push_str(", validator = :validator");
                 call = call.expression_attribute_values(":validator", Attr::S(validator));
             }
-            None => remove = " REMOVE validator",
+            None => remove.push("validator"),
+        }
+        match about(&found.about) {
+            Some(about) => {
+                set.push_str(", about = :about");
+                call = call.expression_attribute_values(":about", Attr::S(about));
+            }
+            None => remove.push("about"),
         }
         if let Some(serial) = found.serial {
             set.push_str(", page_serial = :serial");
             call = call.expression_attribute_values(":serial", Attr::N(serial.to_string()));
         }
-        let sent = call.update_expression(format!("SET {set}{remove}")).send().await;
+        if !remove.is_empty() {
+            set = format!("{set} REMOVE {}", remove.join(", "));
+        }
+        let sent = call.update_expression(format!("SET {set}")).send().await;
         sent.map(drop).map_err(|e| self.failed("UpdateItem", package, chain(&e)))
     }
 
@@ -259,6 +275,11 @@ impl Packages {
         let table = &self.table;
         Failure::transient("dynamodb", format!("{what} of {name} in table {table}: {why}"))
     }
+}
+
+/// What is said of versions, where that fits into a row beside the versions.
+fn about(versions: &BTreeMap<String, About>) -> Option<String> {
+    serde_json::to_string(versions).ok().filter(|text| text.len() <= ABOUT_LIMIT)
 }
 
 /// A set of strings, which DynamoDB does not take empty.

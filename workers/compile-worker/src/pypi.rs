@@ -18,7 +18,7 @@ use crate::{
     builds::Lock,
     check::check,
     container::Waiting,
-    ecosystem::{Ecosystem, Grammar, Made, Product, Versions},
+    ecosystem::{About, Ecosystem, Grammar, Made, Product, Versions},
     error::{Stopped, aside},
     keys::{ArtifactParts, RECIPE, artifact_key},
     message::BuildOrder,
@@ -190,9 +190,9 @@ impl Ecosystem for Pypi {
         match self.upstream.project(name, validator).await? {
             Answer::Unchanged | Answer::Absent => Ok(None),
             Answer::Project(project) => {
-                let all = versions(name, &project.files);
+                let (all, about) = (versions(name, &project.files), about(name, &project.files));
                 let Project { validator, serial, digest, .. } = project;
-                Ok(Some(Versions { all, validator, serial, digest }))
+                Ok(Some(Versions { all, about, validator, serial, digest }))
             }
         }
     }
@@ -207,6 +207,15 @@ fn read(archive: Arc<[u8]>) -> Result<(Arc<[u8]>, Source), Stopped> {
 /// The versions that have a source with a hash.
 pub fn versions(name: &str, files: &[File]) -> BTreeSet<String> {
     sources(name, files).into_keys().map(str::to_owned).collect()
+}
+
+/// What upstream says of the sources of versions, where it says something.
+fn about(name: &str, files: &[File]) -> BTreeMap<String, About> {
+    let about = sources(name, files).into_iter().map(|(version, file)| {
+        let (requires_python, yanked) = (file.requires_python.clone(), file.yanked.clone());
+        (version.to_owned(), About { requires_python, yanked })
+    });
+    about.filter(|(_, about)| *about != About::default()).collect()
 }
 
 /// The source of each version as upstream writes it, with its hash; of two, in whatever spelling, the

@@ -1,6 +1,10 @@
 //! A registry of crates, as cargo sees it: a sparse index, and the files of crates.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use flotilla_runtime::Failure;
 use serde::Deserialize;
@@ -146,6 +150,7 @@ impl Registry {
             read(name, &page.body)?.into_iter().map(|release| release.version).collect();
         Ok(Some(Versions {
             all,
+            about: BTreeMap::new(),
             validator: page.validator,
             serial: None,
             digest: sha256(&page.body),

@@ -1,7 +1,7 @@
 //! The pages of the index (PEP 503 and PEP 691): a wheel for every version with a source.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt::Write,
     sync::Arc,
     time::Duration,
@@ -16,6 +16,7 @@ use axum::{
 use compile_worker::{
     builder::BuilderInfo,
     builds::{Row, State},
+    ecosystem::About,
     keys::sha256,
     names::{WheelName, normalize},
     options::Options,
@@ -193,10 +194,10 @@ async fn links_of(packages: &Packages, options: &Options, name: &str) -> Result<
 fn remembered(
     name: &str,
     builder: &BuilderInfo,
-    versions: &BTreeSet<String>,
+    versions: &BTreeMap<String, About>,
     rows: &HashMap<String, &Row>,
 ) -> Vec<Link> {
-    let link = |version: &String| {
+    let link = |(version, about): (&String, &About)| {
         let row = rows.get(&canonical(version)).copied();
         let built = row.and_then(|row| match &row.state {
             State::Done(artifact) => WheelName::parse(&artifact.filename),
@@ -204,7 +205,8 @@ fn remembered(
         });
         let pure = built.filter(WheelName::is_pure);
         let filename = builder.predict(name, version, pure.as_ref()).to_string();
-        Link::of(name, version, filename, row)
+        let About { requires_python, yanked } = about.clone();
+        Link { requires_python, yanked, ..Link::of(name, version, filename, row) }
     };
     versions.iter().map(link).collect()
 }
@@ -397,6 +399,21 @@ mod tests {
     fn file(filename: &str) -> File {
         let sha256 = Some("00".into());
         File { filename: filename.into(), url: "u".into(), sha256, ..File::default() }
+    }
+
+    #[test]
+    fn what_is_remembered_of_versions_is_said_of_them_too() {
+        let about = |python: Option<&str>, yanked: Option<&str>| About {
+            requires_python: python.map(str::to_owned),
+            yanked: yanked.map(str::to_owned),
+        };
+        let versions = BTreeMap::from([
+            ("1.0".to_owned(), about(Some(">=3.8"), None)),
+            ("2.0".to_owned(), about(None, Some("bad"))),
+        ]);
+        let links = remembered("a", &builder(), &versions, &HashMap::new());
+        let said = |at: usize| (links[at].requires_python.as_deref(), links[at].yanked.as_deref());
+        assert_eq!((said(0), said(1)), ((Some(">=3.8"), None), (None, Some("bad"))));
     }
 
     #[test]

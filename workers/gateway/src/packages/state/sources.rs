@@ -1,7 +1,7 @@
 //! What upstream has, and who wants it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
     sync::Arc,
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 use compile_worker::{
     builds::{Request, Row, State, package_key},
     crates::Release,
+    ecosystem::About,
     pypi::{self, PYPI},
     sdist::Glance,
     upstream::{Answer, File, Project, Upstream},
@@ -174,20 +175,25 @@ impl Packages {
         futures::future::join_all(looks).await.into_iter().flatten().collect()
     }
 
-    /// The versions of a package of PyPI that were seen upstream or built, none where nothing is known;
-    /// and its rows.
+    /// The versions of a package of PyPI that were seen upstream or built, none where nothing is known,
+    /// with what upstream said of them; and its rows. Where it is not known what upstream said, nobody
+    /// is offered more than what is built.
     pub(in crate::packages) async fn remembered(
         &self,
         name: &str,
-    ) -> Result<(BTreeSet<String>, Vec<Row>), Refusal> {
-        let mut versions = self.known(&package_key(PYPI, name)).await?.versions;
+    ) -> Result<(BTreeMap<String, About>, Vec<Row>), Refusal> {
+        let known = self.known(&package_key(PYPI, name)).await?;
         let rows = self.rows(name).await?;
-        let seen: BTreeSet<String> = versions.iter().map(|it| canonical(it)).collect();
+        let mut versions = BTreeMap::new();
+        if let Some(mut about) = known.about {
+            // A set of DynamoDB is never empty.
+            let all = known.versions.into_iter().filter(|it| !it.is_empty());
+            versions.extend(all.map(|it| (it.clone(), about.remove(&it).unwrap_or_default())));
+        }
+        let seen: BTreeSet<String> = versions.keys().map(|it| canonical(it)).collect();
         let done = rows.iter().filter(|row| matches!(row.state, State::Done(_)));
         let unseen = done.filter(|row| !seen.contains(&canonical(&row.version)));
-        versions.extend(unseen.map(|row| row.version.clone()));
-        // A set of DynamoDB is never empty.
-        versions.remove("");
+        versions.extend(unseen.map(|row| (row.version.clone(), About::default())));
         Ok((versions, rows))
     }
 }
