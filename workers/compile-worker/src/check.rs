@@ -1,6 +1,8 @@
 //! A wheel is looked through before anybody gets it: what came out of a build is not to be
 //! trusted.
 
+mod directory;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Cursor, Read},
@@ -115,6 +117,9 @@ impl Contents {
         if zip.len() > FILES_LIMIT {
             return Err(format!("the wheel has {} files", zip.len()));
         }
+        if let Some(name) = directory::twice(bytes, zip.central_directory_start()) {
+            return Err(format!("the wheel has {name:?} twice"));
+        }
         let (mut contents, mut left) = (Self::default(), SIZE_LIMIT);
         for index in 0..zip.len() {
             let mut file = zip.by_index(index).map_err(broken)?;
@@ -141,10 +146,8 @@ impl Contents {
         if let Some((what, _)) = kept {
             self.kept.insert(what, bytes);
         }
-        match self.seen.insert(name.clone(), seen) {
-            Some(_) => Err(format!("the wheel has {name} twice")),
-            None => Ok(()),
-        }
+        self.seen.insert(name, seen);
+        Ok(())
     }
 
     fn text(&self, what: &str) -> Result<&str, String> {
@@ -424,6 +427,16 @@ mod tests {
             let why = with_record(|record| without(&record, file)).unwrap_err();
             assert_eq!(why, format!("RECORD does not list {file}"));
         }
+    }
+
+    #[test]
+    fn a_wheel_that_has_a_file_twice_is_refused() {
+        let mut bytes = wheel(&[("a.py", b"x = 1"), ("b.py", b"x = 2")], |it| without(&it, "b.py"));
+        let names: Vec<usize> =
+            (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"b.py")).collect();
+        assert_eq!(names.len(), 2, "before the file, and in the directory");
+        names.into_iter().for_each(|at| bytes[at] = b'a');
+        assert_eq!(verdict(&bytes).unwrap_err(), "the wheel has \"a.py\" twice");
     }
 
     #[test]
