@@ -37,10 +37,8 @@ struct Follow {
     builder: Option<Builder>,
     /// Pieces taken of this builder's log.
     pieces: u64,
-    /// Bytes of it that were sent, or that the listener has from before.
-    sent: usize,
-    /// Bytes of it that were taken from the bucket.
-    taken: usize,
+    /// How much of it was told.
+    told: Told,
     events: VecDeque<Event>,
     over: bool,
 }
@@ -59,8 +57,7 @@ pub(super) fn follow(
         row,
         builder: seen.map(|(builder, _)| builder),
         pieces: 0,
-        sent: seen.map_or(0, |(_, sent)| sent),
-        taken: 0,
+        told: Told { sent: seen.map_or(0, |(_, sent)| sent), ..Told::default() },
         events: VecDeque::new(),
         over: false,
     };
@@ -113,7 +110,7 @@ impl Follow {
                     let key = piece_key(&row.request, row.epoch, live.generation, self.pieces);
                     let piece = self.packages.object(&key, LOG_LIMIT).await?;
                     self.pieces += 1;
-                    self.say(&piece);
+                    self.say(&piece, false);
                     return Ok(());
                 }
             }
@@ -132,7 +129,7 @@ impl Follow {
             if self.builder.is_some() {
                 self.events.push_back(Event::default().event("restart").data("built anew"));
             }
-            (self.builder, self.pieces, self.sent, self.taken) = (Some(builder), 0, 0, 0);
+            (self.builder, self.pieces, self.told) = (Some(builder), 0, Told::default());
         }
     }
 
@@ -145,8 +142,8 @@ impl Follow {
                 self.built_by(builder_of(key).unwrap_or((row.epoch, 0)));
             }
             let whole = self.packages.object(key, LOG_LIMIT).await?;
-            self.taken = 0;
-            self.say(&whole);
+            self.told.anew();
+            self.say(&whole, true);
         }
         let told = describe(&self.packages, &self.headers, &row).await.unwrap_or(json!({}));
         self.events.push_back(Event::default().event("end").data(told.to_string()));
@@ -155,18 +152,75 @@ impl Follow {
     }
 
     /// Sends what of these next bytes of the log was not sent yet.
-    fn say(&mut self, bytes: &[u8]) {
-        let known = self.sent.saturating_sub(self.taken).min(bytes.len());
-        self.taken += bytes.len();
-        for chunk in bytes[known..].chunks(CHUNK) {
-            self.sent += chunk.len();
-            let (epoch, generation) = self.builder.unwrap_or_default();
-            let text = String::from_utf8_lossy(chunk).replace('\r', "\n");
-            let event =
-                Event::default().event("log").id(format!("{epoch}-{generation}-{}", self.sent));
+    fn say(&mut self, bytes: &[u8], last: bool) {
+        let (epoch, generation) = self.builder.unwrap_or_default();
+        for (sent, text) in self.told.next(bytes, last) {
+            let event = Event::default().event("log").id(format!("{epoch}-{generation}-{sent}"));
             self.events.push_back(event.data(text));
         }
     }
+}
+
+/// How much of a log a listener was told.
+#[derive(Debug, Default)]
+struct Told {
+    /// Bytes that were sent, or that the listener has from before.
+    sent: usize,
+    /// Bytes that were taken from the bucket.
+    taken: usize,
+    /// Of these, the ones that make no character yet.
+    rest: Vec<u8>,
+}
+
+impl Told {
+    /// The log is taken from its beginning again.
+    fn anew(&mut self) {
+        *self = Self { sent: self.sent, ..Self::default() };
+    }
+
+    /// The texts of what was not sent yet, each with how much is sent with it. A character, or the end
+    /// of a line, of which there is one part so far is kept until the other comes.
+    fn next(&mut self, bytes: &[u8], last: bool) -> Vec<(usize, String)> {
+        let known = (self.sent + self.rest.len()).saturating_sub(self.taken).min(bytes.len());
+        self.taken += bytes.len();
+        self.rest.extend_from_slice(&bytes[known..]);
+        let (rest, mut texts) = (std::mem::take(&mut self.rest), Vec::new());
+        let mut left = rest.as_slice();
+        loop {
+            let chunk = &left[..left.len().min(CHUNK)];
+            let end = if last && chunk.len() == left.len() { chunk.len() } else { whole(chunk) };
+            if end == 0 {
+                break;
+            }
+            self.sent += end;
+            texts.push((self.sent, text(&left[..end])));
+            left = &left[end..];
+        }
+        self.rest = left.to_vec();
+        texts
+    }
+}
+
+/// How much of these bytes is whole characters and ends of lines.
+fn whole(bytes: &[u8]) -> usize {
+    let mut end = bytes.len();
+    // A character has four bytes at most, of which all but the first begin alike.
+    let begins = |at: &usize| bytes[*at] & 0xC0 != 0x80;
+    if let Some(at) = (end.saturating_sub(4)..end).rev().find(begins) {
+        let long = match bytes[at] {
+            0xC0..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xF7 => 4,
+            _ => 1,
+        };
+        end = if at + long > end { at } else { end };
+    }
+    end - usize::from(bytes[..end].ends_with(b"\r"))
+}
+
+/// Bytes of a log as lines: an event's text has no `\r`.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// From the end of a log's key, `…/EPOCH-GENERATION.txt`.
@@ -179,6 +233,35 @@ fn builder_of(key: &str) -> Option<Builder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is told of pieces, and then of the whole.
+    fn told(pieces: &[&[u8]], told: &mut Told) -> String {
+        let mut said = String::new();
+        for piece in pieces {
+            said.extend(told.next(piece, false).into_iter().map(|(_, text)| text));
+        }
+        told.anew();
+        said.extend(told.next(&pieces.concat(), true).into_iter().map(|(_, text)| text));
+        said
+    }
+
+    #[test]
+    fn a_character_between_two_pieces_is_told_whole_and_once() {
+        let log = "é\r\n漢 🎉\rend\r\n".as_bytes();
+        for cut in 0..=log.len() {
+            let (one, two) = log.split_at(cut);
+            let said = told(&[one, two], &mut Told::default());
+            assert_eq!(said, "é\n漢 🎉\nend\n", "{cut}");
+            // Who comes back has what it was told before.
+            let mut first = Told::default();
+            let before: String = first.next(one, false).into_iter().map(|(_, it)| it).collect();
+            let mut again = Told { sent: first.sent, ..Told::default() };
+            assert_eq!(before + &told(&[one, two], &mut again), "é\n漢 🎉\nend\n", "{cut}");
+        }
+        let long = "漢".repeat(CHUNK);
+        assert_eq!(told(&[long.as_bytes()], &mut Told::default()), long);
+        assert_eq!(told(&[b"a\xff", b"\xe6\xbc"], &mut Told::default()), "a\u{fffd}\u{fffd}");
+    }
 
     #[test]
     fn a_listeners_place_is_read_as_it_was_told() {
