@@ -252,10 +252,13 @@ pub(super) fn log_url(headers: &HeaderMap, key: &str) -> String {
     format!("{}{}", base(headers), log_path(key))
 }
 
-/// This gateway, as the client called it.
+/// This gateway, as the client called it; what stands before it says whether that was over TLS.
 fn base(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    host.map(|host| format!("http://{host}")).unwrap_or_default()
+    let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
+    let said = text("x-forwarded-proto").and_then(|it| it.split(',').next()).map(str::trim);
+    let scheme =
+        if said.is_some_and(|it| it.eq_ignore_ascii_case("https")) { "https" } else { "http" };
+    text("host").map(|host| format!("{scheme}://{host}")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -272,6 +275,23 @@ mod tests {
         assert!(why.contains("\"option\"") && why.contains("options"), "{why}");
         let why = wish(json!({"package": "a", "version": "1", "options": ["lto"]})).unwrap_err();
         assert!(why.contains("by name"), "{why}");
+    }
+
+    #[test]
+    fn addresses_begin_as_the_client_called_the_gateway() {
+        let called = |proto: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", "h:8080".parse().unwrap());
+            proto.map(|it| headers.insert("x-forwarded-proto", it.parse().unwrap()));
+            log_url(&headers, "k")
+        };
+        for plain in [None, Some("http"), Some("http, https"), Some("javascript")] {
+            assert_eq!(called(plain), "http://h:8080/v1/builds/k/log", "{plain:?}");
+        }
+        for tls in ["https", "HTTPS, http"] {
+            assert_eq!(called(Some(tls)), "https://h:8080/v1/builds/k/log", "{tls}");
+        }
+        assert_eq!(log_url(&HeaderMap::new(), "k"), "/v1/builds/k/log");
     }
 
     #[test]

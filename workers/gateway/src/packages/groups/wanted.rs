@@ -32,7 +32,10 @@ pub(super) enum Wish {
 pub(super) fn lines(list: List) -> Result<Vec<String>, Refusal> {
     let lines = match list {
         List::Entries(entries) => entries,
-        List::Text(text) => text.replace("\\\n", " ").lines().map(str::to_owned).collect(),
+        List::Text(text) => {
+            let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
+            joined.lines().map(str::to_owned).collect()
+        }
     };
     let bare = lines.iter().map(|line| without_comment(line).trim().to_owned());
     let all: Vec<String> = bare.filter(|line| !line.is_empty()).collect();
@@ -195,6 +198,8 @@ mod tests {
         let text = "# all\n\na==1.0 # this\n  b>=2,\\\n <3\n#c\nd#e\nf\t# g\n  # h\n";
         let all = lines(List::Text(text.to_owned())).unwrap();
         assert_eq!(all, ["a==1.0", "b>=2,  <3", "d#e", "f"]);
+        let elsewhere = lines(List::Text(text.replace('\n', "\r\n"))).unwrap();
+        assert_eq!(elsewhere, all, "as other systems end their lines");
         assert!(lines(List::Entries(Vec::new())).is_err());
         assert!(lines(List::Entries(vec!["a".into(); LIMIT + 1])).is_err());
         let long = vec!["a".repeat(100); 900];
