@@ -107,7 +107,7 @@ async fn a_failed_build_is_shown_in_the_page_with_reason_log_and_time() {
     let page = "/o/default/simple/bad/";
     let html = farm.gateway.ask("GET", page, &[], "").await.body;
     assert!(html.contains("&lt;no&gt; such thing"), "{html}");
-    assert!(html.contains(&format!("log: /v1/builds/{key}/log")), "{html}");
+    assert!(html.contains(&format!("<a href=\"/v1/builds/{key}/log\">log</a>")), "{html}");
     assert!(html.contains("may be tried again 20"), "{html}");
     let json = farm.gateway.ask("GET", page, &[("Accept", JSON)], "").await.json();
     let failed = &json["files"][0]["_failed"];

@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::versions::{normal, parsed, same};
 
+/// How the names of source distributions end; those of other kinds are no more taken by PyPI (PEP 527).
+const SDISTS: [&str; 3] = [".tar.gz", ".tgz", ".zip"];
 /// A package's name is at most this long.
 const NAME_LIMIT: usize = 100;
 
@@ -32,7 +34,7 @@ pub fn normalize(name: &str) -> Result<String, String> {
 /// The version in the name of a source distribution of `package` (normalised); `None` for any
 /// other file.
 pub fn sdist_version<'f>(package: &str, filename: &'f str) -> Option<&'f str> {
-    let stem = filename.strip_suffix(".tar.gz").or(filename.strip_suffix(".zip"))?;
+    let stem = SDISTS.into_iter().find_map(|end| filename.strip_suffix(end))?;
     let dashes = stem.match_indices('-').map(|(at, _)| stem.split_at(at));
     let fits = |(name, _): &(&str, &str)| normalize(name).is_ok_and(|name| name == package);
     let version = dashes.rev().find(fits).map(|(_, version)| &version[1..])?;
@@ -154,6 +156,8 @@ mod tests {
         assert_eq!(sdist_version("a-b", "a_b-1.0.tar.gz"), Some("1.0"));
         assert_eq!(sdist_version("a", "a-b-1.0.tar.gz"), None);
         assert_eq!(sdist_version("a", "a-1.0.zip"), Some("1.0"));
+        assert_eq!(sdist_version("a", "a-1.0.tgz"), Some("1.0"));
+        assert_eq!(sdist_version("a", "a-1.0.tar.bz2"), None);
         assert_eq!(sdist_version("a", "a-1.0.win32.zip"), None);
         assert_eq!(sdist_version("a", "a-1.0.linux-x86_64.tar.gz"), None);
         assert_eq!(sdist_version("a", "a-1.0.exe"), None);

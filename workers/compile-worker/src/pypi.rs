@@ -225,7 +225,7 @@ pub fn sources<'f>(name: &str, files: &'f [File]) -> BTreeMap<&'f str, &'f File>
     for file in files.iter().filter(|file| file.sha256.is_some()) {
         let Some(version) = sdist_version(name, &file.filename) else { continue };
         let known = sources.entry(canonical(version)).or_insert((version, file));
-        if known.1.filename.ends_with(".zip") && file.filename.ends_with(".tar.gz") {
+        if !known.1.filename.ends_with(".tar.gz") && file.filename.ends_with(".tar.gz") {
             *known = (version, file);
         }
     }

@@ -255,11 +255,11 @@ impl Trouble {
         Some(Self { reason: failed.reason.clone(), retry_at: failed.retry_at, log })
     }
 
-    /// For people who look at the page; no link that an installer could take for a file.
+    /// For people who look at the page. An installer takes a link for a file by the end of its name.
     fn html(&self) -> String {
-        let log = self.log.as_ref().map(|log| format!("; log: {log}")).unwrap_or_default();
-        let text = format!("not built: {}; may be tried again {}{log}", self.reason, self.when());
-        format!("<small>{}</small>", escaped(&text))
+        let text = format!("not built: {}; may be tried again {}", self.reason, self.when());
+        let log = self.log.as_ref().map(|log| format!("; <a href=\"{}\">log</a>", escaped(log)));
+        format!("<small>{}{}</small>", escaped(&text), log.unwrap_or_default())
     }
 
     fn when(&self) -> String {
