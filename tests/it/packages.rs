@@ -120,6 +120,23 @@ async fn pip_is_held_by_redirects_for_longer_than_it_waits_for_an_answer() {
 }
 
 #[tokio::test]
+async fn uv_installs_a_wheel_that_it_was_held_for_and_prints_why_another_failed() {
+    let farm = Farm::new().await;
+    // It runs for what the build requires, and to build.
+    let setup = SETUP.replace("setup(py", "setup(name='slow', version='1.0', py");
+    let setup = format!("import time\ntime.sleep(9)\n{setup}");
+    farm.index.publish("slow", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    farm.broken("bad", "raise SystemExit('error: no such thing')\n");
+    let start = Instant::now();
+    let files = farm.world.uv_installs(&farm.gateway, "default", "slow").await.unwrap();
+    assert!(files.iter().any(|it| it == "tiny.py"), "{files:?}");
+    assert!(start.elapsed() > Duration::from_secs(15), "it was not held");
+    let said = farm.world.uv_installs(&farm.gateway, "default", "bad").await.unwrap_err();
+    assert!(said.contains("422") && said.contains("no such thing"), "{said}");
+    farm.end().await;
+}
+
+#[tokio::test]
 async fn package_answers_in_the_shape_of_the_original() {
     let farm = Farm::new().await;
     farm.pure("tiny", "1.0");

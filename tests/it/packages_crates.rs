@@ -13,7 +13,7 @@ const MAIN: &str = "fn main() {\n\
     }\n";
 
 /// A farm whose crates come from a registry of its own.
-async fn farm(crates: &Crates, settings: &[(&str, &str)]) -> Farm {
+pub(crate) async fn farm(crates: &Crates, settings: &[(&str, &str)]) -> Farm {
     let (world, index) = (World::new().await, Index::new().await);
     let at = crates.index();
     let worker = world.compile_worker(&index).env("FLOTILLA_CRATES_INDEX", &at);
@@ -39,7 +39,7 @@ fn greeter(crates: &Crates) {
 }
 
 /// Publishes a crate without dependencies, with this build script.
-fn scripted(crates: &Crates, name: &str, script: &str) {
+pub(crate) fn scripted(crates: &Crates, name: &str, script: &str) {
     let lock = crate_lock(name, "1.0.0", &[]);
     let toml = manifest(name, "");
     let files = [

@@ -115,6 +115,34 @@ impl World {
         if status.success() { Ok(said) } else { Err(said) }
     }
 
+    /// Has uv install a requirement from the gateway's index of an option set into a folder of its own:
+    /// the names in there.
+    ///
+    /// # Errors
+    /// What uv said.
+    pub async fn uv_installs(
+        &self,
+        gateway: &Worker,
+        optset: &str,
+        requirement: &str,
+    ) -> Result<Vec<String>, String> {
+        let uv = std::env::var_os("FLOTILLA_UV");
+        let uv = uv.expect("FLOTILLA_UV is not set: run the tests with `make test`");
+        let folder = tempfile::tempdir_in(self.folder()).expect("a folder");
+        let index = format!("http://{}/o/{optset}/simple/", gateway.addr());
+        let mut uv = Command::new(uv);
+        uv.args(["pip", "install", "--no-cache", "--no-config", "--no-deps"]);
+        uv.args(["--only-binary", ":all:", "--python-version", "3.11", "--index-url", &index]);
+        uv.arg("--target").arg(folder.path()).env("UV_HTTP_TIMEOUT", "15");
+        uv.arg("--python").arg(self.with_pip("python3").await).arg(requirement).kill_on_drop(true);
+        let Output { status, stderr, .. } = uv.output().await.expect("uv");
+        if !status.success() {
+            return Err(String::from_utf8_lossy(&stderr).into_owned());
+        }
+        let files = std::fs::read_dir(folder.path()).expect("a folder").flatten();
+        Ok(files.map(|it| it.file_name().to_string_lossy().into_owned()).collect())
+    }
+
     /// The answer of any host.
     pub async fn get_from(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         ask("GET", host, path, headers, "").await
