@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Farm, SETUP, Worker, containers, eventually};
+use flotilla_tests::{Farm, SETUP, Starts, Worker, containers, eventually};
 
 const NETWORK: &str = "import socket\n\
     socket.create_connection(('192.0.2.1', 80), timeout=5)\n";
@@ -34,6 +34,7 @@ async fn any_number_who_ask_at_once_are_one_build() {
     let farm = Farm::new().await;
     farm.extension("fast", "1.0");
     let second = farm.world.package_gateway(&farm.index).ready().await;
+    let starts = Starts::of(farm.worker.id());
     let ask = |gateway: &Worker| {
         let path = "/package?package=fast&version=1.0&useflag=%2Blto&wait=1";
         let addr = gateway.addr().to_owned();
@@ -47,7 +48,7 @@ async fn any_number_who_ask_at_once_are_one_build() {
     for answer in many {
         assert_eq!(answer.await.unwrap(), 200);
     }
-    assert_eq!(farm.begun().await, 1);
+    assert_eq!((farm.begun().await, starts.count().await), (1, 1), "builds, and their containers");
     let mut second = second;
     assert!(second.stop().await.success());
     farm.end().await;

@@ -1,8 +1,13 @@
 //! The Docker engine, seen from outside the worker.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
+use jiff::Timestamp;
 use tokio::{
+    io::AsyncReadExt,
     net::{UnixListener, UnixStream},
     task::JoinHandle,
 };
@@ -18,6 +23,32 @@ pub fn containers(worker_id: &str) -> Vec<String> {
         .expect("the docker command");
     assert!(ids.status.success(), "docker ps: {}", String::from_utf8_lossy(&ids.stderr));
     String::from_utf8_lossy(&ids.stdout).lines().map(str::to_owned).collect()
+}
+
+/// A look at the containers of a worker that are started.
+#[derive(Debug)]
+pub struct Starts(tokio::process::Child);
+
+impl Starts {
+    /// Those that are started from now on.
+    pub fn of(worker_id: &str) -> Self {
+        let now = Timestamp::now();
+        let since = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
+        let label = format!("label=flotilla.worker={worker_id}");
+        let mut events = tokio::process::Command::new("docker");
+        events.args(["events", "--since", &since, "--filter", "event=start", "--filter", &label]);
+        events.args(["--format", "{{.ID}}"]).stdout(Stdio::piped()).kill_on_drop(true);
+        Self(events.spawn().expect("the docker command"))
+    }
+
+    /// How many there were so far.
+    pub async fn count(mut self) -> usize {
+        self.0.kill().await.expect("it runs");
+        let mut said = String::new();
+        let mut events = self.0.stdout.take().expect("a pipe");
+        events.read_to_string(&mut said).await.expect("what it said");
+        said.lines().count()
+    }
 }
 
 /// A socket in front of the engine that can be opened and shut: an engine that does not answer.

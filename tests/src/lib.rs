@@ -35,7 +35,7 @@ pub use appstream::FakeAppStream;
 pub use books::{Books, Standing};
 pub use chaos::Crew;
 pub use crates::{Crates, lock as crate_lock};
-pub use docker::{Gate, containers};
+pub use docker::{Gate, Starts, containers};
 pub use ec2::FakeEc2;
 pub use expression::evaluate;
 pub use farm::{Farm, SETUP};
