@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flotilla_runtime::{Failure, payload::hex};
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 /// Raised when the steps of a build change what comes out.
 pub const RECIPE: u32 = 3;
@@ -73,6 +73,11 @@ pub fn key(parts: &impl Serialize) -> Result<String, serde_json::Error> {
 /// SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// SHA-512 in hexadecimal.
+pub(crate) fn sha512(bytes: &[u8]) -> String {
+    hex(&Sha512::digest(bytes))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::{
     container::Waiting,
     ecosystem::{About, Ecosystem, Grammar, Made, Product, Versions},
     error::{Stopped, aside},
-    keys::{ArtifactParts, RECIPE, artifact_key},
+    keys::{ArtifactParts, RECIPE, artifact_key, sha256},
     message::BuildOrder,
     names::{WheelName, normalize, sdist_version},
     options::Options,
@@ -87,14 +87,15 @@ impl Pypi {
         let given = async {
             let file = self.source_file(order).await?;
             let archive = self.upstream.wheel(&file, SDIST_LIMIT).await?;
-            let (archive, source) = aside(move || read(archive)).await??;
+            let known = file.sha256.clone();
+            let (archive, source, hash) = aside(move || read(archive, known)).await??;
             progress.reached(Step::Fetched).await;
             let resolved = self.first_choice(&source, &options, progress, info).await?;
-            Ok::<_, Stopped>((file, archive, source, resolved))
+            Ok::<_, Stopped>((hash, archive, source, resolved))
         };
         let (container, given) =
             tokio::join!(Waiting::start(builder, &self.limits), Box::pin(given));
-        let (file, archive, source, resolved) = given?;
+        let (hash, archive, source, resolved) = given?;
         let job = Job { archive: &archive, source: &source, options: &options };
         let compiled = self.compile(container?, job, resolved, progress, log);
         let (wheel, lock) = Box::pin(compiled).await?;
@@ -106,7 +107,7 @@ impl Pypi {
         });
         let (wheel, metadata, info) = looked.await?.map_err(Stopped::theirs)?;
         progress.reached(Step::Checked).await;
-        let (key, parts) = key(order, &info, &lock, file.sha256.as_deref())?;
+        let (key, parts) = key(order, &info, &lock, &hash)?;
         Ok(Product {
             key,
             parts,
@@ -198,10 +199,12 @@ impl Ecosystem for Pypi {
     }
 }
 
-fn read(archive: Arc<[u8]>) -> Result<(Arc<[u8]>, Source), Stopped> {
+/// An archive as a tar, what it says of itself, and its SHA-256, which the index may not have said.
+fn read(archive: Arc<[u8]>, hash: Option<String>) -> Result<(Arc<[u8]>, Source, String), Stopped> {
+    let hash = hash.unwrap_or_else(|| sha256(&archive));
     let archive = sdist::as_tar(archive)?;
     let source = Source::read(&archive)?;
-    Ok((archive, source))
+    Ok((archive, source, hash))
 }
 
 /// The versions that have a source with a hash.
@@ -222,7 +225,7 @@ fn about(name: &str, files: &[File]) -> BTreeMap<String, About> {
 /// `.tar.gz`.
 pub fn sources<'f>(name: &str, files: &'f [File]) -> BTreeMap<&'f str, &'f File> {
     let mut sources: BTreeMap<String, (&str, &File)> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.sha256.is_some()) {
+    for file in files.iter().filter(|file| file.hash().is_some()) {
         let Some(version) = sdist_version(name, &file.filename) else { continue };
         let known = sources.entry(canonical(version)).or_insert((version, file));
         if !known.1.filename.ends_with(".tar.gz") && file.filename.ends_with(".tar.gz") {
@@ -254,7 +257,7 @@ fn key(
     order: &BuildOrder,
     info: &BuilderInfo,
     lock: &Lock,
-    source: Option<&str>,
+    source: &str,
 ) -> Result<(String, BTreeMap<String, Value>), Failure> {
     artifact_key(&ArtifactParts {
         abi: &info.abi,
@@ -263,7 +266,7 @@ fn key(
         glibc: &info.glibc,
         options: &order.options,
         recipe: RECIPE,
-        source: source.unwrap_or_default(),
+        source,
         version: &canonical(&order.version),
     })
 }

@@ -20,7 +20,7 @@ pub use self::{
     changelog::Changes,
     page::{File, Project},
 };
-use crate::keys::sha256;
+use crate::keys::{sha256, sha512};
 
 /// A project's page has at most this many bytes.
 const PAGE_LIMIT: usize = 32 << 20;
@@ -158,7 +158,7 @@ impl Upstream {
     /// # Errors
     /// As [`file`](Self::file).
     pub async fn wheel(&self, file: &File, limit: usize) -> Result<Arc<[u8]>, Failure> {
-        let hash = file.sha256.clone().unwrap_or_default();
+        let hash = file.hash().unwrap_or_default().to_owned();
         if let Some(bytes) = self.wheels.get(&hash) {
             return Ok(bytes);
         }
@@ -175,10 +175,13 @@ impl Upstream {
     pub async fn file(&self, file: &File, limit: usize) -> Result<Vec<u8>, Failure> {
         let page = self.http.get(&file.url, &[], limit, FILE_PATIENCE).await?;
         page.expect_ok()?;
-        let (found, published) = (sha256(&page.body), file.sha256.as_deref().unwrap_or_default());
+        let (kind, found) = match &file.sha256 {
+            None if file.sha512.is_some() => ("SHA-512", sha512(&page.body)),
+            _ => ("SHA-256", sha256(&page.body)),
+        };
+        let (name, published) = (&file.filename, file.hash().unwrap_or_default());
         if found != published {
-            let name = &file.filename;
-            let what = format!("{name}: its SHA-256 is {found}, the index says {published:?}");
+            let what = format!("{name}: its {kind} is {found}, the index says {published:?}");
             return Err(Failure::transient("upstream_hash", what));
         }
         Ok(page.body)

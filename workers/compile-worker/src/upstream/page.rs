@@ -23,11 +23,18 @@ impl Project {
     /// About how many bytes of memory it takes.
     pub fn weight(&self) -> usize {
         let texts = |it: &File| {
-            let some = [&it.sha256, &it.requires_python, &it.core_metadata, &it.yanked];
+            let some = [&it.sha256, &it.sha512, &it.requires_python, &it.core_metadata, &it.yanked];
             let some: usize = some.into_iter().flatten().map(String::len).sum();
             it.filename.len() + it.url.len() + some
         };
         self.files.iter().map(|file| size_of::<File>() + texts(file)).sum()
+    }
+}
+
+impl File {
+    /// The hash that its bytes are checked against; nothing where none is published that is good enough.
+    pub(crate) fn hash(&self) -> Option<&str> {
+        self.sha256.as_deref().or(self.sha512.as_deref())
     }
 }
 
@@ -40,6 +47,8 @@ pub struct File {
     pub url: String,
     /// Its published SHA-256.
     pub sha256: Option<String>,
+    /// Its published SHA-512, where no SHA-256 is.
+    pub sha512: Option<String>,
     /// Which Python it wants, as a version specifier.
     pub requires_python: Option<String>,
     /// The SHA-256 of its metadata, where the index serves that apart (PEP 658); empty where the
@@ -86,6 +95,7 @@ fn from_json(text: &str, base: &Url) -> Result<Vec<File>, String> {
         Some(File {
             filename: it.filename,
             url: base.join(&it.url).ok()?.into(),
+            sha512: it.hashes.remove("sha512").filter(|_| !it.hashes.contains_key("sha256")),
             sha256: it.hashes.remove("sha256"),
             requires_python: it.requires_python,
             core_metadata: told(&it.core_metadata).or_else(|| told(&it.dist_info_metadata)),
@@ -117,7 +127,9 @@ fn from_html(text: &str, base: &Url) -> Vec<File> {
 
 fn anchor(attributes: &Attributes, base: &Url) -> Option<File> {
     let mut url = base.join(attributes.get("href")?).ok()?;
-    let sha256 = url.fragment().and_then(|it| it.strip_prefix("sha256=")).map(str::to_owned);
+    let hash =
+        |name: &str| url.fragment()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+    let (sha256, sha512) = (hash("sha256"), hash("sha512"));
     url.set_fragment(None);
     let filename = url.path_segments()?.next_back()?;
     let filename = percent_encoding::percent_decode_str(filename).decode_utf8().ok()?.into_owned();
@@ -125,6 +137,7 @@ fn anchor(attributes: &Attributes, base: &Url) -> Option<File> {
         filename,
         url: url.into(),
         sha256,
+        sha512,
         requires_python: attributes.get("data-requires-python").map(str::to_owned),
         core_metadata: attributes
             .get("data-core-metadata")
@@ -192,6 +205,20 @@ mod tests {
         assert_eq!(html[0].yanked.as_deref(), Some("bad & old"));
         assert_eq!(html[0].core_metadata.as_deref(), Some("11ee"));
         assert_eq!((&html[1].sha256, &html[1].core_metadata), (&None, &None));
+    }
+
+    #[test]
+    fn a_sha512_stands_where_there_is_no_sha256() {
+        let html = page("<a href=\"a-1.tgz#sha512=aa\">a</a><a href=\"b-1.tgz#md5=bb\">b</a>");
+        let json = page(
+            r#"{"files":[{"filename":"a-1.tgz","url":"a-1.tgz","hashes":{"md5":"0","sha512":"aa"}},
+            {"filename":"b-1.tgz","url":"b-1.tgz","hashes":{"md5":"bb"}},
+            {"filename":"c-1.tgz","url":"c-1.tgz","hashes":{"sha256":"cc","sha512":"dd"}}]}"#,
+        );
+        assert_eq!(html, json[..2]);
+        let hashes: Vec<_> = json.iter().map(File::hash).collect();
+        assert_eq!(hashes, [Some("aa"), None, Some("cc")]);
+        assert_eq!(json[2].sha512, None);
     }
 
     #[test]
