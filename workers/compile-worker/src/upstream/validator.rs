@@ -1,13 +1,11 @@
 //! What a page is known by when it is asked for again (RFC 9110, 8.8): its ETag, or, where it has none, when
 //! it was last modified.
 
-use std::time::Duration;
-
 use hyper::header::{DATE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 
 /// A page that was modified less than this before it was sent may be another one of the same second.
-const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED: SignedDuration = SignedDuration::from_secs(2);
 
 /// The validator of an answer with these headers; `None` for one that has to be looked at as a whole.
 pub(super) fn of(headers: &HeaderMap) -> Option<String> {
@@ -17,7 +15,7 @@ pub(super) fn of(headers: &HeaderMap) -> Option<String> {
     }
     let modified = header(LAST_MODIFIED)?;
     let sent = header(DATE).and_then(date).unwrap_or_else(Timestamp::now);
-    let settled = sent.duration_since(date(modified)?).unsigned_abs() >= SETTLED;
+    let settled = sent.duration_since(date(modified)?) >= SETTLED;
     settled.then(|| modified.to_owned())
 }
 
