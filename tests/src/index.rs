@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use compile_worker::{keys::sha256, names::normalize};
+use compile_worker::names::normalize;
 use flate2::{Compression, write::GzEncoder};
 use tokio::{net::TcpListener, task::JoinHandle};
 use zip::write::SimpleFileOptions;
