@@ -120,7 +120,7 @@ async fn a_download_in_the_grace_keeps_the_row() {
     ];
     let farm = Farm::with(&settings).await;
     farm.pure("tiny", "1.0");
-    farm.pip("opt=3", "tiny").await.unwrap();
+    got(&farm, "opt=3", "tiny").await;
     let is_marked = async || {
         let rows = farm.world.builds("tiny").await;
         assert_eq!(rows.len(), 1, "{rows:?}");
@@ -221,6 +221,16 @@ async fn a_look_for_new_versions_does_not_wait_behind_builds() {
     farm.end().await;
 }
 
+/// Has pip get a package with these options, and waits until that is noted: it is behind the answer.
+async fn got(farm: &Farm, optset: &str, name: &str) {
+    farm.pip(optset, name).await.unwrap();
+    eventually("a download that is noted", Duration::from_secs(20), async || {
+        let (_, known) = farm.gateway.json(&format!("/v1/packages/{name}")).await;
+        (known["wanted"] == json!([optset])).then_some(())
+    })
+    .await;
+}
+
 /// The versions of a package that were built.
 async fn versions(farm: &Farm, name: &str) -> Vec<String> {
     let rows = farm.world.builds(name).await;
@@ -234,7 +244,7 @@ async fn versions(farm: &Farm, name: &str) -> Vec<String> {
 async fn pages_without_etags_are_known_by_their_date_or_by_what_is_in_them() {
     let farm = Farm::new().await;
     farm.pure("tiny", "1.0");
-    farm.pip("opt=3", "tiny").await.unwrap();
+    got(&farm, "opt=3", "tiny").await;
     for (mood, version, next) in [(Mood::Dated, "1.1", "1.2"), (Mood::Unmarked, "1.3", "1.4")] {
         farm.index.feels(mood);
         farm.pure("tiny", version);
@@ -257,7 +267,7 @@ async fn pages_without_etags_are_known_by_their_date_or_by_what_is_in_them() {
 async fn a_page_that_is_older_than_its_change_is_looked_at_again_until_it_is_not() {
     let farm = Farm::following().await;
     farm.pure("tiny", "1.0");
-    farm.pip("opt=3", "tiny").await.unwrap();
+    got(&farm, "opt=3", "tiny").await;
     refresh(&farm).await;
     farm.index.feels(Mood::Stale);
     farm.pure("tiny", "1.1");
