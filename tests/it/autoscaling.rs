@@ -2,6 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_runtime::signed::Call;
 use flotilla_tests::{
     Autoscaler, HOOKED, HookedGroup, Machines, ScaledGroup, World, binary, eventually,
@@ -87,6 +88,23 @@ async fn jobs_on_instances_lost_at_random_run_again_with_one_effect() {
     let taken = |line: &&Value| line["observed"]["spot_interruptions"].as_u64() > Some(0);
     assert!(scaler.decisions().iter().any(|line| taken(&line)), "the loss was seen");
     assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn an_order_that_meets_a_long_job_lets_it_end() {
+    let world = World::new().await;
+    let mut worker = world.sleeper("a-group", "i-0123").env("FLOTILLA_GRACE_SECONDS", "1").start();
+    world.nap("long", 5_000).await;
+    let held = async || world.fleet_row("a-group", "i-0123").await.get("held").cloned();
+    let one = Some(Attr::N("1".to_owned()));
+    let in_hand = async || (held().await == one).then_some(());
+    eventually("the job in hand", Duration::from_secs(30), in_hand).await;
+    world.order_to_drain("a-group", "i-0123").await;
+    assert!(worker.end().await.success());
+    let log = worker.log();
+    assert!(!log.contains("the grace is over"), "{log}");
+    assert_eq!(world.done_at_once().await, 1, "it was not cut off");
+    assert!(world.fleet_row("a-group", "i-0123").await.contains_key("drained"));
 }
 
 #[tokio::test]

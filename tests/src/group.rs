@@ -1,12 +1,12 @@
 //! An emulated Auto Scaling group whose instances are processes of this machine.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_autoscaling::types::AutoScalingGroup;
 use aws_sdk_cloudformation::types::{Capability, Parameter};
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{Moto, Worker, WorkerBuilder, World, wait::eventually};
 
@@ -120,37 +120,6 @@ impl ScaledGroup {
     }
 }
 
-/// An autoscaler's process, and its log of decisions.
-#[derive(Debug)]
-pub struct Autoscaler {
-    /// The process.
-    pub process: Worker,
-    /// The file of its decisions.
-    pub log: PathBuf,
-}
-
-impl Autoscaler {
-    /// The decisions so far.
-    pub fn decisions(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        // The last line may be half written.
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    /// Whether it owns the group, as its metrics say.
-    pub async fn owns(&self) -> bool {
-        let page = self.process.page("/metrics").await.unwrap_or_default().1;
-        let mut lines = page.lines().filter(|line| line.starts_with("flotilla_autoscaler_owner"));
-        lines.next().is_some_and(|line| line.ends_with(" 1"))
-    }
-
-    /// Returns once it owns the group.
-    pub async fn until_owner(&self) {
-        let owns = async || self.owns().await.then_some(());
-        eventually("the owner of the group", Duration::from_secs(30), owns).await;
-    }
-}
-
 /// The processes that stand for the instances of a group.
 #[derive(Debug, Default)]
 pub struct Machines {
@@ -191,7 +160,11 @@ impl Machines {
             self.running.keys().filter(|id| !instances.contains(id)).cloned().collect();
         for id in gone {
             let mut worker = self.running.remove(&id).expect("it runs");
-            assert!(worker.log().contains("drained: nothing is in flight"), "{id} was killed");
+            let log = worker.log();
+            assert!(log.contains("drained: nothing is in flight"), "{id} was killed");
+            // What is handed back is killed, too.
+            let cut = |line: &&str| line.contains("the grace is over") && !line.contains("jobs=0");
+            assert_eq!(log.lines().find(cut), None, "{id} was killed at work");
             assert!(worker.end().await.success(), "{id} did not end well");
         }
     }
@@ -245,37 +218,6 @@ impl World {
     /// Sends a message that takes a sleeper so long.
     pub async fn nap(&self, id: &str, ms: u64) {
         self.send(&json!({ "id": id, "ms": ms }).to_string()).await;
-    }
-
-    /// An autoscaler of this group on the grading queue, quick to decide; not started yet.
-    pub fn autoscaler(&self, group: &ScaledGroup) -> (WorkerBuilder, PathBuf) {
-        self.autoscaler_of(&group.name, &group.moto.url())
-    }
-
-    /// The same of the group of this name at this endpoint.
-    pub fn autoscaler_of(&self, group: &str, url: &str) -> (WorkerBuilder, PathBuf) {
-        let log = self.folder().join(format!("decisions-{}.jsonl", uuid::Uuid::new_v4().simple()));
-        let builder = self
-            .worker("autoscaler")
-            .env("AWS_ENDPOINT_URL_AUTO_SCALING", url)
-            .env("FLOTILLA_GROUP", group)
-            .env("FLOTILLA_QUEUE_URLS", &self.outputs().grading_queue_url)
-            .env("FLOTILLA_FLEET_TABLE", &self.outputs().fleet_table_name)
-            .env("FLOTILLA_DECISION_LOG", &log)
-            .env("FLOTILLA_MAX_INSTANCES", "3")
-            .env("FLOTILLA_DECIDE_SECONDS", "0.3")
-            .env("FLOTILLA_LEASE_SECONDS", "2")
-            .env("FLOTILLA_SILENT_SECONDS", "10")
-            .env("FLOTILLA_COUNT_LAG_SECONDS", "0")
-            .env("FLOTILLA_BOOT_SECONDS", "2")
-            .env("FLOTILLA_MINIMUM_BILLED_SECONDS", "1");
-        (builder, log)
-    }
-
-    /// Starts an autoscaler of this group.
-    pub fn autoscale(&self, group: &ScaledGroup) -> Autoscaler {
-        let (builder, log) = self.autoscaler(group);
-        Autoscaler { process: builder.start(), log }
     }
 
     /// How many effects the ledger has as done, each at its first attempt.

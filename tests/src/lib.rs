@@ -5,6 +5,7 @@
 //! left: a process, a container, a message.
 
 mod appstream;
+mod autoscaler;
 mod books;
 mod chaos;
 mod crates;
@@ -32,6 +33,7 @@ mod worker;
 mod world;
 
 pub use appstream::FakeAppStream;
+pub use autoscaler::Autoscaler;
 pub use books::{Books, Standing};
 pub use chaos::Crew;
 pub use crates::{Crates, lock as crate_lock};
@@ -40,7 +42,7 @@ pub use ec2::FakeEc2;
 pub use expression::evaluate;
 pub use farm::{Farm, SETUP};
 pub use faults::{Fault, Rule, Seed};
-pub use group::{Autoscaler, Machines, ScaledGroup};
+pub use group::{Machines, ScaledGroup};
 pub use hooked::{HOOKED, HookedGroup};
 pub use index::{Index, Mood, sdist, wheel, wheel_that_says};
 pub use instance::FakeInstance;

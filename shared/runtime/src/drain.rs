@@ -14,7 +14,8 @@ pub(crate) const BOUND: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Drain {
     begun: CancellationToken,
-    /// When what still runs is handed back; none before the drain has begun.
+    /// When what still runs is handed back; none before the drain has begun, nor in one that has no
+    /// deadline.
     deadline: watch::Sender<Option<Instant>>,
     grace: Duration,
     /// One at a time decides on the deadline and tells of it.
@@ -39,6 +40,16 @@ impl Drain {
         }
         if sooner {
             self.deadline.send_replace(Some(end));
+        }
+        self.begun.cancel();
+    }
+
+    /// Begins it for one who can wait: what runs ends in its own time, unless another reason to stop
+    /// comes meanwhile and bounds it.
+    pub(crate) fn begin_without_deadline(&self, why: &str) {
+        let _one = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.begun.is_cancelled() {
+            tracing::info!(why, "draining: no more receives, running jobs end in their own time");
         }
         self.begun.cancel();
     }
@@ -94,6 +105,20 @@ mod tests {
         };
         tokio::join!(second, drain.over());
         assert_eq!(start.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_can_wait_sets_no_deadline_and_takes_none_away() {
+        let drain = Drain::new(Duration::from_secs(90));
+        drain.begin_without_deadline("the autoscaler's order");
+        assert!(drain.begun().is_cancelled());
+        let day = Duration::from_secs(86_400);
+        assert!(tokio::time::timeout(day, drain.over()).await.is_err(), "jobs may go on");
+        let start = Instant::now();
+        drain.begin("SIGTERM", None);
+        drain.begin_without_deadline("the autoscaler's order");
+        drain.over().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(90));
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,8 +4,8 @@
 //! idle or at work, how many messages it holds and how many of each queue it is done with, how long its
 //! jobs took. The row is the meeting
 //! point of a drain, too. The autoscaler writes an order into it; the worker finds the order in the
-//! answer to its next beat, receives nothing more, ends or hands back what it holds, and writes
-//! that it is drained. Only then is the instance terminated, so that no job can begin between the
+//! answer to its next beat, receives nothing more, ends what it holds, however long that takes, and
+//! writes that it is drained. Only then is the instance terminated, so that no job can begin between the
 //! look at an instance and its end.
 
 use std::{
@@ -189,7 +189,8 @@ impl Presence {
     /// Tells once, and takes the order that is in the row.
     async fn beat(&self, drain: &Drain) {
         if self.write(None).await && !drain.begun().is_cancelled() {
-            drain.begin("the autoscaler's order", None);
+            // Nobody waits for this instance: a job that met the order is not cut off.
+            drain.begin_without_deadline("the autoscaler's order");
         }
     }
 

@@ -153,12 +153,21 @@ impl<J: Job> Worker<J> {
     /// That is counted from the signal, and not from the end of the long poll that the loop still
     /// awaits.
     async fn hand_back_after_grace(self: Arc<Self>, shutdown: CancellationToken) {
+        let stop = async {
+            shutdown.cancelled().await;
+            self.drain.begin("asked to stop", None);
+            std::future::pending::<()>().await;
+        };
+        let course = async {
+            self.drain.begun().cancelled().await;
+            self.health.draining();
+            self.drain.over().await;
+        };
+        // The signal bounds a drain, too, that has begun without a deadline.
         tokio::select! {
-            () = shutdown.cancelled() => self.drain.begin("asked to stop", None),
-            () = self.drain.begun().cancelled() => {}
+            () = stop => {}
+            () = course => {}
         }
-        self.health.draining();
-        self.drain.over().await;
         let jobs = *self.in_hand.borrow();
         tracing::info!(jobs, "the grace is over: handing jobs back");
         self.hand_back.cancel();

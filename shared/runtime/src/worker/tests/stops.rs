@@ -31,3 +31,37 @@ async fn a_stop_ends_within_its_budget_and_a_small_bound_while_sqs_hangs() {
         assert!(took <= most, "grace {grace}, wait {wait}: {took:?}");
     }
 }
+
+/// A worker with a grace of 5 s that is ordered to drain with a job of a minute in hand.
+fn ordered() -> (FakeAws, Arc<Worker<Sleeper>>) {
+    let fake = fake(vec![(0.0, vec![message("m", "h", nap(60.0))])], |b| batch(b, &[]));
+    let more = [("FLOTILLA_GRACE_SECONDS", "5"), ("FLOTILLA_WAIT_SECONDS", "1")];
+    let worker = worker_on(&fake, "http://q/main", &more);
+    (fake, worker)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_of_the_autoscaler_cuts_no_job_off() {
+    let (fake, worker) = ordered();
+    let drain = worker.drain.clone();
+    let running = tokio::spawn(worker.consume(CancellationToken::new()));
+    sleep(Duration::from_secs(2)).await;
+    drain.begin_without_deadline("the autoscaler's order");
+    running.await.unwrap();
+    assert_eq!(entries(&fake, "DeleteMessageBatch"), [("h".to_owned(), None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_bounds_a_drain_that_began_without_a_deadline() {
+    let (fake, worker) = ordered();
+    let (drain, shutdown) = (worker.drain.clone(), CancellationToken::new());
+    let running = tokio::spawn(worker.consume(shutdown.clone()));
+    sleep(Duration::from_secs(2)).await;
+    drain.begin_without_deadline("the autoscaler's order");
+    sleep(Duration::from_secs(10)).await;
+    let asked = Instant::now();
+    shutdown.cancel();
+    running.await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(5) + BOUND, "{:?}", asked.elapsed());
+    assert_eq!(entries(&fake, "DeleteMessageBatch"), []);
+}
