@@ -12,6 +12,7 @@ mod books;
 mod config;
 mod fleet;
 mod group;
+mod hearing;
 mod look;
 mod metrics;
 mod owner;

@@ -131,6 +131,27 @@ async fn one_message_is_enough_though_the_worker_that_is_there_is_dead() {
 }
 
 #[tokio::test]
+async fn busy_workers_that_cannot_tell_of_themselves_are_left() {
+    let world = World::new().await;
+    let group = HookedGroup::start(1, &[("i-mute", "InService")]).await;
+    let mute = world.sleeper(HOOKED, "i-mute").env("FLOTILLA_FLEET_TABLE", "no-such-table");
+    let mut worker = mute.start();
+    let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+    // Given up after ten seconds, where nobody is at work.
+    let builder = builder.env("FLOTILLA_SILENT_SECONDS", "0.5");
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    world.nap("long", 15_000).await;
+    world.until_queue_is_empty().await;
+    assert_eq!(world.done_at_once().await, 1);
+    assert!(!world.fleet_row(HOOKED, "i-mute").await.contains_key("drain"), "it was at work");
+    let ends = || group.calls().iter().any(|call| call.starts_with("Terminate"));
+    assert!(!ends(), "{:?}", group.calls());
+    // What nobody hears of and nobody needs is ended after all.
+    eventually("its end", Duration::from_secs(60), async || ends().then_some(())).await;
+    assert!(scaler.process.stop().await.success() && worker.stop().await.success());
+}
+
+#[tokio::test]
 async fn a_group_or_a_table_that_cannot_be_seen_is_left_as_it_is() {
     let world = World::new().await;
     let group = ScaledGroup::create(&[("ScaledBy", "autoscaler")]).await;

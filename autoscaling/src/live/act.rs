@@ -1,32 +1,25 @@
 //! Does what was decided.
 
-use std::time::Duration;
-
 use aws_sdk_autoscaling::types::LifecycleState;
 use flotilla_runtime::failure::Failure;
+use tokio::time::Instant;
 
 use super::{
     fleet::{Fleet, Row, Rows},
     group::{Described, Group, WarmPool},
-    look, now_ms,
+    hearing::{Hearing, Patience},
+    look,
     owner::Owner,
 };
-use crate::{decide::Decision, observed::Millis};
-
-/// An instance that is silent for so many times the time that makes it silent has no worker any more:
-/// it is ordered to drain, and ended when it did not hear that for as long.
-const GIVEN_UP: u32 = 20;
-/// One that was never heard of has so many boots' time, at the least.
-const BOOTS: Millis = 3;
+use crate::decide::Decision;
 
 /// The hands of the autoscaler.
 pub(super) struct Hands<'a> {
     pub(super) owner: &'a Owner,
     pub(super) group: &'a Group,
     pub(super) fleet: &'a Fleet,
-    pub(super) silent: Duration,
-    /// How long a boot takes.
-    pub(super) boot: Millis,
+    pub(super) hearing: &'a Hearing,
+    pub(super) patience: Patience,
 }
 
 impl Hands<'_> {
@@ -86,28 +79,16 @@ impl Hands<'_> {
     /// Orders instances to drain whose workers nobody has heard of for long.
     async fn give_up_silent(&self, seen: &Described, rows: &Rows, done: &mut Vec<String>) {
         let serving = seen.members.iter().filter(|it| it.lifecycle == LifecycleState::InService);
-        for member in serving {
-            let Some(row) = rows.instances.get(&member.id) else { continue };
-            if self.is_given_up(row, now_ms()) && self.owner.may_act() {
-                match self.fleet.order_silent(&member.id, row.at).await {
-                    Ok(true) => done.push(format!("gave {} up: it is silent", member.id)),
-                    Ok(false) => {}
-                    Err(failure) => note(done, String::new(), Err(failure)),
-                }
+        let serving: Vec<&str> = serving.map(|it| it.id.as_str()).collect();
+        let going = self.hearing.given_up(&serving, rows, &self.patience, Instant::now());
+        for id in going.iter().filter(|_| self.owner.may_act()) {
+            let at = rows.instances.get(id).map_or(0, |row| row.at);
+            match self.fleet.order_silent(id, at).await {
+                Ok(true) => done.push(format!("gave {id} up: it is silent")),
+                Ok(false) => {}
+                Err(failure) => note(done, String::new(), Err(failure)),
             }
         }
-    }
-
-    fn is_given_up(&self, row: &Row, now: Millis) -> bool {
-        let (heard, limit) = match row.at {
-            0 => (row.seen_at.unwrap_or(now), self.limit().max(self.boot.saturating_mul(BOOTS))),
-            at => (at, self.limit()),
-        };
-        row.drain.is_none() && row.drained.is_none() && now.saturating_sub(heard) > limit
-    }
-
-    fn limit(&self) -> Millis {
-        self.silent.saturating_mul(GIVEN_UP).as_millis() as Millis
     }
 
     /// Ends the instances whose workers are drained.
@@ -115,7 +96,8 @@ impl Hands<'_> {
         let before = done.len();
         let running = seen.members.iter().filter(|it| !it.lifecycle.as_str().starts_with("Term"));
         for member in running {
-            let drained = rows.instances.get(&member.id).is_some_and(|row| self.is_drained(row));
+            let drained =
+                rows.instances.get(&member.id).is_some_and(|row| self.is_drained(&member.id, row));
             if drained && self.owner.may_act() {
                 note(done, format!("ended {}", member.id), self.group.end(&member.id).await);
             }
@@ -123,15 +105,8 @@ impl Hands<'_> {
         done[before..].iter().filter(|what| what.starts_with("ended")).count() as u32
     }
 
-    fn is_drained(&self, row: &Row) -> bool {
-        let now = now_ms();
-        match (row.drain, row.drained) {
-            (Some(_), Some(_)) => true,
-            (Some(ordered), None) => now.saturating_sub(row.at.max(ordered)) > self.limit(),
-            // Stopped by somebody else: another worker may start in its place, and say so.
-            (None, Some(at)) => now.saturating_sub(at) > self.silent.as_millis() as Millis,
-            (None, None) => false,
-        }
+    fn is_drained(&self, id: &str, row: &Row) -> bool {
+        self.hearing.is_drained(id, row, &self.patience, Instant::now())
     }
 
     /// Notes instances that are new, and forgets those that are gone.

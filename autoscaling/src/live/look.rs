@@ -1,6 +1,6 @@
 //! Puts together what is seen.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::{BTreeMap, HashSet};
 
 use aws_sdk_autoscaling::types::LifecycleState as Lifecycle;
 
@@ -11,16 +11,18 @@ use super::{
 };
 use crate::observed::{Instance, Millis, Observed, QueueSeen, Service, State};
 
-/// What is seen of a group, its workers and its queues. What could not be seen is `None`.
+/// What is seen of a group, its workers, those that are `silent`, and its queues. What could not be
+/// seen is `None`.
 pub(super) fn observed(
     group: Option<&Described>,
     rows: Option<&Rows>,
     mut queues: Vec<QueueSeen>,
     now: Millis,
-    silent: Duration,
+    silent: &HashSet<String>,
 ) -> Observed {
     let members = group.zip(rows).map(|(group, rows)| {
-        let member = |it| instance(it, rows.instances.get(it_id(it)), now, silent);
+        let member =
+            |it: &Member| instance(it, rows.instances.get(&it.id), now, silent.contains(&it.id));
         group.members.iter().filter(|it| belongs(&it.lifecycle)).map(member).collect()
     });
     for queue in &mut queues {
@@ -35,10 +37,6 @@ pub(super) fn observed(
         spot_interruptions: lost(group, rows).len() as u32,
         ..Observed::empty_group()
     }
-}
-
-fn it_id(member: &Member) -> &str {
-    &member.id
 }
 
 fn gone(lifecycle: &Lifecycle) -> bool {
@@ -90,12 +88,11 @@ fn serves(row: &Row, queue: &str) -> bool {
     row.queue.split(',').any(|url| queue_name(url) == queue)
 }
 
-fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -> Instance {
+fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: bool) -> Instance {
     let row = row.cloned().unwrap_or_default();
     let launched = row.seen_at.into_iter().chain(row.started_at).min();
-    let state = state(&member.lifecycle, &row, now, silent);
+    let state = state(&member.lifecycle, &row, silent);
     // Nobody knows whether a silent worker takes messages, so no message is left to it.
-    let silent = is_silent(&row, now, silent);
     let held = if silent { row.slots } else { row.held };
     Instance {
         id: member.id.clone(),
@@ -112,7 +109,7 @@ fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: Duration) -
     }
 }
 
-fn state(lifecycle: &Lifecycle, row: &Row, now: Millis, silent: Duration) -> State {
+fn state(lifecycle: &Lifecycle, row: &Row, silent: bool) -> State {
     if ends(lifecycle) {
         return State::Draining;
     }
@@ -128,14 +125,10 @@ fn state(lifecycle: &Lifecycle, row: &Row, now: Millis, silent: Duration) -> Sta
         (0, _) if lifecycle.starts_with("Pending") => State::Pending,
         (0, _) | (_, None) => State::Booting,
         // Nobody knows what a silent one does.
-        _ if is_silent(row, now, silent) => State::Busy,
+        _ if silent => State::Busy,
         _ if row.held > 0 => State::Busy,
         _ => State::Idle,
     }
-}
-
-fn is_silent(row: &Row, now: Millis, silent: Duration) -> bool {
-    row.at > 0 && now.saturating_sub(row.at) > silent.as_millis() as Millis
 }
 
 #[cfg(test)]
@@ -143,7 +136,6 @@ mod tests {
     use super::*;
 
     const NOW: Millis = 1_000_000;
-    const SILENT: Duration = Duration::from_secs(30);
 
     fn idle() -> Row {
         Row { at: NOW, ready_at: Some(NOW - 50_000), slots: 2, ..Row::default() }
@@ -151,10 +143,10 @@ mod tests {
 
     #[test]
     fn an_instance_is_idle_only_while_its_worker_says_so() {
-        let told = |row: Row| state(&Lifecycle::InService, &row, NOW, SILENT);
+        let told = |row: Row| state(&Lifecycle::InService, &row, false);
         assert_eq!(told(idle()), State::Idle);
         assert_eq!(told(Row { held: 1, ..idle() }), State::Busy);
-        assert_eq!(told(Row { at: NOW - 30_001, ..idle() }), State::Busy);
+        assert_eq!(state(&Lifecycle::InService, &idle(), true), State::Busy);
         assert_eq!(told(Row { ready_at: None, ..idle() }), State::Booting);
         assert_eq!(told(Row { drain: Some(NOW), ..idle() }), State::Draining);
         assert_eq!(told(Row { drained: Some(NOW), ..idle() }), State::Draining);
@@ -163,28 +155,28 @@ mod tests {
 
     #[test]
     fn the_group_says_what_starts_and_what_ends() {
-        let seen = |lifecycle| state(&lifecycle, &Row::default(), NOW, SILENT);
+        let seen = |lifecycle| state(&lifecycle, &Row::default(), false);
         assert_eq!(seen(Lifecycle::PendingWait), State::Pending);
         assert_eq!(seen(Lifecycle::WarmedStopped), State::Warm);
-        assert_eq!(state(&Lifecycle::TerminatingWait, &idle(), NOW, SILENT), State::Draining);
+        assert_eq!(state(&Lifecycle::TerminatingWait, &idle(), false), State::Draining);
     }
 
-    fn seen(row: Row) -> Instance {
+    fn seen(row: &Row, silent: bool) -> Instance {
         let (id, lifecycle, kind) = ("i-1".to_owned(), Lifecycle::InService, String::new());
-        instance(&Member { id, lifecycle, kind }, Some(&row), NOW, SILENT)
+        instance(&Member { id, lifecycle, kind }, Some(row), NOW, silent)
     }
 
     #[test]
     fn no_message_is_left_to_a_worker_that_is_silent() {
-        assert_eq!(seen(idle()).busy_slots, 0);
-        assert_eq!(seen(Row { at: NOW - 30_001, ..idle() }).busy_slots, 2);
+        assert_eq!(seen(&idle(), false).busy_slots, 0);
+        assert_eq!(seen(&idle(), true).busy_slots, 2);
     }
 
     #[test]
     fn a_worker_that_starts_again_is_no_boot() {
         let first = Some(NOW - 900_000);
         let row = Row { seen_at: Some(NOW - 1_000_000), first_ready_at: first, ..idle() };
-        assert_eq!((seen(row.clone()).ready_at, row.ready_at > first), (first, true));
+        assert_eq!((seen(&row, false).ready_at, row.ready_at > first), (first, true));
     }
 
     #[test]
@@ -193,7 +185,8 @@ mod tests {
         for lifecycle in [Lifecycle::Standby, Lifecycle::EnteringStandby] {
             let members = vec![member(lifecycle)];
             let group = Described { members, ..described() };
-            let seen = observed(Some(&group), Some(&Rows::default()), Vec::new(), NOW, SILENT);
+            let seen =
+                observed(Some(&group), Some(&Rows::default()), Vec::new(), NOW, &HashSet::new());
             assert_eq!(seen.instances, Some(Vec::new()));
         }
     }
@@ -214,7 +207,7 @@ mod tests {
         ];
         let group = Described { desired: 1, members, pooled: 2, ..described() };
         let rows = Rows::default();
-        let seen = observed(Some(&group), Some(&rows), Vec::new(), NOW, SILENT);
+        let seen = observed(Some(&group), Some(&rows), Vec::new(), NOW, &HashSet::new());
         let states: Vec<State> = seen.instances.iter().flatten().map(|it| it.state).collect();
         assert_eq!(states, [State::Booting, State::Draining, State::Draining]);
         assert_eq!((seen.leaving, seen.pooled), (2, 2));

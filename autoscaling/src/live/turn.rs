@@ -1,7 +1,7 @@
 //! The turns: look, decide, act, log.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
@@ -13,6 +13,7 @@ use flotilla_runtime::{
     health::{self, Health},
     metrics::install,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,13 +22,18 @@ use super::{
     config::AutoscalerConfig,
     fleet::{Fleet, Rows, Senders},
     group::{Described, FailedLaunches, Group},
+    hearing::{Hearing, Patience},
     look, metrics, now_ms,
     owner::Owner,
     queues::Queues,
     watch::Watch,
 };
 use crate::{
-    decide::decide, memory::Memory, observed::Observed, policy::Policy, record::Record,
+    decide::decide,
+    memory::Memory,
+    observed::{Millis, Observed, QueueSeen},
+    policy::Policy,
+    record::Record,
     shadow::Shadow,
 };
 
@@ -77,6 +83,7 @@ struct Autoscaler {
     books: Books,
     watch: Watch,
     shadow: Shadow,
+    hearing: Hearing,
     /// Launches of the group that failed.
     failed: FailedLaunches,
     log: Box<dyn Write + Send>,
@@ -94,6 +101,7 @@ impl Autoscaler {
             memory: Memory::default(),
             books: Books::default(),
             shadow: Shadow::default(),
+            hearing: Hearing::default(),
             failed: FailedLaunches::since((now_ms() / 1000).cast_signed()),
             fleet,
             config,
@@ -152,7 +160,8 @@ impl Autoscaler {
         let senders = self.senders().await;
         self.books.enter(rows, &senders, &mut queues, now);
         self.watch.look(&mut queues).await;
-        let observed = look::observed(group, rows, queues, now, self.config.silent);
+        let silent = self.listen(rows, &queues, now);
+        let observed = look::observed(group, rows, queues, now, &silent);
         let prices = self.config.prices.clone();
         let observed = Observed { capacity_errors, prices, ..observed };
         let (least, most) = group.map_or((0, u32::MAX), |group| (group.min, group.max));
@@ -163,6 +172,22 @@ impl Autoscaler {
         let decision = decide(&observed, &policy, &memory, now);
         let group = self.config.group.clone();
         Record { group, now, observed, policy, memory, decision, done: Vec::new() }
+    }
+
+    /// Notes what is heard of the workers; gives those that are silent.
+    fn listen(
+        &mut self,
+        rows: Option<&Rows>,
+        queues: &[QueueSeen],
+        wall: Millis,
+    ) -> HashSet<String> {
+        let (Some(rows), now) = (rows, Instant::now()) else { return HashSet::new() };
+        self.hearing.listen(rows, now);
+        let silent = self.hearing.silent(rows, self.config.silent, (now, wall));
+        let heard = rows.instances.iter().filter(|(id, _)| !silent.contains(*id));
+        let held = heard.map(|(_, row)| u64::from(row.held)).fold(0, u64::saturating_add);
+        self.hearing.weigh(queues, held, now);
+        silent
     }
 
     async fn act(
@@ -176,9 +201,10 @@ impl Autoscaler {
             return vec!["nothing: it only watches (FLOTILLA_SHADOW)".to_owned()];
         }
         let Some((group, rows)) = group.zip(rows) else { return Vec::new() };
-        let Self { owner, group: calls, fleet, config, .. } = self;
+        let Self { owner, group: calls, fleet, config, hearing, .. } = self;
         let boot = record.decision.memory.boot_ms(&record.policy);
-        let hands = Hands { owner, group: calls, fleet, silent: config.silent, boot };
+        let patience = Patience::new(config.silent, boot, config.count_lag);
+        let hands = Hands { owner, group: calls, fleet, hearing, patience };
         let done = match frozen {
             Some(why) => vec![format!("nothing: frozen ({why})")],
             None => hands.act(&record.decision, group, rows).await,
