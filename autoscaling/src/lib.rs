@@ -42,5 +42,5 @@ pub use memory::{Memory, Standing, Work};
 pub use observed::{Count, Instance, Millis, Observed, QueueSeen, Service, State};
 pub use policy::{Policy, QueuePolicy};
 pub use prediction::{Forecast, Prediction};
-pub use record::{Mismatch, Record, ReplayError, Replayed, records, replay};
+pub use record::{Done, Mismatch, Record, ReplayError, Replayed, records, replay};
 pub use shadow::{Shadow, ShadowReport, Spent};

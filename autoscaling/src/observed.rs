@@ -163,7 +163,8 @@ pub struct Instance {
     pub since: Millis,
     /// When it was launched, and from when it is paid for.
     pub launched_at: Millis,
-    /// When its worker first said that it is ready.
+    /// When its worker first said that it is ready; `None`, too, where the instance ran before anybody
+    /// looked, so that nobody knows how long it booted.
     pub ready_at: Option<Millis>,
     /// How many messages its worker can hold.
     pub slots: u32,

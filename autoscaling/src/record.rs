@@ -26,7 +26,22 @@ pub struct Record {
     pub memory: Memory,
     /// What was decided.
     pub decision: Decision,
-    /// What was done of it, in words, such as `launched 2`.
+    /// Why nothing is done of it, where that is known beforehand; in logs of before there was a line
+    /// for it ([`Done`]), what was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<String>,
+}
+
+/// What was done of the decision before it: a line of the log that follows that of the decision, which
+/// is written before anything is done. Where nothing was there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Done {
+    /// The group that it is about.
+    pub group: String,
+    /// When the decision was made.
+    pub now: Millis,
+    /// What was done of it, in words, such as `desired capacity 2`.
     pub done: Vec<String>,
 }
 
@@ -100,7 +115,8 @@ pub fn replay(log: impl BufRead) -> Replayed {
     replayed
 }
 
-/// The records of a log, each with its line from 1; empty lines are left out.
+/// The records of a log, each with its line from 1; empty lines and those that say what was done are
+/// left out.
 pub fn records(log: impl BufRead) -> impl Iterator<Item = Result<(usize, Record), ReplayError>> {
     // Without the rest after a failure to read: it would be the same failure for ever.
     let mut failed = false;
@@ -113,7 +129,48 @@ pub fn records(log: impl BufRead) -> impl Iterator<Item = Result<(usize, Record)
             Ok(text) => text,
             Err(source) => return Some(Err(ReplayError::Read { line, source })),
         };
-        let record = serde_json::from_slice(&text);
-        Some(record.map(|it| (line, it)).map_err(|source| ReplayError::Line { line, source }))
+        match serde_json::from_slice(&text) {
+            Ok(record) => Some(Ok((line, record))),
+            Err(_) if serde_json::from_slice::<Done>(&text).is_ok() => None,
+            Err(source) => Some(Err(ReplayError::Line { line, source })),
+        }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record() -> Record {
+        let (observed, policy) = (Observed::empty_group(), Policy::for_queue("q", 3));
+        let (memory, now, group) = (Memory::default(), 5, "g".to_owned());
+        let decision = decide(&observed, &policy, &memory, now);
+        Record { group, now, observed, policy, memory, decision, done: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_done_is_read_in_the_line_of_its_decision_and_in_one_after_it() {
+        let done = vec!["ended i-1".to_owned()];
+        let mut older = serde_json::to_value(record()).unwrap();
+        older["done"] = json!(done);
+        let newer = serde_json::to_value(record()).unwrap();
+        assert_eq!(newer.get("done"), None);
+        let after = json!(Done { group: "g".to_owned(), now: 5, done });
+        let log = format!("{older}\n{newer}\n{after}\n{newer}\n");
+        let replayed = replay(log.as_bytes());
+        assert!(replayed.mismatches.is_empty() && replayed.unread.is_empty(), "{replayed:?}");
+        assert_eq!(replayed.count, 3);
+        let lines = records(log.as_bytes()).map(|read| read.unwrap().0);
+        assert_eq!(lines.collect::<Vec<_>>(), [1, 2, 4]);
+    }
+
+    #[test]
+    fn a_decision_that_was_cut_is_no_line_of_what_was_done() {
+        let mut cut = serde_json::to_value(record()).unwrap();
+        cut.as_object_mut().unwrap().remove("decision");
+        cut["done"] = json!([]);
+        assert_eq!(replay(format!("{cut}\n").as_bytes()).unread.len(), 1);
+    }
 }

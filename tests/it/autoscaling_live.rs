@@ -40,7 +40,9 @@ async fn one_owner_acts_at_a_time_and_another_follows_one_that_is_stopped_or_los
     machines.until(0, &world, &group).await;
     let late = first.decisions().split_off(done);
     assert!(late.len() <= 1, "the turn that it was stopped in, and none after: {late:?}");
-    assert!(late.iter().all(|line| line["done"] == json!([])), "{late:?}");
+    let nothing =
+        |line: &Value| line["done"][0].as_str().is_none_or(|it| it.starts_with("nothing"));
+    assert!(late.iter().all(nothing), "{late:?}");
     assert!(!first.owns().await && second.owns().await);
     second.process.kill().await;
     first.until_owner().await;

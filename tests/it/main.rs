@@ -5,6 +5,7 @@
 mod attacks;
 mod autoscaling;
 mod autoscaling_live;
+mod autoscaling_safe;
 mod bad_input;
 mod chaos;
 mod cli;

@@ -6,6 +6,7 @@ use aws_sdk_autoscaling::types::AutoScalingGroup;
 use aws_sdk_cloudformation::types::{Capability, Parameter};
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{Moto, Worker, WorkerBuilder, World, wait::eventually};
@@ -181,6 +182,11 @@ impl Machines {
         worker.kill().await;
         let call = group.calls.terminate_instance_in_auto_scaling_group().instance_id(&id);
         call.should_decrement_desired_capacity(false).send().await.expect("the end of an instance");
+    }
+
+    /// Asks every worker to stop; nothing starts one there again.
+    pub fn stop_all(&self) {
+        self.running.values().for_each(|worker| worker.signal(Signal::SIGTERM));
     }
 
     /// Ends every worker at once, and leaves the instances; nothing starts one there again.

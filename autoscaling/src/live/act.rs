@@ -1,7 +1,10 @@
 //! Does what was decided.
 
+use std::collections::HashSet;
+
 use aws_sdk_autoscaling::types::LifecycleState;
 use flotilla_runtime::failure::Failure;
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{
@@ -11,7 +14,7 @@ use super::{
     look,
     owner::Owner,
 };
-use crate::decide::Decision;
+use crate::{decide::Decision, observed::Millis};
 
 /// The hands of the autoscaler.
 pub(super) struct Hands<'a> {
@@ -42,12 +45,9 @@ impl Hands<'_> {
             note(&mut done, what, self.group.set_desired(desired).await);
         }
         self.warm(decision, desired, seen, &mut done).await;
-        for instance in &decision.remove {
-            if self.owner.may_act() {
-                self.order(instance, &mut done).await;
-            }
-        }
-        self.give_up_silent(seen, rows, &mut done).await;
+        let orders = decision.remove.iter().map(|instance| self.order(instance));
+        done.extend(at_once(orders).await.into_iter().flatten());
+        done.extend(self.give_up_silent(seen, rows).await);
         done
     }
 
@@ -68,41 +68,67 @@ impl Hands<'_> {
         }
     }
 
-    async fn order(&self, instance: &str, done: &mut Vec<String>) {
-        match self.fleet.order_drain(instance).await {
-            Ok(true) => done.push(format!("ordered {instance} to drain")),
-            Ok(false) => done.push(format!("left {instance}: it has work")),
-            Err(failure) => note(done, String::new(), Err(failure)),
+    async fn order(&self, instance: &str) -> Option<String> {
+        if !self.owner.may_act() {
+            return None;
         }
+        Some(match self.fleet.order_drain(instance).await {
+            Ok(true) => format!("ordered {instance} to drain"),
+            Ok(false) => format!("left {instance}: it has work"),
+            Err(failure) => failed(failure),
+        })
     }
 
     /// Orders instances to drain whose workers nobody has heard of for long.
-    async fn give_up_silent(&self, seen: &Described, rows: &Rows, done: &mut Vec<String>) {
+    async fn give_up_silent(&self, seen: &Described, rows: &Rows) -> Vec<String> {
         let serving = seen.members.iter().filter(|it| it.lifecycle == LifecycleState::InService);
         let serving: Vec<&str> = serving.map(|it| it.id.as_str()).collect();
         let going = self.hearing.given_up(&serving, rows, &self.patience, Instant::now());
-        for id in going.iter().filter(|_| self.owner.may_act()) {
+        let orders = going.iter().map(|id| {
             let at = rows.instances.get(id).map_or(0, |row| row.at);
-            match self.fleet.order_silent(id, at).await {
-                Ok(true) => done.push(format!("gave {id} up: it is silent")),
-                Ok(false) => {}
-                Err(failure) => note(done, String::new(), Err(failure)),
-            }
+            self.give_up(id, at)
+        });
+        at_once(orders).await.into_iter().flatten().collect()
+    }
+
+    async fn give_up(&self, id: &str, at: Millis) -> Option<String> {
+        if !self.owner.may_act() {
+            return None;
+        }
+        match self.fleet.order_silent(id, at).await {
+            Ok(true) => Some(format!("gave {id} up: it is silent")),
+            Ok(false) => None,
+            Err(failure) => Some(failed(failure)),
         }
     }
 
-    /// Ends the instances whose workers are drained.
+    /// Ends the instances whose workers are drained; says by how many fewer the group is told to have
+    /// by that.
     async fn end_drained(&self, seen: &Described, rows: &Rows, done: &mut Vec<String>) -> u32 {
-        let before = done.len();
         let running = seen.members.iter().filter(|it| !it.lifecycle.as_str().starts_with("Term"));
-        for member in running {
-            let drained =
-                rows.instances.get(&member.id).is_some_and(|row| self.is_drained(&member.id, row));
-            if drained && self.owner.may_act() {
-                note(done, format!("ended {}", member.id), self.group.end(&member.id).await);
-            }
+        let drained = running.filter(|member| {
+            rows.instances.get(&member.id).is_some_and(|row| self.is_drained(&member.id, row))
+        });
+        let ends = drained.zip(0..).map(|(member, before)| self.end(seen, &member.id, before));
+        let mut fewer = 0;
+        for (what, is_fewer) in at_once(ends).await.into_iter().flatten() {
+            done.push(what);
+            fewer += u32::from(is_fewer);
         }
-        done[before..].iter().filter(|what| what.starts_with("ended")).count() as u32
+        fewer
+    }
+
+    /// Ends an instance after so many `before` it: what was done, and whether the group has one fewer.
+    async fn end(&self, seen: &Described, id: &str, before: u32) -> Option<(String, bool)> {
+        if !self.owner.may_act() {
+            return None;
+        }
+        let fewer = seen.may_have_fewer(before);
+        Some(match self.group.end(id, fewer).await {
+            Ok(()) if fewer => (format!("ended {id}"), true),
+            Ok(()) => (format!("ended {id}, to be replaced: the group is at its minimum"), false),
+            Err(failure) => (failed(failure), false),
+        })
     }
 
     fn is_drained(&self, id: &str, row: &Row) -> bool {
@@ -111,31 +137,38 @@ impl Hands<'_> {
 
     /// Notes instances that are new, and forgets those that are gone.
     pub(super) async fn keep_rows(&self, seen: &Described, rows: &Rows) {
-        for member in &seen.members {
-            let known = rows.instances.get(&member.id).is_some_and(|row| row.seen_at.is_some());
-            if !known {
-                told(self.fleet.see(&member.id).await);
-            }
-        }
-        let member = |id: &String| seen.members.iter().any(|it| it.id == *id);
+        let members: HashSet<&str> = seen.members.iter().map(|it| it.id.as_str()).collect();
+        let known = |id: &str| rows.instances.get(id).is_some_and(|row| row.seen_at.is_some());
+        let new = members.iter().filter(|id| !known(id)).map(|id| self.fleet.see(id));
+        at_once(new).await.into_iter().for_each(told);
         let lost = look::lost(Some(seen), Some(rows));
-        for (id, row) in &rows.instances {
-            let over = row.drained.is_some() || lost.contains(id);
-            if over && !member(id) {
-                told(self.fleet.forget(id).await);
-            }
-        }
+        let lost: HashSet<&String> = lost.iter().collect();
+        let gone = rows.instances.iter().filter(|(id, row)| {
+            (row.drained.is_some() || lost.contains(id)) && !members.contains(id.as_str())
+        });
+        let forgets = gone.map(|(id, _)| self.fleet.forget(id));
+        at_once(forgets).await.into_iter().for_each(told);
     }
 }
 
+/// Calls that are under way at a time: thousands of instances, one after the other, would take longer
+/// than the lease lasts.
+const AT_ONCE: usize = 32;
+
+/// Makes all of these calls, some at a time; what came of them, in their order.
+async fn at_once<T>(calls: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    stream::iter(calls).buffered(AT_ONCE).collect().await
+}
+
 fn note(done: &mut Vec<String>, what: String, result: Result<(), Failure>) {
-    match result {
-        Ok(()) => done.push(what),
-        Err(failure) => {
-            done.push(format!("failed: {failure}"));
-            told(Err(failure));
-        }
-    }
+    done.push(result.map_or_else(failed, |()| what));
+}
+
+/// Says that something failed; it is done at a later turn, if it is still wanted then.
+fn failed(failure: Failure) -> String {
+    let words = format!("failed: {failure}");
+    told(Err(failure));
+    words
 }
 
 fn told(result: Result<(), Failure>) {

@@ -36,8 +36,9 @@ pub struct AutoscalerConfig {
     pub cloudwatch: Option<Duration>,
     /// `AWS_ENDPOINT_URL_CLOUDWATCH`: another endpoint for it.
     pub cloudwatch_url: Option<String>,
-    /// `FLOTILLA_DECISION_LOG`: the file that every decision is appended to, a JSON line each; the
-    /// standard output unless told.
+    /// `FLOTILLA_DECISION_LOG`: the file that every decision is appended to before it is carried out, a
+    /// JSON line each, with a line after it of what was done, if anything was; the standard output
+    /// unless told.
     pub log: Option<PathBuf>,
     /// `FLOTILLA_SHADOW`: whether it only watches a group that another policy sizes, and counts what
     /// it would have cost (default false).

@@ -18,7 +18,7 @@ const OWN: char = '#';
 /// A row of an instance that never told of itself is removed after this.
 const ROW_LIFE_S: u64 = 24 * 3600;
 
-type Item = HashMap<String, Attr>;
+pub(super) type Item = HashMap<String, Attr>;
 
 /// What each sender of a queue counted.
 pub(super) type Senders = HashMap<String, u64>;
@@ -84,6 +84,18 @@ impl Fleet {
         let add = |item: Item| senders.extend(words(&item, "instance").zip(numeral(&item, "sent")));
         self.read(&tally::group_of(queue), add).await?;
         Ok(senders)
+    }
+
+    /// One row of the group as it is; empty where there is none.
+    pub(super) async fn row(&self, name: &str) -> Result<Item, Failure> {
+        let call = self.client.query().table_name(&self.table).consistent_read(true);
+        let call = call.key_condition_expression("#group = :group AND #row = :row");
+        let call = call.expression_attribute_names("#group", "group");
+        let call = call.expression_attribute_names("#row", "instance");
+        let call = call.expression_attribute_values(":group", text(&self.group));
+        let call = call.expression_attribute_values(":row", text(name));
+        let answer = call.send().await.map_err(|e| self.failed("reading", &e))?;
+        Ok(answer.items.unwrap_or_default().into_iter().next().unwrap_or_default())
     }
 
     async fn read(&self, group: &str, mut add: impl FnMut(Item)) -> Result<(), Failure> {
@@ -217,7 +229,7 @@ pub(super) fn words(item: &Item, name: &str) -> Option<String> {
     item.get(name)?.as_s().ok().cloned()
 }
 
-fn numeral(item: &Item, name: &str) -> Option<u64> {
+pub(super) fn numeral(item: &Item, name: &str) -> Option<u64> {
     item.get(name)?.as_n().ok()?.parse().ok()
 }
 

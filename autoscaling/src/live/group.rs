@@ -29,6 +29,14 @@ pub(super) struct Described {
     pub(super) pooled: u32,
 }
 
+impl Described {
+    /// Whether the group can be told to have one fewer, after so many `before`: AWS refuses an end that
+    /// would bring it below its minimum.
+    pub(super) fn may_have_fewer(&self, before: u32) -> bool {
+        self.desired.saturating_sub(before) > self.min
+    }
+}
+
 /// What a warm pool is told to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WarmPool {
@@ -116,10 +124,10 @@ impl Group {
         answer.map(drop).map_err(|e| self.failed("setting the desired capacity of", &e))
     }
 
-    /// Ends an instance, and has the group not replace it.
-    pub(super) async fn end(&self, instance: &str) -> Result<(), Failure> {
+    /// Ends an instance; the group replaces it unless it is to have one `fewer`.
+    pub(super) async fn end(&self, instance: &str, fewer: bool) -> Result<(), Failure> {
         let call = self.client.terminate_instance_in_auto_scaling_group().instance_id(instance);
-        let answer = call.should_decrement_desired_capacity(true).send().await;
+        let answer = call.should_decrement_desired_capacity(fewer).send().await;
         let what = format!("ending instance {instance} of");
         answer.map(drop).map_err(|e| self.failed(&what, &e))
     }
@@ -197,6 +205,16 @@ mod tests {
         assert_eq!((failed.more(&all), failed.more(&all)), (2, 0));
         assert_eq!(FailedLaunches::since(100).more(&all), 1);
         assert_eq!((failed.more(&[]), failed.more(&all[2..])), (0, 0));
+    }
+
+    #[test]
+    fn a_group_at_its_minimum_is_told_to_have_no_fewer() {
+        let group = |desired, min| {
+            let (members, warm) = (Vec::new(), None);
+            Described { desired, min, max: 9, members, warm, pooled: 0 }
+        };
+        assert!(!group(3, 3).may_have_fewer(0) && !group(0, 0).may_have_fewer(0));
+        assert_eq!([0, 1, 2].map(|before| group(5, 3).may_have_fewer(before)), [true, true, false]);
     }
 
     #[test]

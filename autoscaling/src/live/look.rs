@@ -34,7 +34,6 @@ pub(super) fn observed(
         desired: group.map(|group| group.desired),
         leaving: group.map_or(0, leaving),
         pooled: group.map_or(0, |group| group.pooled.saturating_sub(warmed(group))),
-        spot_interruptions: lost(group, rows).len() as u32,
         ..Observed::empty_group()
     }
 }
@@ -99,14 +98,21 @@ fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: bool) -> In
         state,
         since: if row.since > 0 { row.since } else { now },
         launched_at: launched.unwrap_or(now),
-        // A worker that starts again is no boot.
-        ready_at: row.first_ready_at.or(row.ready_at),
+        ready_at: booted(&row),
         slots: row.slots,
         busy_slots: held,
         silent,
         kind: member.kind.clone(),
         spot: row.spot,
     }
+}
+
+/// When an instance had booted whose whole boot was seen. Of one that ran before anybody looked nobody
+/// knows how long it took; and a worker that starts again is no boot.
+fn booted(row: &Row) -> Option<Millis> {
+    let ready = row.first_ready_at.or(row.ready_at)?;
+    let started = row.started_at.unwrap_or(ready).min(ready);
+    row.seen_at.filter(|seen| *seen <= started).map(|_| ready)
 }
 
 fn state(lifecycle: &Lifecycle, row: &Row, silent: bool) -> State {
@@ -177,6 +183,16 @@ mod tests {
         let first = Some(NOW - 900_000);
         let row = Row { seen_at: Some(NOW - 1_000_000), first_ready_at: first, ..idle() };
         assert_eq!((seen(&row, false).ready_at, row.ready_at > first), (first, true));
+    }
+
+    #[test]
+    fn of_an_instance_that_ran_before_it_was_seen_no_boot_is_known() {
+        let row = Row { started_at: Some(NOW - 60_000), ..idle() };
+        for (seen_at, booted) in [(NOW - 200_000, true), (NOW - 55_000, false), (NOW, false)] {
+            let row = Row { seen_at: Some(seen_at), ..row.clone() };
+            assert_eq!(seen(&row, false).ready_at.is_some(), booted, "{seen_at}");
+        }
+        assert_eq!(seen(&row, false).ready_at, None);
     }
 
     #[test]

@@ -26,6 +26,8 @@ flotilla_runtime::describe_metrics! {
     gauge SHADOW_WAIT = "flotilla_autoscaler_shadow_wait_seconds";
     /// Decisions by what they say (hold, grow, shrink, keep).
     counter DECISIONS = "flotilla_autoscaler_decisions_total";
+    /// Lines of the decision log that could not be written.
+    counter UNLOGGED = "flotilla_autoscaler_unlogged_total";
     /// Turns that could not be made, since the fleet table did not answer.
     counter FAILED = "flotilla_autoscaler_failed_turns_total";
 }
@@ -45,6 +47,7 @@ pub(super) fn begin() {
     describe();
     WHAT.iter().for_each(|what| metrics::counter!(DECISIONS, "what" => *what).increment(0));
     metrics::counter!(FAILED).increment(0);
+    metrics::counter!(UNLOGGED).increment(0);
     owner(false);
     metrics::gauge!(FROZEN).set(0.0);
 }
@@ -55,6 +58,10 @@ pub(super) fn owner(is: bool) {
 
 pub(super) fn failed() {
     metrics::counter!(FAILED).increment(1);
+}
+
+pub(super) fn unlogged() {
+    metrics::counter!(UNLOGGED).increment(1);
 }
 
 pub(super) fn decided(record: &Record, frozen: bool) {
@@ -82,7 +89,9 @@ pub(super) fn shadow(report: &ShadowReport) {
 
 fn instances(seen: &Observed, state: State, name: &'static str) {
     if let Some(all) = &seen.instances {
-        let count = all.iter().filter(|it| it.state == state).count();
-        metrics::gauge!(INSTANCES, "state" => name).set(count as f64);
+        let count = all.iter().filter(|it| it.state == state).count() as f64;
+        // Those of the pool need not be listed.
+        let pooled = if state == State::Warm { f64::from(seen.pooled) } else { 0.0 };
+        metrics::gauge!(INSTANCES, "state" => name).set(count + pooled);
     }
 }

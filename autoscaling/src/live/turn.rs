@@ -1,11 +1,6 @@
 //! The turns: look, decide, act, log.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
-    path::Path,
-};
+use std::collections::{HashMap, HashSet};
 
 use aws_config::SdkConfig;
 use flotilla_runtime::{
@@ -23,9 +18,11 @@ use super::{
     fleet::{Fleet, Rows, Senders},
     group::{Described, FailedLaunches, Group},
     hearing::{Hearing, Patience},
+    log::Log,
     look, metrics, now_ms,
     owner::Owner,
     queues::Queues,
+    sightings::Sightings,
     watch::Watch,
 };
 use crate::{
@@ -33,7 +30,7 @@ use crate::{
     memory::Memory,
     observed::{Millis, Observed, QueueSeen},
     policy::Policy,
-    record::Record,
+    record::{Done, Record},
     shadow::Shadow,
 };
 
@@ -86,7 +83,8 @@ struct Autoscaler {
     hearing: Hearing,
     /// Launches of the group that failed.
     failed: FailedLaunches,
-    log: Box<dyn Write + Send>,
+    sightings: Sightings,
+    log: Log,
 }
 
 impl Autoscaler {
@@ -97,7 +95,8 @@ impl Autoscaler {
             queues: Queues::new(sdk, &config),
             watch: Watch::new(sdk, &config),
             owner: Owner::new(fleet.clone(), &config.id, config.lease),
-            log: open(config.log.as_deref())?,
+            sightings: Sightings::default(),
+            log: Log::open(config.log.as_deref())?,
             memory: Memory::default(),
             books: Books::default(),
             shadow: Shadow::default(),
@@ -115,27 +114,52 @@ impl Autoscaler {
             return Ok(());
         }
         let group = seen(self.group.describe().await);
-        let rows = seen(self.fleet.rows().await);
+        let mut rows = seen(self.fleet.rows().await);
+        if let (true, Some(group), Some(rows)) = (self.config.shadow, &group, &mut rows) {
+            self.sightings.fill_in(group, rows, now_ms());
+        }
         let mut record = self.decide(group.as_ref(), rows.as_ref()).await;
         let frozen = rows.as_ref().and_then(|rows| rows.frozen.clone());
-        record.done = self.act(&record, group.as_ref(), rows.as_ref(), frozen.as_deref()).await;
+        record.done.extend(self.why_nothing(frozen.as_deref()));
+        // Before anything is done: an end of the process in between leaves no act without its inputs.
+        self.log.write(&record);
+        let acted = self.act(&record, group.as_ref().zip(rows.as_ref())).await;
+        metrics::decided(&record, frozen.is_some());
         if self.config.shadow {
             self.shadow.note(&record.observed, &record.policy, record.now);
             metrics::shadow(&self.shadow.report());
         }
-        metrics::decided(&record, frozen.is_some());
-        self.write(&record);
         self.memory = record.decision.memory;
-        Ok(())
+        acted
     }
 
-    /// Takes or renews the lease, with the memory that is in it.
+    /// Why nothing is done of a decision, whatever it is.
+    fn why_nothing(&self, frozen: Option<&str>) -> Option<String> {
+        match (self.config.shadow, frozen) {
+            (true, _) => Some("nothing: it only watches (FLOTILLA_SHADOW)".to_owned()),
+            (false, Some(why)) => Some(format!("nothing: frozen ({why})")),
+            (false, None) => None,
+        }
+    }
+
+    /// Whether it owns the group: from a turn before, or by the lease, which it takes with the memory
+    /// that is in it.
     async fn owns(&mut self) -> Result<bool, Failure> {
-        let owned = self.owner.hold(&self.memory).await;
+        if self.owner.may_act() {
+            return Ok(true);
+        }
+        let memory = self.memory.clone();
+        let kept = self.hold(&memory).await?;
+        let owned = kept.is_some();
+        self.memory = kept.unwrap_or(memory);
+        Ok(owned)
+    }
+
+    /// Takes or renews the lease, and writes down what is remembered.
+    async fn hold(&mut self, memory: &Memory) -> Result<Option<Memory>, Failure> {
+        let held = self.owner.hold(memory).await;
         metrics::owner(self.owner.may_act());
-        let Some(memory) = owned? else { return Ok(false) };
-        self.memory = memory;
-        Ok(true)
+        held
     }
 
     /// Launches that failed for want of capacity. Where that cannot be seen there are none: it would
@@ -163,7 +187,8 @@ impl Autoscaler {
         let silent = self.listen(rows, &queues, now);
         let observed = look::observed(group, rows, queues, now, &silent);
         let prices = self.config.prices.clone();
-        let observed = Observed { capacity_errors, prices, ..observed };
+        let spot_interruptions = self.sightings.newly_lost(look::lost(group, rows));
+        let observed = Observed { capacity_errors, prices, spot_interruptions, ..observed };
         let (least, most) = group.map_or((0, u32::MAX), |group| (group.min, group.max));
         let base = self.config.policy.clone();
         // The group itself ends none below its minimum and launches none above its maximum.
@@ -190,84 +215,43 @@ impl Autoscaler {
         silent
     }
 
+    /// Does what was decided, with a whole lease before it, and logs what was done.
     async fn act(
-        &self,
+        &mut self,
         record: &Record,
-        group: Option<&Described>,
-        rows: Option<&Rows>,
-        frozen: Option<&str>,
-    ) -> Vec<String> {
+        seen: Option<(&Described, &Rows)>,
+    ) -> Result<(), Failure> {
         if self.config.shadow {
-            return vec!["nothing: it only watches (FLOTILLA_SHADOW)".to_owned()];
+            return Ok(());
         }
-        let Some((group, rows)) = group.zip(rows) else { return Vec::new() };
+        let held = self.hold(&record.decision.memory).await;
+        let done = match (&held, seen) {
+            (Ok(None), _) => vec!["nothing: another autoscaler took over".to_owned()],
+            (Ok(Some(_)), Some((group, rows))) => self.hands(record, group, rows).await,
+            _ => Vec::new(),
+        };
+        if !done.is_empty() {
+            let reason = &record.decision.reason;
+            tracing::info!(reason, done = done.join(", "), "decided");
+            self.log.write(&Done { group: record.group.clone(), now: record.now, done });
+        }
+        held.map(drop)
+    }
+
+    async fn hands(&self, record: &Record, group: &Described, rows: &Rows) -> Vec<String> {
         let Self { owner, group: calls, fleet, config, hearing, .. } = self;
         let boot = record.decision.memory.boot_ms(&record.policy);
         let patience = Patience::new(config.silent, boot, config.count_lag);
         let hands = Hands { owner, group: calls, fleet, hearing, patience };
-        let done = match frozen {
-            Some(why) => vec![format!("nothing: frozen ({why})")],
+        let done = match rows.frozen {
+            Some(_) => Vec::new(),
             None => hands.act(&record.decision, group, rows).await,
         };
         hands.keep_rows(group, rows).await;
         done
     }
-
-    /// A decision that cannot be logged is made all the same: the fleet matters more.
-    fn write(&mut self, record: &Record) {
-        let line = serde_json::to_string(record).map_err(io::Error::from);
-        // In one write: whoever ends the process between two leaves no half of a line without an end.
-        let written = line.and_then(|line| {
-            self.log.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.log.flush())
-        });
-        if let Err(error) = written {
-            tracing::error!(%error, "a decision was not logged");
-        }
-        let reason = &record.decision.reason;
-        if !record.done.is_empty() && !self.config.shadow {
-            tracing::info!(reason, done = record.done.join(", "), "decided");
-        }
-    }
 }
 
 fn seen<T>(result: Result<T, Failure>) -> Option<T> {
     result.map_err(|failure| tracing::warn!(%failure, "cannot be seen: holding")).ok()
-}
-
-fn open(path: Option<&Path>) -> Result<Box<dyn Write + Send>, Failure> {
-    let Some(path) = path else { return Ok(Box::new(io::stdout())) };
-    let file = appended(path).map_err(|e| {
-        let what = format!("the decision log {} (FLOTILLA_DECISION_LOG)", path.display());
-        Failure::permanent("log", what).caused_by(e)
-    })?;
-    Ok(Box::new(file))
-}
-
-/// A file at its end, on a line of its own: the last one may have been cut off.
-fn appended(path: &Path) -> io::Result<File> {
-    let mut file = File::options().create(true).read(true).append(true).open(path)?;
-    if file.seek(SeekFrom::End(0))? > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        let mut last = [0];
-        file.read_exact(&mut last)?;
-        if last != *b"\n" {
-            file.write_all(b"\n")?;
-        }
-    }
-    Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_was_cut_off_spoils_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("decisions");
-        std::fs::write(&path, "{\"half").unwrap();
-        open(Some(&path)).unwrap().write_all(b"{}\n").unwrap();
-        open(Some(&path)).unwrap().write_all(b"[]\n").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"half\n{}\n[]\n");
-    }
 }

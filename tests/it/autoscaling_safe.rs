@@ -1,0 +1,71 @@
+//! What the autoscaler leaves alone: who is at work, and a group's fixed size.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use flotilla_tests::{Autoscaler, HOOKED, HookedGroup, Machines, ScaledGroup, World, eventually};
+
+#[tokio::test]
+async fn an_order_that_meets_a_long_job_lets_it_end() {
+    let world = World::new().await;
+    let mut worker = world.sleeper("a-group", "i-0123").env("FLOTILLA_GRACE_SECONDS", "1").start();
+    world.nap("long", 5_000).await;
+    let held = async || world.fleet_row("a-group", "i-0123").await.get("held").cloned();
+    let one = Some(Attr::N("1".to_owned()));
+    let in_hand = async || (held().await == one).then_some(());
+    eventually("the job in hand", Duration::from_secs(30), in_hand).await;
+    world.order_to_drain("a-group", "i-0123").await;
+    assert!(worker.end().await.success());
+    let log = worker.log();
+    assert!(!log.contains("the grace is over"), "{log}");
+    assert_eq!(world.done_at_once().await, 1, "it was not cut off");
+    assert!(world.fleet_row("a-group", "i-0123").await.contains_key("drained"));
+}
+
+#[tokio::test]
+async fn busy_workers_that_cannot_tell_of_themselves_are_left() {
+    let world = World::new().await;
+    let group = HookedGroup::start(1, &[("i-mute", "InService")]).await;
+    let mute = world.sleeper(HOOKED, "i-mute").env("FLOTILLA_FLEET_TABLE", "no-such-table");
+    let mut worker = mute.start();
+    let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+    // Given up after ten seconds, where nobody is at work.
+    let builder = builder.env("FLOTILLA_SILENT_SECONDS", "0.5");
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    world.nap("long", 15_000).await;
+    world.until_queue_is_empty().await;
+    assert_eq!(world.done_at_once().await, 1);
+    assert!(!world.fleet_row(HOOKED, "i-mute").await.contains_key("drain"), "it was at work");
+    let ends = || group.calls().iter().any(|call| call.starts_with("Terminate"));
+    assert!(!ends(), "{:?}", group.calls());
+    // What nobody hears of and nobody needs is ended after all.
+    eventually("its end", Duration::from_secs(60), async || ends().then_some(())).await;
+    assert!(scaler.process.stop().await.success() && worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn an_instance_of_a_group_of_a_fixed_size_is_replaced_and_not_taken_away() {
+    let world = World::new().await;
+    let fixed = [("ScaledBy", "autoscaler"), ("MinSize", "2"), ("MaxSize", "2")];
+    let group = ScaledGroup::create(&fixed).await;
+    let mut machines = Machines::default();
+    machines.until(2, &world, &group).await;
+    let before = group.instances().await;
+    let (builder, log) = world.autoscaler(&group);
+    let builder = builder.env("FLOTILLA_SILENT_SECONDS", "1");
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    scaler.until_owner().await;
+    // Their workers end by a signal, as at a host's maintenance.
+    machines.stop_all();
+    eventually("two others", Duration::from_secs(60), async || {
+        machines.follow(&world, &group).await;
+        assert_eq!(group.describe().await.desired_capacity(), Some(2));
+        let now = group.instances().await;
+        (now.len() == 2 && now.iter().all(|id| !before.contains(id))).then_some(())
+    })
+    .await;
+    let replaced = |line: &serde_json::Value| line["done"].to_string().contains("to be replaced");
+    assert!(scaler.decisions().iter().any(replaced));
+    assert!(scaler.process.stop().await.success());
+    machines.forget_all().await;
+}
