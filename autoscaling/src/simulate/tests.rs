@@ -59,9 +59,10 @@ proptest! {
     #[test]
     fn the_clairvoyant_bridges_or_ends_each_gap_as_the_best_of_all_choices_does(
         spans in proptest::collection::vec((1u64..300_000, 1u64..200_000), 1..8),
-        boot_ms in 0u64..200_000,
+        boot_ms in prop_oneof![Just(0u64), 0u64..200_000],
+        minimum_billed_ms in prop_oneof![Just(0u64), 1u64..600_000],
     ) {
-        let world = World { boot_ms, minimum_billed_ms: 0, ..exact() };
+        let world = World { boot_ms, minimum_billed_ms, ..exact() };
         let mut at = 0;
         let busy: Vec<_> = spans.iter().map(|(gap, work)| {
             at += gap + work;
@@ -111,6 +112,19 @@ proptest! {
         let world = World { seed, losses_per_hour: 1.0, ..World::default() };
         prop_assert_eq!(run(&trace, &world, &mut ours()), run(&trace, &world, &mut ours()));
     }
+}
+
+#[test]
+fn the_clairvoyant_keeps_an_instance_where_the_minimum_bill_of_the_next_is_dearer_than_the_gap() {
+    let world = World { boot_ms: 0, minimum_billed_ms: 60_000, ..exact() };
+    let cost = |busy: &[(u64, u64)]| {
+        let job = |(from, to): &(u64, u64)| Job { at: from * 1000, service: (to - from) * 1000 };
+        clairvoyant(&Trace::new(busy.iter().map(job).collect()), &world) / 1000
+    };
+    assert_eq!(cost(&[(0, 60), (61, 62)]), 62);
+    assert_eq!(cost(&[(0, 1), (50, 51), (100, 101)]), 101);
+    assert_eq!(cost(&[(0, 1), (200, 201)]), 120);
+    assert_eq!(cost(&[(0, 1), (0, 1)]), 120);
 }
 
 #[test]
