@@ -15,7 +15,7 @@ use serde_json::json;
 
 const JOBS: usize = 1_000_000;
 const HOUR_MS: u64 = 3_600_000;
-const SEEDS: u64 = 5;
+const SEEDS: u64 = 10;
 
 fn main() {
     let account = Limits::of_a_new_account();

@@ -179,6 +179,14 @@ async fn policies_are_simulated_on_a_trace_and_what_is_none_is_named() {
     let drawn = ["--policy", "ours", "--seeds", "1", "--svg", &pixels];
     let all = [&simulate[..], &[trace.as_str()], &drawn].concat();
     assert_eq!(operator.run(&all).await.0, 0);
+    assert!(told.contains("over 3 seeds, which say little"), "{told}");
+    let all = [&simulate[..], &[trace.as_str()], &["--policy", "keda", "--json"]].concat();
+    let (_, told) = operator.run(&all).await;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["seeds"], &told["policies"][0]["undone"]["median"]),
+        (&10.into(), &0.0.into())
+    );
     let written = std::fs::read(&pixels).unwrap();
     assert!(written.starts_with(b"\x89PNG"), "what the name says, whatever the option is called");
     for (arguments, said) in [

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, io::Write, process::Command};
 
 use aws_sdk_autoscaling::types::AutoScalingGroup;
-use flotilla_tests::{ScaledGroup, evaluate};
+use flotilla_tests::{ScaledGroup, Template, difference, evaluate};
+use serde_json::{Value as Json, json};
 use serde_norway::Value;
 
 const TEMPLATE: &str = include_str!("../../deploy/cfn/fleet.yaml");
@@ -103,6 +104,56 @@ fn the_first_message_alarms_only_while_there_is_no_instance() {
     assert_eq!(alarm["Properties"]["Threshold"], Value::from(1));
 }
 
+#[tokio::test]
+async fn where_the_autoscaler_sizes_the_group_it_is_installed_and_may_do_what_it_needs() {
+    let given = [("ScaledBy", "autoscaler"), ("MaxSize", "7"), ("OtherQueue", "urgent")];
+    let group = ScaledGroup::create(&given).await;
+    let own = group.named(&format!("{}-autoscaler", group.name)).await.unwrap();
+    assert_eq!((own.min_size(), own.instances().len()), (Some(1), 1));
+    let template = template(&group.name, &given);
+    let data = &template.properties("ScalerTemplate").unwrap()["LaunchTemplateData"];
+    let script = data["UserData"]["Fn::Base64"].as_str().unwrap();
+    parses(script);
+    for said in [
+        "ExecStart=/opt/flotilla/bin/autoscaler",
+        &format!("FLOTILLA_GROUP={}\n", group.name),
+        "FLOTILLA_FLEET_TABLE=data-fleet\n",
+        "FLOTILLA_MAX_INSTANCES=7\n",
+    ] {
+        assert!(script.contains(said), "{said} is not in {script}");
+    }
+    assert_eq!(queue_urls(script), "http://sqs/data-grading,http://sqs/data-urgent");
+    let role = template.properties("ScalerRole").unwrap();
+    let statements = role["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap();
+    let actions = statements.iter().flat_map(|it| match &it["Action"] {
+        Json::Array(all) => all.clone(),
+        one => vec![one.clone()],
+    });
+    let actions: Vec<String> = actions.map(|it| it.as_str().unwrap().to_owned()).collect();
+    for needed in [
+        "sqs:GetQueueAttributes",
+        "cloudwatch:GetMetricData",
+        "dynamodb:Query",
+        "dynamodb:UpdateItem",
+        "dynamodb:DeleteItem",
+        "autoscaling:DescribeAutoScalingGroups",
+        "autoscaling:DescribeScalingActivities",
+        "autoscaling:SetDesiredCapacity",
+        "autoscaling:TerminateInstanceInAutoScalingGroup",
+        "autoscaling:PutWarmPool",
+    ] {
+        assert!(actions.iter().any(|it| it == needed), "{needed} is not in {actions:?}");
+    }
+}
+
+#[test]
+fn where_aws_sizes_the_group_there_is_no_autoscaler() {
+    let template = template("fleet", &[]);
+    for name in ["Scaler", "ScalerTemplate", "ScalerProfile", "ScalerRole"] {
+        assert_eq!(template.properties(name), None, "{name}");
+    }
+}
+
 #[test]
 fn a_worker_may_delete_artifacts_and_no_other_objects() {
     let statements = resource("Role")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
@@ -178,6 +229,100 @@ async fn the_group_on_moto_is_what_the_template_says() {
         assert_eq!(one.protected_from_scale_in(), Some(true));
         let gaps = gaps(&group, &found).await;
         assert_eq!(gaps, ["LifecycleHookSpecificationList", "MetricsCollection", "ScalingPolicy"]);
+        let template = template(&group.name, &parameters);
+        group.fill(&template).await;
+        compare(&group, &template).await;
+    }
+}
+
+/// Compares what moto tells, once it was filled, with the template. `CapacityRebalance` it neither takes
+/// from a template nor sets later: that is looked for in the template alone.
+async fn compare(group: &ScaledGroup, template: &Template) {
+    let wanted = template.properties("Group").unwrap();
+    let hooks = group.told("DescribeLifecycleHooks", "LifecycleHooks").await;
+    assert_eq!(difference(&wanted["LifecycleHookSpecificationList"], &hooks), None, "{hooks}");
+    let found = group.describe().await;
+    let metrics: Vec<_> = found.enabled_metrics().iter().map(|it| it.metric()).collect();
+    assert_eq!(metrics, [wanted["MetricsCollection"][0]["Metrics"][0].as_str()]);
+    let resources = |names: &[&str]| -> Vec<Json> {
+        names.iter().filter_map(|name| template.properties(name)).collect()
+    };
+    let policies = group.told("DescribePolicies", "ScalingPolicies").await;
+    let wanted = Json::Array(resources(&["BacklogTracking", "FirstInstance"]));
+    assert_eq!(difference(&wanted, &policies), None, "{policies}");
+    let alarms = group.alarms().await;
+    assert_eq!(difference(&Json::Array(resources(&["FirstMessage"])), &alarms), None, "{alarms}");
+}
+
+/// The template of a stack of this name.
+fn template(name: &str, parameters: &[(&str, &str)]) -> Template {
+    let own = [("AWS::StackName", name), ("Group", name), ("DataStack", "data")];
+    Template::new(TEMPLATE, &[&own[..], parameters].concat())
+}
+
+#[test]
+fn what_scales_the_group_looks_at_its_own_queue_and_its_own_instances() {
+    let tracked = template("fleet", &[("Queue", "compile"), ("BacklogPerInstance", "7")]);
+    let policy = tracked.properties("BacklogTracking").unwrap();
+    let tracking = &policy["TargetTrackingConfiguration"];
+    assert_eq!(
+        (&tracking["TargetValue"], &policy["PolicyType"]),
+        (&json!("7"), &json!("TargetTrackingScaling"))
+    );
+    let metric = |space: &str, name: &str, stat: &str, of: (&str, &str)| {
+        let dimensions = json!([{ "Name": of.0, "Value": of.1 }]);
+        json!({ "MetricStat": { "Stat": stat, "Metric": {
+            "Namespace": space, "MetricName": name, "Dimensions": dimensions } } })
+    };
+    let of_queue = |name, stat| metric("AWS/SQS", name, stat, ("QueueName", "data-compile"));
+    let instances = metric(
+        "AWS/AutoScaling",
+        "GroupInServiceInstances",
+        "Average",
+        ("AutoScalingGroupName", "fleet"),
+    );
+    let last = json!({ "Id": "backlog", "ReturnData": "true" });
+    let wanted = json!([
+        of_queue("ApproximateNumberOfMessagesVisible", "Average"),
+        of_queue("ApproximateNumberOfMessagesNotVisible", "Average"),
+        instances,
+        last
+    ]);
+    let found = &tracking["CustomizedMetricSpecification"]["Metrics"];
+    assert_eq!(difference(&wanted, found), None, "{found}");
+    let alarm = tracked.properties("FirstMessage").unwrap();
+    let last = json!({ "Id": "waiting", "ReturnData": "true" });
+    let wanted =
+        json!([of_queue("ApproximateNumberOfMessagesVisible", "Maximum"), instances, last]);
+    assert_eq!(difference(&wanted, &alarm["Metrics"]), None, "{alarm}");
+    assert_eq!(alarm["AlarmActions"], json!(["FirstInstance"]));
+    let first = tracked.properties("FirstInstance").unwrap();
+    let one = json!([{ "MetricIntervalLowerBound": "0", "ScalingAdjustment": "1" }]);
+    assert_eq!(
+        (&first["StepAdjustments"], &first["AdjustmentType"]),
+        (&one, &json!("ChangeInCapacity"))
+    );
+}
+
+#[test]
+fn an_instance_is_waited_for_at_both_ends_and_a_spot_instance_replaced_before_it_goes() {
+    for (capacity, rebalance) in [("spot", "true"), ("on-demand", "false")] {
+        let given = [("Capacity", capacity), ("BootSeconds", "300"), ("ScaledBy", "autoscaler")];
+        let template = template("fleet", &given);
+        let group = template.properties("Group").unwrap();
+        assert_eq!(group["CapacityRebalance"], rebalance);
+        let hook = |name: &str, transition: &str, timeout: &str, result: &str| {
+            json!({ "LifecycleHookName": name, "HeartbeatTimeout": timeout, "DefaultResult": result,
+                "LifecycleTransition": format!("autoscaling:EC2_INSTANCE_{transition}") })
+        };
+        let hooks = [
+            hook("boot", "LAUNCHING", "300", "ABANDON"),
+            hook("drain", "TERMINATING", "120", "CONTINUE"),
+        ];
+        assert_eq!(group["LifecycleHookSpecificationList"], json!(hooks));
+        for name in ["BacklogTracking", "FirstInstance", "FirstMessage"] {
+            assert_eq!(template.properties(name), None, "the autoscaler alone sizes it");
+        }
     }
 }
 

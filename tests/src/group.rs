@@ -7,9 +7,13 @@ use aws_sdk_cloudformation::types::{Capability, Parameter};
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{Moto, Worker, WorkerBuilder, World, wait::eventually};
+use crate::{
+    Moto, Template, Worker, WorkerBuilder, World,
+    template::{answered, query},
+    wait::eventually,
+};
 
 const TEMPLATE: &str = include_str!("../../deploy/cfn/fleet.yaml");
 
@@ -58,8 +62,13 @@ impl ScaledGroup {
     }
 
     async fn find(&self) -> Option<AutoScalingGroup> {
+        self.named(&self.name).await
+    }
+
+    /// A group of this name beside it.
+    pub async fn named(&self, name: &str) -> Option<AutoScalingGroup> {
         let call = self.calls.describe_auto_scaling_groups();
-        let answer = call.auto_scaling_group_names(&self.name).send().await;
+        let answer = call.auto_scaling_group_names(name).send().await;
         answer.expect("the groups").auto_scaling_groups.unwrap_or_default().into_iter().next()
     }
 
@@ -89,6 +98,53 @@ impl ScaledGroup {
         let data = answer.split_once("<userData>").expect("user data").1;
         let data = data.split_once("</userData>").expect("its end").0;
         String::from_utf8(STANDARD.decode(data).expect("base64")).expect("text")
+    }
+
+    /// Sets by calls what moto's CloudFormation drops of the group, from the template's own values.
+    ///
+    /// # Panics
+    /// When moto refuses it.
+    pub async fn fill(&self, template: &Template) {
+        let group = template.properties("Group").expect("a group");
+        let of = |kind: &str| group[kind].as_array().cloned().unwrap_or_default();
+        for hook in of("LifecycleHookSpecificationList") {
+            self.put("PutLifecycleHook", hook).await;
+        }
+        for metrics in of("MetricsCollection") {
+            self.put("EnableMetricsCollection", metrics).await;
+        }
+        for name in ["BacklogTracking", "FirstInstance"] {
+            if let Some(mut policy) = template.properties(name) {
+                policy["PolicyName"] = json!(name);
+                self.put("PutScalingPolicy", policy).await;
+            }
+        }
+        if let Some(mut alarm) = template.properties("FirstMessage") {
+            alarm["AlarmName"] = json!("FirstMessage");
+            let query = query("PutMetricAlarm", "2010-08-01", &alarm);
+            self.moto.call("monitoring", "us-east-1", &query).await;
+        }
+    }
+
+    async fn put(&self, action: &str, mut what: Value) {
+        what["AutoScalingGroupName"] = json!(self.name);
+        self.moto.call("autoscaling", "us-east-1", &query(action, "2011-01-01", &what)).await;
+    }
+
+    /// A list that an action of Auto Scaling tells of the group.
+    pub async fn told(&self, action: &str, list: &str) -> Value {
+        let of = json!({ "AutoScalingGroupName": self.name });
+        let query = query(action, "2011-01-01", &of);
+        let answer = self.moto.call("autoscaling", "us-east-1", &query).await;
+        if answer.contains(&format!("<{list}/>")) { json!([]) } else { answered(&answer, list) }
+    }
+
+    /// The alarms on the group's queue.
+    pub async fn alarms(&self) -> Value {
+        let query = "Action=DescribeAlarms&Version=2010-08-01";
+        let answer = self.moto.call("monitoring", "us-east-1", query).await;
+        let none = answer.contains("<MetricAlarms/>");
+        if none { json!([]) } else { answered(&answer, "MetricAlarms") }
     }
 
     /// What an instance may do: the policy of its role, as JSON.

@@ -4,7 +4,7 @@ use super::waiting::{self, Waiting};
 use crate::{
     capacity::Capacity,
     memory::Memory,
-    observed::{Millis, Observed, QueueSeen},
+    observed::{Count, Millis, Observed, QueueSeen},
     policy::{Policy, QueuePolicy},
 };
 
@@ -112,12 +112,24 @@ fn asks<'a>(
     let known = seen.queues.iter().filter_map(|it| Some((it, policy.queue(&it.name)?)));
     let mut known: Vec<(&QueueSeen, &QueuePolicy)> = known.collect();
     known.sort_by(|(a, a_policy), (b, b_policy)| {
-        (a_policy.wait_target_ms, &a.name).cmp(&(b_policy.wait_target_ms, &b.name))
+        let names = (a_policy.wait_target_ms, &a.name).cmp(&(b_policy.wait_target_ms, &b.name));
+        // One that was seen twice is told apart by what was seen of it.
+        names.then_with(|| counted(a, a_policy).cmp(&counted(b, b_policy)))
     });
     let queues: Vec<&QueueSeen> = known.iter().map(|(queue, _)| *queue).collect();
     let waiting = waiting::on(&queues, memory, capacity, now);
     let both = known.into_iter().zip(waiting);
     both.map(|((queue, policy), waiting)| Ask::new(queue, policy, waiting)).collect()
+}
+
+/// What was seen of a queue, in numbers.
+fn counted(queue: &QueueSeen, policy: &QueuePolicy) -> impl Ord + use<> {
+    let QueueSeen { visible, delayed, in_flight, sent, finished, oldest_ms, .. } = queue;
+    let count = |it: &Count| (it.value, it.error.to_bits(), it.lag_ms);
+    let counts = [visible, delayed, in_flight].map(|it| it.as_ref().map(count));
+    let rate = queue.arrivals_per_s.map(f64::to_bits);
+    let books = (*sent, *finished, queue.books_lag_ms);
+    (counts, books, *oldest_ms, rate, queue.service_ms(policy))
 }
 
 /// What is kept free beside what is asked for: running, and in the warm pool.

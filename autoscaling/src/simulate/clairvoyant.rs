@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use super::{Trace, World};
 use crate::observed::Millis;
 
+/// What it is called beside policies.
+pub const NAME: &str = "clairvoyant";
+
 /// What it costs to begin every job at its arrival, in milliseconds of one instance, for one who
 /// knows all that will come.
 ///

@@ -1,10 +1,12 @@
 //! Figures of runs: quantiles, intervals, and who beats whom.
 
-use super::Outcome;
+use serde::Serialize;
+
+use super::{Outcome, clairvoyant};
 use crate::observed::Millis;
 
 /// A policy's place: what it costs and how long jobs wait.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Point {
     /// Whose it is, with its setting.
     pub name: String,
@@ -20,10 +22,12 @@ pub struct Point {
     pub late: Interval,
     /// Jobs killed at work by a scale-in.
     pub killed: Interval,
+    /// Jobs that were never done.
+    pub undone: Interval,
 }
 
 /// The median over seeds, between the least and the most of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Interval {
     /// The least.
     pub low: f64,
@@ -79,6 +83,7 @@ impl Point {
             p99: wait(0.99),
             late: over(&Outcome::late),
             killed: over(&|run| run.killed as f64),
+            undone: over(&|run| run.undone as f64),
         }
     }
 
@@ -92,10 +97,11 @@ pub fn dominated<'a>(ours: &'a [Point], others: &[Point]) -> Vec<&'a Point> {
     ours.iter().filter(|it| others.iter().any(|other| other.beats(it))).collect()
 }
 
-/// Those that none of all beats in both cost and p95 wait, the cheapest first.
+/// Those that none of all beats in both cost and p95 wait, the cheapest first. What nobody can build is
+/// no part of it: the clairvoyant schedule beats them all.
 pub fn front(all: &[Point]) -> Vec<&Point> {
-    let mut best: Vec<&Point> =
-        all.iter().filter(|it| !all.iter().any(|other| other.beats(it))).collect();
+    let real = || all.iter().filter(|it| it.name != clairvoyant::NAME);
+    let mut best: Vec<&Point> = real().filter(|it| !real().any(|other| other.beats(it))).collect();
     best.sort_by(|a, b| a.cost.median.total_cmp(&b.cost.median));
     best
 }

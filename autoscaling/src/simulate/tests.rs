@@ -228,6 +228,8 @@ fn quantiles_intervals_and_the_dominated() {
     assert_eq!(dominated(from_ref(&bad), from_ref(&good)), [&bad]);
     assert!(dominated(from_ref(&good), &[bad.clone(), point(0.9, 51.0)]).is_empty());
     assert_eq!(front(&[bad.clone(), good.clone()]), [&good]);
+    let all = [Point { name: clairvoyant::NAME.to_owned(), ..point(0.9, 0.0) }, good.clone()];
+    assert_eq!(front(&all), [&good], "nobody can build the first");
 }
 
 #[test]

@@ -55,7 +55,10 @@ proptest! {
     #[test]
     fn the_order_of_what_was_seen_makes_no_difference(
         seen in any_observed(), policy in any_policy(), memory in any_memory(), seed in any::<u64>(),
+        again in proptest::option::of(any_queue("q")),
     ) {
+        let mut seen = seen;
+        seen.queues.extend(again);
         let mut other = seen.clone();
         let mut policy_too = policy.clone();
         shuffle(other.instances.as_mut().unwrap(), seed);

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use flotilla_autoscaling::simulate::{
-    Format, NAMES, Outcome, Point, Shape, Trace, World, clairvoyant::clairvoyant, named,
-    run as simulate, table,
+    Format, NAMES, Outcome, Point, Shape, Trace, World,
+    clairvoyant::{self, clairvoyant},
+    named, run as simulate, table,
 };
+use serde_json::json;
 
 use crate::{
     console::out,
@@ -15,7 +17,9 @@ use crate::{
 /// Jobs of a synthetic trace, over a day.
 const JOBS: usize = 20_000;
 /// The policy that knows what comes.
-const CLAIRVOYANT: &str = "clairvoyant";
+const CLAIRVOYANT: &str = clairvoyant::NAME;
+/// Over fewer seeds an interval says little.
+const FEW: u64 = 10;
 const DAY_MS: u64 = 86_400_000;
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +61,9 @@ pub(crate) struct Args {
     /// Runs of each policy.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
     /// Where to write the picture of the front, as what the name ends in: `.svg` or `.png`.
     #[arg(long, value_name = "FILE", visible_alias = "svg", value_parser = picture)]
     picture: Option<(PathBuf, Format)>,
@@ -98,12 +105,24 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         false => args.policies.clone(),
     };
     let points = all.iter().map(|name| point(name, &trace, args)).collect::<Result<Vec<_>, _>>()?;
-    out(table(&points).trim_end());
+    out(told(&points, args));
     if let Some((path, format)) = &args.picture {
         let written = format.draw(&points).and_then(|picture| std::fs::write(path, picture));
         written.doing(|| format!("writing {}", path.display()))?;
     }
     Ok(())
+}
+
+fn told(points: &[Point], args: &Args) -> String {
+    let (seeds, table) = (args.seeds, table(points));
+    match (args.json, seeds < FEW) {
+        (true, _) => json!({ "seeds": seeds, "policies": points }).to_string(),
+        (false, false) => table.trim_end().to_owned(),
+        (false, true) => {
+            let table = table.trim_end();
+            format!("{table}\nover {seeds} seeds, which say little: take {FEW} or more (--seeds)")
+        }
+    }
 }
 
 fn no_policy(name: &str) -> Error {
