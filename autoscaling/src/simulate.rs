@@ -2,7 +2,8 @@
 //!
 //! [`run`] moves jobs, instances and what is seen of them from event to event: instances take a
 //! drawn time to boot, are paid for from their launch on and for a minimum at least; counts of the
-//! queue are late and noisy; instances are lost at random and their jobs done again, whose time is
+//! queue are late and noisy; an order to drain takes its time, and may meet a job that has just begun;
+//! instances are lost at random and their jobs done again, whose time is
 //! paid for like any other. A [`Scaler`] looks at it as it would at a real group: [`Ours`] calls
 //! [`decide`](crate::decide) and nothing else, the [others](policies) follow their published
 //! formulas, and [`clairvoyant()`](clairvoyant::clairvoyant) says what the cheapest schedule without
@@ -54,6 +55,12 @@ pub struct World {
     pub books: bool,
     /// How late the books are, at the most: each of the two sums is as it was a drawn time ago.
     pub books_lag_ms: Millis,
+    /// How long an order to drain is on its way, at the most, for a policy that writes it into a row: the
+    /// worker finds it at its next beat, and the policy at its next look that it was heeded. With zero
+    /// an instance is gone with the order.
+    pub order_ms: Millis,
+    /// After how long a job that met such an order is cut off; never without.
+    pub grace_ms: Option<Millis>,
     /// Losses of instances per instance and hour.
     pub losses_per_hour: f64,
     /// After how long the job of a lost instance is visible again.
@@ -76,6 +83,8 @@ impl Default for World {
             noise: 0.05,
             books: true,
             books_lag_ms: 2_000,
+            order_ms: 6_000,
+            grace_ms: None,
             losses_per_hour: 0.0,
             visibility_ms: 30_000,
             max: 100_000,

@@ -1,9 +1,13 @@
 //! From event to event.
 
+mod orders;
+
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
 };
+
+use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
     Job, Kill, Order, Scaler, Trace, View, World,
@@ -39,6 +43,9 @@ pub struct Outcome {
     /// the policy leaves them waiting, or they were lost a thousand times. Their waits count up to
     /// then.
     pub undone: u64,
+    /// Jobs at work on an instance when it heard its order to drain: they began while that was on its
+    /// way, and ended there, unless they were cut off.
+    pub met: u64,
     /// The most instances that there were at one time.
     pub peak: u32,
     /// The most messages that were in flight at one time.
@@ -49,10 +56,28 @@ pub struct Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Finish { key: u32, job: u32 },
-    Ready { key: u32 },
-    Lost { key: u32 },
-    Back { job: u32 },
+    Finish {
+        key: u32,
+        job: u32,
+    },
+    Ready {
+        key: u32,
+    },
+    Lost {
+        key: u32,
+    },
+    Back {
+        job: u32,
+    },
+    /// An order to drain is heard.
+    Heard {
+        key: u32,
+    },
+    /// The grace of a job that met one is over.
+    Cut {
+        key: u32,
+        job: u32,
+    },
     Look,
 }
 
@@ -93,6 +118,11 @@ struct Engine<'a> {
     group: Group,
     sight: Sight,
     books: Books,
+    /// Instances that were ordered to drain by a row.
+    ordered: HashSet<u32>,
+    /// Those that heeded it, and hold nothing any more.
+    over: Vec<u32>,
+    random: StdRng,
     launches: Option<Bucket>,
     ends: Option<Bucket>,
     out: Outcome,
@@ -117,6 +147,9 @@ impl<'a> Engine<'a> {
             group: Group::new(world),
             sight: Sight::new(world),
             books: Books::new(world),
+            ordered: HashSet::new(),
+            over: Vec::new(),
+            random: StdRng::seed_from_u64(world.seed ^ 0x0DE2),
             launches: world.limits.map(|limits| Bucket::new(limits.launches)),
             ends: world.limits.map(|limits| Bucket::new(limits.ends)),
             out: Outcome { waits: vec![0; jobs.len()], ..Outcome::default() },
@@ -188,6 +221,8 @@ impl<'a> Engine<'a> {
             Event::Ready { key } => self.ready(key),
             Event::Lost { key } if self.group.there(key) => self.lose(key),
             Event::Back { job } => self.offer(job),
+            Event::Heard { key } => self.hear(key),
+            Event::Cut { key, job } => self.cut(key, job),
             Event::Look => self.look(scaler),
             Event::Finish { .. } | Event::Lost { .. } => {}
         }
@@ -200,9 +235,7 @@ impl<'a> Engine<'a> {
         self.timed += self.jobs[job as usize].service;
         self.last_finish = self.now;
         match self.group.drains(key) {
-            true => {
-                self.group.end(key, self.now);
-            }
+            true => self.drained(key),
             false => self.free(key),
         }
     }
@@ -238,6 +271,7 @@ impl<'a> Engine<'a> {
     }
 
     fn look(&mut self, scaler: &mut dyn Scaler) {
+        self.end_drained();
         let (visible, in_flight) = self.sight.look(self.now, self.waiting.len() as u64, self.busy);
         self.see(visible, in_flight);
         let view = View {
@@ -250,7 +284,7 @@ impl<'a> Engine<'a> {
         };
         let order = scaler.look(&view);
         self.group.observed.spot_interruptions = 0;
-        self.carry_out(&order);
+        self.carry_out(&order, scaler.orders_by_row() && self.world.order_ms > 0);
         let next = self.next_look(scaler.every_ms().max(1));
         self.events.push(Reverse((next, Event::Look)));
     }
@@ -296,15 +330,18 @@ impl<'a> Engine<'a> {
         known.saturating_sub(*count) as f64 / seconds
     }
 
-    fn carry_out(&mut self, order: &Order) {
+    fn carry_out(&mut self, order: &Order, by_row: bool) {
         let ends = order.remove.len() as u32;
         for id in order.remove.iter().take(self.allowed(|it| &mut it.ends, ends) as usize) {
-            if let Some(key) = self.group.idle_named(id) {
-                self.group.end(key, self.now);
+            match self.group.idle_named(id) {
+                Some(key) if by_row => self.order(key),
+                Some(key) => drop(self.group.end(key, self.now)),
+                None => {}
             }
         }
         let desired = order.desired.min(self.world.max);
-        let missing = desired.saturating_sub(self.group.live());
+        let room = self.world.max.saturating_sub(self.group.all());
+        let missing = desired.saturating_sub(self.group.live()).min(room);
         for _ in 0..self.allowed(|it| &mut it.launches, missing) {
             self.launch();
         }

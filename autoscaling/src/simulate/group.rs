@@ -123,8 +123,10 @@ impl Group {
         self.not_idle(place);
         self.bodies[place].job = Some(job);
         let instance = &mut self.instances()[place];
-        if instance.state != State::Busy {
-            (instance.state, instance.since, instance.busy_slots) = (State::Busy, now, 1);
+        instance.busy_slots = 1;
+        // One that was ordered to drain, and has not heard it, is seen to drain.
+        if instance.state == State::Idle {
+            (instance.state, instance.since) = (State::Busy, now);
         }
     }
 
@@ -146,6 +148,20 @@ impl Group {
             self.draining += 1;
             self.ready -= 1;
         }
+    }
+
+    /// It has nothing to do and takes no more jobs: it waits for its end.
+    pub(super) fn retire(&mut self, key: u32) {
+        if let Some(place) = self.place(key) {
+            self.not_idle(place);
+            self.bodies[place].job = None;
+            self.instances()[place].busy_slots = 0;
+        }
+    }
+
+    /// The job that it is at.
+    pub(super) fn job_of(&self, key: u32) -> Option<u32> {
+        self.bodies[self.place(key)?].job
     }
 
     pub(super) fn drains(&self, key: u32) -> bool {
@@ -184,7 +200,7 @@ impl Group {
     pub(super) fn idle_named(&self, id: &str) -> Option<u32> {
         let key = id.strip_prefix("i-")?.parse().ok()?;
         let place = self.place(key)?;
-        (self.bodies[place].idle_at != GONE).then_some(key)
+        (self.bodies[place].idle_at != GONE && !self.drains(key)).then_some(key)
     }
 
     /// Any instance that boots: which one makes no difference.
@@ -207,7 +223,7 @@ impl Group {
     }
 
     pub(super) fn at_work(&self, key: u32) -> bool {
-        self.place(key).is_some_and(|place| self.bodies[place].job.is_some())
+        self.job_of(key).is_some()
     }
 
     pub(super) fn keys(&self) -> Vec<u32> {

@@ -28,6 +28,10 @@ impl Scaler for Ours {
         self.every_ms
     }
 
+    fn orders_by_row(&self) -> bool {
+        true
+    }
+
     fn look(&mut self, view: &View<'_>) -> Order {
         let decision = decide(view.observed, &self.policy, &self.memory, view.now);
         self.memory = decision.memory;

@@ -7,6 +7,12 @@ pub trait Scaler {
     /// How often it looks.
     fn every_ms(&self) -> Millis;
 
+    /// Whether what it removes by name is ordered to drain by a row, which takes its time. An agent that
+    /// ends itself knows that it has nothing to do.
+    fn orders_by_row(&self) -> bool {
+        false
+    }
+
     /// What is to be done now.
     fn look(&mut self, view: &View<'_>) -> Order;
 }

@@ -29,7 +29,8 @@ fn any_trace() -> impl Strategy<Value = Trace> {
 }
 
 fn exact() -> World {
-    World { boot_spread: 0.0, lag_ms: 0, noise: 0.0, books_lag_ms: 0, ..World::default() }
+    let base = World { boot_spread: 0.0, lag_ms: 0, noise: 0.0, ..World::default() };
+    World { books_lag_ms: 0, order_ms: 0, ..base }
 }
 
 /// Every job begins exactly when it comes, so no schedule without wait is cheaper.
@@ -161,6 +162,50 @@ fn scale_in_without_protection_kills_and_with_it_does_not() {
     let killed = |protected| run(&trace, &World::default(), &mut Keda::new(1.0, protected)).killed;
     assert!(killed(false) > 0);
     assert_eq!(killed(true), 0);
+}
+
+#[test]
+fn a_job_that_meets_an_order_to_drain_ends_unless_it_is_cut_off() {
+    // Each comes when the instance before it is about to go.
+    let jobs = (0..400).map(|n| Job { at: n * 171_300, service: 20_000 });
+    let trace = Trace::new(jobs.collect());
+    let world = World { order_ms: 60_000, ..exact() };
+    let whole = run(&trace, &world, &mut ours());
+    assert!(whole.met > 0, "orders take a minute");
+    assert_eq!((whole.killed, whole.undone), (0, 0));
+    let cut = run(&trace, &World { grace_ms: Some(1_000), ..world }, &mut ours());
+    assert!(cut.killed > 0 && cut.undone == 0, "{} killed", cut.killed);
+}
+
+#[test]
+fn an_instance_that_was_ordered_to_drain_is_paid_for_until_that_is_heeded() {
+    let trace = Trace::new(vec![Job { at: 0, service: 10_000 }]);
+    let cost = |order_ms| run(&trace, &World { order_ms, ..exact() }, &mut ours()).cost;
+    assert!((5_000..=40_000).contains(&(cost(30_000) - cost(0))), "{}", cost(30_000) - cost(0));
+}
+
+#[test]
+fn what_comes_every_day_waits_less_where_it_is_predicted() {
+    let minutes = 1440 + 11 * 60;
+    // Ten at a time, and from nine o'clock on within an hour up to a hundred, a minute each.
+    let jobs = (0..minutes).flat_map(|minute: u64| {
+        let more = match minute % 1440 {
+            of_day @ 540..600 => (of_day - 540) * 3 / 2,
+            600..660 => 90,
+            _ => 0,
+        };
+        (0..10 + more).map(move |_| Job { at: minute * 60_000, service: 60_000 })
+    });
+    let trace = Trace::new(jobs.collect());
+    let waited = |prediction, warm| {
+        let policy = Policy { prediction, warm, ..Policy::for_queue("q", 1_000) };
+        let out = run(&trace, &exact(), &mut Ours::new(policy));
+        assert_eq!((out.killed, out.undone), (0, 0));
+        let last_day = trace.jobs().iter().zip(&out.waits).filter(|(job, _)| job.at > 86_400_000);
+        last_day.map(|(_, wait)| u64::from(*wait)).sum::<u64>()
+    };
+    let (with, without) = (waited(1.0, 0.9), waited(0.0, 0.0));
+    assert!(with < without, "{with} ms and {without} ms");
 }
 
 #[test]

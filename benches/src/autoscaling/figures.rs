@@ -58,8 +58,8 @@ pub(super) fn print_made_up(shape: &str, front: &Front, picture: &Path) {
 fn print_killed(name: &str, front: &Front) {
     let killed = front.ours.iter().map(|it| it.point.killed.high).fold(f64::NAN, f64::max);
     let detail = json!({ "settings": front.ours.len(), "seeds": SEEDS,
-        "what": "ours ends instances by name, and only idle ones: as the worker itself says, which \
-                 is drained before it is ended" });
+        "what": "ours orders idle instances by name to drain; a job that meets the order on its way \
+                 ends, since there is no grace to be over" });
     Figure::new(name, killed, "jobs", Better::Lower).target(0.0).detail(detail).print();
 }
 

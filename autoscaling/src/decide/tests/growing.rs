@@ -182,3 +182,26 @@ fn an_instance_that_never_gets_ready_is_not_waited_for() {
     assert_eq!(decided(policy.boot_ms).desired, 1);
     assert_eq!(decided(policy.boot_ms * 4).desired, 2);
 }
+
+#[test]
+fn of_several_queues_each_has_the_instances_that_its_own_money_is_for() {
+    let base = Policy { reuse: 0.0, ..Policy::for_queue("q", 100) };
+    // Two instances' worth an hour for "a", and any number for "q".
+    let money_per_hour = Some(2 * base.price_per_hour);
+    let a = QueuePolicy { name: "a".to_owned(), money_per_hour, ..base.queues[0].clone() };
+    let policy = Policy { queues: vec![base.queues[0].clone(), a], ..base };
+    let wanted = |instances: Vec<Instance>, held_of_a: u64, held_of_q: u64| {
+        let of_a = QueueSeen { name: "a".to_owned(), ..queue(10, held_of_a) };
+        let queues = vec![of_a, queue(3, held_of_q)];
+        let seen = Observed { queues, ..group(instances) };
+        decide(&seen, &policy, &remembering_boots(120_000), NOW)
+    };
+    let busy = || vec![instance(0, State::Busy, 900_000), instance(1, State::Busy, 900_000)];
+    let empty = wanted(vec![], 0, 0);
+    assert_eq!(empty.desired, 2 + 3, "{}", empty.reason);
+    assert!(empty.reason.contains("money"), "{}", empty.reason);
+    assert_eq!(wanted(busy(), 2, 0).desired, 2 + 3, "both are at work for it");
+    assert_eq!(wanted(busy(), 0, 2).desired, 2 + 2 + 3, "both are at work for the other");
+    // Nobody knows for whom one starts: for everybody.
+    assert_eq!(wanted(vec![instance(0, State::Booting, 0)], 0, 0).desired, 1 + 1 + 3);
+}

@@ -193,3 +193,29 @@ fn a_thousand_instances_are_decided_within_50_us() {
     println!("decide for 1000 instances: {best:?}");
     assert!(best.as_micros() <= 50, "{best:?}");
 }
+
+#[test]
+fn what_comes_every_day_is_booted_for_before_it_comes_as_far_as_the_policy_says() {
+    const DAY: Millis = 86_400_000;
+    // Ten slots at work, and from nine o'clock on within an hour up to a hundred until noon.
+    let course = |at: Millis| match (at % DAY) / 60_000 {
+        minute @ 540..600 => 10 + (minute - 540) * 3 / 2,
+        600..720 => 100,
+        _ => 10,
+    };
+    let desired = |prediction| {
+        let policy = Policy { prediction, ..Policy::for_queue("q", 10) };
+        let (mut memory, mut decision) = (Memory::default(), None);
+        for now in (0..3 * DAY + DAY * 9 / 24 + 30 * 60_000).step_by(15_000) {
+            // One instance that has as many slots, all of them at work.
+            let slots = course(now) as u32;
+            let one = Instance { slots, busy_slots: slots, ..instance(0, State::Busy, 0) };
+            let seen = with_queue(group(vec![one]), 0, u64::from(slots));
+            let made = decide(&seen, &policy, &memory, now);
+            memory = made.memory.clone();
+            decision = Some(made);
+        }
+        decision.map(|made| made.desired)
+    };
+    assert_eq!((desired(0.0), desired(1.0)), (Some(1), Some(2)), "it is half past nine");
+}
