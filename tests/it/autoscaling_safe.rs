@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{Autoscaler, HOOKED, HookedGroup, Machines, ScaledGroup, World, eventually};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn an_order_that_meets_a_long_job_lets_it_end() {
@@ -69,8 +70,47 @@ async fn an_instance_of_a_group_of_a_fixed_size_is_replaced_and_not_taken_away()
         (now.len() == 2 && now.iter().all(|id| !before.contains(id))).then_some(())
     })
     .await;
-    let replaced = |line: &serde_json::Value| line["done"].to_string().contains("to be replaced");
+    let replaced = |line: &Value| line["done"].to_string().contains("to be replaced");
     assert!(scaler.decisions().iter().any(replaced));
     assert!(scaler.process.stop().await.success());
     machines.forget_all().await;
+}
+
+#[tokio::test]
+async fn each_act_follows_its_decision_in_the_log() {
+    let world = World::new().await;
+    let group = HookedGroup::start(0, &[]).await;
+    let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    world.nap("only", 100).await;
+    let asked = async || (group.desired() == 1).then_some(());
+    eventually("one more", Duration::from_secs(30), asked).await;
+    assert!(scaler.process.stop().await.success());
+    let text = std::fs::read_to_string(&scaler.log).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let act = lines.iter().position(|it| it["done"][0] == "desired capacity 1").unwrap();
+    let (decision, act) = (&lines[act - 1], &lines[act]);
+    assert_eq!((&decision["decision"]["desired"], &decision["now"]), (&json!(1), &act["now"]));
+    assert!(act.get("decision").is_none() && decision.get("done").is_none(), "{act}");
+    // Nothing is left for others on the queue.
+    let mut worker = world.sleeper(HOOKED, "i-1").start();
+    world.until_queue_is_empty().await;
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_decision_that_cannot_be_logged_is_counted() {
+    let world = World::new().await;
+    let group = HookedGroup::start(0, &[]).await;
+    let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+    let builder = builder.env("FLOTILLA_DECISION_LOG", "/dev/full");
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    eventually("a count", Duration::from_secs(30), async || {
+        let page = scaler.process.page("/metrics").await.unwrap_or_default().1;
+        let count =
+            page.lines().find(|line| line.starts_with("flotilla_autoscaler_unlogged_total"));
+        count.is_some_and(|line| !line.ends_with(" 0")).then_some(())
+    })
+    .await;
+    assert!(scaler.process.stop().await.success());
 }
