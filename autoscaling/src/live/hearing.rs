@@ -75,9 +75,8 @@ impl Hearing {
 
     /// Notes what is in flight, and what those who are heard say that they hold.
     pub(super) fn weigh(&mut self, queues: &[QueueSeen], held: u64, now: Instant) {
-        let counts = queues.iter().map(|queue| queue.in_flight.map(|count| count.value));
-        let in_flight: Option<u64> =
-            counts.fold(Some(0), |sum, count| Some(sum?.saturating_add(count?)));
+        let mut counts = queues.iter().map(|queue| queue.in_flight.map(|count| count.value));
+        let in_flight = counts.try_fold(0u64, |sum, count| Some(sum.saturating_add(count?)));
         match in_flight.is_some_and(|all| all <= held) {
             true => self.owned_since = self.owned_since.or(Some(now)),
             false => self.owned_since = None,
