@@ -96,7 +96,7 @@ fn word(value: &Value) -> Option<String> {
 }
 
 /// An action of a query API with these parameters.
-pub fn query(action: &str, version: &str, parameters: &Json) -> String {
+pub(crate) fn query(action: &str, version: &str, parameters: &Json) -> String {
     let mut all = vec![format!("Action={action}&Version={version}")];
     flatten("", parameters, &mut all);
     all.join("&")
