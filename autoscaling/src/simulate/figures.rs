@@ -87,8 +87,10 @@ impl Point {
         }
     }
 
+    /// Whoever leaves more jobs undone beats nobody: what is not done costs nothing.
     fn beats(&self, other: &Self) -> bool {
-        self.cost.median < other.cost.median && self.p95.median < other.p95.median
+        let cheaper = self.cost.median < other.cost.median;
+        cheaper && self.p95.median < other.p95.median && self.undone.high <= other.undone.high
     }
 }
 

@@ -272,6 +272,8 @@ fn quantiles_intervals_and_the_dominated() {
     let (good, bad) = (point(1.0, 50.0), point(2.0, 60.0));
     assert_eq!(dominated(from_ref(&bad), from_ref(&good)), [&bad]);
     assert!(dominated(from_ref(&good), &[bad.clone(), point(0.9, 51.0)]).is_empty());
+    let lazy = Point { undone: Interval::of(vec![1.0]), ..point(0.5, 1.0) };
+    assert!(dominated(from_ref(&good), &[lazy]).is_empty(), "it left a job undone");
     assert_eq!(front(&[bad.clone(), good.clone()]), [&good]);
     let all = [Point { name: clairvoyant::NAME.to_owned(), ..point(0.9, 0.0) }, good.clone()];
     assert_eq!(front(&all), [&good], "nobody can build the first");

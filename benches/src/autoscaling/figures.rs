@@ -113,5 +113,5 @@ fn place(point: &Point) -> Value {
     let of = |it: Interval| json!([it.low, it.median, it.high]);
     json!({ "setting": point.name, "cost": of(point.cost), "p50_s": of(point.p50),
         "p95_s": of(point.p95), "p99_s": of(point.p99), "share_over_300s": of(point.late),
-        "killed": of(point.killed) })
+        "killed": of(point.killed), "undone": of(point.undone) })
 }

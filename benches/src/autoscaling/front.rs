@@ -93,6 +93,7 @@ fn wait(of: &Point) -> f64 {
 fn near(peer: &Point, to: &Point) -> bool {
     peer.cost.median < to.cost.median * NEAR
         && peer.p95.median < to.p95.median * NEAR + NEAR_SECONDS
+        && peer.undone.high <= to.undone.high
 }
 
 impl Setting {
