@@ -172,7 +172,7 @@ async fn a_shadow_watches_a_group_that_another_sizes_and_says_what_it_would_have
     .await;
     let boots = shadow.decisions().pop().unwrap()["decision"]["memory"]["boots_ms"].clone();
     let boots: Vec<u64> = serde_json::from_value(boots).unwrap();
-    assert!(boots.len() == 3 && boots.iter().all(|boot| *boot >= 3_000), "{boots:?}");
+    assert!(!boots.is_empty() && boots.iter().all(|boot| *boot >= 3_000), "{boots:?}");
     assert_eq!(group.instances().await.len(), 3, "it only watches");
     let page = shadow.process.page("/metrics").await.unwrap().1;
     assert!(page.contains("flotilla_autoscaler_shadow_dollars"), "{page}");
