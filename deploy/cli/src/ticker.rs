@@ -96,9 +96,11 @@ pub(crate) fn refresh() -> String {
     json!({ "refresh": {} }).to_string()
 }
 
-/// Has the scheduler look now, whatever its period is.
+/// Has the scheduler look now, whatever its period is. Such a tick is named by its moment: two of one
+/// second are two.
 pub(crate) fn look_now() -> String {
-    let time = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    let now = Timestamp::now().as_millisecond();
+    let time = Timestamp::from_millisecond(now).unwrap_or_default();
     json!({ "time": time, "forced": true }).to_string()
 }
 

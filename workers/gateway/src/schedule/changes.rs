@@ -48,8 +48,7 @@ impl Schedules {
 
     /// Has the scheduler look now, whatever period is set.
     pub(super) async fn look_now(&self, dry_run: bool) -> Done<()> {
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-        self.send(&json!({ "time": now, "forced": true, "dry_run": dry_run })).await
+        self.send(&forced(Timestamp::now(), dry_run)).await
     }
 
     /// Undoes a bulk action, the last one by default; gives its name.
@@ -95,6 +94,13 @@ impl Schedules {
         let rows: Vec<Value> = answer.items().iter().map(rows::json).collect();
         Ok(json!({ "resource": resource, "rows": rows }))
     }
+}
+
+/// A tick that counts whatever period is set. Its time names it, so it is that of a moment and not of a
+/// whole second: what two requests of one second change are two things to be done.
+fn forced(now: Timestamp, dry_run: bool) -> Value {
+    let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or_default();
+    json!({ "time": now, "forced": true, "dry_run": dry_run })
 }
 
 fn told(settings: &Settings) -> Value {
@@ -168,6 +174,16 @@ pub(super) fn bad(why: &str) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_changes_of_one_second_are_looked_at_under_two_names() {
+        let time = |ms| {
+            let now = Timestamp::from_millisecond(1_780_000_000_000 + ms).unwrap();
+            forced(now, false)["time"].clone()
+        };
+        assert_ne!(time(100), time(101));
+        assert_eq!(time(250), "2026-05-28T20:26:40.25Z");
+    }
 
     #[test]
     fn a_price_is_of_a_kind_a_key_or_an_id_and_of_nothing_else() {
