@@ -85,6 +85,7 @@ fn tick(plans: &[Plan<'_>], resources: &[Resource], at: Timestamp) -> Vec<Option
             hand: false,
             chosen: None,
             reason: &wanted.reason,
+            tick: at,
         };
         Some(reconcile(asked, Some(&resource.held), &resource.observed, at))
     };

@@ -20,8 +20,10 @@ use crate::{
     tick::{Planned, Sources},
 };
 
-/// A tick that waited longer than this looks at the present, not at its own time.
+/// A tick that waited in the queue longer than this looks at the present, not at its own time.
 const PROMPT: Duration = Duration::from_secs(60);
+/// A tick whose time is no longer ago than this is of the present: its clock may send it late.
+const LATELY: SignedDuration = SignedDuration::from_mins(15);
 /// How many batches are sent at a time.
 const SENDS: usize = 16;
 /// A batch of the schedule that waited longer than this is left to the next tick.
@@ -95,7 +97,7 @@ impl Scheduler {
             tracing::debug!(%time, period, "a tick that is not due by its period is left out");
             return Ok(());
         }
-        let at = present(time, delivery.age());
+        let at = present(time, delivery.age(), now);
         let planned = self.sources.tick(settings, time, at, tick.dry_run).await?;
         self.send(planned, lease).await?;
         if counts {
@@ -210,8 +212,13 @@ fn second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// The clock to plan at: a tick that waited in the queue must not bring back the past.
-fn present(tick: Timestamp, waited: Duration) -> Timestamp {
+/// The clock to plan at: a tick that comes late, from its clock or out of the queue, must not bring
+/// back what was before it. One of long ago that did not wait is asked for its own time.
+fn present(tick: Timestamp, waited: Duration, now: Timestamp) -> Timestamp {
+    let late = now.duration_since(tick);
+    if SignedDuration::ZERO <= late && late < LATELY {
+        return second(now).max(tick);
+    }
     let waited = if waited > PROMPT { waited } else { Duration::ZERO };
     let waited = SignedDuration::try_from(waited).unwrap_or_default();
     tick.checked_add(waited).unwrap_or(tick)
@@ -224,8 +231,22 @@ mod tests {
     #[test]
     fn a_tick_that_waited_looks_at_the_present() {
         let tick: Timestamp = "2026-06-01T18:59:00Z".parse().unwrap();
-        assert_eq!(present(tick, Duration::from_secs(5)), tick);
-        let later = present(tick, Duration::from_secs(3600));
+        let now: Timestamp = "2026-06-03T00:00:00Z".parse().unwrap();
+        assert_eq!(present(tick, Duration::from_secs(5), now), tick);
+        let later = present(tick, Duration::from_secs(3600), now);
         assert_eq!(later, "2026-06-01T19:59:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn a_tick_that_its_clock_sent_late_looks_at_the_present() {
+        let tick: Timestamp = "2026-06-01T18:59:00Z".parse().unwrap();
+        let planned = |now: &str| {
+            let now = now.parse().unwrap();
+            present(tick, Duration::from_secs(1), now).to_string()
+        };
+        assert_eq!(planned("2026-06-01T18:59:59.5Z"), "2026-06-01T18:59:59Z");
+        assert_eq!(planned("2026-06-01T19:13:59Z"), "2026-06-01T19:13:59Z");
+        // Not before its own time, by a clock that is behind.
+        assert_eq!(planned("2026-06-01T18:58:30Z"), "2026-06-01T18:59:00Z");
     }
 }

@@ -110,6 +110,9 @@ pub struct Batch {
     pub action: Action,
     /// The clock of the tick, or of the order.
     pub tick: Timestamp,
+    /// The instant that it was planned for, where that is another: a tick comes late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// Who wants it: `schedule` or `hand`.
     pub actor: String,
     /// Which bulk action it is a part of: the order's message, or the tick.
@@ -133,6 +136,13 @@ pub struct Batch {
     pub turn: u32,
     /// The resources.
     pub items: Vec<BatchItem>,
+}
+
+impl Batch {
+    /// The instant that it was planned for: overrides and hands of that time count.
+    pub fn at(&self) -> Timestamp {
+        self.at.unwrap_or(self.tick)
+    }
 }
 
 /// A stage of a context, which waits for those before it.

@@ -261,8 +261,9 @@ fn step(args: &Args, action: Action, seen: &Seen) -> Step {
         hand: true,
         chosen: None,
         reason: "by command",
+        tick: jiff::Timestamp::now(),
     };
-    reconcile(asked, None, &seen.state, jiff::Timestamp::now())
+    reconcile(asked, None, &seen.state, asked.tick)
 }
 
 fn subject(args: &Args, id: &str) -> Subject {

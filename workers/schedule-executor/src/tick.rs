@@ -76,7 +76,7 @@ impl Sources {
             }
         }
         self.tags(&wishes, tick, &mut planned).await;
-        Ok(planned.batched(tick))
+        Ok(planned.batched(tick, at))
     }
 
     /// What a tick that is older than one that was worked comes to: nothing, and the reason.
@@ -202,7 +202,7 @@ impl Sources {
                 planned.resource(service, id, order.region.as_deref(), &wish("ids"), at);
             }
         }
-        Ok(planned.batched(at))
+        Ok(planned.batched(at, at))
     }
 
     /// Notes an order with the context or tag that it is for. Gives why it does not count any more,

@@ -38,8 +38,9 @@ pub(super) fn cases<'a>(
             hand: batch.actor == "hand",
             chosen: item.chosen.then_some(item.since),
             reason: &item.reason,
+            tick: batch.tick,
         };
-        let step = reconcile(asked, held, &seen.state, batch.tick);
+        let step = reconcile(asked, held, &seen.state, batch.at());
         Case { item, key, seen, held, step }
     };
     batch.items.iter().zip(keys).map(case).collect()
@@ -89,7 +90,7 @@ impl Case<'_> {
     }
 
     fn course(&self, batch: &Batch, outcome: Option<&Result<String, Refusal>>) -> Option<Value> {
-        let now = batch.tick.as_second();
+        let now = batch.at().as_second();
         let held = self.held;
         match (&self.step, outcome) {
             (Step::Act(Action::ModClass, _), _) => None,

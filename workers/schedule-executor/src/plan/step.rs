@@ -67,6 +67,8 @@ pub struct Asked<'a> {
     pub chosen: Option<Timestamp>,
     /// Why.
     pub reason: &'a str,
+    /// The clock of the tick or order that asks: one that is no later than the act does not repeat it.
+    pub tick: Timestamp,
 }
 
 /// What is to be done to one resource.
@@ -78,8 +80,9 @@ pub enum Step {
     Skip(&'static str, String),
 }
 
-/// Decides on one resource: what is desired, what was done last, and what is observed. What the
-/// service does not show yet is no drift: a tick that is no later than the act does not repeat it.
+/// Decides on one resource at an instant: what is desired, what was done last, and what is observed.
+/// What the service does not show yet is no drift: a tick that is no later than the act does not repeat
+/// it.
 pub fn reconcile(
     asked: Asked<'_>,
     held: Option<&Held>,
@@ -88,7 +91,7 @@ pub fn reconcile(
 ) -> Step {
     let step = decided(asked, held, observed, at);
     let Step::Act(action, reason) = &step else { return step };
-    let done = held.filter(|it| it.acted == Some(*action) && at.as_second() <= it.acted_at);
+    let done = held.filter(|it| it.acted == Some(*action) && asked.tick.as_second() <= it.acted_at);
     match done.filter(|_| !asked.hand) {
         Some(held) => {
             let at = Timestamp::from_second(held.acted_at).unwrap_or(at);
@@ -109,7 +112,8 @@ fn decided(asked: Asked<'_>, held: Option<&Held>, observed: &Observed, at: Times
         }
         seen => seen,
     };
-    let over = held.and_then(|held| held.over.as_ref()).filter(|over| over.holds(at));
+    // One that begins is set at that moment: a clock that is behind it is no reason to leave it out.
+    let over = held.and_then(|held| held.over.as_ref()).filter(|over| over.is_left(at));
     let over = over.filter(|over| asked.chosen.is_none_or(|since| since.as_second() <= over.from));
     if let Some(over) = over.filter(|_| !asked.hand && asked.action != Action::ModClass) {
         return step(Action::towards(over.power), observed, &over.describe());

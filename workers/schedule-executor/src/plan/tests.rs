@@ -137,7 +137,8 @@ fn a_start_comes_so_much_earlier_that_all_is_ready_by_its_time() {
 }
 
 fn asked(action: Action, mode: Mode, service: Service) -> Asked<'static> {
-    Asked { action, mode, service, hand: false, chosen: None, reason: "because" }
+    let tick = "2026-06-03T00:00:00Z".parse().unwrap();
+    Asked { action, mode, service, hand: false, chosen: None, reason: "because", tick }
 }
 
 #[test]
@@ -162,7 +163,10 @@ fn a_tick_that_is_no_later_than_the_act_does_not_repeat_it() {
     let acted = at("01:00:00");
     let held = Held { acted: Some(Action::Start), acted_at: acted.as_second(), ..Held::default() };
     let asked = asked(Action::Start, Mode::Enforce, Service::Ec2);
-    let step = |asked, tick| reconcile(asked, Some(&held), &Observed::Off, at(tick));
+    // Planned later than its own clock, as one that comes late is.
+    let step = |asked, tick| {
+        reconcile(Asked { tick: at(tick), ..asked }, Some(&held), &Observed::Off, at("01:00:30"))
+    };
     for tick in ["00:59:30", "01:00:00"] {
         assert!(matches!(step(asked, tick), Step::Skip("under_way", _)), "{tick}");
     }
@@ -202,6 +206,7 @@ fn the_override_of_a_resource_goes_before_its_schedule() {
     };
     assert!(matches!(stop("20:00:00", Observed::Off), Step::Act(Action::Start, _)));
     assert!(matches!(stop("20:00:00", Observed::On), Step::Skip("already", _)));
+    assert!(matches!(stop("17:59:59", Observed::On), Step::Skip("already", _)), "a clock behind");
     assert_eq!(stop("22:00:00", Observed::On), Step::Act(Action::Stop, "because".to_owned()));
 }
 

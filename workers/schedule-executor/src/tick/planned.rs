@@ -253,7 +253,8 @@ impl Planned {
         });
     }
 
-    pub(super) fn batched(mut self, tick: Timestamp) -> Self {
+    /// As batches of the clock `tick`, planned for the instant `at`.
+    pub(super) fn batched(mut self, tick: Timestamp, at: Timestamp) -> Self {
         for (key, items) in std::mem::take(&mut self.groups) {
             for items in items.chunks(BATCH) {
                 self.batches.push(Batch {
@@ -262,6 +263,7 @@ impl Planned {
                     service: key.service,
                     action: key.action,
                     tick,
+                    at: (at != tick).then_some(at),
                     actor: self.actor.to_owned(),
                     bulk: self.bulk.clone(),
                     dry_run: key.dry_run,

@@ -59,7 +59,7 @@ impl Sources {
             let named = target.id.clone();
             planned.target(target, &named, &wish, at);
         }
-        Ok(planned.batched(at))
+        Ok(planned.batched(at, at))
     }
 
     /// Why there is nothing to undo of a bulk action of which the audit knows nothing: it changed
