@@ -37,6 +37,7 @@ mod priorities;
 mod promises;
 mod schedule;
 mod schedule_hard;
+mod schedule_late;
 mod schedule_level;
 mod schedule_people;
 mod schedule_sad;

@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 use crate::schedule::{HOME, Town, find};
 
 /// Off at every minute: whatever runs is stopped by the next tick.
-fn always_off(resources: Value) -> Value {
+pub(crate) fn always_off(resources: Value) -> Value {
     json!({ "schedulingRuleStart": "0 0 1 1 *", "schedulingRuleStop": "* * * * *", "resources": resources })
 }
 
-async fn put(town: &Town, path: &str, body: Value) -> Value {
+pub(crate) async fn put(town: &Town, path: &str, body: Value) -> Value {
     let (status, answer) = town.gateway.ask("PUT", path, body).await;
     assert_eq!(status, 200, "{path}: {answer}");
     answer
 }
 
 /// Now, and so many minutes: the clock of a tick.
-fn minutes(from_now: i64) -> String {
+pub(crate) fn minutes(from_now: i64) -> String {
     let at = jiff::Timestamp::now().as_second() + from_now * 60;
     jiff::Timestamp::from_second(at).unwrap().to_string()
 }

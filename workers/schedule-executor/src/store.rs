@@ -7,6 +7,7 @@ mod members;
 mod overrides;
 mod sources;
 mod states;
+mod waiting;
 
 use std::collections::HashMap;
 
@@ -22,7 +23,7 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "handlers")]
 pub use self::claims::Claiming;
-pub use self::{asked::Progress, members::Members, overrides::Overridden};
+pub use self::{asked::Progress, members::Members, overrides::Overridden, waiting::Waiting};
 use crate::{
     rows::{
         ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json,

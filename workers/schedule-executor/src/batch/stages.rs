@@ -12,10 +12,11 @@ use super::Hands;
 use crate::{
     arn::Target,
     handlers::{AnyHandler, Handler},
-    message::Batch,
+    message::{Batch, Gate},
     plan::Action,
     rows::{Service, stage_of},
     schedule::Power,
+    store::Waiting,
 };
 
 /// The pause between two looks: it doubles from the first up to the longest.
@@ -24,7 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 impl Hands {
     /// Waits for the stages before that of a batch: databases before what uses them, and the other
-    /// way around for a stop. Gives what it waits for still, in words; nothing where it may go on.
+    /// way around for a stop. Gives what it waits for still, in words; nothing where it may go on: those
+    /// are ready, or it waits for as long as the limit since the first time.
     ///
     /// # Errors
     /// Transient, when a table does not answer.
@@ -34,39 +36,59 @@ impl Hands {
             (_, Action::Start) => Power::On,
             (_, Action::Stop) => Power::Off,
         };
-        let first = self.before(batch).await?;
-        let since = batch.items.iter().map(|it| it.since).min().unwrap_or(batch.tick);
-        // An order is older than its clock tells: it comes again until its stage may go on.
-        let clock = if batch.actor == "hand" { Timestamp::now() } else { batch.tick };
-        let waited = clock.as_second() - since.as_second();
+        let Some(gate) = &batch.gate else { return Ok(None) };
+        let first = self.before(batch, gate).await?;
+        let (key, wait) = waiting(batch, gate);
+        let known = self.store.waiting(&key).await?;
+        let since =
+            known.as_ref().filter(|it| it.what == wait.what).map_or(wait.since, |it| it.since);
         let limit = i64::try_from(self.stage_limit.as_secs()).unwrap_or(i64::MAX);
-        if first.is_empty() || waited >= limit {
-            return Ok(None);
+        let is_over = wait.since - since >= limit;
+        let patience = if is_over { Duration::ZERO } else { self.stage_wait };
+        match self.await_ready(&first, power, patience).await {
+            None if known.is_some() => self.store.waits_no_more(&key).await.map(|()| None),
+            Some(why) if !is_over => {
+                if known.is_none_or(|it| it.what != wait.what) {
+                    self.store.waits(&key, &wait).await?;
+                }
+                Ok(Some(why))
+            }
+            _ => Ok(None),
         }
+    }
+
+    /// Looks until they are ready, or for so long; gives what is not.
+    async fn await_ready(
+        &self,
+        first: &[Target],
+        power: Power,
+        patience: Duration,
+    ) -> Option<String> {
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
-            let left = self.not_yet(&first, power).await;
-            if left.is_none() || start.elapsed() + pause > self.stage_wait {
-                return Ok(left);
+            let left = self.not_yet(first, power).await;
+            if left.is_none() || start.elapsed() + pause > patience {
+                return left;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// The resources of the stages that come first.
-    async fn before(&self, batch: &Batch) -> Result<Vec<Target>, Failure> {
-        let Some(gate) = &batch.gate else { return Ok(Vec::new()) };
+    /// The resources of the stages that come first, without those that nobody switches.
+    async fn before(&self, batch: &Batch, gate: &Gate) -> Result<Vec<Target>, Failure> {
         let Some(context) = self.store.context(&gate.context).await? else {
             return Ok(Vec::new());
         };
-        let row = self.store.resources(&gate.context).await?;
+        let (row, settings) =
+            (self.store.resources(&gate.context).await?, self.store.settings().await?);
         let changed = match &gate.undone {
             Some(bulk) => Some(self.audit.bulk(bulk).await?),
             None => None,
         };
-        let counts = |target: &Target| {
-            changed.as_ref().is_none_or(|all| all.iter().any(|it| it.key == target.key()))
+        let counts = |target: &Target, id: &str| {
+            settings.never_touched(target, id, &self.home.account).is_none()
+                && changed.as_ref().is_none_or(|all| all.iter().any(|it| it.key == target.key()))
         };
         let mut first = Vec::new();
         for (service, list) in &row.lists {
@@ -77,7 +99,7 @@ impl Hands {
                     Action::Start => stage < gate.stage,
                     _ => stage > gate.stage,
                 };
-                if *scheduled && earlier && counts(&target) {
+                if *scheduled && earlier && counts(&target, id) {
                     first.push(target);
                 }
             }
@@ -111,4 +133,17 @@ impl Hands {
         }
         None
     }
+}
+
+/// The row of a stage that waits, and what it says from now on. A stage of another action, or of another
+/// order, waits anew. A tick counts by the clock that it was planned for, an order, which comes again
+/// until its stage may go on, by ours.
+fn waiting(batch: &Batch, gate: &Gate) -> (String, Waiting) {
+    let action = batch.action.name();
+    let (what, clock) = match batch.actor.as_str() {
+        "hand" => (format!("{action} {}", batch.bulk), Timestamp::now()),
+        _ => (action.to_owned(), batch.at()),
+    };
+    let key = format!("stage/{}/{}/{}", batch.actor, gate.stage, gate.context);
+    (key, Waiting { what, since: clock.as_second() })
 }
