@@ -1,10 +1,19 @@
 //! What services refuse: each kind has its reason in the audit and its metric, and what lasts is not
 //! told at every tick.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use axum::{
+    Json, Router,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use flotilla_tests::{FakeEc2, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::schedule::{Town, find};
 
@@ -92,5 +101,65 @@ async fn a_refusal_that_lasts_is_told_when_it_begins_when_it_changes_and_once_a_
     let rows = failed().await;
     assert_eq!(rows.len(), 3, "{rows:#?}");
     find(&rows, "failed", "throttled");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn one_of_many_that_may_not_be_switched_keeps_nobody_from_it() {
+    let ec2 = FakeEc2::start(200, 1).await;
+    let town = town(&ec2).await;
+    let ids: Vec<String> = (0..200).map(|n| format!("i-{n:04}")).collect();
+    town.context("many", json!({ "ec2:instance": ids })).await;
+    ec2.forbid(&["i-0123"]);
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    assert_eq!((ec2.count("stopped"), ec2.instance("i-0123").0), (199, "running".into()));
+    find(&town.audit("ec2:instance", "i-0123").await, "failed", "denied");
+    assert_eq!(town.world.audited("done", "STOP").await, 199);
+    // Who may start nothing at all is not asked for each of them.
+    ec2.deny(true);
+    town.world.tick("2026-06-02T06:00:00Z").await;
+    let calls = ec2.calls();
+    assert!(calls["StartInstances (dry)"] < 40, "{calls:?}");
+    find(&town.audit("ec2:instance", "i-0199").await, "failed", "denied");
+    town.end().await;
+}
+
+/// A stub of ECS: `api` in each cluster, with the count of that in `main`; nobody may look into
+/// `closed`.
+async fn clusters() -> (String, Arc<Mutex<i64>>) {
+    let count = Arc::new(Mutex::new(2));
+    let shared = count.clone();
+    let answer = async move |headers: HeaderMap, body: String| {
+        let asked: Value = serde_json::from_str(&body).unwrap();
+        let mut count = shared.lock().unwrap();
+        if asked["cluster"] == "closed" {
+            let why = json!({"__type": "AccessDeniedException", "message": "not into this one"});
+            return (StatusCode::BAD_REQUEST, Json(why));
+        }
+        if headers["x-amz-target"].to_str().unwrap().ends_with("UpdateService") {
+            *count = asked["desiredCount"].as_i64().unwrap();
+        }
+        let service = json!({
+            "serviceName": "api", "status": "ACTIVE", "desiredCount": *count, "runningCount": *count,
+        });
+        (StatusCode::OK, Json(json!({"services": [service.clone()], "service": service})))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().route("/", post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, count)
+}
+
+#[tokio::test]
+async fn a_cluster_that_nobody_may_look_into_keeps_the_others_from_nothing() {
+    let (url, count) = clusters().await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_ECS", &url), ("FLOTILLA_MAX_ATTEMPTS", "1")]).await;
+    town.context("web", json!({"ecs:service": ["closed/api", "main/api"]})).await;
+    town.world.tick("2026-06-01T17:00:00Z").await;
+    assert_eq!(*count.lock().unwrap(), 0);
+    let rows = town.audit("ecs:service", "closed/api").await;
+    assert!(find(&rows, "failed", "denied")["reason"].contains("not into this one"), "{rows:#?}");
+    find(&town.audit("ecs:service", "main/api").await, "done", "acted");
     town.end().await;
 }

@@ -25,6 +25,8 @@ struct Facts {
     /// Types without capacity.
     full: BTreeSet<String>,
     denied: bool,
+    /// What nobody may start or stop, though they may the others.
+    forbidden: BTreeSet<String>,
     /// Whether nobody may even look.
     blind: bool,
     /// Whoever stops something waits here for the answer.
@@ -62,6 +64,7 @@ impl FakeEc2 {
             faults: (0, 0),
             full: BTreeSet::new(),
             denied: false,
+            forbidden: BTreeSet::new(),
             blind: false,
             gate: None,
             asking: false,
@@ -101,6 +104,11 @@ impl FakeEc2 {
     /// From now on nobody may start or stop anything, or everybody again.
     pub fn deny(&self, denied: bool) {
         self.with(|facts| facts.denied = denied);
+    }
+
+    /// From now on nobody may start or stop these, which fails a call that names one of them.
+    pub fn forbid(&self, ids: &[&str]) {
+        self.with(|facts| facts.forbidden = ids.iter().map(|it| (*it).to_owned()).collect());
     }
 
     /// From now on nobody may even look, or everybody again.
@@ -249,7 +257,7 @@ fn describe(facts: &Facts, fields: &Fields) -> Response {
 
 fn switch(facts: &mut Facts, action: &str, fields: &Fields, dry: bool) -> Response {
     let ids: Vec<&String> = values(fields, "InstanceId.").collect();
-    if facts.denied {
+    if facts.denied || ids.iter().any(|id| facts.forbidden.contains(*id)) {
         return refused(403, "UnauthorizedOperation", "you are not authorized");
     }
     if let Some(id) = ids.iter().find(|id| !facts.instances.contains_key(**id)) {

@@ -67,11 +67,21 @@ pub struct Seen {
     pub state: Observed,
     /// Its size, where a stop would lose it.
     pub size: Option<String>,
+    /// Why it could not be looked at, though others could.
+    pub refused: Option<Refusal>,
+}
+
+impl Seen {
+    /// What could not be looked at, though others could: nothing is done to it.
+    fn refused(why: Refusal) -> Self {
+        let state = Observed::Stuck("not to be seen".to_owned());
+        Self { refused: Some(why), ..state.into() }
+    }
 }
 
 impl From<Observed> for Seen {
     fn from(state: Observed) -> Self {
-        Self { state, size: None }
+        Self { state, size: None, refused: None }
     }
 }
 
@@ -89,14 +99,11 @@ pub trait Handler: Send + Sync {
     /// Does it to each: one that is refused does not keep the others from it.
     fn act(&self, action: Action, subjects: &[Subject]) -> impl Future<Output = Outcomes> + Send;
 
-    /// Asks for the permission and does nothing, where the service can be asked.
-    fn permitted(
-        &self,
-        action: Action,
-        ids: &[String],
-    ) -> impl Future<Output = Result<(), Refusal>> + Send {
-        let _ = (action, ids);
-        async { Ok(()) }
+    /// Asks for the permission to do it to each and does nothing, where the service can be asked.
+    fn permitted(&self, action: Action, ids: &[String]) -> impl Future<Output = Outcomes> + Send {
+        let _ = action;
+        let all = ids.iter().map(|id| (id.clone(), Ok(String::new()))).collect();
+        async { all }
     }
 }
 
@@ -154,10 +161,14 @@ impl Handler for AnyHandler {
         }
     }
 
-    async fn permitted(&self, action: Action, ids: &[String]) -> Result<(), Refusal> {
+    async fn permitted(&self, action: Action, ids: &[String]) -> Outcomes {
         match self {
             Self::Ec2(it) => it.permitted(action, ids).await,
-            _ => Ok(()),
+            Self::Rds(it) => it.permitted(action, ids).await,
+            Self::AppStream(it) => it.permitted(action, ids).await,
+            Self::Group(it) => it.permitted(action, ids).await,
+            Self::Cluster(it) => it.permitted(action, ids).await,
+            Self::Ecs(it) => it.permitted(action, ids).await,
         }
     }
 }
@@ -236,7 +247,7 @@ impl Refusal {
 
     /// Whether it may be about one id of many, so that the others are worth a call of their own.
     fn may_be_about_one(&self) -> bool {
-        !self.passes() && self.kind != "denied"
+        !self.passes()
     }
 }
 

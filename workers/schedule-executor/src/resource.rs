@@ -197,12 +197,19 @@ async fn switch(args: &Args, handler: &AnyHandler, region: &str, ids: &[String])
         What::Stop => Action::Stop,
         What::Modclass => Action::ModClass,
         What::Show => {
-            let show = |id: &String| line(args, region, id, "seen", of(id).state.name().to_owned());
+            let show = |id: &String| match of(id).refused {
+                Some(why) => unseen(args, region, id, &why),
+                None => line(args, region, id, "seen", of(id).state.name().to_owned()),
+            };
             return ids.iter().map(show).collect();
         }
     };
     let (mut lines, mut due) = (Vec::new(), Vec::new());
     for id in ids {
+        if let Some(why) = of(id).refused {
+            lines.push(unseen(args, region, id, &why));
+            continue;
+        }
         match step(args, action, &of(id)) {
             Step::Act(..) => due.push(subject(args, id)),
             Step::Skip("gone", why) => {
@@ -231,8 +238,7 @@ async fn act(
         false => handler.act(action, due).await,
         true => {
             let ids: Vec<String> = due.iter().map(|it| it.id.clone()).collect();
-            let permitted = handler.permitted(action, &ids).await.map(|()| String::new());
-            ids.into_iter().map(|id| (id, permitted.clone())).collect()
+            handler.permitted(action, &ids).await
         }
     };
     let told = |(id, outcome): (String, Result<String, Refusal>)| {
@@ -277,8 +283,11 @@ fn line(args: &Args, region: &str, id: &str, outcome: &'static str, why: String)
 }
 
 fn all_failed(args: &Args, region: &str, ids: &[String], why: &Refusal) -> Vec<Line> {
-    let what = format!("looking at it failed: {}", explained(why));
-    ids.iter().map(|id| line(args, region, id, "failed", what.clone())).collect()
+    ids.iter().map(|id| unseen(args, region, id, why)).collect()
+}
+
+fn unseen(args: &Args, region: &str, id: &str, why: &Refusal) -> Line {
+    line(args, region, id, "failed", format!("looking at it failed: {}", explained(why)))
 }
 
 fn print(lines: &[Line], as_json: bool) {

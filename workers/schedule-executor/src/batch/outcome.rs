@@ -1,5 +1,7 @@
 //! The rows that tell what became of a resource of a batch.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::case::Case;
@@ -56,8 +58,11 @@ impl Case<'_> {
         }
     }
 
-    /// The row of what is left alone.
+    /// The row of what is left alone, or could not be looked at.
     pub(super) fn left(&self, batch: &Batch) -> Option<Entry> {
+        if let Some(why) = &self.seen.refused {
+            return Some(failed(batch, self.item, batch.action, "unknown", why));
+        }
         let Step::Skip(kind, why) = &self.step else { return None };
         let before = self.seen.state.name();
         Some(skipped(batch, self.item, batch.action, before, kind, why.clone()))
@@ -108,12 +113,12 @@ pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler)
         if ids.is_empty() {
             continue;
         }
-        let permitted = handler.permitted(action, &ids).await;
+        let permitted: HashMap<_, _> = handler.permitted(action, &ids).await.into_iter().collect();
         let rows = due.iter().map(|(case, reason)| {
             let before = case.seen.state.name();
-            match &permitted {
-                Err(why) => failed(batch, case.item, action, before, why),
-                Ok(()) => would_be_done(batch, case.item, action, before, reason),
+            match permitted.get(&case.item.id) {
+                Some(Err(why)) => failed(batch, case.item, action, before, why),
+                _ => would_be_done(batch, case.item, action, before, reason),
             }
         });
         entries.extend(rows);

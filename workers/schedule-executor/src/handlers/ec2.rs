@@ -15,6 +15,8 @@ use crate::{
     schedule::Power,
 };
 
+/// After how many that are denied by themselves, while none is allowed, the others are not asked.
+const DENIED: usize = 8;
 /// The tag by which Auto Scaling marks the instances of its groups.
 const GROUP: &str = "aws:autoscaling:groupName";
 
@@ -32,6 +34,33 @@ enum Switch {
     Stop { hibernate: bool },
 }
 
+/// Whether a call is made, or only asked for its permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Do,
+    Ask,
+}
+
+/// How many were denied by themselves before any was allowed: one that may not be switched is told from
+/// an account that may switch nothing.
+#[derive(Debug, Default)]
+struct Denials {
+    alone: usize,
+    allowed: bool,
+}
+
+impl Denials {
+    fn count(&mut self, called: &Result<(), Refusal>, ids: usize) {
+        self.allowed |= called.is_ok();
+        let denied = called.as_ref().is_err_and(|why| why.kind == "denied");
+        self.alone += usize::from(denied && ids == 1);
+    }
+
+    fn are_all(&self) -> bool {
+        !self.allowed && self.alone >= DENIED
+    }
+}
+
 impl Ec2 {
     /// The instances behind a configuration.
     pub fn new(sdk: &SdkConfig, caller: Caller) -> Self {
@@ -39,9 +68,12 @@ impl Ec2 {
     }
 
     /// The permission first, then the call, for all ids at once.
-    async fn switch(&self, switch: Switch, ids: &[String]) -> Result<(), Refusal> {
+    async fn switch(&self, switch: Switch, ids: &[String], way: Way) -> Result<(), Refusal> {
         permitted(self.once(switch, ids, true).await)?;
-        self.once(switch, ids, false).await
+        match way {
+            Way::Do => self.once(switch, ids, false).await,
+            Way::Ask => Ok(()),
+        }
     }
 
     async fn once(&self, switch: Switch, ids: &[String], dry: bool) -> Result<(), Refusal> {
@@ -60,12 +92,16 @@ impl Ec2 {
     }
 
     /// All in one call; a refusal that may be about one of them is narrowed down by halves.
-    async fn all(&self, switch: Switch, ids: Vec<String>) -> Outcomes {
-        let mut outcomes = Outcomes::new();
+    async fn all(&self, switch: Switch, ids: Vec<String>, way: Way) -> Outcomes {
+        let (mut outcomes, mut denials) = (Outcomes::new(), Denials::default());
         let mut parts = vec![ids];
         while let Some(mut part) = parts.pop() {
-            let called = self.switch(switch, &part).await;
-            if part.len() > 1 && called.as_ref().is_err_and(Refusal::may_be_about_one) {
+            let called = self.switch(switch, &part, way).await;
+            denials.count(&called, part.len());
+            let narrow = called.as_ref().is_err_and(|why| {
+                why.may_be_about_one() && !(why.kind == "denied" && denials.are_all())
+            });
+            if part.len() > 1 && narrow {
                 parts.push(part.split_off(part.len() / 2));
                 parts.push(part);
                 continue;
@@ -78,7 +114,7 @@ impl Ec2 {
 
     async fn start(&self, subjects: &[Subject]) -> Outcomes {
         let ids = subjects.iter().map(|it| it.id.clone()).collect();
-        let mut outcomes = self.all(Switch::Start, ids).await;
+        let mut outcomes = self.all(Switch::Start, ids, Way::Do).await;
         for (id, outcome) in &mut outcomes {
             let Err(refusal) = outcome else { continue };
             let subject = subjects.iter().find(|it| it.id == *id && refusal.kind == "capacity");
@@ -135,7 +171,7 @@ impl Ec2 {
         let mut outcomes = Outcomes::new();
         if !asleep.is_empty() {
             let ids = asleep.iter().map(|it| it.id.clone()).collect();
-            let slept = self.all(Switch::Stop { hibernate: true }, ids).await;
+            let slept = self.all(Switch::Stop { hibernate: true }, ids, Way::Do).await;
             for (id, outcome) in slept {
                 match outcome {
                     Err(refusal) if refusal.code.contains("Hibernat") => {
@@ -148,7 +184,7 @@ impl Ec2 {
         }
         if !off.is_empty() {
             let ids = off.iter().map(|it| it.id.clone()).collect();
-            outcomes.extend(self.all(Switch::Stop { hibernate: false }, ids).await);
+            outcomes.extend(self.all(Switch::Stop { hibernate: false }, ids, Way::Do).await);
         }
         outcomes
     }
@@ -195,13 +231,16 @@ impl Handler for Ec2 {
         }
     }
 
-    async fn permitted(&self, action: Action, ids: &[String]) -> Result<(), Refusal> {
+    async fn permitted(&self, action: Action, ids: &[String]) -> Outcomes {
         let switch = match action {
             Action::Start => Switch::Start,
             Action::Stop => Switch::Stop { hibernate: false },
-            Action::ModClass => return Err(impossible(action, Service::Ec2)),
+            Action::ModClass => {
+                let refused = |id: &String| (id.clone(), Err(impossible(action, Service::Ec2)));
+                return ids.iter().map(refused).collect();
+            }
         };
-        permitted(self.once(switch, ids, true).await)
+        self.all(switch, ids.to_vec(), Way::Ask).await
     }
 }
 
@@ -224,5 +263,23 @@ fn state(name: State) -> Observed {
         State::Stopping => Observed::Towards(Power::Off, "stopping".to_owned()),
         State::ShuttingDown | State::Terminated => Observed::Gone,
         other => Observed::Stuck(other.as_str().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_may_switch_nothing_is_not_asked_for_each_of_many() {
+        let denied = || Err(Refusal::new("denied", "you may not".to_owned()));
+        let mut denials = Denials::default();
+        denials.count(&denied(), 200);
+        (1..DENIED).for_each(|_| denials.count(&denied(), 1));
+        assert!(!denials.are_all(), "one of many may be the only one that is allowed");
+        denials.count(&denied(), 1);
+        assert!(denials.are_all());
+        denials.count(&Ok(()), 1);
+        assert!(!denials.are_all(), "some are allowed, so each is worth its call");
     }
 }

@@ -87,10 +87,20 @@ impl Handler for Ecs {
         let mut states = HashMap::new();
         for (cluster, names) in clusters {
             for names in names.chunks(CALL) {
-                for service in self.describe(cluster, names).await? {
+                let ids_of = |name| ids.iter().filter(move |id| parts(id) == (cluster, name));
+                let found = match self.describe(cluster, names).await {
+                    // Of this cluster alone: the others can be looked at.
+                    Err(why) if !why.passes() => {
+                        let seen = || Seen::refused(why.clone());
+                        let hidden = names.iter().flat_map(|name| ids_of(name));
+                        states.extend(hidden.map(|id| (id.clone(), seen())));
+                        continue;
+                    }
+                    found => found?,
+                };
+                for service in found {
                     let name = service.service_name().unwrap_or_default();
-                    let ids = ids.iter().filter(|id| parts(id) == (cluster, name));
-                    states.extend(ids.map(|id| (id.clone(), seen(&service))));
+                    states.extend(ids_of(name).map(|id| (id.clone(), seen(&service))));
                 }
             }
         }
@@ -116,5 +126,5 @@ fn seen(service: &EcsService) -> Seen {
         _ if running >= desired => Observed::On,
         _ => Observed::Towards(Power::On, "starting tasks".to_owned()),
     };
-    Seen { state, size: (desired > 0).then(|| desired.to_string()) }
+    Seen { size: (desired > 0).then(|| desired.to_string()), ..state.into() }
 }

@@ -153,7 +153,7 @@ fn seen(group: &AutoScalingGroup) -> Seen {
         _ => Observed::Towards(Power::On, "scaling out".to_owned()),
     };
     let size = (desired > 0).then(|| format!("{min}/{max}/{desired}"));
-    Seen { state, size }
+    Seen { size, ..state.into() }
 }
 
 #[cfg(test)]
