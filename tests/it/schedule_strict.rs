@@ -30,7 +30,7 @@ async fn the_settings_are_not_forgotten_as_a_context() {
 }
 
 #[tokio::test]
-async fn what_has_no_dry_run_is_not_done_for_who_says_so_in_the_body() {
+async fn whatever_changes_something_can_be_tried_and_is_then_not_done() {
     let town = Town::new().await;
     let web = daily(json!({"ec2:instance": ["i-1"]}));
     assert_eq!(ask(&town, "PUT", "/v1/contexts/web", web).await.0, 200);
@@ -46,11 +46,19 @@ async fn what_has_no_dry_run_is_not_done_for_who_says_so_in_the_body() {
         ("DELETE", "/v1/contexts/web/override"),
         ("POST", "/v1/contexts/web/scheduler/stop"),
     ] {
-        let bodies = [json!({"dryrun": true}), json!({"dry_run": "true"})];
-        let whole = (!path.ends_with("/override")).then(|| json!({"dry_run": true}));
-        for body in bodies.into_iter().chain(whole) {
+        for body in [json!({"dryrun": true}), json!({"dry_run": "true"})] {
             let (status, told) = ask(&town, method, path, body.clone()).await;
             assert_eq!(status, 400, "{method} {path} {body}: {told}");
+        }
+        let address = format!("{path}?dry_run=true");
+        for (path, body) in [(path, json!({"dry_run": true})), (&address, Value::Null)] {
+            let (status, told) = ask(&town, method, path, body).await;
+            match path.contains("/override") {
+                true => assert_eq!(status, 404, "there is none: {told}"),
+                false => {
+                    assert_eq!((status, &told["dryRun"]), (200, &json!(true)), "{path}: {told}")
+                }
+            }
         }
         let twice = format!("{path}?dry_run=true&dry_run=false");
         assert_eq!(ask(&town, method, &twice, Value::Null).await.0, 400, "{method} {twice}");
@@ -58,8 +66,12 @@ async fn what_has_no_dry_run_is_not_done_for_who_says_so_in_the_body() {
         assert_eq!(ask(&town, method, &elsewhere, Value::Null).await.0, 400, "{elsewhere}");
     }
     for data in [json!({"data": {"dry_run": true}}), json!({"dryRun": true})] {
-        assert_eq!(town.gateway.post("/scheduler-stop", data).await.0, 500);
+        assert_eq!(town.gateway.post("/scheduler-stop", data).await.0, 200);
     }
+    let data = json!({"data": {"contextID": "web", "dry_run": true}});
+    assert_eq!(town.gateway.post("/context-unregister", data).await.0, 200);
+    let misspelt = "/scheduler-stop?dryrun=true";
+    assert_eq!(ask(&town, "POST", misspelt, Value::Null).await.0, 400);
     let (_, told) = ask(&town, "GET", "/v1/scheduler", Value::Null).await;
     assert_eq!(told["running"], true, "{told}");
     let (_, told) = ask(&town, "GET", "/v1/contexts/web/resources", Value::Null).await;
@@ -67,6 +79,68 @@ async fn what_has_no_dry_run_is_not_done_for_who_says_so_in_the_body() {
     let (_, told) = ask(&town, "GET", "/v1/tags/env", Value::Null).await;
     assert_eq!(told["tagValues"], json!(["dev"]), "{told}");
     assert_eq!(town.gateway.post("/scheduler-stop", Value::Null).await.0, 200);
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_would_be_written_and_refuses_what_would_be_refused() {
+    let town = Town::new().await;
+    let web = daily(json!({"ec2:instance": ["i-1"]}));
+    let (path, dry) = ("/v1/contexts/web", "/v1/contexts/web?dry_run=true");
+    let (status, told) = ask(&town, "PUT", dry, web.clone()).await;
+    assert_eq!((status, &told["wouldBe"]["contextID"]), (200, &json!("web")), "{told}");
+    assert_eq!(told["wouldBe"]["dryRun"], Value::Null, "the request is tried, not the context");
+    assert_eq!(ask(&town, "GET", path, Value::Null).await.0, 404, "it was only tried");
+    let bad = json!({"schedulingPeriod": "whenever"});
+    assert_eq!(ask(&town, "PUT", dry, bad).await.0, 400);
+    for missing in [dry, "/v1/contexts/web/resources/ec2/i-1?dry_run=true"] {
+        assert_eq!(ask(&town, "DELETE", missing, Value::Null).await.0, 404, "{missing}");
+    }
+    assert_eq!(ask(&town, "PUT", path, web).await.0, 200);
+    let resource = "/v1/contexts/web/resources/ec2/i-2";
+    let (_, told) = ask(&town, "PUT", resource, json!({"dry_run": true})).await;
+    assert_eq!(told["wouldBe"]["ec2:instance"]["id"], json!(["i-1", "i-2"]), "{told}");
+    let settings = json!({"tickSeconds": 300, "dry_run": true});
+    let (status, told) = ask(&town, "PUT", "/v1/scheduler", settings).await;
+    assert_eq!((status, &told["wouldBe"]["tickSeconds"]), (200, &json!(300)), "{told}");
+    let (_, told) = ask(&town, "GET", "/v1/scheduler", Value::Null).await;
+    assert_eq!(told["tickSeconds"], Value::Null, "{told}");
+    let wrong = json!({"tickSeconds": 0, "dry_run": true});
+    assert_eq!(ask(&town, "PUT", "/v1/scheduler", wrong).await.0, 400);
+    let (_, row) = ask(&town, "GET", "/v1/contexts/web/resources", Value::Null).await;
+    assert_eq!(row["resources"]["ec2:instance"]["id"], json!(["i-1"]), "{row}");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn what_is_only_tried_is_not_switched_by_hand_nor_by_a_batch_that_was_sent_before() {
+    let ec2 = FakeEc2::start(2, 1).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    let mut web = daily(json!({"ec2": ["i-0000"]}));
+    web["dryRun"] = json!(true);
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", web).await.0, 200);
+    assert_eq!(ask(&town, "POST", "/v1/contexts/web/power/off", Value::Null).await.0, 204);
+    town.world.schedule(json!({"action": "STOP", "context": "web"})).await;
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("running"), 2);
+    let (_, told) = ask(&town, "GET", "/v1/contexts/web", Value::Null).await;
+    assert_eq!(told["lastByHand"], Value::Null, "nor by what follows of it later: {told}");
+    town.end().await;
+    // A worker that is to switch nothing at all, and a batch of one that was.
+    let settings = [("AWS_ENDPOINT_URL_EC2", ec2.url()), ("FLOTILLA_DRY_RUN", "true")];
+    let town = Town::with(&settings).await;
+    let tick = "2026-06-01T17:00:00Z";
+    let item = json!({"id": "i-0001", "source": "ids", "since": tick, "reason": "before"});
+    town.world
+        .schedule(json!({"batch": {
+            "account": "", "region": HOME, "service": "ec2:instance", "action": "STOP", "tick": tick,
+            "actor": "hand", "bulk": "b", "occasion": "o", "items": [item],
+        }}))
+        .await;
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("running"), 2);
+    let rows = town.world.audit(&format!("ec2:instance/{HOME}/i-0001")).await;
+    assert!(rows.iter().all(|row| row["outcome"] == "dry_run") && !rows.is_empty(), "{rows:#?}");
     town.end().await;
 }
 

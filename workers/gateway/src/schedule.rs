@@ -10,6 +10,7 @@ pub mod original;
 mod overrides;
 mod savings;
 mod strict;
+mod tried;
 pub mod v1;
 
 use aws_config::SdkConfig;
@@ -77,7 +78,7 @@ impl Schedules {
     /// All its requests.
     pub fn router(self) -> Router {
         let router = original::router().merge(v1::router()).merge(v1::more::router());
-        let router = router.with_state(self).layer(middleware::from_fn(v1::no_dry_run));
+        let router = router.with_state(self).layer(middleware::from_fn(v1::parameters));
         router.layer(middleware::from_fn(cors::allow))
     }
 }

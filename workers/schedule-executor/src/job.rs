@@ -107,6 +107,17 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Where nothing is to be switched at all, a batch that was sent before that was so is tried too.
+    fn tried(&self, message: Message) -> Message {
+        match message {
+            Message::Batch(batch) => {
+                let dry_run = batch.dry_run || self.sources.dry_run;
+                Message::Batch(Batch { dry_run, ..batch })
+            }
+            other => other,
+        }
+    }
+
     async fn send(&self, planned: Planned, lease: &Lease) -> Result<(), Failure> {
         for entry in &planned.entries {
             metrics::counter!(names::SKIPS, "kind" => entry.kind).increment(1);
@@ -139,7 +150,7 @@ impl Job for Scheduler {
         delivery: &Delivery,
     ) -> Result<(Effect, Work), Failure> {
         // Planning again plans the same: what must not happen twice is in the batches.
-        Ok(match message {
+        Ok(match self.tried(message) {
             Message::Tick(time) => (Effect::Idempotent, Work::Tick(time)),
             Message::Hand(order) => (Effect::Idempotent, Work::Hand(order)),
             Message::Undo(undo) => (Effect::Idempotent, Work::Undo(undo)),

@@ -185,7 +185,8 @@ impl Sources {
                 Some(why) => planned.idle(&source, at, "superseded", &why),
                 None => {
                     let row = self.store.resources(id).await?;
-                    self.context(&context, &row, &wish(&source), at, &mut planned);
+                    let wish = Wish { dry_run: context.scheduling.dry_run, ..wish(&source) };
+                    self.context(&context, &row, &wish, at, &mut planned);
                 }
             }
         }
@@ -194,7 +195,10 @@ impl Sources {
             let mut tag = self.store.tag(key).await?.ok_or_else(|| nothing(&source))?;
             match self.overtaken(&source, &mut tag.scheduling, order, given).await? {
                 Some(why) => planned.idle(&source, at, "superseded", &why),
-                None => self.tags(&[(tag, wish(&source))], at, &mut planned).await,
+                None => {
+                    let wish = Wish { dry_run: tag.scheduling.dry_run, ..wish(&source) };
+                    self.tags(&[(tag, wish)], at, &mut planned).await;
+                }
             }
         }
         if let Some(service) = order.service {
@@ -214,7 +218,8 @@ impl Sources {
         order: &Order,
         given: Timestamp,
     ) -> Result<Option<String>, Failure> {
-        if order.dry_run || self.dry_run {
+        // Nor is it noted where all is only tried: it is to switch nothing later either.
+        if order.dry_run || self.dry_run || row.dry_run {
             return Ok(None);
         }
         let (on, exact) = (order.action == Action::Start, given.as_millisecond());

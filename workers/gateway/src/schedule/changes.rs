@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Schedules,
     ops::{Done, Refused},
+    strict, tried,
 };
 
 /// The shortest and the longest period of the tick, in seconds.
@@ -28,19 +29,24 @@ impl Schedules {
         Ok(told(&self.store.settings().await?))
     }
 
-    /// Changes what the request names of them.
-    pub(super) async fn change_settings(&self, request: &Value) -> Done<Value> {
-        let request = request.as_object().filter(|fields| !fields.is_empty());
-        let request = request.ok_or_else(|| {
-            bad("name what to change: `running`, `tickSeconds`, `neverTouch` or `prices`")
-        })?;
+    /// Changes what the request names of them; a dry run tells what they would be.
+    pub(super) async fn change_settings(&self, request: &Value, dry: bool) -> Done<Value> {
         let mut fields = Map::new();
-        for (name, value) in request {
+        let names = request.as_object().into_iter().flatten();
+        for (name, value) in names.filter(|(name, _)| !strict::DRY.contains(&name.as_str())) {
             let (name, value) = match name.as_str() {
                 "prices" => ("prices", prices(&self.home, value)?),
                 _ => setting(name, value)?,
             };
             fields.insert(name.to_owned(), value);
+        }
+        if fields.is_empty() {
+            let what = "name what to change: `running`, `tickSeconds`, `neverTouch` or `prices`";
+            return Err(bad(what));
+        }
+        if dry {
+            let settings = tried::changed(&self.store.settings().await?, fields)?;
+            return Ok(tried::would_be(told(&settings)));
         }
         self.store.set_settings(&Value::Object(fields)).await?;
         self.settings().await

@@ -10,7 +10,10 @@ use schedule_executor::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Schedules, strict};
+use super::{
+    Schedules, strict,
+    tried::{self, Came},
+};
 
 /// The most transitions that a preview tells.
 const PREVIEW: usize = 10_000;
@@ -75,8 +78,9 @@ impl Source {
 }
 
 impl Schedules {
-    /// Registers a context, or changes it, with its resources where the request names them.
-    pub async fn register_context(&self, request: &Value) -> Done<Context> {
+    /// Registers a context, or changes it, with its resources where the request names them; a dry run
+    /// tells what it would be.
+    pub async fn register_context(&self, request: &Value, dry: bool) -> Done<Context> {
         let context: Context = read(request)?;
         check_key("contextID", &context.id)?;
         check(&context.scheduling)?;
@@ -101,6 +105,10 @@ impl Schedules {
             };
             strict::stages(&context.stages, &row)?;
         }
+        if dry {
+            let old = self.store.context(&context.id).await?.map(|it| it.scheduling);
+            return Ok(Context { scheduling: tried::kept(context.scheduling, old), ..context });
+        }
         self.store.put_context(&context).await?;
         if let Some(row) = resources {
             self.store.put_resources(&row).await?;
@@ -109,10 +117,13 @@ impl Schedules {
     }
 
     /// Forgets a context.
-    pub async fn unregister_context(&self, id: &str) -> Done<()> {
+    pub(super) async fn unregister_context(&self, id: &str, dry: bool) -> Done<Came> {
         check_key("contextID", id)?;
+        if dry {
+            return self.context(id).await.map(|_| Some(Value::Null));
+        }
         let found = self.store.drop_context(id).await?;
-        found.then_some(()).ok_or_else(|| Source::Context(id.to_owned()).missing())
+        found.then_some(None).ok_or_else(|| Source::Context(id.to_owned()).missing())
     }
 
     /// A context.
@@ -137,15 +148,15 @@ impl Schedules {
         }
     }
 
-    /// Adds a resource to a context, or changes what is known of it.
-    pub async fn add_resource(
+    /// Adds a resource to a context, or changes what is known of it: whether it takes part, and the
+    /// words of its attribute.
+    pub(super) async fn add_resource(
         &self,
         context: &str,
-        service: Service,
-        id: &str,
-        scheduled: bool,
-        attrib: &str,
-    ) -> Done<()> {
+        (service, id): (Service, &str),
+        (scheduled, attrib): (bool, &str),
+        dry: bool,
+    ) -> Done<Came> {
         self.context(context).await?;
         if id.trim().is_empty() {
             return Err(Refused::Bad("the resource's id is empty".to_owned()));
@@ -156,14 +167,28 @@ impl Schedules {
             list.add(id, scheduled, attrib);
             true
         };
+        if dry {
+            let mut row = self.store.resources(context).await?;
+            add(row.list(service));
+            return Ok(Some(list(&mut row, service)));
+        }
         self.store.change_resources(context, service, add).await?;
-        Ok(())
+        Ok(None)
     }
 
     /// Takes a resource out of a context, and out of its stages: what is told of it may be sent back.
-    pub async fn remove_resource(&self, context: &str, service: Service, id: &str) -> Done<()> {
+    pub(super) async fn remove_resource(
+        &self,
+        context: &str,
+        (service, id): (Service, &str),
+        dry: bool,
+    ) -> Done<Came> {
         let row = self.context(context).await?;
-        let found = self.store.change_resources(context, service, |list| list.remove(id)).await?;
+        let mut lists = self.store.resources(context).await?;
+        let found = match dry {
+            true => lists.list(service).remove(id),
+            false => self.store.change_resources(context, service, |list| list.remove(id)).await?,
+        };
         let missing = || {
             Refused::Missing(format!(
                 "{} {id:?} is not in {context:?}: name it as its `resources` do",
@@ -171,27 +196,37 @@ impl Schedules {
             ))
         };
         found.then_some(()).ok_or_else(missing)?;
+        if dry {
+            return Ok(Some(list(&mut lists, service)));
+        }
         if let Some(stages) = without(&row.stages, id) {
             self.store.set_context(context, &json!({ "stages": stages })).await?;
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Registers a tag, or changes it.
-    pub async fn register_tag(&self, request: &Value) -> Done<Tag> {
+    /// Registers a tag, or changes it; a dry run tells what it would be.
+    pub async fn register_tag(&self, request: &Value, dry: bool) -> Done<Tag> {
         let tag: Tag = read(request)?;
         check_key("tagKey", &tag.key)?;
         check(&tag.scheduling)?;
         check_values(&tag.values)?;
+        if dry {
+            let old = self.store.tag(&tag.key).await?.map(|it| it.scheduling);
+            return Ok(Tag { scheduling: tried::kept(tag.scheduling, old), ..tag });
+        }
         self.store.put_tag(&tag).await?;
         self.tag(&tag.key).await
     }
 
     /// Forgets a tag.
-    pub async fn unregister_tag(&self, key: &str) -> Done<()> {
+    pub(super) async fn unregister_tag(&self, key: &str, dry: bool) -> Done<Came> {
         check_key("tagKey", key)?;
+        if dry {
+            return self.tag(key).await.map(|_| Some(Value::Null));
+        }
         let found = self.store.drop_tag(key).await?;
-        found.then_some(()).ok_or_else(|| Source::Tag(key.to_owned()).missing())
+        found.then_some(None).ok_or_else(|| Source::Tag(key.to_owned()).missing())
     }
 
     /// A tag.
@@ -201,8 +236,8 @@ impl Schedules {
     }
 
     /// Adds a value to a tag; one that is there already stays.
-    pub async fn add_value(&self, key: &str, value: &str) -> Done<()> {
-        self.tag(key).await?;
+    pub(super) async fn add_value(&self, key: &str, value: &str, dry: bool) -> Done<Came> {
+        let mut tag = self.tag(key).await?;
         check_values(&[value.to_owned()])?;
         let add = |values: &mut Vec<String>| {
             let new = !values.iter().any(|it| it == value);
@@ -211,38 +246,50 @@ impl Schedules {
             }
             new
         };
+        if dry {
+            add(&mut tag.values);
+            return Ok(Some(json!({ "tagValues": tag.values })));
+        }
         self.store.change_values(key, add).await?;
-        Ok(())
+        Ok(None)
     }
 
     /// Takes a value out of a tag.
-    pub async fn remove_value(&self, key: &str, value: &str) -> Done<()> {
-        self.tag(key).await?;
+    pub(super) async fn remove_value(&self, key: &str, value: &str, dry: bool) -> Done<Came> {
+        let mut tag = self.tag(key).await?;
         let remove = |values: &mut Vec<String>| {
             let count = values.len();
             values.retain(|it| it != value);
             values.len() < count
         };
-        let found = self.store.change_values(key, remove).await?;
+        let found = match dry {
+            true => remove(&mut tag.values),
+            false => self.store.change_values(key, remove).await?,
+        };
         let missing = || Refused::Missing(format!("{value:?} is no value of tag {key:?}"));
-        found.then_some(()).ok_or_else(missing)
+        found.then_some(()).ok_or_else(missing)?;
+        Ok(dry.then(|| json!({ "tagValues": tag.values })))
     }
 
     /// Starts or stops the scheduler of one context or tag.
-    pub async fn schedule(&self, source: &Source, running: bool) -> Done<()> {
+    pub(super) async fn schedule(&self, source: &Source, running: bool, dry: bool) -> Done<Came> {
+        if dry {
+            return self.would_schedule(source, running).await;
+        }
         let fields = json!({ "isScheduled": running });
         let found = match source {
             Source::Context(id) if id == ALL => false,
             Source::Context(id) => self.store.set_context(id, &fields).await?,
             Source::Tag(key) => self.store.set_tag(key, &fields).await?,
         };
-        found.then_some(()).ok_or_else(|| source.missing())
+        found.then_some(None).ok_or_else(|| source.missing())
     }
 
     /// Switches all resources of a context or tag, by hand: until the schedule's next rule. A dry
-    /// run is only written down in the audit. Gives the bulk action's name, for an undo.
+    /// run, also of what is only tried, is only written down in the audit. Gives the bulk action's name, for an undo.
     pub async fn power(&self, source: &Source, on: bool, dry_run: bool) -> Done<String> {
         let scheduling = self.scheduling(source).await?;
+        let dry_run = dry_run || scheduling.dry_run;
         let at = later(Timestamp::now(), scheduling.hand_at);
         if !dry_run && !self.store.by_hand(&source.name(), on, at, true).await? {
             return Err(source.missing());
@@ -338,6 +385,11 @@ fn without(stages: &[Vec<String>], id: &str) -> Option<Vec<Vec<String>>> {
     })
 }
 
+/// The list of one kind, as it would be.
+fn list(row: &mut ResourceRow, service: Service) -> Value {
+    json!({ service.name(): row.list(service) })
+}
+
 fn read<T: DeserializeOwned>(request: &Value) -> Done<T> {
     T::deserialize(request).map_err(|why| Refused::Bad(why.to_string()))
 }
@@ -365,11 +417,6 @@ pub(super) fn flag(data: &Value, name: &str, default: bool) -> Done<bool> {
 /// Whether a request asks for a dry run, in either spelling.
 pub(super) fn is_dry(data: &Value) -> Done<bool> {
     Ok(flag(data, "dry_run", false)? | flag(data, "dryRun", false)?)
-}
-
-/// What is told who wants to try what can only be done.
-pub(super) fn no_dry_run() -> Refused {
-    bad("this has no dry run, and nothing was done: power, override, tick and undo have one")
 }
 
 /// A field that is text; empty where it is left out.

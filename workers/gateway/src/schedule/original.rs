@@ -3,12 +3,15 @@
 //! All are POST, take `{"data": {…}}` (or the fields themselves), and answer
 //! `{"statusCode", "body"}`: `"Success"` or what was asked for, or 500 with `"Bad data format"`
 //! and the reason beside it. The requests that the original listed and never had go by the same
-//! rules.
+//! rules. What changes something is only tried with `dry_run` in its data, and the registration, whose
+//! data has a field of that name, with `?dry_run=true`: it is checked, and nothing is written.
+
+use std::collections::HashMap;
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::post,
@@ -21,8 +24,11 @@ use serde_json::{Value, json};
 
 use super::{
     Schedules,
-    ops::{Done, Refused, Source, flag, is_dry, no_dry_run, words},
+    ops::{Done, Refused, Source, flag, is_dry, words},
+    v1,
 };
+
+type Asked = Query<HashMap<String, String>>;
 
 /// `POST /context-…`, `POST /tag-…`, `POST /scheduler-…`.
 pub fn router() -> Router<Schedules> {
@@ -35,22 +41,33 @@ pub fn router() -> Router<Schedules> {
 async fn context(
     State(schedules): State<Schedules>,
     Path(request): Path<String>,
+    Query(query): Asked,
     body: Bytes,
 ) -> Response {
-    reply(fields(&body, async |data| schedules.context_request(&request, data).await).await)
+    let done = fields(&body, async |data| {
+        let dry = tries(&request, &query, data)?;
+        schedules.context_request(&request, data, dry).await
+    });
+    reply(done.await)
 }
 
 async fn tag(
     State(schedules): State<Schedules>,
     Path(request): Path<String>,
+    Query(query): Asked,
     body: Bytes,
 ) -> Response {
-    reply(fields(&body, async |data| schedules.tag_request(&request, data).await).await)
+    let done = fields(&body, async |data| {
+        let dry = tries(&request, &query, data)?;
+        schedules.tag_request(&request, data, dry).await
+    });
+    reply(done.await)
 }
 
 async fn scheduler(
     State(schedules): State<Schedules>,
     Path(request): Path<String>,
+    Query(query): Asked,
     body: Bytes,
 ) -> Response {
     let running = match request.as_str() {
@@ -59,37 +76,38 @@ async fn scheduler(
         _ => return unknown().into_response(),
     };
     let body = if body.iter().all(u8::is_ascii_whitespace) { "{}".as_bytes() } else { &body };
-    let done = fields(body, async |data| {
-        tried(&request, data)?;
-        schedules.store.set_running(running).await.map_err(Refused::from)
-    });
-    reply(done.await.map(|()| success()))
+    let done =
+        fields(body, async |data| schedules.run(running, tries(&request, &query, data)?).await);
+    reply(done.await.map(|_| success()))
 }
 
 impl Schedules {
-    async fn context_request(&self, request: &str, data: &Value) -> Done<Value> {
+    async fn context_request(&self, request: &str, data: &Value, dry: bool) -> Done<Value> {
         if request == "register" {
-            return self.register_context(data).await.map(|_| success());
+            return self.register_context(data, dry).await.map(|_| success());
         }
-        tried(request, data)?;
         let id = text(data, "contextID")?;
         let source = || Source::Context(id.to_owned());
         match request {
             "get" => return self.context_get(id, data).await,
-            "unregister" => self.unregister_context(id).await,
-            "scheduler-start" => self.schedule(&source(), true).await,
-            "scheduler-stop" => self.schedule(&source(), false).await,
-            "power-on" => self.power(&source(), true, is_dry(data)?).await.map(drop),
-            "power-off" => self.power(&source(), false, is_dry(data)?).await.map(drop),
-            "override" => self.set_override(&source(), data, is_dry(data)?).await.map(drop),
-            "override-end" => self.end_override(&source(), is_dry(data)?).await,
+            "unregister" => self.unregister_context(id, dry).await.map(drop),
+            "scheduler-start" => self.schedule(&source(), true, dry).await.map(drop),
+            "scheduler-stop" => self.schedule(&source(), false, dry).await.map(drop),
+            "power-on" => self.power(&source(), true, dry).await.map(drop),
+            "power-off" => self.power(&source(), false, dry).await.map(drop),
+            "override" => self.set_override(&source(), data, dry).await.map(drop),
+            "override-end" => self.end_override(&source(), dry).await,
             "resource-add" => {
                 let scheduled = flag(data, "isScheduled", true)?;
                 let attrib = words(data, "attrib")?;
                 let (service, resource) = (service(data)?, text(data, "id")?);
-                self.add_resource(id, service, resource, scheduled, attrib).await
+                let added = (scheduled, attrib);
+                self.add_resource(id, (service, resource), added, dry).await.map(drop)
             }
-            "resource-sub" => self.remove_resource(id, service(data)?, text(data, "id")?).await,
+            "resource-sub" => {
+                let which = (service(data)?, text(data, "id")?);
+                self.remove_resource(id, which, dry).await.map(drop)
+            }
             _ => return Err(unknown_request()),
         }?;
         Ok(success())
@@ -105,25 +123,24 @@ impl Schedules {
         }
     }
 
-    async fn tag_request(&self, request: &str, data: &Value) -> Done<Value> {
+    async fn tag_request(&self, request: &str, data: &Value, dry: bool) -> Done<Value> {
         if request == "register" {
-            return self.register_tag(data).await.map(|_| success());
+            return self.register_tag(data, dry).await.map(|_| success());
         }
-        tried(request, data)?;
         let key = text(data, "tagKey")?;
         let source = || Source::Tag(key.to_owned());
         match request {
             "get" if key == ALL => return Ok(json!(self.store.tags().await?.0)),
             "get" => return Ok(json!(self.tag(key).await?)),
-            "unregister" => self.unregister_tag(key).await,
-            "scheduler-start" => self.schedule(&source(), true).await,
-            "scheduler-stop" => self.schedule(&source(), false).await,
-            "power-on" => self.power(&source(), true, is_dry(data)?).await.map(drop),
-            "power-off" => self.power(&source(), false, is_dry(data)?).await.map(drop),
-            "override" => self.set_override(&source(), data, is_dry(data)?).await.map(drop),
-            "override-end" => self.end_override(&source(), is_dry(data)?).await,
-            "value-add" => self.add_value(key, text(data, "tagValue")?).await,
-            "value-sub" => self.remove_value(key, text(data, "tagValue")?).await,
+            "unregister" => self.unregister_tag(key, dry).await.map(drop),
+            "scheduler-start" => self.schedule(&source(), true, dry).await.map(drop),
+            "scheduler-stop" => self.schedule(&source(), false, dry).await.map(drop),
+            "power-on" => self.power(&source(), true, dry).await.map(drop),
+            "power-off" => self.power(&source(), false, dry).await.map(drop),
+            "override" => self.set_override(&source(), data, dry).await.map(drop),
+            "override-end" => self.end_override(&source(), dry).await,
+            "value-add" => self.add_value(key, text(data, "tagValue")?, dry).await.map(drop),
+            "value-sub" => self.remove_value(key, text(data, "tagValue")?, dry).await.map(drop),
             _ => return Err(unknown_request()),
         }?;
         Ok(success())
@@ -145,13 +162,11 @@ async fn fields<T>(body: &[u8], answer: impl AsyncFnOnce(&Value) -> Done<T>) -> 
     answer(data).await
 }
 
-/// Refuses to do what was only to be tried, where there is no trying it.
-fn tried(request: &str, data: &Value) -> Done<()> {
-    let can_be = request.starts_with("power-") || request.starts_with("override");
-    match is_dry(data)? && !can_be {
-        true => Err(no_dry_run()),
-        false => Ok(()),
-    }
+/// Whether a request is only tried. In the data of a registration that is a field of what is registered,
+/// all of which is only tried then.
+fn tries(request: &str, query: &HashMap<String, String>, data: &Value) -> Done<bool> {
+    let own = request != "register" && is_dry(data)?;
+    Ok(v1::is_dry(query, &Value::Null)? | own)
 }
 
 fn text<'a>(data: &'a Value, field: &str) -> Done<&'a str> {
@@ -203,19 +218,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_dry_run_of_what_has_none_is_refused_wherever_the_original_says_it() {
-        let read = async |body: &str| {
-            fields(body.as_bytes(), async |data| tried("stop", data)).await.map_err(|_| ())
+    async fn a_dry_run_is_one_wherever_the_original_says_it_and_is_refused_if_misspelt() {
+        let query = HashMap::new();
+        let read = async |request: &str, body: &str| {
+            let read = async |data: &Value| tries(request, &query, data);
+            fields(body.as_bytes(), read).await.map_err(|_| ())
         };
-        assert_eq!(read(r#"{"data": {"contextID": "a", "note": "x"}}"#).await, Ok(()));
-        for said in [
-            r#"{"data": {"dry_run": true}}"#,
-            r#"{"dryRun": true}"#,
+        assert_eq!(read("stop", r#"{"data": {"contextID": "a", "note": "x"}}"#).await, Ok(false));
+        for said in [r#"{"data": {"dry_run": true}}"#, r#"{"dryRun": true}"#] {
+            assert_eq!(read("stop", said).await, Ok(true), "{said}");
+            assert_eq!(read("register", said).await, Ok(false), "that is a field of a context");
+        }
+        for wrong in [
             r#"{"data": {}, "dry_run": true}"#,
             r#"{"data": {"dryrun": true}}"#,
             r#"{"dry-run": true, "data": {}}"#,
+            r#"{"data": {"dry_run": "true"}}"#,
         ] {
-            assert_eq!(read(said).await, Err(()), "{said}");
+            assert_eq!(read("stop", wrong).await, Err(()), "{wrong}");
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
-use schedule_executor::rows::{ResourceRow, Service, attrib};
-use serde_json::Value;
+use schedule_executor::{
+    message,
+    rows::{ResourceRow, Service, attrib},
+};
+use serde_json::{Value, json};
 
 use super::ops::{Done, Refused};
 
@@ -33,7 +36,7 @@ const CONTEXT: [&str; 4] = ["contextID", "contextDesc", "stages", "resources"];
 /// What is of tags alone.
 const TAG: [&str; 3] = ["tagKey", "tagDesc", "tagValues"];
 /// What one resource of a context can say.
-pub(super) const RESOURCE: [&str; 2] = ["isScheduled", "attrib"];
+pub(super) const RESOURCE: [&str; 4] = ["isScheduled", "attrib", "dry_run", "dryRun"];
 /// The lists of one kind of resource.
 const LISTS: [&str; 3] = ["id", "isScheduled", "attrib"];
 /// What an override can say.
@@ -53,18 +56,6 @@ fn parameters_of(path: &str) -> &'static [&'static str] {
         ["audit"] => &["resource", "limit"],
         _ => &[],
     }
-}
-
-/// Whether what changes something there can be tried without changing it.
-pub(super) fn can_be_dry(path: &str) -> bool {
-    matches!(
-        below_v1(path).as_slice(),
-        ["contexts" | "tags", _, "power", _]
-            | ["contexts" | "tags", _, "override"]
-            | ["overrides", ..]
-            | ["scheduler", "tick"]
-            | ["undo"]
-    )
 }
 
 /// The parts of a path below `/v1`; none of another.
@@ -116,12 +107,14 @@ pub(super) fn tag(request: &Value) -> Done<()> {
 }
 
 /// The parameters of a request's address: `?dryrun=true` must not switch anything. The requests of
-/// the original have no list of them.
+/// the original have no list of them, but that word is not misspelt there either.
 pub(super) fn parameters(path: &str, asks: bool, query: &HashMap<String, String>) -> Done<()> {
     let (own, dry) = (parameters_of(path), if asks { &[][..] } else { &DRY[..] });
     let known = [own, dry].concat();
-    let is_v1 = path.starts_with("/v1/");
-    match query.keys().find(|name| is_v1 && !known.contains(&name.as_str())) {
+    if !path.starts_with("/v1/") {
+        return message::misspelt(&json!(query)).map_err(Refused::Bad);
+    }
+    match query.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) if known.is_empty() => {
             Err(Refused::Bad(format!("`{name}` is no parameter of {path}, which has none")))
@@ -178,10 +171,8 @@ fn no_kind(field: &str, name: &str) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use schedule_executor::rows::{Context, Tag};
-    use serde_json::json;
-
     use super::*;
+    use schedule_executor::rows::{Context, Tag};
 
     fn why(done: Done<()>) -> String {
         match done {
@@ -251,6 +242,7 @@ mod tests {
             ("/v1/contexts/preview", true, "from", false),
             ("/v1/undo", false, "scope", false),
             ("/v1/contexts", true, "limit", false),
+            ("/context-unregister", false, "dryrun", false),
         ] {
             assert_eq!(parameters(path, asks, &query(name)).is_ok(), known, "{path}?{name}");
         }

@@ -24,9 +24,12 @@ use super::{
     Schedules,
     ops::{self, Done, Refused, Source, flag, words},
     strict,
+    tried::{Came, would_be},
 };
 
 pub(super) type At = State<Schedules>;
+/// What the address asks for.
+pub(super) type Asked = Query<HashMap<String, String>>;
 
 /// Contexts, tags, and the orders to them and to the scheduler.
 pub fn router() -> Router<Schedules> {
@@ -48,17 +51,22 @@ pub fn router() -> Router<Schedules> {
         .route("/v1/tags/{key}/{what}/{order}", post(order_tag))
 }
 
-async fn order_all(State(it): At, Path(order): Path<String>, body: Bytes) -> Response {
+async fn order_all(
+    State(it): At,
+    Path(order): Path<String>,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
     let running = match order.as_str() {
         "start" => true,
         "stop" => false,
         _ => return answer(Err(unknown())),
     };
-    let done = async {
-        unread(&body)?;
-        it.store.set_running(running).await.map_err(Refused::from)
-    };
-    answer(done.await.map(|()| json!({ "running": running })))
+    let done = async { it.run(running, tries(&query, &body)?).await };
+    match done.await {
+        Ok(None) => answer(Ok(json!({ "running": running }))),
+        tried => came(tried),
+    }
 }
 
 async fn contexts(State(it): At) -> Response {
@@ -69,22 +77,31 @@ async fn context(State(it): At, Path(id): Path<String>) -> Response {
     answer(it.context(&id).await.map(row))
 }
 
-async fn put_context(State(it): At, Path(id): Path<String>, Said(body): Said) -> Response {
+/// `dry_run` in the body is the context's own field: to try the request alone is asked for in the address.
+async fn put_context(
+    State(it): At,
+    Path(id): Path<String>,
+    Query(query): Asked,
+    Said(body): Said,
+) -> Response {
     let request = keyed(body, "contextID", id.clone());
     let done = async {
+        let dry = is_dry(&query, &Value::Null)?;
         strict::context(&request)?;
         it.told_override(&Source::Context(id), &request).await?;
-        it.register_context(&request).await
+        it.register_context(&request, dry).await.map(|it| registered(it, dry))
     };
-    answer(done.await.map(row))
+    answer(done.await)
 }
 
-async fn delete_context(State(it): At, Path(id): Path<String>, body: Bytes) -> Response {
-    let done = async {
-        unread(&body)?;
-        it.unregister_context(&id).await
-    };
-    nothing(done.await)
+async fn delete_context(
+    State(it): At,
+    Path(id): Path<String>,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
+    let done = async { it.unregister_context(&id, tries(&query, &body)?).await };
+    came(done.await)
 }
 
 async fn resources(State(it): At, Path(id): Path<String>) -> Response {
@@ -100,6 +117,7 @@ type ResourcePath = Path<(String, String, String)>;
 async fn put_resource(
     State(it): At,
     Path((id, service, resource)): ResourcePath,
+    Query(query): Asked,
     body: Bytes,
 ) -> Response {
     let done = async {
@@ -108,21 +126,23 @@ async fn put_resource(
         strict::only(&fields, "a resource of a context", &strict::RESOURCE)?;
         let (scheduled, attrib) = (flag(&fields, "isScheduled", true)?, words(&fields, "attrib")?);
         attrib::check(service, attrib).map_err(Refused::Bad)?;
-        it.add_resource(&id, service, &resource, scheduled, attrib).await
+        let dry = is_dry(&query, &fields)?;
+        it.add_resource(&id, (service, &resource), (scheduled, attrib), dry).await
     };
-    nothing(done.await)
+    came(done.await)
 }
 
 async fn delete_resource(
     State(it): At,
     Path((id, service, resource)): ResourcePath,
+    Query(query): Asked,
     body: Bytes,
 ) -> Response {
     let done = async {
-        unread(&body)?;
-        it.remove_resource(&id, kind(&service)?, &resource).await
+        let dry = tries(&query, &body)?;
+        it.remove_resource(&id, (kind(&service)?, &resource), dry).await
     };
-    nothing(done.await)
+    came(done.await)
 }
 
 async fn tags(State(it): At) -> Response {
@@ -133,44 +153,55 @@ async fn tag(State(it): At, Path(key): Path<String>) -> Response {
     answer(it.tag(&key).await.map(row))
 }
 
-async fn put_tag(State(it): At, Path(key): Path<String>, Said(body): Said) -> Response {
+async fn put_tag(
+    State(it): At,
+    Path(key): Path<String>,
+    Query(query): Asked,
+    Said(body): Said,
+) -> Response {
     let request = keyed(body, "tagKey", key.clone());
     let done = async {
+        let dry = is_dry(&query, &Value::Null)?;
         strict::tag(&request)?;
         it.told_override(&Source::Tag(key), &request).await?;
-        it.register_tag(&request).await
+        it.register_tag(&request, dry).await.map(|it| registered(it, dry))
     };
-    answer(done.await.map(row))
+    answer(done.await)
 }
 
-async fn delete_tag(State(it): At, Path(key): Path<String>, body: Bytes) -> Response {
-    let done = async {
-        unread(&body)?;
-        it.unregister_tag(&key).await
-    };
-    nothing(done.await)
+async fn delete_tag(
+    State(it): At,
+    Path(key): Path<String>,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
+    let done = async { it.unregister_tag(&key, tries(&query, &body)?).await };
+    came(done.await)
 }
 
 type ValuePath = Path<(String, String)>;
 
-async fn put_value(State(it): At, Path((key, value)): ValuePath, body: Bytes) -> Response {
-    let done = async {
-        unread(&body)?;
-        it.add_value(&key, &value).await
-    };
-    nothing(done.await)
+async fn put_value(
+    State(it): At,
+    Path((key, value)): ValuePath,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
+    let done = async { it.add_value(&key, &value, tries(&query, &body)?).await };
+    came(done.await)
 }
 
-async fn delete_value(State(it): At, Path((key, value)): ValuePath, body: Bytes) -> Response {
-    let done = async {
-        unread(&body)?;
-        it.remove_value(&key, &value).await
-    };
-    nothing(done.await)
+async fn delete_value(
+    State(it): At,
+    Path((key, value)): ValuePath,
+    Query(query): Asked,
+    body: Bytes,
+) -> Response {
+    let done = async { it.remove_value(&key, &value, tries(&query, &body)?).await };
+    came(done.await)
 }
 
 type OrderPath = Path<(String, String, String)>;
-type Asked = Query<HashMap<String, String>>;
 
 async fn order_context(
     State(it): At,
@@ -190,24 +221,15 @@ async fn order_tag(
     it.ordered(Source::Tag(key), (&what, &order), &query, &body).await
 }
 
-async fn preview_context(
-    State(it): At,
-    Path(id): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
+async fn preview_context(State(it): At, Path(id): Path<String>, Query(query): Asked) -> Response {
     answer(it.asked_preview(Source::Context(id), &query).await)
 }
 
-async fn preview_tag(
-    State(it): At,
-    Path(key): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
+async fn preview_tag(State(it): At, Path(key): Path<String>, Query(query): Asked) -> Response {
     answer(it.asked_preview(Source::Tag(key), &query).await)
 }
 
 impl Schedules {
-    /// Nothing to tell but the name of the bulk action, where there is one, in a header.
     async fn ordered(
         &self,
         source: Source,
@@ -220,25 +242,19 @@ impl Schedules {
             strict::only(&fields, "an order", &strict::DRY)?;
             self.order(source, order, is_dry(query, &fields)?).await
         };
-        match done.await {
-            Ok(bulk) => {
-                let mut response = nothing(Ok(()));
-                if let Some(bulk) = bulk.and_then(|it| HeaderValue::from_str(&it).ok()) {
-                    response.headers_mut().insert("flotilla-bulk", bulk);
-                }
-                response
-            }
-            Err(refused) => nothing(Err(refused)),
-        }
+        done.await.unwrap_or_else(|refused| nothing(Err(refused)))
     }
 
-    async fn order(&self, source: Source, order: (&str, &str), dry: bool) -> Done<Option<String>> {
+    async fn order(&self, source: Source, order: (&str, &str), dry: bool) -> Done<Response> {
         match order {
-            ("scheduler", _) if dry => Err(ops::no_dry_run()),
-            ("scheduler", "start") => self.schedule(&source, true).await.map(|()| None),
-            ("scheduler", "stop") => self.schedule(&source, false).await.map(|()| None),
-            ("power", "on") => self.power(&source, true, dry).await.map(Some),
-            ("power", "off") => self.power(&source, false, dry).await.map(Some),
+            ("scheduler", "start") => {
+                self.schedule(&source, true, dry).await.map(|it| came(Ok(it)))
+            }
+            ("scheduler", "stop") => {
+                self.schedule(&source, false, dry).await.map(|it| came(Ok(it)))
+            }
+            ("power", "on") => self.power(&source, true, dry).await.map(|it| named(&it)),
+            ("power", "off") => self.power(&source, false, dry).await.map(|it| named(&it)),
             _ => Err(unknown()),
         }
     }
@@ -260,8 +276,8 @@ impl Schedules {
     }
 }
 
-/// What has no dry run is not done by one who asks for one, nor anything by one who misspells that.
-pub(super) async fn no_dry_run(
+/// Nothing is done by one who misspells that it is only to be tried, or says anything twice.
+pub(super) async fn parameters(
     Query(pairs): Query<Vec<(String, String)>>,
     request: Request,
     next: Next,
@@ -270,10 +286,7 @@ pub(super) async fn no_dry_run(
     let done = || {
         let query = strict::once(pairs)?;
         strict::parameters(path, asks, &query)?;
-        match is_dry(&query, &Value::Null)? && !asks && !strict::can_be_dry(path) {
-            true => Err(ops::no_dry_run()),
-            false => Ok(()),
-        }
+        is_dry(&query, &Value::Null).map(drop)
     };
     match done() {
         Err(refused) => answer(Err(refused)),
@@ -296,15 +309,25 @@ impl<S: Send + Sync> FromRequest<S> for Said {
     }
 }
 
-/// What the body says to a request that reads none: nothing, or that it is no dry run. Nothing is done
-/// for who asks for one, or misspells that.
-pub(super) fn unread(body: &[u8]) -> Done<()> {
+/// Whether a request whose body says nothing else is a dry run. Nothing is done for who misspells that.
+pub(super) fn tries(query: &HashMap<String, String>, body: &[u8]) -> Done<bool> {
     let fields = fields(body)?;
     strict::only(&fields, "this request", &strict::DRY)?;
-    match ops::is_dry(&fields)? {
-        true => Err(ops::no_dry_run()),
-        false => Ok(()),
+    is_dry(query, &fields)
+}
+
+/// A context or a tag that was registered, or would be.
+fn registered(it: impl serde::Serialize, dry: bool) -> Value {
+    if dry { would_be(row(it)) } else { row(it) }
+}
+
+/// The name of a bulk action in a header: there is nothing else to tell.
+fn named(bulk: &str) -> Response {
+    let mut response = nothing(Ok(()));
+    if let Ok(bulk) = HeaderValue::from_str(bulk) {
+        response.headers_mut().insert("flotilla-bulk", bulk);
     }
+    response
 }
 
 /// A context or a tag as it is told: without an override that is over.
@@ -392,6 +415,14 @@ pub(super) fn nothing(done: Done<()>) -> Response {
     }
 }
 
+/// Nothing, or what would be.
+pub(super) fn came(done: Done<Came>) -> Response {
+    match done {
+        Ok(Some(row)) => answer(Ok(would_be(row))),
+        other => nothing(other.map(drop)),
+    }
+}
+
 pub(super) fn answer(done: Done<Value>) -> Response {
     let (status, why) = match done {
         Ok(body) => return Json(body).into_response(),
@@ -410,12 +441,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dry_run_in_the_body_of_a_request_that_has_none_is_refused_however_it_is_spelled() {
+    fn a_body_that_says_nothing_else_says_whether_it_is_a_dry_run_and_is_refused_if_misspelt() {
+        let said = |body: &str| tries(&HashMap::new(), body.as_bytes());
         for nothing in ["", " ", "null", "{}", r#"{"dry_run": false}"#] {
-            unread(nothing.as_bytes()).unwrap();
+            assert!(!said(nothing).unwrap(), "{nothing}");
         }
-        for said in [r#"{"dry_run": true}"#, r#"{"dryRun": true}"#, r#"{"dryrun": true}"#, "[1]"] {
-            assert!(matches!(unread(said.as_bytes()), Err(Refused::Bad(_))), "{said}");
+        assert!(said(r#"{"dry_run": true}"#).unwrap() && said(r#"{"dryRun": true}"#).unwrap());
+        for wrong in [r#"{"dryrun": true}"#, r#"{"dry_run": "true"}"#, "[1]"] {
+            assert!(matches!(said(wrong), Err(Refused::Bad(_))), "{wrong}");
         }
     }
 

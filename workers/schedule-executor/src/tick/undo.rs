@@ -53,7 +53,7 @@ impl Sources {
             }
             let Some(source) = sources.get(&change.source) else { continue };
             let wish = source.gated(wish(&change, &bulk, id, at), &target, &bulk, at);
-            if !dry_run && change.source != "ids" {
+            if !dry_run && !wish.dry_run && change.source != "ids" {
                 self.hold_back(&target.key(), &wish, (at, source.until)).await?;
             }
             let named = target.id.clone();
@@ -109,8 +109,9 @@ impl Sources {
             Some(("tag", key)) => (None, self.store.tag(key).await?.map(|it| it.scheduling)),
             _ => (None, None),
         };
+        let dry_run = scheduling.as_ref().is_some_and(|row| row.dry_run);
         let next = scheduling.and_then(|row| next(&row, at));
-        Ok(Source { context, until: until(next, at) })
+        Ok(Source { context, until: until(next, at), dry_run })
     }
 }
 
@@ -130,11 +131,14 @@ fn until(next: Option<Timestamp>, at: Timestamp) -> Timestamp {
 struct Source {
     context: Option<Context>,
     until: Timestamp,
+    /// Whether all of it is only tried.
+    dry_run: bool,
 }
 
 impl Source {
     /// The wish, behind the stages of its context: what comes back does in its order.
     fn gated(&self, wish: Wish, target: &Target, bulk: &str, at: Timestamp) -> Wish {
+        let wish = Wish { dry_run: self.dry_run, ..wish };
         let Some(context) = self.context.as_ref().filter(|it| !it.stages.is_empty()) else {
             return wish;
         };

@@ -14,14 +14,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use schedule_executor::arn::Scope;
 use serde_json::{Value, json};
 
-use super::{At, Said, answer, fields, instant, is_dry, kind, nothing};
+use super::{Asked, At, Said, answer, fields, instant, is_dry, kind, nothing};
 use crate::schedule::{
     Schedules,
     ops::{Done, Refused, Source, words},
     strict,
 };
-
-type Asked = Query<HashMap<String, String>>;
 
 /// `/v1/scheduler`, `…/override`, `…/savings`, `/v1/overrides`, `/v1/audit`, `/v1/undo`.
 pub(in crate::schedule) fn router() -> Router<Schedules> {
@@ -49,8 +47,9 @@ async fn scheduler(State(it): At) -> Response {
     answer(it.settings().await)
 }
 
-async fn put_scheduler(State(it): At, Said(body): Said) -> Response {
-    answer(it.change_settings(&body).await)
+async fn put_scheduler(State(it): At, Query(query): Asked, Said(body): Said) -> Response {
+    let done = async { it.change_settings(&body, is_dry(&query, &body)?).await };
+    answer(done.await)
 }
 
 async fn tick(State(it): At, Query(query): Asked, body: Bytes) -> Response {

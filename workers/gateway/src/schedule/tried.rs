@@ -1,0 +1,84 @@
+//! What a request would write: told to who only tries it, and written by nobody.
+
+use schedule_executor::rows::{Scheduling, Settings};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Schedules,
+    changes::bad,
+    ops::{Done, Source},
+};
+/// What a request did: nothing to be told, or what it would have written.
+pub(super) type Came = Option<Value>;
+
+/// The answer to who only tries.
+pub(super) fn would_be(row: impl Serialize) -> Value {
+    json!({ "dryRun": true, "wouldBe": row })
+}
+
+/// A schedule as it would be registered: what was done last is kept.
+pub(super) fn kept(new: Scheduling, old: Option<Scheduling>) -> Scheduling {
+    let Some(Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, .. }) = old else {
+        return Scheduling {
+            last: 0,
+            by_hand: None,
+            hand_at: None,
+            power_by_hand: None,
+            over: None,
+            lead: 0,
+            ..new
+        };
+    };
+    Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, ..new }
+}
+
+/// The settings as they would be with these fields of their row.
+pub(super) fn changed(settings: &Settings, fields: Map<String, Value>) -> Done<Settings> {
+    let mut row = json!(settings);
+    row.as_object_mut().into_iter().for_each(|row| row.extend(fields.clone()));
+    serde_json::from_value(row).map_err(|why| bad(&why.to_string()))
+}
+
+impl Schedules {
+    /// Starts or stops the whole scheduler.
+    pub(super) async fn run(&self, running: bool, dry: bool) -> Done<Came> {
+        if dry {
+            return Ok(Some(json!({ "running": running })));
+        }
+        self.store.set_running(running).await?;
+        Ok(None)
+    }
+
+    /// What the start or stop of one scheduler would write, where there is such a context or tag.
+    pub(super) async fn would_schedule(&self, source: &Source, running: bool) -> Done<Came> {
+        self.scheduling(source).await?;
+        Ok(Some(json!({ "isScheduled": running })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_registered_keeps_what_was_done_last_and_nothing_that_the_request_says_of_it() {
+        let row = |last: i64, rule: &str| -> Scheduling {
+            let fields =
+                json!({ "lastScheduling": last, "leadSeconds": last, "schedulingRuleStart": rule });
+            serde_json::from_value(fields).unwrap()
+        };
+        let told = kept(row(7, "new"), Some(row(5, "old")));
+        assert_eq!((told.last, told.lead, told.start.as_str()), (5, 5, "new"));
+        assert_eq!(kept(row(7, "new"), None).last, 0);
+    }
+
+    #[test]
+    fn settings_that_are_only_tried_are_those_that_there_are_with_what_would_change() {
+        let now: Settings =
+            serde_json::from_value(json!({ "tickSeconds": 60, "neverTouch": ["a"] })).unwrap();
+        let fields = json!({ "tickSeconds": 300, "isScheduled": false });
+        let would = changed(&now, fields.as_object().unwrap().clone()).unwrap();
+        assert_eq!((would.period, would.running, would.never.len()), (Some(300), false, 1));
+    }
+}
