@@ -151,6 +151,35 @@ async fn overrides_are_listed_with_who_and_until_when_and_each_can_be_ended() {
 }
 
 #[tokio::test]
+async fn an_override_tells_who_acts_on_it_or_why_nobody_does() {
+    let town = Town::new().await;
+    let web = json!({"schedulingPeriod": "daily 08:00-19:00",
+        "resources": {"ec2:instance": {"id": ["i-1", "i-2"], "isScheduled": [true, false]}}});
+    assert_eq!(town.gateway.ask("PUT", "/v1/contexts/web", web).await.0, 200);
+    let over = async |path: &str| {
+        let path = format!("/v1/{path}?dry_run=true");
+        let (status, told) =
+            town.gateway.ask("PUT", &path, json!({"override": "on for 2 h"})).await;
+        assert_eq!(status, 200, "{told}");
+        let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+        (text("switchedBy"), text("why"))
+    };
+    assert_eq!(over("overrides/ec2/i-1").await, ("context/web".to_owned(), String::new()));
+    assert_eq!(over("contexts/web/override").await.0, "context/web");
+    for (path, word) in [("overrides/ec2/i-2", "taken out"), ("overrides/ec2/i-3", "no context")] {
+        let (by, why) = over(path).await;
+        assert!(by.is_empty() && why.contains(word), "{path}: {why}");
+    }
+    let stop = "/v1/contexts/web/scheduler/stop";
+    assert_eq!(town.gateway.ask("POST", stop, Value::Null).await.0, 204);
+    for path in ["overrides/ec2/i-1", "contexts/web/override"] {
+        let (by, why) = over(path).await;
+        assert!(by.is_empty() && why.contains("scheduler is stopped"), "{path}: {why}");
+    }
+    town.end().await;
+}
+
+#[tokio::test]
 async fn a_tag_tells_its_resources_and_what_it_saves_of_those_that_go_by_it() {
     let town = Town::new().await;
     let (one, two) = (town.moto.instance(HOME, "dev").await, town.moto.instance(HOME, "dev").await);

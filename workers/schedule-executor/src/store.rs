@@ -7,6 +7,7 @@ mod members;
 mod overrides;
 mod sources;
 mod states;
+mod switched;
 mod waiting;
 
 use std::collections::HashMap;
@@ -23,7 +24,10 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "handlers")]
 pub use self::claims::Claiming;
-pub use self::{asked::Progress, members::Members, overrides::Overridden, waiting::Waiting};
+pub use self::{
+    asked::Progress, members::Members, overrides::Overridden, switched::SwitchedBy,
+    waiting::Waiting,
+};
 use crate::{
     rows::{
         ALL, Context, Item, ResourceRow, Resources, Service, Settings, Tag, from_item, json,

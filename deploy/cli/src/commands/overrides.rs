@@ -11,7 +11,7 @@ use schedule_executor::{
 use serde_json::{Value, json};
 
 use crate::{
-    console::out,
+    console::{note, out},
     error::{Doing, Error},
     kind,
     target::{self, Target},
@@ -110,6 +110,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let table = Some(outputs.fleet_table_name.as_str());
     tally::telling(table, target.clients.dynamo.clone(), sending).await?;
     out(format!("it is {told}"));
+    let acts = store.switched_by(&home, &scope, now).await;
+    if let Err(why) = acts.doing(|| "reading who switches it".to_owned())? {
+        note(format!("nothing switches it now: {why}"));
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use flotilla_runtime::{Failure, tally, trace};
 use jiff::Timestamp;
 use schedule_executor::{
+    arn::Scope,
     message,
     plan::{Action, Change, Plan},
     rows::{ALL, Context, ResourceRow, Scheduling, Service, Tag},
@@ -62,6 +63,14 @@ impl Source {
         match self {
             Self::Context(id) => format!("context/{id}"),
             Self::Tag(key) => format!("tag/{key}"),
+        }
+    }
+
+    /// As what overrides are of.
+    pub(super) fn scope(&self) -> Scope {
+        match self {
+            Self::Context(id) => Scope::Context(id.clone()),
+            Self::Tag(key) => Scope::Tag(key.clone()),
         }
     }
 

@@ -93,16 +93,25 @@ impl Schedules {
             self.write_override(source, &json!({ "override": over })).await?;
             self.look_now(false).await?;
         }
-        Ok(json!({ "override": shown(&over), "timeZone": zone, "dryRun": dry_run }))
+        let told = json!({ "override": shown(&over), "timeZone": zone, "dryRun": dry_run });
+        self.with_who_acts(told, &source.scope()).await
+    }
+
+    /// An answer with who acts on an override, or why nobody does.
+    async fn with_who_acts(&self, mut told: Value, scope: &Scope) -> Done<Value> {
+        match self.store.switched_by(&self.home, scope, Timestamp::now()).await? {
+            Ok(name) => told["switchedBy"] = json!(name),
+            Err(why) => {
+                told["switchedBy"] = Value::Null;
+                told["why"] = json!(format!("nothing switches it now: {why}"));
+            }
+        }
+        Ok(told)
     }
 
     /// Ends the override of a context or tag before its time.
     pub(super) async fn end_override(&self, source: &Source, dry_run: bool) -> Done<()> {
-        let scope = match source {
-            Source::Context(id) => Scope::Context(id.clone()),
-            Source::Tag(key) => Scope::Tag(key.clone()),
-        };
-        self.end(&scope, dry_run).await
+        self.end(&source.scope(), dry_run).await
     }
 
     async fn write_override(&self, source: &Source, fields: &Value) -> Done<()> {
@@ -150,7 +159,9 @@ impl Schedules {
             self.look_now(false).await?;
         }
         let over = shown(&over);
-        Ok(json!({ "resource": key, "override": over, "timeZone": zone, "dryRun": dry_run }))
+        let told =
+            json!({ "resource": key, "override": over, "timeZone": zone, "dryRun": dry_run });
+        self.with_who_acts(told, &Scope::Resource(target)).await
     }
 }
 
