@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use jiff::{Timestamp, tz::TimeZone};
-use schedule_executor::schedule::zone;
+use schedule_executor::schedule::{ScheduleError, zone};
 use serde_json::{Value, json};
 
 use crate::{
@@ -40,7 +40,7 @@ async fn time(
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     match query.get("zone") {
         None => Json(answer(now)).into_response(),
-        Some(name) => match zone(name) {
+        Some(name) => match said(name) {
             Ok(zone) => Json(local(now, name, &zone)).into_response(),
             Err(why) => {
                 let body = json!({ "error": why.to_string() });
@@ -48,6 +48,11 @@ async fn time(
             }
         },
     }
+}
+
+/// The zone of a name in an address, where an unescaped plus (`Etc/GMT+5`) arrives as a space.
+fn said(name: &str) -> Result<TimeZone, ScheduleError> {
+    zone(&name.replace(' ', "+"))
 }
 
 fn answer(now: Timestamp) -> Value {
@@ -89,6 +94,25 @@ mod tests {
         let now = Timestamp::from_millisecond(1_658_274_939_999).unwrap();
         let shape = r#"{"server_epoch_time":1658274939,"server_time_zone":"UTC"}"#;
         assert_eq!(answer(now).to_string(), shape);
+    }
+
+    #[test]
+    fn every_zone_is_found_by_its_name_with_its_plus_raw_or_escaped() {
+        let mut names = 0;
+        for name in jiff::tz::TimeZoneDatabase::bundled().available() {
+            let name = name.as_str();
+            let Ok(expected) = zone(name) else { continue };
+            for uri in
+                [format!("/time?zone={name}"), format!("/time?zone={}", name.replace('+', "%2B"))]
+            {
+                let uri = uri.parse().unwrap();
+                let Query(query) = Query::<HashMap<String, String>>::try_from_uri(&uri).unwrap();
+                let found = said(&query["zone"]).unwrap();
+                assert_eq!(found.iana_name(), expected.iana_name(), "{uri}");
+            }
+            names += 1;
+        }
+        assert!(names > 500, "{names}");
     }
 
     #[test]
