@@ -244,5 +244,33 @@ async fn orders_reach_resources_that_no_table_names() {
     let rows = town.audit("rds:instance", "orders").await;
     let row = find(&rows, "done", "acted");
     assert_eq!((row["actor"].as_str(), row["after"].as_str()), ("hand", "db.t3.large"));
+    assert_eq!(row["before"], "db.t3.micro");
+    // What was done last is undone, and not the stop before it.
+    assert_eq!(town.gateway.ask("POST", "/v1/undo", Value::Null).await.0, 202);
+    town.world.until_scheduled().await;
+    assert_eq!(town.moto.database_state(HOME, "orders").await.1, "db.t3.micro");
+    assert_eq!(town.moto.instance_state("eu-west-1", &id).await, "stopped");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_cluster_is_given_another_class_by_its_instances() {
+    let town = Town::new().await;
+    town.moto.cluster(HOME, "sales").await;
+    let query = "Action=CreateDBInstance&Version=2014-10-31&DBInstanceIdentifier=sales-1\
+         &DBClusterIdentifier=sales&DBInstanceClass=db.r5.large&Engine=aurora-postgresql";
+    town.moto.call("rds", HOME, query).await;
+    let order = json!({"action": "MODCLASS", "service": "rds:cluster", "ids": ["sales"],
+        "attrib": "db.r5.xlarge"});
+    town.world.schedule(order).await;
+    town.world.until_scheduled().await;
+    assert_eq!(town.moto.database_state(HOME, "sales-1").await.1, "db.r5.xlarge");
+    let rows = town.audit("rds:cluster", "sales").await;
+    assert!(find(&rows, "done", "acted")["reason"].contains("sales-1"), "{rows:#?}");
+    // It is what was done last, and what its instances had is not known.
+    assert_eq!(town.gateway.ask("POST", "/v1/undo", Value::Null).await.0, 202);
+    town.world.until_scheduled().await;
+    let rows = town.audit("rds:cluster", "sales").await;
+    assert!(find(&rows, "skipped", "nothing_to_undo")["reason"].contains("not known"), "{rows:#?}");
     town.end().await;
 }

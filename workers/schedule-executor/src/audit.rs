@@ -63,7 +63,7 @@ pub struct Entry {
     /// The bulk action that it is a part of, by which it can be undone.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub bulk: String,
-    /// The state that was seen.
+    /// The state that was seen; the class, where that is changed.
     pub before: String,
     /// The state that was asked for.
     pub after: String,
@@ -84,6 +84,17 @@ pub struct Changed {
     /// The account; empty for the worker's own.
     #[serde(default)]
     pub account: String,
+    /// The state that was seen before, or the class where that was changed.
+    #[serde(default)]
+    pub before: String,
+}
+
+impl Changed {
+    /// The class before, which its undo gives back: none of a cluster whose instances have theirs.
+    pub fn class(&self) -> Option<&str> {
+        let class = Some(self.before.as_str()).filter(|it| it.starts_with("db."));
+        class.filter(|_| self.action == Action::ModClass)
+    }
 }
 
 /// An act whose outcome was never written: its worker died at it.

@@ -67,6 +67,8 @@ pub struct Seen {
     pub state: Observed,
     /// Its size, where a stop would lose it.
     pub size: Option<String>,
+    /// Its class, or the one that it is about to have: of databases.
+    pub class: Option<String>,
     /// Why it could not be looked at, though others could.
     pub refused: Option<Refusal>,
 }
@@ -81,7 +83,7 @@ impl Seen {
 
 impl From<Observed> for Seen {
     fn from(state: Observed) -> Self {
-        Self { state, size: None, refused: None }
+        Self { state, size: None, class: None, refused: None }
     }
 }
 

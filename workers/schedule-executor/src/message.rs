@@ -294,8 +294,8 @@ impl Order {
             return Err("an order names a context, or a tag, or a service and ids".to_owned());
         }
         if self.action == Action::ModClass {
-            if self.service != Some(Service::Rds) {
-                return Err("MODCLASS is for rds ids only".to_owned());
+            if !matches!(self.service, Some(Service::Rds | Service::Cluster)) {
+                return Err("MODCLASS is for ids of rds:instance and rds:cluster only".to_owned());
             }
             if self.attrib.as_ref().is_none_or(String::is_empty) {
                 return Err("MODCLASS needs the new class as attrib".to_owned());
@@ -351,6 +351,7 @@ mod tests {
             json!({"action": "STOP", "tag": "env"}),
             json!({"action": "STOP", "service": "ec2", "ids": ["i-1"], "region": "eu-west-1"}),
             json!({"action": "MODCLASS", "service": "rds:instance", "ids": ["db"], "attrib": "db.t3.micro"}),
+            json!({"action": "MODCLASS", "service": "rds:cluster", "ids": ["c"], "attrib": "db.r6g.large"}),
         ] {
             let found = serde_json::from_value(order.clone()).unwrap();
             assert!(matches!(found, Message::Hand(_)), "{order}");

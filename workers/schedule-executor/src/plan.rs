@@ -25,7 +25,7 @@ pub enum Action {
     Start,
     /// Switch it off.
     Stop,
-    /// Give an RDS instance another class.
+    /// Give an RDS instance or cluster another class.
     ModClass,
 }
 

@@ -31,6 +31,9 @@ pub(super) fn cases<'a>(
     let case = |(item, key): (&'a BatchItem, String)| {
         let seen = observed.get(&item.id).cloned().unwrap_or_else(|| Observed::Gone.into());
         let held = held.get(&key);
+        if let Some(step) = has_class(batch, item, &seen) {
+            return Case { item, key, seen, held, step };
+        }
         let asked = Asked {
             action: batch.action,
             service: batch.service,
@@ -46,7 +49,21 @@ pub(super) fn cases<'a>(
     batch.items.iter().zip(keys).map(case).collect()
 }
 
+/// A class that it has already is no change, which an undo would bring back.
+fn has_class(batch: &Batch, item: &BatchItem, seen: &Seen) -> Option<Step> {
+    let class = seen.class.as_ref().filter(|class| **class == item.attrib)?;
+    let why = || format!("its class is {class} already ({})", item.reason);
+    (batch.action == Action::ModClass).then(|| Step::Skip("already", why()))
+}
+
 impl Case<'_> {
+    /// What was seen of it before an action, as the audit tells it: its state, or its class where that is
+    /// changed.
+    pub(super) fn before(&self, action: Action) -> &str {
+        let class = self.seen.class.as_deref().filter(|_| action == Action::ModClass);
+        class.unwrap_or_else(|| self.seen.state.name())
+    }
+
     pub(super) fn subject(&self) -> Subject {
         let size = self.held.and_then(|held| held.size.clone());
         Subject { id: self.item.id.clone(), attrib: self.item.attrib.clone(), size }
@@ -93,7 +110,7 @@ impl Case<'_> {
         let now = batch.at().as_second();
         let held = self.held;
         match (&self.step, outcome) {
-            (Step::Act(Action::ModClass, _), _) => None,
+            _ if batch.action == Action::ModClass => None,
             (Step::Act(action, _), Some(Ok(_))) => Some(json!({
                 "acted": action, "actedAt": now, "starting": *action == Action::Start, "byHand": false,
             })),

@@ -34,24 +34,22 @@ impl Case<'_> {
     /// action, so that it can be undone.
     pub(super) fn intention(&self, batch: &Batch) -> Vec<Entry> {
         let Step::Act(action, reason) = &self.step else { return Vec::new() };
-        let before = self.seen.state.name();
         let row = Entry {
             outcome: INTENDED,
             reason: reason.clone(),
-            ..entry(batch, self.item, *action, before)
+            ..entry(batch, self.item, *action, self.before(*action))
         };
         of_bulk(&row).into_iter().chain([row.clone()]).collect()
     }
 
     /// The row of what was done or left; none where the service said nothing.
     fn entry(&self, batch: &Batch, outcome: Option<&Result<String, Refusal>>) -> Option<Entry> {
-        let before = self.seen.state.name();
         match (&self.step, outcome) {
             (Step::Act(action, reason), Some(Ok(note))) => {
-                Some(done(batch, self.item, *action, before, reason, note))
+                Some(done(batch, self.item, *action, self.before(*action), reason, note))
             }
             (Step::Act(action, _), Some(Err(why))) => {
-                Some(failed(batch, self.item, *action, before, why))
+                Some(failed(batch, self.item, *action, self.before(*action), why))
             }
             (Step::Act(..), None) => None,
             (Step::Skip(..), _) => self.left(batch),
@@ -64,15 +62,14 @@ impl Case<'_> {
             return Some(failed(batch, self.item, batch.action, "unknown", why));
         }
         let Step::Skip(kind, why) = &self.step else { return None };
-        let before = self.seen.state.name();
+        let before = self.before(batch.action);
         Some(skipped(batch, self.item, batch.action, before, kind, why.clone()))
     }
 }
 
-/// The row of an act a second time, under its bulk action; none of what is left, and of what
-/// cannot be undone.
+/// The row of an act a second time, under its bulk action; none of what is left.
 fn of_bulk(row: &Entry) -> Option<Entry> {
-    let acts = row.outcome != "skipped" && row.action != Action::ModClass.name();
+    let acts = row.outcome != "skipped";
     let (resource, at) = (format!("{BULK}/{}", row.bulk), row.resource.clone());
     (acts && !row.bulk.is_empty()).then(|| Entry { resource, at, ..row.clone() })
 }
@@ -115,7 +112,7 @@ pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler)
         }
         let permitted: HashMap<_, _> = handler.permitted(action, &ids).await.into_iter().collect();
         let rows = due.iter().map(|(case, reason)| {
-            let before = case.seen.state.name();
+            let before = case.before(action);
             match permitted.get(&case.item.id) {
                 Some(Err(why)) => failed(batch, case.item, action, before, why),
                 _ => would_be_done(batch, case.item, action, before, reason),

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use aws_config::SdkConfig;
-use aws_sdk_rds::{Client, types::Filter};
+use aws_sdk_rds::{
+    Client,
+    types::{DbCluster, Filter},
+};
 use futures::{StreamExt, stream};
 
 use super::{
-    Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible,
+    Caller, Handler, Outcomes, Refusal, Seen, Subject,
     rds::{AT_ONCE, CALL, state},
 };
-use crate::{plan::Action, rows::Service};
+use crate::plan::Action;
 
 /// Clusters of one region.
 #[derive(Debug)]
@@ -25,7 +28,17 @@ impl Clusters {
         Self { client: Client::new(sdk), caller }
     }
 
-    async fn switch(&self, action: Action, id: &str) -> Result<String, Refusal> {
+    async fn describe(&self, ids: &[String]) -> Result<Vec<DbCluster>, Refusal> {
+        let filter = Filter::builder().name("db-cluster-id").set_values(Some(ids.to_vec())).build();
+        let call = || {
+            let call = self.client.describe_db_clusters().filters(filter.clone());
+            call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
+        };
+        self.caller.call(call).await
+    }
+
+    async fn switch(&self, action: Action, subject: &Subject) -> Result<String, Refusal> {
+        let id = &subject.id;
         match action {
             Action::Start => {
                 let call = || self.client.start_db_cluster().db_cluster_identifier(id);
@@ -35,9 +48,35 @@ impl Clusters {
                 let call = || self.client.stop_db_cluster().db_cluster_identifier(id);
                 self.caller.call(|| call().send()).await?;
             }
-            Action::ModClass => return Err(impossible(action, Service::Cluster)),
+            Action::ModClass => return self.change_class(id, &subject.attrib).await,
         }
         Ok(String::new())
+    }
+
+    /// Gives a cluster another class: its own, where it has one (Multi-AZ), else that of its instances.
+    async fn change_class(&self, id: &str, class: &str) -> Result<String, Refusal> {
+        let found = self.describe(&[id.to_owned()]).await?.into_iter().next();
+        let cluster = found.ok_or_else(|| Refusal::new("gone", format!("cluster {id} is gone")))?;
+        if cluster.db_cluster_instance_class().is_some() {
+            let call = || self.client.modify_db_cluster().db_cluster_identifier(id);
+            let call = || call().db_cluster_instance_class(class).apply_immediately(true);
+            self.caller.call(|| call().send()).await?;
+            return Ok(String::new());
+        }
+        let members = members(&cluster);
+        if members.is_empty() {
+            let why = format!("cluster {id} has no instances, whose class it would be");
+            return Err(Refusal::new("refused", why));
+        }
+        for member in &members {
+            let call = || self.client.modify_db_instance().db_instance_identifier(*member);
+            let call = || call().db_instance_class(class).apply_immediately(true);
+            self.caller.call(|| call().send()).await.map_err(|why| Refusal {
+                message: format!("its instance {member}: {}", why.message),
+                ..why
+            })?;
+        }
+        Ok(format!("of its instances {}", members.join(", ")))
     }
 }
 
@@ -45,26 +84,32 @@ impl Handler for Clusters {
     async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
         let mut states = HashMap::new();
         for ids in ids.chunks(CALL) {
-            let filter = Filter::builder().name("db-cluster-id").set_values(Some(ids.to_vec()));
-            let filter = filter.build();
-            let call = || {
-                let call = self.client.describe_db_clusters().filters(filter.clone());
-                call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
-            };
-            let found = self.caller.call(call).await?.into_iter();
-            let seen =
-                found.filter_map(|it| Some((it.db_cluster_identifier?, state(&it.status?).into())));
-            states.extend(seen);
+            let found = self.describe(ids).await?.into_iter();
+            states.extend(
+                found.filter_map(|it| Some((it.db_cluster_identifier.clone()?, seen(&it)?))),
+            );
         }
         Ok(states)
     }
 
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
-        let call = async |id: String| {
-            let called = self.switch(action, &id).await;
-            (id, called)
+        let call = async |subject: Subject| {
+            let called = self.switch(action, &subject).await;
+            (subject.id, called)
         };
-        let calls = subjects.iter().map(|it| call(it.id.clone())).collect::<Vec<_>>();
+        let calls = subjects.iter().cloned().map(call).collect::<Vec<_>>();
         stream::iter(calls).buffer_unordered(AT_ONCE).collect().await
     }
+}
+
+/// The instances of a cluster; the writer last, since its change of class is a failover.
+fn members(cluster: &DbCluster) -> Vec<&str> {
+    let mut all: Vec<_> = cluster.db_cluster_members().iter().collect();
+    all.sort_by_key(|it| it.is_cluster_writer());
+    all.into_iter().filter_map(|it| it.db_instance_identifier()).collect()
+}
+
+fn seen(cluster: &DbCluster) -> Option<Seen> {
+    let class = cluster.db_cluster_instance_class().map(str::to_owned);
+    Some(Seen { class, ..state(cluster.status()?).into() })
 }

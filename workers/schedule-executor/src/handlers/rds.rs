@@ -65,10 +65,9 @@ impl Handler for Rds {
                 call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
             };
             let found = self.caller.call(call).await?.into_iter();
-            states
-                .extend(found.filter_map(|it| {
-                    Some((it.db_instance_identifier.clone()?, seen(&it)?.into()))
-                }));
+            states.extend(
+                found.filter_map(|it| Some((it.db_instance_identifier.clone()?, seen(&it)?))),
+            );
         }
         Ok(states)
     }
@@ -83,11 +82,14 @@ impl Handler for Rds {
     }
 }
 
-fn seen(instance: &DbInstance) -> Option<Observed> {
-    if let Some(cluster) = instance.db_cluster_identifier() {
-        return Some(Observed::Owned(format!("cluster {cluster}")));
-    }
-    Some(state(instance.db_instance_status()?))
+fn seen(instance: &DbInstance) -> Option<Seen> {
+    let state = match instance.db_cluster_identifier() {
+        Some(cluster) => Observed::Owned(format!("cluster {cluster}")),
+        None => state(instance.db_instance_status()?),
+    };
+    let pending = instance.pending_modified_values().and_then(|it| it.db_instance_class());
+    let class = pending.or(instance.db_instance_class()).map(str::to_owned);
+    Some(Seen { class, ..state.into() })
 }
 
 /// The state behind the status of an instance or a cluster.

@@ -52,8 +52,20 @@ impl Sources {
                 sources.insert(change.source.clone(), source);
             }
             let Some(source) = sources.get(&change.source) else { continue };
+            if change.action == Action::ModClass && change.class().is_none() {
+                let why = format!("its class before {bulk} is not known: order it by its name");
+                planned.left(
+                    &change.key,
+                    &wish(&change, &bulk, id, at),
+                    at,
+                    "nothing_to_undo",
+                    &why,
+                );
+                continue;
+            }
             let wish = source.gated(wish(&change, &bulk, id, at), &target, &bulk, at);
-            if !dry_run && !wish.dry_run && change.source != "ids" {
+            let lasts = wish.action == Action::ModClass;
+            if !dry_run && !wish.dry_run && !lasts && change.source != "ids" {
                 self.hold_back(&target.key(), &wish, (at, source.until)).await?;
             }
             let named = target.id.clone();
@@ -152,7 +164,11 @@ impl Source {
 }
 
 fn wish(change: &Changed, bulk: &str, id: &str, at: Timestamp) -> Wish {
-    let action = if change.action == Action::Start { Action::Stop } else { Action::Start };
+    let action = match change.action {
+        Action::Start => Action::Stop,
+        Action::Stop => Action::Start,
+        Action::ModClass => Action::ModClass,
+    };
     Wish {
         source: change.source.clone(),
         action,
@@ -160,7 +176,7 @@ fn wish(change: &Changed, bulk: &str, id: &str, at: Timestamp) -> Wish {
         reason: format!("{} to undo {bulk}", action.name()),
         chosen: true,
         occasion: id.to_owned(),
-        attrib: String::new(),
+        attrib: change.class().unwrap_or_default().to_owned(),
         mode: Mode::Enforce,
         dry_run: false,
         gate: None,
@@ -204,6 +220,21 @@ mod tests {
     }
 
     #[test]
+    fn a_class_that_was_changed_is_given_back_and_one_that_is_not_known_is_not() {
+        let change = |before: &str| Changed {
+            key: "rds:instance/r/orders".to_owned(),
+            source: "ids".to_owned(),
+            action: Action::ModClass,
+            account: String::new(),
+            before: before.to_owned(),
+        };
+        let at = "2026-06-01T12:00:00Z".parse().unwrap();
+        let undone = wish(&change("db.t3.micro"), "b", "id", at);
+        assert_eq!((undone.action, undone.attrib.as_str()), (Action::ModClass, "db.t3.micro"));
+        assert_eq!(change("available").class(), None);
+    }
+
+    #[test]
     fn a_changed_resource_is_found_by_its_key_in_every_account() {
         for (account, key) in [
             ("", "ecs:service/r/main/api"),
@@ -215,6 +246,7 @@ mod tests {
                 source: "ids".to_owned(),
                 action: Action::Stop,
                 account: account.to_owned(),
+                before: "running".to_owned(),
             };
             let found = target(&change).unwrap();
             assert_eq!((found.account.as_str(), found.region.as_str()), (account, "r"));
