@@ -1,14 +1,22 @@
 //! `flotilla schedule`: the exact transitions of a schedule; what holds against one.
 
 use clap::Subcommand;
-use jiff::{Span, Timestamp};
-use schedule_executor::schedule::{DEFAULT_ZONE, Schedule, said};
+use jiff::{Span, Timestamp, tz::TimeZone};
+use schedule_executor::{
+    arn::Scope,
+    plan::Plan,
+    rows::Scheduling,
+    schedule::{DEFAULT_ZONE, Schedule, Transition, said},
+    store::Store,
+};
 
 use super::overrides;
 use crate::{
-    console::out,
+    console::{note, out},
     error::{Doing, Error},
-    verdict::table,
+    kind,
+    target::{self, Target},
+    verdict::{shown, table},
 };
 
 /// The most transitions that are printed.
@@ -33,6 +41,12 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Preview {
+    /// That of this context of the fleet, with its overrides, hands and learned lead, instead of rules.
+    #[arg(long, conflicts_with_all = OWN)]
+    context: Option<String>,
+    /// The same of this tag.
+    #[arg(long, conflicts_with_all = OWN, conflicts_with = "context")]
+    tag: Option<String>,
     /// The rule of starts, for example "0 8 * * 1-5".
     #[arg(long, default_value = "", conflicts_with = "period")]
     start: String,
@@ -63,11 +77,19 @@ struct Preview {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    target: target::Which,
 }
+
+/// What a context or tag says by itself.
+const OWN: [&str; 7] = ["start", "stop", "period", "holidays", "zone", "gap", "fold"];
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     match args.action {
-        Action::Preview(args) => preview(&args),
+        Action::Preview(args) => match source(&args) {
+            Some(source) => preview_of(&args, &source).await,
+            None => preview(&args),
+        },
         Action::Override(args) => overrides::run(args).await,
     }
 }
@@ -90,33 +112,108 @@ fn preview(args: &Preview) -> Result<(), Error> {
     if let Some(what) = schedule.never() {
         return Err(Error::Usage(format!("{what} never comes")));
     }
-    let at = |name: &str, text: &Option<String>| {
-        let at = |text: &String| said(name, text, schedule.zone());
-        text.as_ref().map(at).transpose().map_err(|why| Error::Usage(why.to_string()))
-    };
-    let from = at("--from", &args.from)?.unwrap_or_else(Timestamp::now);
-    let week = || from.checked_add(Span::new().hours(7 * 24)).unwrap_or(Timestamp::MAX);
-    let to = at("--to", &args.to)?.unwrap_or_else(week);
-    if from >= to {
-        return Err(Error::Usage(format!(
-            "--from {from} is not before --to {to}: name an earlier one"
-        )));
-    }
+    let (from, to) = span(args, schedule.zone())?;
     let found = schedule.preview(from, to, LIMIT + 1);
-    if found.len() > LIMIT {
-        let what = format!("over {LIMIT} transitions: ask for less time with --from and --to");
-        return Err(Error::Usage(what));
-    }
+    few(found.len())?;
     if args.json {
         out(format!("{:#}", serde_json::json!(found)));
         return Ok(());
     }
     let mut rows = table(&["UTC", "", "local", ""]);
     for it in &found {
-        let [at, power, local] = [it.at.to_string(), it.power.to_string(), it.local.to_string()];
+        let [at, power, local] = told(it);
         rows.add_row([at.as_str(), power.as_str(), &local, it.note.unwrap_or_default()]);
     }
     let state = schedule.desired(from).map_or("unknown".to_owned(), |it| it.power.to_string());
     out(format!("at {from} it is {state}\n{rows}"));
     Ok(())
+}
+
+fn told(it: &Transition) -> [String; 3] {
+    [it.at.to_string(), it.power.to_string(), it.local.to_string()]
+}
+
+/// From when to when is asked for; dates are those of a zone.
+fn span(args: &Preview, zone: &TimeZone) -> Result<(Timestamp, Timestamp), Error> {
+    let at = |name: &str, text: &Option<String>| {
+        let at = |text: &String| said(name, text, zone);
+        text.as_ref().map(at).transpose().map_err(|why| Error::Usage(why.to_string()))
+    };
+    let from = at("--from", &args.from)?.unwrap_or_else(Timestamp::now);
+    let week = || from.checked_add(Span::new().hours(7 * 24)).unwrap_or(Timestamp::MAX);
+    let to = at("--to", &args.to)?.unwrap_or_else(week);
+    let wrong = || format!("--from {from} is not before --to {to}: name an earlier one");
+    (from < to).then_some((from, to)).ok_or_else(|| Error::Usage(wrong()))
+}
+
+fn few(transitions: usize) -> Result<(), Error> {
+    let what = || format!("over {LIMIT} transitions: ask for less time with --from and --to");
+    (transitions <= LIMIT).then_some(()).ok_or_else(|| Error::Usage(what()))
+}
+
+/// The context or tag whose schedule is asked for.
+fn source(args: &Preview) -> Option<Scope> {
+    let context = args.context.clone().map(Scope::Context);
+    context.or_else(|| args.tag.clone().map(Scope::Tag))
+}
+
+/// What ticks will do with a context or a tag that is registered, by the decision that they take.
+async fn preview_of(args: &Preview, source: &Scope) -> Result<(), Error> {
+    let target = Target::find(&args.target).await?;
+    let store = Store::new(target.clients.dynamo.clone(), kind::tables(target.stack.outputs()));
+    let row = scheduling(&store, source).await?;
+    let plan = Plan::of(&row).map_err(Error::Fleet)?;
+    let (from, to) = span(args, plan.schedule().zone())?;
+    let found = plan.preview(from, to, LIMIT + 1);
+    few(found.len())?;
+    if !row.scheduled {
+        note(format!("the scheduler of {} is stopped: nothing of it is done", source.name()));
+    }
+    if args.json {
+        out(format!("{:#}", serde_json::json!(found)));
+        return Ok(());
+    }
+    let mut rows = table(&["UTC", "", "local", "", "why"]);
+    for change in &found {
+        let ([at, power, local], why) = (told(&change.transition), shown(&change.reason));
+        let note = change.transition.note.unwrap_or_default();
+        rows.add_row([at.as_str(), power.as_str(), &local, note, &why]);
+    }
+    let state = plan.wanted(from).map_or("unknown".to_owned(), |it| it.power.to_string());
+    out(format!("at {from} it is {state}\n{rows}"));
+    Ok(())
+}
+
+async fn scheduling(store: &Store, source: &Scope) -> Result<Scheduling, Error> {
+    let reading = || format!("reading {}", source.name());
+    let row = match source {
+        Scope::Context(id) => store.context(id).await.doing(reading)?.map(|it| it.scheduling),
+        Scope::Tag(key) => store.tag(key).await.doing(reading)?.map(|it| it.scheduling),
+        Scope::Resource(_) => None,
+    };
+    row.ok_or_else(|| Error::Fleet(format!("{} is not registered", source.name())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_is_of_rules_or_of_a_context_or_of_a_tag() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Preview,
+        }
+        let parse = |line: &[&str]| {
+            let line = [&["preview"], line].concat();
+            <Line as clap::Parser>::try_parse_from(line).map(|it| source(&it.args))
+        };
+        assert_eq!(parse(&["--period", "daily 08:00-19:00"]).unwrap(), None);
+        assert_eq!(parse(&["--context", "web"]).unwrap(), Some(Scope::Context("web".to_owned())));
+        assert_eq!(parse(&["--tag", "env"]).unwrap(), Some(Scope::Tag("env".to_owned())));
+        for also in [["--zone", "UTC"], ["--start", "0 8 * * *"], ["--tag", "env"]] {
+            assert!(parse(&[&["--context", "web"][..], &also].concat()).is_err(), "{also:?}");
+        }
+    }
 }
