@@ -44,6 +44,7 @@ async fn an_override_of_a_context_holds_against_its_rules_and_ends_by_itself() {
     let rows = town.audit("ec2:instance", &id).await;
     let acted = rows.iter().find(|row| row["action"] == "START").unwrap();
     assert!(acted["reason"].contains("a demo"), "{acted:?}");
+    assert_eq!((acted["actor"].as_str(), acted["who"].as_str()), ("override", "a request"));
     town.world.tick(&minutes(1)).await;
     assert_eq!(town.instance(&id).await, "running");
     put(&town, "/v1/contexts/web/override", json!({"power": "on", "for": "5 s"})).await;

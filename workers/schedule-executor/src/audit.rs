@@ -46,8 +46,11 @@ pub struct Entry {
     pub tick: String,
     /// Whose resource it is: `context/web`, `tag/env` or `ids`.
     pub source: String,
-    /// `schedule` or `hand`.
+    /// `schedule`, `hand` or `override`.
     pub actor: String,
+    /// Who asked for the override, as they say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub who: String,
     /// `START`, `STOP`, `MODCLASS`, or `NONE` where nothing was wanted.
     pub action: String,
     /// `done`, `failed`, `skipped`, or `dry_run` for what would have been done; `intended` while

@@ -69,6 +69,8 @@ pub struct Seen {
     pub size: Option<String>,
     /// Its class, or the one that it is about to have: of databases.
     pub class: Option<String>,
+    /// When its service starts it by itself, in seconds since 1970: of databases that are stopped.
+    pub restarts: Option<i64>,
     /// Why it could not be looked at, though others could.
     pub refused: Option<Refusal>,
 }
@@ -83,7 +85,7 @@ impl Seen {
 
 impl From<Observed> for Seen {
     fn from(state: Observed) -> Self {
-        Self { state, size: None, class: None, refused: None }
+        Self { state, size: None, class: None, restarts: None, refused: None }
     }
 }
 

@@ -171,6 +171,9 @@ pub struct BatchItem {
     /// Whether a hand or an override asks for it, and no rule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub chosen: bool,
+    /// Who asked for the override of its source that is behind it; none where no override is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
     /// The new class for MODCLASS; else what the context says of it, such as `hibernate`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub attrib: String,

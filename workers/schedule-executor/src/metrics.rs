@@ -16,8 +16,8 @@ flotilla_runtime::describe_metrics! {
 }
 
 /// The kinds of skips that tell of trouble; the others are counted from their first on.
-const SKIPPED: [&str; 6] =
-    ["gone", "transitional", "stuck", "waiting", "no_such_name", "under_way"];
+const SKIPPED: [&str; 7] =
+    ["gone", "transitional", "stuck", "capacity", "waiting", "no_such_name", "under_way"];
 
 /// Gives the help texts, and begins at zero what an alert would wait for.
 pub(crate) fn begin() {

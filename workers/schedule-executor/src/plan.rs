@@ -5,7 +5,7 @@ mod step;
 use jiff::{SignedDuration, Span, Timestamp, civil::DateTime};
 use serde::{Deserialize, Serialize};
 
-pub use self::step::{Asked, Observed, Step, reconcile};
+pub use self::step::{Asked, Observed, Step, overriding, reconcile};
 use crate::{
     rows::Scheduling,
     schedule::{Override, Power, Schedule, Transition},
@@ -57,6 +57,8 @@ pub struct Wanted {
     pub acted: bool,
     /// Whether a hand or an override is behind it, and no rule.
     pub chosen: bool,
+    /// Who asked for the override behind it, as they say; none where no override is.
+    pub who: Option<String>,
     /// In words.
     pub reason: String,
 }
@@ -133,7 +135,11 @@ impl<'a> Plan<'a> {
         let since = self.back(&decided, at).unwrap_or(since);
         let (acted, chosen) =
             (self.row.last >= since.as_second(), matches!(why, Why::Hand | Why::Over(_)));
-        Ok(Wanted { power, since, acted, chosen, reason: self.told(&decided) })
+        let who = match why {
+            Why::Over(over) => Some(over.who.clone()),
+            _ => None,
+        };
+        Ok(Wanted { power, since, acted, chosen, who, reason: self.told(&decided) })
     }
 
     /// When an override ended that said otherwise: the switch back is a transition of its own, and

@@ -275,6 +275,9 @@ pub struct Held {
     /// service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// When its service starts it by itself, in seconds since 1970, as it said while it was stopped.
+    #[serde(rename = "restartsAt", default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<i64>,
     /// Who is switching it, or did last.
     #[serde(flatten)]
     pub claim: Claim,

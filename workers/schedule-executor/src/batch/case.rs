@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::{
     handlers::{Refusal, Seen, Subject},
     message::{Batch, BatchItem, UNDO},
-    plan::{Action, Asked, Observed, Step, reconcile},
+    plan::{Action, Asked, Observed, Step, overriding, reconcile},
     rows::Held,
+    schedule::Override,
 };
 
 /// A resource of a batch.
@@ -19,6 +20,8 @@ pub(super) struct Case<'a> {
     pub(super) key: String,
     pub(super) seen: Seen,
     pub(super) held: Option<&'a Held>,
+    /// Its own override, where that decides.
+    pub(super) over: Option<&'a Override>,
     pub(super) step: Step,
 }
 
@@ -32,7 +35,7 @@ pub(super) fn cases<'a>(
         let seen = observed.get(&item.id).cloned().unwrap_or_else(|| Observed::Gone.into());
         let held = held.get(&key);
         if let Some(step) = has_class(batch, item, &seen) {
-            return Case { item, key, seen, held, step };
+            return Case { item, key, seen, held, over: None, step };
         }
         let asked = Asked {
             action: batch.action,
@@ -44,7 +47,8 @@ pub(super) fn cases<'a>(
             tick: batch.tick,
         };
         let step = reconcile(asked, held, &seen.state, batch.at());
-        Case { item, key, seen, held, step }
+        let over = overriding(asked, held, batch.at());
+        Case { item, key, seen, held, over, step }
     };
     batch.items.iter().zip(keys).map(case).collect()
 }
@@ -106,14 +110,32 @@ impl Case<'_> {
         Some(note)
     }
 
+    /// When its service will start it by itself: whoever stopped it, and whenever. It was stopped anew
+    /// where that is another time than before.
+    fn with_restart(&self, note: Option<Value>) -> Option<Value> {
+        let known = self.held.and_then(|held| held.restarts);
+        let Some(at) = self.seen.restarts.filter(|at| known != Some(*at)) else { return note };
+        let mut note = note.unwrap_or_else(|| json!({}));
+        note["restartsAt"] = json!(at);
+        note["byHand"] = json!(false);
+        Some(note)
+    }
+
     fn course(&self, batch: &Batch, outcome: Option<&Result<String, Refusal>>) -> Option<Value> {
         let now = batch.at().as_second();
         let held = self.held;
         match (&self.step, outcome) {
             _ if batch.action == Action::ModClass => None,
-            (Step::Act(action, _), Some(Ok(_))) => Some(json!({
-                "acted": action, "actedAt": now, "starting": *action == Action::Start, "byHand": false,
-            })),
+            (Step::Act(action, _), Some(Ok(_))) => {
+                let mut note = json!({
+                    "acted": action, "actedAt": now, "starting": *action == Action::Start,
+                    "byHand": false,
+                });
+                if held.is_some_and(|held| held.restarts.is_some()) {
+                    note["restartsAt"] = Value::Null;
+                }
+                Some(note)
+            }
             (Step::Skip("by_hand", _), _) => {
                 held.is_some_and(|it| !it.by_hand).then(|| json!({ "byHand": true }))
             }
@@ -127,7 +149,8 @@ impl Case<'_> {
                 let action = if on { Action::Start } else { Action::Stop };
                 let settled = matches!(self.seen.state, Observed::On | Observed::Off);
                 let new = settled && held.and_then(|it| it.acted) != Some(action);
-                new.then(|| json!({ "acted": action, "actedAt": now, "byHand": false }))
+                let note = new.then(|| json!({ "acted": action, "actedAt": now, "byHand": false }));
+                self.with_restart(note)
             }
             _ => None,
         }
@@ -143,6 +166,31 @@ fn learned(before: i64, now: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn when_a_stopped_database_starts_by_itself_is_kept_once_and_forgotten_at_the_next_act() {
+        let batch: Batch = serde_json::from_value(json!({
+            "account": "", "region": "r", "service": "rds:instance", "action": "STOP",
+            "tick": "2026-06-04T12:00:00Z", "actor": "schedule", "occasion": "o",
+            "items": [{"id": "db", "source": "context/a", "since": "2026-06-01T12:00:00Z", "reason": ""}],
+        }))
+        .unwrap();
+        let step = || Step::Skip("already", String::new());
+        let note = |held: Option<&Held>, step, outcome| {
+            let seen = Seen { restarts: Some(1_780_900_000), ..Observed::Off.into() };
+            let (item, key) = (&batch.items[0], String::new());
+            let case = Case { item, key, seen, held, over: None, step };
+            case.course(&batch, outcome)
+        };
+        let stopped = Held { acted: Some(Action::Stop), by_hand: true, ..Held::default() };
+        let kept = note(Some(&stopped), step(), None).unwrap();
+        assert_eq!(kept, json!({ "restartsAt": 1_780_900_000, "byHand": false }));
+        let known = Held { restarts: Some(1_780_900_000), ..stopped };
+        assert_eq!(note(Some(&known), step(), None), None);
+        let act = Step::Act(Action::Stop, String::new());
+        let acted = note(Some(&known), act, Some(&Ok(String::new()))).unwrap();
+        assert_eq!(acted["restartsAt"], Value::Null);
+    }
 
     #[test]
     fn a_longer_start_is_learned_at_once_and_a_shorter_one_by_and_by() {

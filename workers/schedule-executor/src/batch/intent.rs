@@ -55,7 +55,7 @@ impl Hands {
         let look = async |case: &Case<'_>| {
             let found = self.audit.intended(&case.key).await?;
             let found = found.filter(|it| it.action == batch.action && is_of(case, &it.tick));
-            Ok::<_, Failure>(found.map(|it| made_good(batch, case.item, &it)))
+            Ok::<_, Failure>(found.map(|it| case.signed(made_good(batch, case.item, &it))))
         };
         let looks = there.map(look).collect::<Vec<_>>();
         let found = stream::iter(looks).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;

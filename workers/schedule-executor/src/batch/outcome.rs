@@ -13,6 +13,8 @@ use crate::{
     plan::{Action, Step},
 };
 
+/// Who acts where an override says what is to be.
+const OVERRIDE: &str = "override";
 /// In seconds.
 const DAY: i64 = 86_400;
 
@@ -24,10 +26,20 @@ impl Case<'_> {
         batch: &Batch,
         outcome: Option<&Result<String, Refusal>>,
     ) -> Vec<Entry> {
-        let Some(row) = self.entry(batch, outcome) else { return Vec::new() };
+        let Some(row) = self.entry(batch, outcome).map(|row| self.signed(row)) else {
+            return Vec::new();
+        };
         let told = batch.actor == "hand";
         let failed = of_bulk(&row).filter(|it| told && it.outcome == "failed");
         failed.into_iter().chain([row]).collect()
+    }
+
+    /// A row as that of who asked for the override of the resource alone, where that decided.
+    pub(super) fn signed(&self, row: Entry) -> Entry {
+        match self.over {
+            Some(over) => Entry { actor: OVERRIDE.to_owned(), who: over.who.clone(), ..row },
+            None => row,
+        }
     }
 
     /// The rows of what is about to be done: one of the resource, and a second one under the bulk
@@ -37,7 +49,7 @@ impl Case<'_> {
         let row = Entry {
             outcome: INTENDED,
             reason: reason.clone(),
-            ..entry(batch, self.item, *action, self.before(*action))
+            ..self.signed(entry(batch, self.item, *action, self.before(*action)))
         };
         of_bulk(&row).into_iter().chain([row.clone()]).collect()
     }
@@ -99,7 +111,8 @@ fn after(item: &BatchItem, action: Action) -> &str {
 
 /// The rows of a dry run: what would be done, and whether it would be permitted.
 pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = cases.iter().filter_map(|it| it.left(batch)).collect();
+    let mut entries: Vec<Entry> =
+        cases.iter().filter_map(|it| Some(it.signed(it.left(batch)?))).collect();
     for action in [Action::Start, Action::Stop, Action::ModClass] {
         let due = cases.iter().filter_map(|it| match &it.step {
             Step::Act(found, reason) if *found == action => Some((it, reason)),
@@ -113,10 +126,10 @@ pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler)
         let permitted: HashMap<_, _> = handler.permitted(action, &ids).await.into_iter().collect();
         let rows = due.iter().map(|(case, reason)| {
             let before = case.before(action);
-            match permitted.get(&case.item.id) {
+            case.signed(match permitted.get(&case.item.id) {
                 Some(Err(why)) => failed(batch, case.item, action, before, why),
                 _ => would_be_done(batch, case.item, action, before, reason),
-            }
+            })
         });
         entries.extend(rows);
     }
@@ -212,7 +225,8 @@ fn entry(batch: &Batch, item: &BatchItem, action: Action, before: &str) -> Entry
         at: format!("{}#{}", batch.tick, action.name()),
         tick: batch.tick.to_string(),
         source: item.source.clone(),
-        actor: batch.actor.clone(),
+        actor: item.who.as_ref().map_or(batch.actor.as_str(), |_| OVERRIDE).to_owned(),
+        who: item.who.clone().unwrap_or_default(),
         action: action.name().to_owned(),
         outcome: "done",
         kind: "acted",
@@ -238,6 +252,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::schedule::Override;
 
     fn batch(actor: &str, tick: &str) -> Batch {
         let item = json!({"id": "i", "source": "context/a", "since": "2026-06-01T17:00:00Z", "reason": "r"});
@@ -251,6 +266,32 @@ mod tests {
     fn refused(actor: &str, tick: &str, why: &Refusal) -> Entry {
         let batch = batch(actor, tick);
         failed(&batch, &batch.items[0], Action::Stop, "running", why)
+    }
+
+    #[test]
+    fn what_an_override_does_is_of_who_asked_for_it() {
+        let batch = batch("schedule", "2026-06-01T17:00:00Z");
+        let acts = |item: &BatchItem| {
+            let row = entry(&batch, item, Action::Stop, "running");
+            (row.actor, row.who)
+        };
+        let item = batch.items[0].clone();
+        assert_eq!(acts(&item), ("schedule".to_owned(), String::new()));
+        let item = BatchItem { who: Some("anna".to_owned()), ..item };
+        assert_eq!(acts(&item), ("override".to_owned(), "anna".to_owned()));
+        let over: Override =
+            serde_json::from_value(json!({"power": "ON", "from": 1, "until": 2, "who": "ben"}))
+                .unwrap();
+        let case = Case {
+            item: &item,
+            key: String::new(),
+            seen: crate::plan::Observed::On.into(),
+            held: None,
+            over: Some(&over),
+            step: Step::Skip("already", String::new()),
+        };
+        let row = case.signed(case.left(&batch).unwrap());
+        assert_eq!((row.actor.as_str(), row.who.as_str()), ("override", "ben"));
     }
 
     #[test]

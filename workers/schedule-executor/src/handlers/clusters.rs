@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_rds::{
     Client,
+    primitives::DateTime,
     types::{DbCluster, Filter},
 };
 use futures::{StreamExt, stream};
@@ -111,5 +112,6 @@ fn members(cluster: &DbCluster) -> Vec<&str> {
 
 fn seen(cluster: &DbCluster) -> Option<Seen> {
     let class = cluster.db_cluster_instance_class().map(str::to_owned);
-    Some(Seen { class, ..state(cluster.status()?).into() })
+    let restarts = cluster.automatic_restart_time().map(DateTime::secs);
+    Some(Seen { class, restarts, ..state(cluster.status()?).into() })
 }

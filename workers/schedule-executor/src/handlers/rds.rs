@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_rds::{
     Client,
+    primitives::DateTime,
     types::{DbInstance, Filter},
 };
 use futures::{StreamExt, stream};
@@ -89,7 +90,8 @@ fn seen(instance: &DbInstance) -> Option<Seen> {
     };
     let pending = instance.pending_modified_values().and_then(|it| it.db_instance_class());
     let class = pending.or(instance.db_instance_class()).map(str::to_owned);
-    Some(Seen { class, ..state.into() })
+    let restarts = instance.automatic_restart_time().map(DateTime::secs);
+    Some(Seen { class, restarts, ..state.into() })
 }
 
 /// The state behind the status of an instance or a cluster.
@@ -98,13 +100,32 @@ pub(super) fn state(status: &str) -> Observed {
         "available" => Observed::On,
         "stopped" => Observed::Off,
         "stopping" => Observed::Towards(Power::Off, status.to_owned()),
-        "failed" | "storage-full" | "deleting" | "restore-error" => {
-            Observed::Stuck(status.to_owned())
-        }
+        "failed"
+        | "storage-full"
+        | "deleting"
+        | "delete-precheck"
+        | "restore-error"
+        | "insufficient-capacity" => Observed::Stuck(status.to_owned()),
         _ if status.starts_with("incompatible-") || status.starts_with("inaccessible-") => {
             Observed::Stuck(status.to_owned())
         }
         // Starting, backing up, being modified: it runs or will, and cannot be stopped meanwhile.
         _ => Observed::Towards(Power::On, status.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_nowhere_by_itself_is_stuck_and_not_on_its_way() {
+        for status in ["insufficient-capacity", "delete-precheck", "incompatible-network", "failed"]
+        {
+            assert_eq!(state(status), Observed::Stuck(status.to_owned()));
+        }
+        for status in ["starting", "backing-up", "modifying"] {
+            assert_eq!(state(status), Observed::Towards(Power::On, status.to_owned()));
+        }
     }
 }

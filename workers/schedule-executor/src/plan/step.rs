@@ -5,12 +5,15 @@ use jiff::Timestamp;
 use super::Action;
 use crate::{
     rows::{Held, Mode, Service},
-    schedule::Power,
+    schedule::{Override, Power},
 };
 
 /// RDS starts what was stopped for so long, in seconds: seven days, of which its clock and ours
 /// may differ by an hour, and a day within which it is seen.
 const STARTED_BY_ITSELF: std::ops::Range<i64> = 7 * 86_400 - 3600..8 * 86_400;
+/// The same, counted from when RDS said that it would.
+const AS_IT_SAID: std::ops::Range<i64> = -3600..86_400;
+
 /// What a service says of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
@@ -112,10 +115,7 @@ fn decided(asked: Asked<'_>, held: Option<&Held>, observed: &Observed, at: Times
         }
         seen => seen,
     };
-    // One that begins is set at that moment: a clock that is behind it is no reason to leave it out.
-    let over = held.and_then(|held| held.over.as_ref()).filter(|over| over.is_left(at));
-    let over = over.filter(|over| asked.chosen.is_none_or(|since| since.as_second() <= over.from));
-    if let Some(over) = over.filter(|_| !asked.hand && asked.action != Action::ModClass) {
+    if let Some(over) = overriding(asked, held, at) {
         return step(Action::towards(over.power), observed, &over.describe());
     }
     let stopped = asked.action == Action::Stop && *observed == Observed::On;
@@ -124,8 +124,7 @@ fn decided(asked: Asked<'_>, held: Option<&Held>, observed: &Observed, at: Times
         return step(asked.action, observed, asked.reason);
     };
     let managed = matches!(asked.service, Service::Rds | Service::Cluster);
-    let since = at.as_second() - held.acted_at;
-    if managed && !held.by_hand && STARTED_BY_ITSELF.contains(&since) {
+    if managed && !held.by_hand && restarted(held, at) {
         let why = "RDS starts by itself what was stopped for 7 days";
         return step(asked.action, observed, &format!("{}; {why}", asked.reason));
     }
@@ -134,6 +133,27 @@ fn decided(asked: Asked<'_>, held: Option<&Held>, observed: &Observed, at: Times
         return Step::Skip("by_hand", format!("{why} ({})", asked.reason));
     }
     step(asked.action, observed, asked.reason)
+}
+
+/// The override of the resource alone, where that decides and not its source.
+pub fn overriding<'a>(
+    asked: Asked<'_>,
+    held: Option<&'a Held>,
+    at: Timestamp,
+) -> Option<&'a Override> {
+    // One that begins is set at that moment: a clock that is behind it is no reason to leave it out.
+    let over = held.and_then(|held| held.over.as_ref()).filter(|over| over.is_left(at));
+    let over = over.filter(|over| asked.chosen.is_none_or(|since| since.as_second() <= over.from));
+    over.filter(|_| !asked.hand && asked.action != Action::ModClass)
+}
+
+/// Whether RDS started by itself what was stopped: at the time that it said while it was, whoever stopped
+/// it; where it never said, seven days after we did.
+fn restarted(held: &Held, at: Timestamp) -> bool {
+    match held.restarts {
+        Some(said) => AS_IT_SAID.contains(&(at.as_second() - said)),
+        None => STARTED_BY_ITSELF.contains(&(at.as_second() - held.acted_at)),
+    }
 }
 
 /// Desired against observed alone.
@@ -157,6 +177,11 @@ pub(super) fn step(action: Action, observed: &Observed, reason: &str) -> Step {
         }
         (_, Observed::Towards(..)) => {
             skip("transitional", format!("it is {state}: the next tick looks again"))
+        }
+        (_, Observed::Stuck(state)) if state == "insufficient-capacity" => {
+            let advice =
+                "there is none for its class now: give it another by MODCLASS, or ask for it";
+            skip("capacity", format!("it is {state}: {advice}"))
         }
         (_, Observed::Stuck(_) | Observed::Owned(_)) => {
             skip("stuck", format!("it is {state}, which cannot be left this way"))

@@ -193,6 +193,33 @@ fn rds_that_started_by_itself_after_seven_days_is_stopped_again() {
 }
 
 #[test]
+fn rds_is_stopped_again_when_it_starts_what_a_hand_stopped_and_was_seen_days_later() {
+    let now = at("05:00:00").as_second();
+    let held = |said: i64| Held {
+        acted: Some(Action::Stop),
+        acted_at: now - 4 * 86_400,
+        restarts: Some(said),
+        ..Held::default()
+    };
+    let stop = |held: &Held| {
+        let asked = asked(Action::Stop, Mode::KeepStarted, Service::Cluster);
+        reconcile(asked, Some(held), &Observed::On, at("05:00:00"))
+    };
+    assert!(matches!(stop(&held(now - 600)), Step::Act(Action::Stop, _)));
+    assert!(matches!(stop(&held(now + 3 * 86_400)), Step::Skip("by_hand", _)), "before it said");
+    // A hand stopped it anew since we did: seven days after us are not its seven days.
+    let seven = Held { acted_at: now - 7 * 86_400, ..held(now + 86_400) };
+    assert!(matches!(stop(&seven), Step::Skip("by_hand", _)));
+}
+
+#[test]
+fn a_database_without_capacity_says_so() {
+    let stuck = Observed::Stuck("insufficient-capacity".to_owned());
+    let Step::Skip("capacity", why) = step(Action::Start, &stuck, "because") else { panic!() };
+    assert!(why.contains("MODCLASS") && why.contains("because"), "{why}");
+}
+
+#[test]
 fn the_override_of_a_resource_goes_before_its_schedule() {
     let over = serde_json::from_value(over("ON", "18:00:00", "22:00:00")).unwrap();
     let held = Held { over: Some(over), ..Held::default() };

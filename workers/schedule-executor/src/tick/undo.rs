@@ -175,6 +175,7 @@ fn wish(change: &Changed, bulk: &str, id: &str, at: Timestamp) -> Wish {
         since: at,
         reason: format!("{} to undo {bulk}", action.name()),
         chosen: true,
+        who: None,
         occasion: id.to_owned(),
         attrib: change.class().unwrap_or_default().to_owned(),
         mode: Mode::Enforce,
