@@ -43,6 +43,7 @@ mod schedule_people;
 mod schedule_sad;
 mod schedule_said;
 mod schedule_strict;
+mod schedule_whole;
 mod scripted;
 mod sensors;
 mod sensors_ack;
