@@ -106,8 +106,8 @@ pub trait Handler: Send + Sync {
     /// Asks for the permission to do it to each and does nothing, where the service can be asked.
     fn permitted(&self, action: Action, ids: &[String]) -> impl Future<Output = Outcomes> + Send {
         let _ = action;
-        let all = ids.iter().map(|id| (id.clone(), Ok(String::new()))).collect();
-        async { all }
+        let all: Outcomes = ids.iter().map(|id| (id.clone(), Ok(String::new()))).collect();
+        async move { all }
     }
 }
 

@@ -295,7 +295,8 @@ impl Schedules {
     }
 
     /// Switches all resources of a context or tag, by hand: until the schedule's next rule. A dry
-    /// run, also of what is only tried, is only written down in the audit. Gives the bulk action's name, for an undo.
+    /// run, also of what is only tried, is only written down in the audit. Gives the bulk action's name,
+    /// for an undo.
     pub async fn power(&self, source: &Source, on: bool, dry_run: bool) -> Done<String> {
         let scheduling = self.scheduling(source).await?;
         let dry_run = dry_run || scheduling.dry_run;

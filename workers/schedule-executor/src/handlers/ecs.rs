@@ -87,20 +87,23 @@ impl Handler for Ecs {
         let mut states = HashMap::new();
         for (cluster, names) in clusters {
             for names in names.chunks(CALL) {
-                let ids_of = |name| ids.iter().filter(move |id| parts(id) == (cluster, name));
                 let found = match self.describe(cluster, names).await {
                     // Of this cluster alone: the others can be looked at.
                     Err(why) if !why.passes() => {
-                        let seen = || Seen::refused(why.clone());
-                        let hidden = names.iter().flat_map(|name| ids_of(name));
-                        states.extend(hidden.map(|id| (id.clone(), seen())));
+                        let hidden = ids.iter().filter(|id| {
+                            let (of, name) = parts(id);
+                            of == cluster && names.contains(&name)
+                        });
+                        let seen = |id: &String| (id.clone(), Seen::refused(why.clone()));
+                        states.extend(hidden.map(seen));
                         continue;
                     }
                     found => found?,
                 };
                 for service in found {
                     let name = service.service_name().unwrap_or_default();
-                    states.extend(ids_of(name).map(|id| (id.clone(), seen(&service))));
+                    let ids = ids.iter().filter(|id| parts(id) == (cluster, name));
+                    states.extend(ids.map(|id| (id.clone(), seen(&service))));
                 }
             }
         }
