@@ -1,12 +1,14 @@
 //! What can be asked of contexts, tags and resources, whatever the shape of the request.
 
+mod tags;
+
 use flotilla_runtime::{Failure, tally, trace};
 use jiff::Timestamp;
 use schedule_executor::{
     arn::Scope,
     message,
     plan::{Action, Change, Plan},
-    rows::{ALL, Context, ResourceRow, Scheduling, Service, Tag},
+    rows::{ALL, Context, ResourceRow, Scheduling, Service},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -214,72 +216,6 @@ impl Schedules {
         Ok(None)
     }
 
-    /// Registers a tag, or changes it; a dry run tells what it would be.
-    pub async fn register_tag(&self, request: &Value, dry: bool) -> Done<Tag> {
-        let tag: Tag = read(request)?;
-        check_key("tagKey", &tag.key)?;
-        check(&tag.scheduling)?;
-        check_values(&tag.values)?;
-        if dry {
-            let old = self.store.tag(&tag.key).await?.map(|it| it.scheduling);
-            return Ok(Tag { scheduling: tried::kept(tag.scheduling, old), ..tag });
-        }
-        self.store.put_tag(&tag).await?;
-        self.tag(&tag.key).await
-    }
-
-    /// Forgets a tag.
-    pub(super) async fn unregister_tag(&self, key: &str, dry: bool) -> Done<Came> {
-        check_key("tagKey", key)?;
-        if dry {
-            return self.tag(key).await.map(|_| Some(Value::Null));
-        }
-        let found = self.store.drop_tag(key).await?;
-        found.then_some(None).ok_or_else(|| Source::Tag(key.to_owned()).missing())
-    }
-
-    /// A tag.
-    pub async fn tag(&self, key: &str) -> Done<Tag> {
-        let found = self.store.tag(key).await?;
-        found.ok_or_else(|| Source::Tag(key.to_owned()).missing())
-    }
-
-    /// Adds a value to a tag; one that is there already stays.
-    pub(super) async fn add_value(&self, key: &str, value: &str, dry: bool) -> Done<Came> {
-        let mut tag = self.tag(key).await?;
-        check_values(&[value.to_owned()])?;
-        let add = |values: &mut Vec<String>| {
-            let new = !values.iter().any(|it| it == value);
-            if new {
-                values.push(value.to_owned());
-            }
-            new
-        };
-        if dry {
-            add(&mut tag.values);
-            return Ok(Some(json!({ "tagValues": tag.values })));
-        }
-        self.store.change_values(key, add).await?;
-        Ok(None)
-    }
-
-    /// Takes a value out of a tag.
-    pub(super) async fn remove_value(&self, key: &str, value: &str, dry: bool) -> Done<Came> {
-        let mut tag = self.tag(key).await?;
-        let remove = |values: &mut Vec<String>| {
-            let count = values.len();
-            values.retain(|it| it != value);
-            values.len() < count
-        };
-        let found = match dry {
-            true => remove(&mut tag.values),
-            false => self.store.change_values(key, remove).await?,
-        };
-        let missing = || Refused::Missing(format!("{value:?} is no value of tag {key:?}"));
-        found.then_some(()).ok_or_else(missing)?;
-        Ok(dry.then(|| json!({ "tagValues": tag.values })))
-    }
-
     /// Starts or stops the scheduler of one context or tag.
     pub(super) async fn schedule(&self, source: &Source, running: bool, dry: bool) -> Done<Came> {
         if dry {
@@ -407,13 +343,6 @@ fn read<T: DeserializeOwned>(request: &Value) -> Done<T> {
 fn check(scheduling: &Scheduling) -> Done<()> {
     let schedule = scheduling.schedule().map_err(|why| Refused::Bad(why.to_string()))?;
     schedule.never().map_or(Ok(()), |what| Err(Refused::Bad(format!("{what} never comes"))))
-}
-
-fn check_values(values: &[String]) -> Done<()> {
-    if values.iter().any(|it| it.chars().count() > 256) {
-        return Err(bad("a tag's value has 256 characters at most"));
-    }
-    Ok(())
 }
 
 /// A field that is true or false, or its default.

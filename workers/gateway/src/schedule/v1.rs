@@ -1,28 +1,29 @@
 //! Contexts, tags and the scheduler as resources.
 
 pub(super) mod more;
+mod said;
 
 use std::collections::HashMap;
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{FromRequest, Path, Query, Request, State, rejection::JsonRejection},
+    extract::{Path, Query, State},
     http::{HeaderValue, StatusCode},
-    middleware::Next,
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use schedule_executor::{
     rows::{Service, attrib},
-    schedule::{self, zone},
+    schedule::zone,
 };
 use serde_json::{Value, json};
 
+pub(super) use self::said::{Said, fields, instant, is_dry, parameters, tries};
 use super::{
     Schedules,
-    ops::{self, Done, Refused, Source, flag, words},
+    ops::{Done, Refused, Source, flag, words},
     strict,
     tried::{Came, would_be},
 };
@@ -276,46 +277,6 @@ impl Schedules {
     }
 }
 
-/// Nothing is done by one who misspells that it is only to be tried, or says anything twice.
-pub(super) async fn parameters(
-    Query(pairs): Query<Vec<(String, String)>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (path, asks) = (request.uri().path(), request.method().is_safe());
-    let done = || {
-        let query = strict::once(pairs)?;
-        strict::parameters(path, asks, &query)?;
-        is_dry(&query, &Value::Null).map(drop)
-    };
-    match done() {
-        Err(refused) => answer(Err(refused)),
-        Ok(()) => next.run(request).await,
-    }
-}
-
-/// The JSON of a request. What is none is refused in the form that all refusals have.
-pub(super) struct Said(pub(super) Value);
-
-impl<S: Send + Sync> FromRequest<S> for Said {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let read = Json::<Value>::from_request(request, state).await;
-        let told = |why: JsonRejection| {
-            (why.status(), Json(json!({ "error": why.body_text() }))).into_response()
-        };
-        read.map(|Json(value)| Self(value)).map_err(told)
-    }
-}
-
-/// Whether a request whose body says nothing else is a dry run. Nothing is done for who misspells that.
-pub(super) fn tries(query: &HashMap<String, String>, body: &[u8]) -> Done<bool> {
-    let fields = fields(body)?;
-    strict::only(&fields, "this request", &strict::DRY)?;
-    is_dry(query, &fields)
-}
-
 /// A context or a tag that was registered, or would be.
 fn registered(it: impl serde::Serialize, dry: bool) -> Value {
     if dry { would_be(row(it)) } else { row(it) }
@@ -342,51 +303,12 @@ fn row(it: impl serde::Serialize) -> Value {
     row
 }
 
-/// The fields of a request, whose body may be left out.
-pub(super) fn fields(body: &[u8]) -> Done<Value> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(json!({}));
-    }
-    let fields: Value =
-        serde_json::from_slice(body).map_err(|why| Refused::Bad(format!("the body: {why}")))?;
-    let wrong = || Refused::Bad("the body must be an object".to_owned());
-    (fields.is_object() || fields.is_null()).then_some(fields).ok_or_else(wrong)
-}
-
-/// Whether `?dry_run=true` is asked for, or the same in the body. What is neither yes nor no is a
-/// mistake, and not a no.
-pub(super) fn is_dry(query: &HashMap<String, String>, fields: &Value) -> Done<bool> {
-    let mut dry = ops::is_dry(fields)?;
-    for (name, text) in query.iter().filter(|(name, _)| matches!(&***name, "dry_run" | "dryRun")) {
-        dry |= match text.to_ascii_lowercase().as_str() {
-            "" | "1" | "true" | "yes" => true,
-            "0" | "false" | "no" => false,
-            _ => return Err(Refused::Bad(format!("`{name}` must be true or false"))),
-        };
-    }
-    Ok(dry)
-}
-
 /// Rows, and the names of those that cannot be read where there are any.
 fn list(name: &str, (rows, unreadable): (impl serde::Serialize, Vec<String>)) -> Value {
     match unreadable.is_empty() {
         true => json!({ name: rows }),
         false => json!({ name: rows, "unreadable": unreadable }),
     }
-}
-
-/// `2026-06-01T08:00:00Z` with any offset, or a date of a zone, with its time of day or from its
-/// beginning.
-pub(super) fn instant(
-    query: &HashMap<String, String>,
-    name: &str,
-    zone: &TimeZone,
-) -> Done<Option<Timestamp>> {
-    let text = query.get(name).filter(|text| !text.trim().is_empty());
-    let Some(text) = text else { return Ok(None) };
-    // An unescaped plus arrives as a space.
-    let found = schedule::said(&format!("`{name}`"), &text.replace(' ', "+"), zone);
-    found.map(Some).map_err(|why| Refused::Bad(why.to_string()))
 }
 
 fn keyed(mut body: Value, key: &str, value: String) -> Value {
@@ -441,39 +363,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_that_says_nothing_else_says_whether_it_is_a_dry_run_and_is_refused_if_misspelt() {
-        let said = |body: &str| tries(&HashMap::new(), body.as_bytes());
-        for nothing in ["", " ", "null", "{}", r#"{"dry_run": false}"#] {
-            assert!(!said(nothing).unwrap(), "{nothing}");
-        }
-        assert!(said(r#"{"dry_run": true}"#).unwrap() && said(r#"{"dryRun": true}"#).unwrap());
-        for wrong in [r#"{"dryrun": true}"#, r#"{"dry_run": "true"}"#, "[1]"] {
-            assert!(matches!(said(wrong), Err(Refused::Bad(_))), "{wrong}");
-        }
-    }
-
-    #[test]
     fn an_override_that_is_over_is_not_told() {
         let told = |until: i64| row(json!({"override": {"until": until}}))["override"].clone();
         assert_eq!((told(1), told(i64::MAX).is_null()), (Value::Null, false));
-    }
-
-    #[test]
-    fn a_dry_run_is_asked_for_in_every_way_and_never_missed() {
-        let asked = |query: &[(&str, &str)], body: &str| {
-            let query = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            is_dry(&query, &fields(body.as_bytes())?)
-        };
-        for yes in ["true", "True", "1", "", "yes"] {
-            assert!(asked(&[("dry_run", yes)], "").unwrap(), "{yes:?}");
-        }
-        assert!(asked(&[("dryRun", "true")], "").unwrap());
-        assert!(asked(&[], r#"{"dry_run": true}"#).unwrap());
-        assert!(!asked(&[("dry_run", "false")], "null").unwrap() && !asked(&[], "").unwrap());
-        for (query, body) in
-            [("maybe", ""), ("false", "{"), ("false", r#"{"dry_run": "true"}"#), ("false", "[1]")]
-        {
-            assert!(matches!(asked(&[("dry_run", query)], body), Err(Refused::Bad(_))), "{body}");
-        }
     }
 }
