@@ -9,6 +9,7 @@ use super::{
     changes::bad,
     ops::{Done, Source},
 };
+
 /// What a request did: nothing to be told, or what it would have written.
 pub(super) type Came = Option<Value>;
 
@@ -36,7 +37,9 @@ pub(super) fn kept(new: Scheduling, old: Option<Scheduling>) -> Scheduling {
 /// The settings as they would be with these fields of their row.
 pub(super) fn changed(settings: &Settings, fields: Map<String, Value>) -> Done<Settings> {
     let mut row = json!(settings);
-    row.as_object_mut().into_iter().for_each(|row| row.extend(fields.clone()));
+    if let Some(row) = row.as_object_mut() {
+        row.extend(fields);
+    }
     serde_json::from_value(row).map_err(|why| bad(&why.to_string()))
 }
 
