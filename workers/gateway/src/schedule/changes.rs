@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn two_changes_of_one_second_are_looked_at_under_two_names() {
-        let time = |ms| {
+        let time = |ms: i64| {
             let now = Timestamp::from_millisecond(1_780_000_000_000 + ms).unwrap();
             forced(now, false)["time"].clone()
         };
