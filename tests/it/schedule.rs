@@ -235,6 +235,7 @@ async fn orders_reach_resources_that_no_table_names() {
     town.moto.database(HOME, "orders").await;
     let order = json!({"action": "STOP", "service": "ec2", "ids": [id], "region": "eu-west-1"});
     town.world.schedule(order).await;
+    town.world.until_scheduled().await;
     let order =
         json!({"action": "MODCLASS", "service": "rds", "ids": ["orders"], "attrib": "db.t3.large"});
     town.world.schedule(order).await;

@@ -46,32 +46,40 @@ impl Sources {
         }
         let mut sources = HashMap::new();
         for change in changed {
-            let Some(target) = target(&change) else { continue };
             if !sources.contains_key(&change.source) {
-                let source = self.source(&change.source, at).await?;
+                let mut source = self.source(&change.source, at).await?;
+                source.dry_run |= dry_run;
                 sources.insert(change.source.clone(), source);
             }
             let Some(source) = sources.get(&change.source) else { continue };
-            if change.action == Action::ModClass && change.class().is_none() {
-                let why = format!("its class before {bulk} is not known: order it by its name");
-                planned.left(
-                    &change.key,
-                    &wish(&change, &bulk, id, at),
-                    at,
-                    "nothing_to_undo",
-                    &why,
-                );
-                continue;
-            }
-            let wish = source.gated(wish(&change, &bulk, id, at), &target, &bulk, at);
-            let lasts = wish.action == Action::ModClass;
-            if !dry_run && !wish.dry_run && !lasts && change.source != "ids" {
-                self.hold_back(&target.key(), &wish, (at, source.until)).await?;
-            }
-            let named = target.id.clone();
-            planned.target(target, &named, &wish, at);
+            self.give_back(&change, source, (&bulk, id, at), &mut planned).await?;
         }
         Ok(planned.batched(at, at))
+    }
+
+    /// Plans to bring back what was changed of one resource.
+    async fn give_back(
+        &self,
+        change: &Changed,
+        source: &Source,
+        (bulk, id, at): (&str, &str, Timestamp),
+        planned: &mut Planned,
+    ) -> Result<(), Failure> {
+        let Some(target) = target(change) else { return Ok(()) };
+        let wish = source.gated(wish(change, bulk, id, at), &target, bulk, at);
+        let class = change.action == Action::ModClass;
+        if class && change.class().is_none() {
+            let why = format!("its class before {bulk} is not known: order it by its name");
+            planned.left(&change.key, &wish, at, "nothing_to_undo", &why);
+            return Ok(());
+        }
+        // A class stays as it is given; no schedule says another.
+        if !wish.dry_run && !class && change.source != "ids" {
+            self.hold_back(&target.key(), &wish, (at, source.until)).await?;
+        }
+        let named = target.id.clone();
+        planned.target(target, &named, &wish, at);
+        Ok(())
     }
 
     /// Why there is nothing to undo of a bulk action of which the audit knows nothing: it changed
