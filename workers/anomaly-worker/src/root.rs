@@ -9,8 +9,8 @@
 //!   silence is of what the last word decided at them, unless a later word of the other end decided
 //!   another edge as well.
 //! - Edges belong together when they last at the same time, in part at least, and have a sensor in
-//!   common; or when others between them do. Where it is known how often that sensor is read, they
-//!   must have begun to fail together, too, within three of its readings: what came half an hour
+//!   common; or when others between them do. They must have begun to fail together, too: within
+//!   three readings of that sensor, or an hour where nobody knows how often it is read. What came
 //!   later has another cause, unless it is a problem that backs up behind an obstruction that was
 //!   there. Of those that belong together one is the cause: an obstruction before a problem (what
 //!   backs up behind it shows upstream, and sooner), then what opened first, then what is furthest

@@ -7,6 +7,9 @@ use crate::engine::{DeviceRule, Kind, Sample};
 
 /// Edges that fail for one reason do so within so many readings of the sensor between them.
 const TOGETHER: i64 = 3;
+/// Where nobody knows how often it is read, within an hour, in milliseconds: as late as readings may
+/// come by default. What fails later has had the time to be seen for itself.
+const UNKNOWN: i64 = 3_600_000;
 
 /// How a sensor is read, where that is known; in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -222,7 +225,8 @@ impl<'t, P: Fn(&str) -> Pace> All<'t, P> {
 
     fn is_near(&self, apart: i64, sensor: &str) -> bool {
         let interval = (self.pace)(sensor).interval;
-        interval.is_none_or(|it| apart.saturating_abs() <= TOGETHER.saturating_mul(it))
+        let within = interval.map_or(UNKNOWN, |it| TOGETHER.saturating_mul(it));
+        apart.saturating_abs() <= within
     }
 
     fn first(&self, group: &[usize]) -> Option<usize> {

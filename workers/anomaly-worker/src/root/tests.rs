@@ -139,6 +139,23 @@ fn edges_that_begin_to_fail_at_other_times_have_causes_of_their_own() {
 }
 
 #[test]
+fn where_nobody_knows_how_often_a_sensor_is_read_what_fails_an_hour_apart_has_two_causes() {
+    let hour = 3_600_000;
+    let first = heard(trouble("a-b", 1000, None), 1000, 1000);
+    let second = |after: i64| heard(trouble("b-c", 1000 + after, None), 1000 + after, 1000 + after);
+    assert_eq!(causes(&[first.clone(), second(hour)], unknown), [None, Some(0)]);
+    for after in [hour + 1, 19 * 24 * hour] {
+        assert_eq!(causes(&[first.clone(), second(after)], unknown), [None, None]);
+    }
+    let high = |after: i64| {
+        let high = of_kind(Kind::Threshold, trouble("b", 1000 + after, None));
+        heard(high, 1000 + after, 1000 + after)
+    };
+    assert_eq!(causes(&[first.clone(), high(hour)], unknown), [None, Some(0)]);
+    assert_eq!(causes(&[first, high(hour + 1)], unknown), [None, None]);
+}
+
+#[test]
 fn a_silence_is_the_cause_of_what_the_last_word_decided_and_of_nothing_before_or_after() {
     let silence = of_kind(Kind::Silence, heard(trouble("b", 130, None), 100, 100));
     let edges = |word| heard(trouble("a-b", 120, None), 119, word);

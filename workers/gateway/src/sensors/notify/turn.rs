@@ -313,9 +313,11 @@ impl Owner<'_> {
 }
 
 /// The targets that a problem is for: those that choose it, without those that the problem that it
-/// follows from is for, as long as that lasts; and whoever it was begun to be told.
+/// follows from is for, as long as that lasts; and whoever it was begun to be told. Who acknowledged
+/// the cause has seen what was told by then, and no more.
 fn meant(policy: &Policy, zones: &Zones, entry: &Entry, cause: Option<&Entry>) -> Vec<usize> {
     let is_for = |target: &Target, it: &Entry| chooses(target, zones, &it.problem);
+    let cause = cause.filter(|cause| !is_after_acknowledgement(entry, cause));
     let covered = |target: &Target| {
         cause.is_some_and(|it| is_for(target, it) && !it.notice.gave_up(&target.name))
     };
@@ -323,6 +325,13 @@ fn meant(policy: &Policy, zones: &Zones, entry: &Entry, cause: Option<&Entry>) -
     let meant = targets
         .filter(|(_, it)| entry.notice.is_begun(&it.name) || is_for(it, entry) && !covered(it));
     meant.map(|(number, _)| number).collect()
+}
+
+/// Whether a problem was told after somebody had seen the one that it follows from.
+fn is_after_acknowledgement(entry: &Entry, cause: &Entry) -> bool {
+    let told = entry.problem["opened_processed"].as_i64();
+    let seen = cause.problem["acknowledgement"]["at"].as_i64();
+    told.zip(seen).is_some_and(|(told, seen)| told > seen)
 }
 
 fn chooses(target: &Target, zones: &Zones, problem: &Value) -> bool {
@@ -397,6 +406,13 @@ mod tests {
             now += 3_600_000;
         }
         assert_eq!(meant(&blocked, Some(&silence)), [0, 1, 2]);
+        // Who acknowledged the cause has seen what was told by then.
+        let mut silence = entry("02/SILENCE", "SILENCE", None);
+        silence.problem["acknowledgement"] = json!({ "at": 100, "by": "ada" });
+        for (told, wanted) in [(99, vec![1, 2]), (100, vec![1, 2]), (101, vec![0, 1, 2])] {
+            blocked.problem["opened_processed"] = json!(told);
+            assert_eq!(meant(&blocked, Some(&silence)), wanted, "{told}");
+        }
         // What was begun goes on, whatever it is linked with meanwhile.
         let silence = entry("02/SILENCE", "SILENCE", None);
         blocked.notice.tried("all", What::Opened, 0, Err("down".to_owned()), 1.0);
