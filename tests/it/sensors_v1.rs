@@ -159,6 +159,57 @@ async fn measurements_are_paged_and_down_sampled_without_loss() {
 }
 
 #[tokio::test]
+async fn every_answer_about_a_device_goes_by_the_same_duplicates() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    let mut gateway = world.sensor_gateway().ready().await;
+    let said = |seq: i64, level: i64, at: i64| json!({ "id": "7", "filling": level, "at": THEN + at, "seq": seq });
+    // Every third number comes again half an hour later, and says otherwise.
+    let readings: Vec<_> = (0..90).map(|n| said(n, n, n * 60)).collect();
+    let again: Vec<_> = (0..90).step_by(3).map(|n| said(n, 500, n * 60 + 1830)).collect();
+    world.measure(&readings).await;
+    world.measure(&again).await;
+    world.until_compared().await;
+    let wanted = |from: i64| -> Vec<(i64, f64)> {
+        let of = |n: i64| ((THEN + n * 60) * 1000, n as f64);
+        (0..90).filter(|n| n * 60 >= from).map(of).collect()
+    };
+    let path = "/v1/devices/7/measurements";
+    for (query, from) in [
+        ("limit=1000", 0),
+        ("limit=7", 0),
+        ("limit=7&from=1700002005", 2005),
+        ("limit=1&from=1700005000", 5000),
+        ("limit=7&order=desc", 0),
+        ("limit=1&order=desc&from=1700005000", 5000),
+    ] {
+        let (mut found, _) = gateway.pages(&format!("{path}?{query}"), "measurements").await;
+        if query.contains("desc") {
+            found.reverse();
+        }
+        let level = |it: &Value| (it["at"].as_i64().unwrap(), it["filling"].as_f64().unwrap());
+        assert_eq!(found.iter().map(level).collect::<Vec<_>>(), wanted(from), "{query}");
+    }
+    for (query, from) in
+        [("every=10m", 0), ("every=10m&limit=2", 0), ("every=1m&from=1700002005", 2005)]
+    {
+        let (buckets, _) = gateway.pages(&format!("{path}?{query}"), "buckets").await;
+        let count: u64 = buckets.iter().map(|it| it["count"].as_u64().unwrap()).sum();
+        assert_eq!(count as usize, wanted(from).len(), "{query}: {buckets:?}");
+        assert!(buckets.iter().all(|it| it["max"] != 500.0), "{query}: {buckets:?}");
+    }
+    let (_, device) = gateway.json("/v1/devices/7").await;
+    assert_eq!(
+        (&device["last_value"], &device["last_update"]),
+        (&json!(89.0), &json!((THEN + 5340) * 1000))
+    );
+    let (_, device) = gateway.json("/device/7").await;
+    assert_eq!(device["Item"]["last_value"], "89");
+    assert_eq!(device["Item"]["measurements"].as_array().unwrap().len(), 90);
+    assert!(gateway.stop().await.success() && worker.stop().await.success());
+}
+
+#[tokio::test]
 async fn hostile_ids_and_numbers_are_refused_with_the_reason() {
     let world = World::new().await;
     let mut gateway = world.sensor_gateway().ready().await;

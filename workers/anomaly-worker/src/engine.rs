@@ -12,7 +12,8 @@
 //! how often, readings came. The base moves on, and takes with it what can change no more: readings
 //! older than the allowed lateness. What is older comes too late, and what was told of that time is
 //! final: both by the same bound, [`State::late_until`]. (Readings before the base, by no more than
-//! the lateness, still tell duplicates by their numbers.) Detectors are part of what is known at the
+//! the lateness, still tell duplicates by their numbers; where a number had come so often that they do
+//! not, the base keeps when it counted.) Detectors are part of what is known at the
 //! base, so they look at every reading once, in order of time, and never ahead.
 //!
 //! [`Live`] is the shortcut for readings in order, which are nearly all: it goes on from the newest

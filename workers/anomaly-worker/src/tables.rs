@@ -5,6 +5,7 @@
 //! its base moves, in one transaction with the problems, on the condition that nobody wrote it
 //! since it was read.
 
+mod counted;
 mod devices;
 mod edges;
 mod episodes;

@@ -23,6 +23,8 @@ pub struct DeviceStand {
 struct Apart {
     silence: Track,
     watches: Vec<Watch>,
+    /// When it was heard since its last word, and said nothing new, in Unix milliseconds.
+    again: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ struct Stored {
     silence: Track,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     watches: Vec<Watch>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    again: Option<i64>,
 }
 
 impl Default for DeviceStand {
@@ -52,18 +56,19 @@ impl Default for DeviceStand {
 }
 
 impl From<Stored> for DeviceStand {
-    fn from(Stored { heard, since, silence, watches }: Stored) -> Self {
+    fn from(Stored { heard, since, silence, watches, again }: Stored) -> Self {
         let heard = heard.or(since.map(Sample::none_since)).unwrap_or(Sample::NONE);
-        let plain = silence.is_new() && watches.is_empty();
-        Self { heard, apart: (!plain).then(|| Box::new(Apart { silence, watches })) }
+        let plain = silence.is_new() && watches.is_empty() && again.is_none();
+        Self { heard, apart: (!plain).then(|| Box::new(Apart { silence, watches, again })) }
     }
 }
 
 impl From<DeviceStand> for Stored {
     fn from(stand: DeviceStand) -> Self {
-        let since = stand.since().filter(|_| stand.heard.said().is_none());
-        let Apart { silence, watches } = stand.apart.map(|it| *it).unwrap_or_default();
-        Self { heard: stand.heard.said(), since, silence, watches }
+        let expected = stand.heard != Sample::NONE && stand.heard.said().is_none();
+        let since = expected.then_some(stand.heard.at);
+        let Apart { silence, watches, again } = stand.apart.map(|it| *it).unwrap_or_default();
+        Self { heard: stand.heard.said(), since, silence, watches, again }
     }
 }
 
@@ -75,7 +80,12 @@ impl DeviceStand {
 
     /// Since when it was not heard.
     fn since(&self) -> Option<i64> {
-        (self.heard != Sample::NONE).then_some(self.heard.at)
+        (self.heard != Sample::NONE).then_some(self.heard.at).max(self.again())
+    }
+
+    /// When it was heard since its last word.
+    fn again(&self) -> Option<i64> {
+        self.apart.as_ref().and_then(|it| it.again)
     }
 
     /// Has the silence before `at` told, if there was one.
@@ -108,13 +118,31 @@ impl DeviceStand {
         self.apart.as_ref().map_or(&[], |it| it.watches.as_slice())
     }
 
-    fn take(&mut self, rule: &DeviceRule, now: Sample, ended: &mut Vec<Episode>) -> bool {
-        let turn = Turn { at: now.at, evidence: Evidence { current: Some(now), following: None } };
-        let mut changed = false;
-        if self.hear_silence(rule, now.at, ended) {
+    /// Ends the silence before now, if there was one.
+    fn end_silence(&mut self, rule: &DeviceRule, turn: Turn, ended: &mut Vec<Episode>) -> bool {
+        let was_silent = self.hear_silence(rule, turn.at, ended);
+        if was_silent {
             let silence = &mut self.apart.get_or_insert_default().silence;
             silence.answer(&for_silence(rule), &None.into(), turn, ended);
-            changed = true;
+        }
+        was_silent
+    }
+
+    /// Hears a duplicate, which is a word for silence alone.
+    fn hear_again(&mut self, rule: &DeviceRule, turn: Turn, ended: &mut Vec<Episode>) -> bool {
+        let changed = self.end_silence(rule, turn, ended);
+        if rule.silence.is_some() && Some(turn.at) > self.since() {
+            self.apart.get_or_insert_default().again = Some(turn.at);
+        }
+        changed
+    }
+
+    fn take(&mut self, rule: &DeviceRule, now: Sample, ended: &mut Vec<Episode>) -> bool {
+        let turn = heard(now);
+        let mut changed = self.end_silence(rule, turn, ended);
+        if self.again().is_some() {
+            self.apart.iter_mut().for_each(|it| it.again = None);
+            self.apart = self.apart.take().filter(|it| **it != Apart::default());
         }
         for Watch { detector, track } in self.apart.iter_mut().flat_map(|it| &mut it.watches) {
             let seen = Seen { now, before: self.heard.said(), open: track.kind().is_some() };
@@ -126,6 +154,11 @@ impl DeviceStand {
     }
 }
 
+/// What a device's own word decides.
+fn heard(now: Sample) -> Turn {
+    Turn { at: now.at, evidence: Evidence { current: Some(now), following: None } }
+}
+
 /// A silence counts at once.
 fn for_silence(rule: &DeviceRule) -> Confirm {
     Confirm { flap: rule.confirm.flap, ..Confirm::default() }
@@ -133,6 +166,7 @@ fn for_silence(rule: &DeviceRule) -> Confirm {
 
 impl Machine for DeviceStand {
     type Rule = DeviceRule;
+    const HEARS_AGAIN: bool = true;
     /// What a device says twice at one time needs a walk.
     type Front = Self;
 
@@ -143,14 +177,17 @@ impl Machine for DeviceStand {
         let mut changed = false;
         for moment in said {
             let now = Sample { at: moment.at, filling: moment.filling };
-            changed |= self.take(rule, now, ended);
+            changed |= match moment.again {
+                true => self.hear_again(rule, heard(now), ended),
+                false => self.take(rule, now, ended),
+            };
         }
         changed
     }
 
     fn lasting(&self, rule: &DeviceRule, clock: i64, found: &mut Vec<Episode>) {
         let silence = self.apart.as_ref().map(|it| it.silence.clone()).unwrap_or_default();
-        let apart = Some(Box::new(Apart { silence, watches: Vec::new() }));
+        let apart = Some(Box::new(Apart { silence, watches: Vec::new(), again: self.again() }));
         let mut silent = Self { heard: self.heard, apart };
         silent.hear_silence(rule, clock, found);
         found.extend(silent.apart.iter().flat_map(|it| it.silence.lasting()));
@@ -166,8 +203,9 @@ impl Machine for DeviceStand {
     }
 
     fn hear(front: &mut Self, rule: &DeviceRule, moment: Moment) -> bool {
-        let again = front.heard.said().is_some_and(|it| moment.at <= it.at);
-        !again && !front.step(rule, &[moment], &mut Vec::new())
+        let last = front.heard.said().map(|it| it.at).max(front.again());
+        let is_old = last.is_some_and(|last| moment.at <= last);
+        !is_old && !front.step(rule, &[moment], &mut Vec::new())
     }
 
     fn bytes(&self) -> usize {

@@ -208,6 +208,7 @@ impl EdgeFront {
         all.filter(|it| it.1.is_finite()).map(move |(of_current, filling)| Moment {
             at,
             of_current,
+            again: false,
             filling,
         })
     }
@@ -236,7 +237,7 @@ impl EdgeFront {
 
     /// Nothing more is said at the newest time.
     fn settle(&mut self, rule: &Rule) {
-        let mut words = [Moment { at: self.at, of_current: true, filling: 0.0 }; 2];
+        let mut words = [Moment { at: self.at, of_current: true, again: false, filling: 0.0 }; 2];
         let mut count = 0;
         for word in self.words() {
             words[count] = word;

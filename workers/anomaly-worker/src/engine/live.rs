@@ -78,7 +78,9 @@ impl<M: Machine> Live<M> {
             && at < self.state.settles_at(limits);
         let since = self.horizon;
         self.horizon = since.max(at);
-        if !(known && self.hear(rule, Moment { at, of_current, filling }, since, window)) {
+        if !(known
+            && self.hear(rule, Moment { at, of_current, again: false, filling }, since, window))
+        {
             self.due = Due::Review;
             return false;
         }
@@ -95,7 +97,7 @@ impl<M: Machine> Live<M> {
         if delay > 0 {
             let Some(pending) = window.packed_after(since - delay) else { return false };
             for (at, filling) in pending.between(i64::MIN, said.at - delay).iter() {
-                let moment = Moment { at: at + delay, of_current, filling };
+                let moment = Moment { at: at + delay, of_current, again: false, filling };
                 if !M::hear(&mut self.front, rule, moment) {
                     return false;
                 }

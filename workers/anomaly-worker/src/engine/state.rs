@@ -10,6 +10,7 @@ use super::{
     Episode, Kind,
     told::{Told, packed},
 };
+use crate::reading::Base;
 
 pub use self::{
     review::{Change, Review},
@@ -26,7 +27,7 @@ const TOLD: usize = 8192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How late a reading may come, in milliseconds of event time behind the newest of its edge; and
-    /// for so long after it another of its number is its duplicate.
+    /// for so long after one that counts another of its number is its duplicate.
     pub lateness: i64,
     /// The base moves on once it can take so many readings; at 0 whenever it can.
     pub fold: usize,
@@ -48,6 +49,8 @@ pub struct Moment {
     pub at: i64,
     /// Whether it is of the edge's current sensor, or of the device.
     pub of_current: bool,
+    /// Whether it is a duplicate under another time: the device was heard, and said nothing new.
+    pub again: bool,
     /// The level.
     pub filling: f64,
 }
@@ -56,6 +59,8 @@ pub struct Moment {
 pub trait Machine: Clone + Default + PartialEq {
     /// What is expected.
     type Rule;
+    /// Whether it matters that a device was heard where it said nothing new.
+    const HEARS_AGAIN: bool = false;
     /// A machine at its newest reading.
     type Front: Clone + Default + std::fmt::Debug;
 
@@ -114,6 +119,10 @@ pub struct State<M> {
     /// neighbours; [`LINKED`] where nothing is.
     #[serde(default = "linked", skip_serializing_if = "is_linked")]
     unlinked_since: i64,
+    /// Of each sensor's numbers that came more than once before the base: when the one that counted last
+    /// was said (Unix milliseconds), where the readings before the base do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    numbers: Option<Box<[Vec<(u64, i64)>; 2]>>,
 }
 
 /// After all times.
@@ -152,7 +161,8 @@ impl<M: Machine> State<M> {
     /// A machine of which nothing is settled.
     pub fn beginning(stand: M) -> Self {
         let (told, unlinked_since) = (Box::default(), LINKED);
-        Self { until: -1, clock: 0, closed: never(), stand, told, unlinked_since }
+        let numbers = None;
+        Self { until: -1, clock: 0, closed: never(), stand, told, unlinked_since, numbers }
     }
 
     /// What happened until then (Unix milliseconds) is not compared again.
@@ -217,6 +227,16 @@ impl<M: Machine> State<M> {
         needs.saturating_sub(M::delay(rule)).max(-1)
     }
 
+    /// What is known of the numbers of the current sensor and of the following one.
+    fn bases(&self, rule: &M::Rule) -> [Base<'_>; 2] {
+        let known = |end: usize| self.numbers.as_ref().map_or(&[][..], |it| it[end].as_slice());
+        let of_current = self.until.saturating_sub(M::delay(rule));
+        [
+            Base { until: of_current, counted: known(0) },
+            Base { until: self.until, counted: known(1) },
+        ]
+    }
+
     /// Whether what was told is still to be linked.
     pub(super) fn is_unlinked(&self) -> bool {
         self.unlinked_since != LINKED
@@ -224,7 +244,10 @@ impl<M: Machine> State<M> {
 
     /// The bytes that it takes beside its own.
     pub(super) fn bytes(&self) -> usize {
-        self.stand.bytes() + size_of_val(&*self.told)
+        let numbers = self.numbers.iter().flat_map(|it| it.iter());
+        let numbers: usize =
+            numbers.map(|it| size_of::<Vec<(u64, i64)>>() + size_of_val(&**it)).sum();
+        self.stand.bytes() + size_of_val(&*self.told) + numbers
     }
 
     /// From when on (Unix milliseconds) something told becomes settled.

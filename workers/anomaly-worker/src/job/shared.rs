@@ -116,8 +116,8 @@ impl Worker {
         let ends = joins.iter().flat_map(|it| [it.current.as_str(), it.following.as_str()]);
         let ids: BTreeSet<&str> = ends.chain([device]).collect();
         let newest = ids.into_iter().map(async |id| {
-            let found = self.readings.newest(id, 1, self.config.limits.lateness).await?;
-            Ok::<_, Failure>(found.last().map(|it| (id.to_owned(), *it)))
+            let found = self.readings.last(id).await?;
+            Ok::<_, Failure>(found.map(|it| (id.to_owned(), it)))
         });
         Ok(try_join_all(newest).await?.into_iter().flatten().collect())
     }

@@ -13,10 +13,7 @@ use flotilla_runtime::{Failure, failure::chain, retry::RetryPolicy};
 use futures::future::try_join_all;
 
 use super::{Row, now_ms, number, number_of, text, text_of, unavailable, unbuilt};
-use crate::{
-    engine::Kind,
-    reading::{Reading, distinct},
-};
+use crate::{engine::Kind, reading::Reading};
 
 /// The most items of a call.
 const BATCH: usize = 25;
@@ -336,21 +333,15 @@ impl Readings {
         Ok(readings)
     }
 
-    /// The newest readings of a device without [duplicates](distinct), at most `limit`, the newest
-    /// last. `lateness` is in milliseconds.
+    /// The newest reading of a device, be it a duplicate or not.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
-    pub async fn newest(
-        &self,
-        device: &str,
-        limit: i32,
-        lateness: i64,
-    ) -> Result<Vec<Reading>, Failure> {
-        let call = self.of(device, "device = :device").scan_index_forward(false).limit(limit);
+    pub async fn last(&self, device: &str) -> Result<Option<Reading>, Failure> {
+        let call = self.of(device, "device = :device").scan_index_forward(false).limit(1);
         let answer = call.send().await;
         let answer = answer.map_err(|e| unavailable("Query", device, &self.table, chain(&e)))?;
-        Ok(distinct(answer.items().iter().filter_map(read).collect(), lateness))
+        Ok(answer.items().first().and_then(read))
     }
 
     /// At most `limit` readings of a stretch, duplicates and all; and whether there may be more.

@@ -1,8 +1,5 @@
 //! Readings by the period: least, most, mean and count.
 
-use std::collections::HashMap;
-
-use anomaly_worker::reading::{Numbers, Reading};
 use serde::{Deserialize, Serialize};
 
 /// The shortest and the longest period, in milliseconds.
@@ -115,54 +112,6 @@ impl Buckets {
     }
 }
 
-/// Tells duplicates among the readings of a device, in order of time.
-#[derive(Debug)]
-pub(super) struct Absorb {
-    numbers: Numbers,
-    at: i64,
-    values: Vec<u64>,
-}
-
-impl Absorb {
-    /// Nothing was read yet; `lateness` is in milliseconds.
-    pub(super) fn new(lateness: i64) -> Self {
-        Self { numbers: Numbers::new(lateness), at: 0, values: Vec::new() }
-    }
-
-    /// Whether a reading was not there before, by its number or by its time and value.
-    pub(super) fn is_new(&mut self, it: &Reading) -> bool {
-        if self.at != it.at {
-            self.at = it.at;
-            self.values.clear();
-        }
-        let bits = it.filling.to_bits();
-        if self.numbers.again(it) || self.values.contains(&bits) {
-            return false;
-        }
-        self.values.push(bits);
-        true
-    }
-}
-
-/// Which of a device's readings, in their order, count: as in
-/// [`distinct`](anomaly_worker::reading::distinct), of a number that comes
-/// again so soon the earliest, of the same time and value the last.
-pub(super) fn counting<'r>(
-    readings: impl IntoIterator<Item = &'r Reading>,
-    lateness: i64,
-) -> Vec<bool> {
-    let (mut numbers, mut values) = (Numbers::new(lateness), HashMap::new());
-    let mut counts: Vec<bool> = Vec::new();
-    for it in readings {
-        let is_new = !numbers.again(it);
-        if is_new && let Some(before) = values.insert((it.at, it.filling.to_bits()), counts.len()) {
-            counts[before] = false;
-        }
-        counts.push(is_new);
-    }
-    counts
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -180,16 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_absorbed_within_an_hour_and_counts_anew_after_a_restart() {
-        let reading = |at, filling, seq| Reading { at, filling, seq };
-        let mut absorb = Absorb::new(3_600_000);
-        assert!(absorb.is_new(&reading(0, 1.0, Some(1))));
-        assert!(!absorb.is_new(&reading(5, 1.0, Some(1))));
-        assert!(absorb.is_new(&reading(5, 1.0, None)) && !absorb.is_new(&reading(5, 1.0, Some(9))));
-        assert!(absorb.is_new(&reading(3_600_006, 1.0, Some(1))));
-    }
-
-    #[test]
     fn the_mean_is_never_beyond_what_was_read() {
         let mut bucket = Bucket::of(0, 0.1);
         for _ in 0..1000 {
@@ -199,18 +138,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_page_shows_the_readings_that_the_device_shows(
-            readings in prop::collection::vec((0..9_i64, 0..3_u8, prop::option::of(0..5_u64)), 0..30),
-        ) {
-            let reading = |&(at, filling, seq)| Reading { at, filling: f64::from(filling), seq };
-            let mut all: Vec<_> = readings.iter().map(reading).collect();
-            all.sort_by(Reading::order);
-            let counts = counting(&all, 3);
-            let shown: Vec<_> = all.iter().zip(counts).filter(|it| it.1).map(|it| *it.0).collect();
-            prop_assert_eq!(shown, anomaly_worker::reading::distinct(all, 3));
-        }
-
         #[test]
         fn buckets_are_what_grouping_gives_however_the_pages_are_cut(
             mut readings in prop::collection::vec((0..50_000_i64, -1e3..1e3_f64), 1..80),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Sensors,
     ask::{DeviceId, Params, Refused, cursor, limit, place, time},
-    buckets::{Absorb, Bucket, Buckets, counting, period},
+    buckets::{Bucket, Buckets, period},
     filter::Filter,
     problems::{BUDGET, LIMIT, MOST, PAGE},
     view,
@@ -181,9 +181,7 @@ impl Sensors {
         if span.newest_first {
             rows.reverse();
         }
-        let counts = counting(rows.iter().map(|it| &it.reading), self.config.lateness);
-        let mut counts = counts.into_iter();
-        rows.retain(|_| counts.next().unwrap_or(true));
+        let mut rows = self.readings.counted(id, rows, self.config.lateness).await?;
         if span.newest_first {
             rows.reverse();
         }
@@ -193,10 +191,19 @@ impl Sensors {
 
     async fn buckets(&self, id: &str, mut span: Span, mut buckets: Buckets) -> Answer {
         let every = buckets.every();
-        let (mut absorb, mut read) = (Absorb::new(self.config.lateness), 0);
+        let (mut absorb, mut read) = (None, 0);
         let next = 'pages: loop {
             let (rows, more) = self.readings.span(id, &span, ROWS).await?;
             read += rows.len();
+            let Some(first) = rows.first() else { break None };
+            let absorb = match &mut absorb {
+                Some(absorb) => absorb,
+                None => {
+                    let lateness = self.config.lateness;
+                    let before = self.readings.before(id, first, lateness, |_| true).await?;
+                    absorb.insert(before)
+                }
+            };
             for StoredReading { key, reading, .. } in rows {
                 if absorb.is_new(&reading) && !buckets.add(reading.at, reading.filling) {
                     break 'pages span.after.map(|reading| AfterReading { reading, bucket: None });

@@ -20,8 +20,8 @@ use super::{
 };
 
 /// The newest readings of a device in an answer of its own, and in a list.
-const MEASUREMENTS: i32 = 100;
-const LISTED_MEASUREMENTS: i32 = 10;
+const MEASUREMENTS: usize = 100;
+const LISTED_MEASUREMENTS: usize = 10;
 /// Rows of a page.
 const PAGE: i32 = 1000;
 /// Devices whose readings are asked for at a time.
@@ -84,7 +84,7 @@ pub(super) async fn problems(State(sensors): Shared, page: Asked) -> Response {
 }
 
 impl Sensors {
-    async fn device(&self, id: &str, limit: i32) -> Result<Option<Value>, Failure> {
+    async fn device(&self, id: &str, limit: usize) -> Result<Option<Value>, Failure> {
         let readings = self.readings.newest(id, limit, self.config.lateness).await?;
         Ok(shape(id, &readings))
     }

@@ -26,7 +26,26 @@ impl<M: Machine> State<M> {
         for said in walked.moments[..settled].chunk_by(|a, b| a.at == b.at) {
             stand.step(rule, said, &mut Vec::new());
         }
-        Some(self.based(rule, until, stand))
+        let numbers = self.numbers_at(rule, limits, walked, until);
+        Some(Self { numbers, ..self.based(rule, until, stand) })
+    }
+
+    /// What a walk from a base at this time (Unix milliseconds) must know of numbers.
+    fn numbers_at(
+        &self,
+        rule: &M::Rule,
+        limits: &Limits,
+        walked: &Walked<M>,
+        until: i64,
+    ) -> Option<Box<[Vec<(u64, i64)>; 2]>> {
+        let there = Self { until, numbers: None, ..self.clone() };
+        let needs = there.needs_after(rule, limits);
+        let [first, second] = [0, 1].map(|end: usize| {
+            let (base, until) = (self.bases(rule)[end], there.bases(rule)[end].until);
+            walked.sorted[end].in_doubt(limits.lateness, base, needs, until)
+        });
+        let any = !(first.is_empty() && second.is_empty());
+        any.then(|| Box::new([first, second]))
     }
 
     /// Where half of what is open ends, in Unix milliseconds, if that is more than can be kept.
@@ -56,7 +75,7 @@ impl<M: Machine> State<M> {
             current.between(self.until - delay, i64::MAX),
             following.between(self.until, i64::MAX),
         ];
-        if current.len() + following.len() > limits.most {
+        if current.len() + following.len() > limits.most || self.numbers.is_some() {
             return None;
         }
         let current = current.between(i64::MIN, until.saturating_sub(delay));
@@ -65,7 +84,12 @@ impl<M: Machine> State<M> {
             return Some(self.clone());
         }
         let moment = |of_current, delay| {
-            move |(at, filling): (i64, f64)| Moment { at: at + delay, of_current, filling }
+            move |(at, filling): (i64, f64)| Moment {
+                at: at + delay,
+                of_current,
+                again: false,
+                filling,
+            }
         };
         let mut first = current.iter().map(moment(true, delay)).peekable();
         let mut second = following.iter().map(moment(false, 0)).peekable();

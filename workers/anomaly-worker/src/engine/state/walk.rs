@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{Key, Limits, Machine, Moment, State};
 use crate::{
     engine::{Episode, told::Told},
-    reading::{Reading, distinct},
+    reading::{Reading, Sorted},
 };
 
 /// Where a walk through the readings ended.
@@ -27,6 +27,8 @@ pub struct Walked<M> {
     pub(super) bound: i64,
     sure: M,
     surely_ended: usize,
+    /// The readings of the current sensor and of the following one.
+    pub(super) sorted: [Sorted; 2],
 }
 
 impl<M: Machine> Walked<M> {
@@ -66,7 +68,15 @@ impl<M: Machine> State<M> {
         current: Vec<Reading>,
         following: Vec<Reading>,
     ) -> Walked<M> {
-        let (mut moments, horizon) = self.moments(rule, limits, current, following);
+        let newest = current.iter().chain(&following).map(|it| it.at).max();
+        // Of duplicates, too, or it would go back when an earlier reading shows that the newest is one.
+        let horizon = newest.unwrap_or(-1).max(self.until);
+        let [first, second] = self.bases(rule);
+        let sorted = [
+            Sorted::of(current, limits.lateness, first),
+            Sorted::of(following, limits.lateness, second),
+        ];
+        let mut moments = self.moments(M::delay(rule), &sorted);
         let bound = self.late_until(limits, horizon);
         let counted = moments.partition_point(|it| it.at <= horizon);
         let pending = moments.len() - counted;
@@ -87,30 +97,36 @@ impl<M: Machine> State<M> {
             turned = end.step(rule, said, &mut ended);
         }
         let (sure, surely_ended) = sure.unwrap_or_else(|| (end.clone(), ended.len()));
-        Walked { before, end, turned, moments, pending, horizon, ended, bound, sure, surely_ended }
+        Walked {
+            before,
+            end,
+            turned,
+            moments,
+            pending,
+            horizon,
+            ended,
+            bound,
+            sure,
+            surely_ended,
+            sorted,
+        }
     }
 
-    /// What was said since the base, in order, and the time of the newest reading: of duplicates,
-    /// too, or it would go back when an earlier reading shows that the newest is one. Older readings
-    /// only tell duplicates.
-    fn moments(
-        &self,
-        rule: &M::Rule,
-        limits: &Limits,
-        current: Vec<Reading>,
-        following: Vec<Reading>,
-    ) -> (Vec<Moment>, i64) {
-        let newest = current.iter().chain(&following).map(|it| it.at).max();
-        let horizon = newest.unwrap_or(-1).max(self.until);
-        let of = |readings, of_current, delay: i64| {
-            let readings = distinct(readings, limits.lateness).into_iter();
-            readings.map(move |it| Moment { at: it.at + delay, of_current, filling: it.filling })
+    /// What was said since the base, in order. Older readings only tell duplicates.
+    fn moments(&self, delay: i64, [current, following]: &[Sorted; 2]) -> Vec<Moment> {
+        let of = |readings: &[Reading], of_current, again| -> Vec<Moment> {
+            let delay = if of_current { delay } else { 0 };
+            let moment =
+                |it: &Reading| Moment { at: it.at + delay, of_current, again, filling: it.filling };
+            readings.iter().map(moment).filter(|it| it.at > self.until).collect()
         };
-        let delay = M::delay(rule);
-        let mut moments: Vec<_> = of(current, true, delay).chain(of(following, false, 0)).collect();
-        moments.retain(|it| it.at > self.until);
+        let mut moments = of(&current.counted, true, false);
+        if M::HEARS_AGAIN {
+            moments.extend(of(&current.again, true, true));
+        }
+        moments.extend(of(&following.counted, false, false));
         // Stable: the order within one time and sensor stays.
         moments.sort_by_key(|moment| moment.at);
-        (moments, horizon)
+        moments
     }
 }

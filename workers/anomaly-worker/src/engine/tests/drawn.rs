@@ -64,10 +64,11 @@ pub(super) fn devices() -> impl Strategy<Value = DeviceRule> {
 /// A reading with its sensor and the delay that it comes with.
 pub(super) type Sent = (usize, Reading, i64);
 
-/// Numbers rise, or are missing, or come again: at once, or when the sensor counts anew.
+/// Numbers rise, or are missing, or come again: at once, or when the sensor counts anew, sooner or later
+/// than the lateness, or does not count at all; then with another value.
 pub(super) fn stream() -> impl Strategy<Value = Vec<Sent>> {
     let level = prop::sample::select(vec![0.0, 50.0, 100.0]);
-    let one = (0..SENSORS, 0..12_i64, level, 0..6_u8, 0..=100_i64, any::<bool>());
+    let one = (0..SENSORS, 0..12_i64, level, 0..8_u8, 0..=100_i64, any::<bool>());
     prop::collection::vec(one, 1..120).prop_map(|all| {
         let (mut now, mut stream) = (1, Vec::new());
         for (number, (sensor, gap, filling, counts, delay, twice)) in all.into_iter().enumerate() {
@@ -77,6 +78,8 @@ pub(super) fn stream() -> impl Strategy<Value = Vec<Sent>> {
                 0..3 => Some(number),
                 3 => Some(number % 7),
                 4 => Some(u64::from(u32::MAX) * (number % 3) + number % 5),
+                5 => Some(1_000_000),
+                6 => Some(2_000_000 + number % 40),
                 _ => None,
             };
             stream.push((sensor, Reading { at: now, filling, seq }, 0));

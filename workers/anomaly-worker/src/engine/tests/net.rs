@@ -130,6 +130,49 @@ fn a_reading_from_before_a_silence_that_the_clock_told_takes_it_back() {
 }
 
 #[test]
+fn a_duplicate_under_another_time_says_that_the_device_is_there_and_nothing_else() {
+    let threshold = Threshold { above: Some(70.0), below: None, hysteresis: 0.0 };
+    let (silence, threshold) = (Some(30), Some(threshold));
+    let device = DeviceRule { silence, threshold, ..DeviceRule::default() };
+    let limits = Limits { lateness: 100, fold: 20, most: usize::MAX };
+    let mut chain = Chain::new(Rule::default(), &device, limits);
+    let told = |chain: &Chain| -> Vec<_> {
+        let own = chain.ledger.iter().filter(|((unit, _), _)| unit == "Device(0)");
+        let mut told: Vec<_> =
+            own.map(|(_, it)| (it.opened.at, it.kind, it.resolved.map(|turn| turn.at))).collect();
+        told.sort();
+        told
+    };
+    for (at, filling) in [(10, 1.0), (35, 99.0), (60, 99.0)] {
+        chain.take(0, Reading { at, filling, seq: Some(1) });
+    }
+    chain.sweep(85);
+    assert_eq!(told(&chain), []);
+    chain.sweep(95);
+    assert_eq!(told(&chain), [(90, Kind::Silence, None)]);
+    // A lateness after the one that counted it counts again.
+    chain.take(0, Reading { at: 111, filling: 99.0, seq: Some(1) });
+    let wanted = [(90, Kind::Silence, Some(111)), (111, Kind::Threshold, None)];
+    assert_eq!(told(&chain), wanted);
+}
+
+#[test]
+fn a_number_that_never_changes_is_absorbed_for_a_lateness_at_a_time_though_the_base_moves() {
+    let limits = Limits { lateness: 100, fold: 1, most: usize::MAX };
+    let mut chain = Chain::new(Rule::default(), &DeviceRule::default(), limits);
+    chain.take(1, Reading { at: 1, filling: 50.0, seq: None });
+    // It says otherwise every other time that it counts: every 110.
+    for n in 0..120 {
+        let level = if n / 11 % 2 == 0 { 50.0 } else { 100.0 };
+        chain.take(0, Reading { at: 1 + n * 10, filling: level, seq: Some(9) });
+    }
+    let edges = chain.ledger.iter().filter(|((unit, _), _)| unit == "Edge(0)");
+    let opened: Vec<_> = edges.map(|(_, it)| it.opened.at).collect();
+    assert_eq!(opened, [111, 331, 551, 771, 991]);
+    assert!(chain.net.edge_state(0).settled_until() > 900);
+}
+
+#[test]
 fn a_silence_is_final_once_nothing_came_for_a_lateness_after_it_was_told() {
     let device = DeviceRule { silence: Some(30), ..DeviceRule::default() };
     let limits = Limits { lateness: 100, fold: 20, most: usize::MAX };

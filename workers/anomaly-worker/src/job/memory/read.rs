@@ -117,7 +117,7 @@ impl Worker {
                 let subjects: Vec<_> = subjects.iter().map(Subject::key).collect();
                 self.readings.after(id, after, &subjects).await?
             }
-            None => self.readings.newest(id, 1, limits.lateness).await?,
+            None => self.readings.last(id).await?.into_iter().collect(),
         };
         let state = needs.into_iter().find_map(|it| it.1).filter(|_| watched);
         Ok(Found { id: id.to_owned(), readings, state })
