@@ -1,6 +1,6 @@
 //! `POST /v1/readings`: readings by HTTP, on to the queue.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anomaly_worker::{message::AnomalyMessage, tables::now_ms};
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry as Entry;
@@ -116,8 +116,9 @@ impl Sensors {
     async fn take(&self, readings: &[&str]) -> Response {
         let now = now_ms();
         let (mut letters, mut posted) = (Vec::new(), Posted::default());
+        let mut times = Times { now, future: self.config.future, given: HashMap::new() };
         for (index, reading) in readings.iter().enumerate() {
-            match letter(reading, now, self.config.future) {
+            match letter(reading, &mut times) {
                 Ok(body) => letters.push(Letter { index, body }),
                 Err(why) => posted.refused.push(refusal(index, &why)),
             }
@@ -186,19 +187,38 @@ fn refusal(index: usize, why: &str) -> Value {
     json!({ "index": index, "error": why })
 }
 
+/// The times of readings that have none of their own.
+struct Times {
+    /// In Unix milliseconds.
+    now: i64,
+    future: Duration,
+    /// How many each device was given.
+    given: HashMap<String, i64>,
+}
+
+impl Times {
+    /// Now, and for each further reading of a device a millisecond more: of those of one request the
+    /// later in the list is the later.
+    fn give(&mut self, device: &str) -> i64 {
+        let given = self.given.entry(device.to_owned()).or_default();
+        *given += 1;
+        self.now + *given - 1
+    }
+}
+
 /// The message of a reading: plain, of its own time, and in ASCII alone, since the queue refuses
 /// some characters.
-fn letter(reading: &str, now: i64, future: Duration) -> Result<String, String> {
+fn letter(reading: &str, times: &mut Times) -> Result<String, String> {
     if reading.len() > READING {
         return Err(format!("it has {} bytes, and {READING} are allowed", reading.len()));
     }
     let it: AnomalyMessage = serde_json::from_str(reading).map_err(|e| e.to_string())?;
-    it.check_ahead(now, future)?;
-    let mut plain =
-        json!({ "id": it.id, "filling": it.filling.to_string(), "at": it.at.unwrap_or(now) });
-    if it.at.is_some_and(|at| at < MILLISECONDS) {
+    it.check_ahead(times.now, times.future)?;
+    let at = it.at.unwrap_or_else(|| times.give(&it.id));
+    let mut plain = json!({ "id": it.id, "filling": it.filling.to_string(), "at": at });
+    if at < MILLISECONDS {
         // As a number it would be read as seconds.
-        plain["at"] = json!(jiff::Timestamp::from_millisecond(it.at.unwrap_or(now)).ok());
+        plain["at"] = json!(jiff::Timestamp::from_millisecond(at).ok());
     }
     if let Some(seq) = it.seq {
         plain["seq"] = json!(seq);
@@ -251,7 +271,25 @@ impl IntoResponse for Posted {
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    fn letter(reading: &str, now: i64) -> Result<String, String> {
+        let future = Duration::from_secs(3600);
+        super::letter(reading, &mut Times { now, future, given: HashMap::new() })
+    }
+
+    #[test]
+    fn of_readings_without_a_time_the_later_in_the_list_is_the_later() {
+        let (now, future) = (1_700_000_000_000, Duration::from_secs(3600));
+        let mut times = Times { now, future, given: HashMap::new() };
+        let mut at = |text: &str| {
+            let body = super::letter(text, &mut times).unwrap();
+            serde_json::from_str::<AnomalyMessage>(&body).unwrap().at.unwrap() - now
+        };
+        assert_eq!(at(r#"{"id":"01","filling":1}"#), 0);
+        assert_eq!(at(r#"{"id":"01","filling":2,"at":1700000000}"#), 0);
+        assert_eq!(at(r#"{"id":"02","filling":1}"#), 0);
+        assert_eq!(at(r#"{"id":"01","filling":1}"#), 1);
+        assert_eq!(at(r#"{"id":"01","filling":1}"#), 2);
+    }
 
     #[test]
     fn what_is_queued_is_read_as_what_was_sent() {
@@ -263,7 +301,7 @@ mod tests {
             r#"{"end_device_ids":{"device_id":"a1"},"uplink_message":{"frm_payload":"NTA=","f_cnt":3}}"#,
         ] {
             let sent: AnomalyMessage = serde_json::from_str(text).unwrap();
-            let body = letter(text, now, HOUR).unwrap();
+            let body = letter(text, now).unwrap();
             assert!(body.is_ascii(), "{body}");
             let queued: AnomalyMessage = serde_json::from_str(&body).unwrap();
             assert_eq!(
@@ -273,11 +311,11 @@ mod tests {
             );
         }
         let ahead = r#"{"id":"01","filling":1,"at":1700003601}"#;
-        assert!(letter(ahead, now, HOUR).unwrap_err().contains("from now"));
+        assert!(letter(ahead, now).unwrap_err().contains("from now"));
         let deep = format!(r#"{{"id":"01","filling":{}"#, "[".repeat(10_000));
-        assert!(letter(&deep, now, HOUR).unwrap_err().contains("recursion"));
+        assert!(letter(&deep, now).unwrap_err().contains("recursion"));
         let huge = format!(r#"{{"id":"01","filling":1,"x":"{}"}}"#, "y".repeat(READING));
-        assert!(letter(&huge, now, HOUR).unwrap_err().contains("are allowed"));
+        assert!(letter(&huge, now).unwrap_err().contains("are allowed"));
     }
 
     #[test]
