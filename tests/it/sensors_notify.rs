@@ -86,6 +86,28 @@ async fn a_problem_is_told_once_then_to_the_next_and_its_end_to_those_who_were_t
 }
 
 #[tokio::test]
+async fn a_problem_whose_opening_a_late_reading_moves_is_told_on_and_not_told_to_have_ended() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    let hook = Recorder::new(|_| (204, String::new())).await;
+    let policy = format!("dedup = '30m'\n[[targets]]\nname = 'a'\nwebhook = '{}/a'\n", hook.url());
+    let mut gateway = notifier(&world, &policy).ready().await;
+    say(&world, &[reading("01", 100, THEN), reading("02", 50, THEN + 10)]).await;
+    hook.until(1).await;
+    // It opened before, a reading that comes late shows; and then after that.
+    say(&world, &[reading("02", 50, THEN + 5)]).await;
+    world.measure(&[reading("01", 50, THEN + 1), reading("01", 100, THEN + 7)]).await;
+    world.until_compared().await;
+    say(&world, &[reading("02", 100, THEN + 20)]).await;
+    let told = hook.until(2).await;
+    assert_eq!(gists(&told), ["a 0102 opened", "a 0102 ended"]);
+    let opened = |it: &Recorded| it.json()["problem"]["opened"].as_i64();
+    assert_eq!(opened(&told[0]), Some((THEN + 10) * 1000));
+    assert_eq!(opened(&told[1]), Some((THEN + 7) * 1000));
+    assert!(gateway.stop().await.success() && worker.stop().await.success());
+}
+
+#[tokio::test]
 async fn a_target_that_fails_is_tried_again_until_it_takes_it() {
     let world = World::new().await;
     let mut worker = world.anomaly_worker().ready().await;

@@ -63,6 +63,10 @@ pub(super) struct Notice {
     pub(super) noted: i64,
     pub(super) standing: Standing,
     pub(super) sent: Vec<Sent>,
+    /// Of an episode that was taken back: from when on that may be told as its end, in Unix
+    /// milliseconds. Until then another may take its place.
+    #[serde(default)]
+    pub(super) ends: i64,
 }
 
 /// What is next.
@@ -79,7 +83,7 @@ pub(super) enum Next {
 impl Notice {
     /// Of a problem that may be told from then on (Unix milliseconds).
     pub(super) fn new(noted: i64) -> Self {
-        Self { noted, standing: Standing::Lasts, sent: Vec::new() }
+        Self { noted, standing: Standing::Lasts, sent: Vec::new(), ends: 0 }
     }
 
     /// What to do at this time (Unix milliseconds) where these targets are meant.
@@ -87,8 +91,24 @@ impl Notice {
         match self.standing {
             Standing::Lasts => self.next_to_tell(policy, meant, now),
             Standing::Seen => Next::Wait(i64::MAX),
-            Standing::Ended => self.next_to_end(policy, now),
+            Standing::Ended => match self.next_to_end(policy, now) {
+                Next::Send(..) if now < self.ends => Next::Wait(self.ends),
+                next => next,
+            },
         }
+    }
+
+    /// Whether this one, which was taken back, is told on by another at this time (Unix
+    /// milliseconds): by one that lasts and of which nothing was told yet.
+    pub(super) fn goes_over_to(&self, other: &Self, now: i64) -> bool {
+        let was_taken_back = self.standing == Standing::Ended && now < self.ends;
+        was_taken_back && other.standing != Standing::Ended && other.sent.is_empty()
+    }
+
+    /// Has been told what another was, which is told no more.
+    pub(super) fn take_over(&mut self, other: &mut Self) {
+        (self.noted, other.ends) = (other.noted, 0);
+        self.sent = std::mem::take(&mut other.sent);
     }
 
     fn next_to_tell(&self, policy: &Policy, meant: &[usize], now: i64) -> Next {
@@ -311,6 +331,24 @@ mod tests {
         let noon = Notice::new(at("2026-01-16T12:00:00Z"));
         let first = Next::Wait(at("2026-01-16T12:01:00Z"));
         assert_eq!(next(&noon, "2026-01-16T12:00:00Z"), first);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_told_on_by_the_one_in_its_place_and_else_ends_a_moment_later() {
+        let (policy, mut gone) = (two(), Notice::new(0));
+        gone.tried("a", What::Opened, MINUTE, Ok(()), 0.5);
+        (gone.standing, gone.ends) = (Standing::Ended, 2 * MINUTE);
+        let next = |notice: &Notice, now| notice.next(&policy, &[0, 1], now);
+        assert_eq!(next(&gone, MINUTE), Next::Wait(2 * MINUTE));
+        assert_eq!(next(&gone, 2 * MINUTE), Next::Send(0, What::Ended));
+        let mut heir = Notice::new(30 * MINUTE);
+        assert!(gone.goes_over_to(&heir, MINUTE) && !gone.goes_over_to(&heir, 2 * MINUTE));
+        heir.take_over(&mut gone);
+        assert_eq!(next(&gone, 9 * MINUTE), Next::Nothing);
+        // Neither told again, nor is the next told later.
+        assert_eq!(next(&heir, 2 * MINUTE), Next::Wait(16 * MINUTE));
+        heir.standing = Standing::Ended;
+        assert_eq!(next(&heir, 2 * MINUTE), Next::Send(0, What::Ended));
     }
 
     proptest! {

@@ -34,6 +34,9 @@ const LOOK: Duration = Duration::from_millis(250);
 const ASK: Duration = Duration::from_secs(5);
 /// How long after a problem ended what follows from it is left to end with it.
 const ENDING: Duration = Duration::from_secs(60);
+/// How long another episode may take the place of one that was taken back, in milliseconds: a late reading
+/// that moves an opening takes back one row and writes another.
+const HANDOVER: i64 = 5000;
 /// Targets that are told at a time.
 const AT_A_TIME: usize = 8;
 /// The wait after a failure here.
@@ -203,32 +206,72 @@ impl Owner<'_> {
         let Some(key) = view::key(row) else { return Ok(()) };
         let name = (key.problem_id.clone(), key.opened);
         let standing = standing(row);
+        let problem = view::problem(row);
         let mut entry = match self.entries.remove(&name) {
             Some(entry) => entry,
             None => match self.teller.store.get(&key).await? {
                 Some(entry) => entry,
                 None if standing == Standing::Ended => return Ok(()),
-                None => self.entry(key).await?,
+                None => self.entry(key, &problem).await?,
             },
         };
-        let problem = view::problem(row);
         if entry.version == 0 || entry.notice.standing != standing || entry.problem != problem {
+            if entry.notice.standing != Standing::Ended && is_taken_back(row) {
+                entry.notice.ends = now_ms() + HANDOVER;
+            }
             entry.notice.standing = standing;
             entry.problem = problem;
-            self.write(&mut entry).await?;
+            self.write_with_twin(&mut entry).await?;
         }
         self.keep(name, entry);
         Ok(())
     }
 
-    async fn entry(&self, key: EpisodeKey) -> Result<Entry, End> {
+    /// Writes an entry; where it takes the place of another, or another its place, both.
+    async fn write_with_twin(&mut self, entry: &mut Entry) -> Result<(), End> {
+        let now = now_ms();
+        let twin = self.like(entry).find(|(_, it)| {
+            let (ours, theirs) = (&entry.notice, &it.notice);
+            ours.goes_over_to(theirs, now) || theirs.goes_over_to(ours, now)
+        });
+        let twin = twin.map(|(name, _)| name.clone());
+        let Some((name, mut twin)) = twin.and_then(|it| self.entries.remove_entry(&it)) else {
+            return self.write(entry).await;
+        };
+        let is_gone = entry.notice.standing == Standing::Ended;
+        let (gone, heir) = if is_gone { (entry, &mut twin) } else { (&mut twin, entry) };
+        heir.notice.take_over(&mut gone.notice);
+        self.write(heir).await?;
+        self.write(gone).await?;
+        self.keep(name, twin);
+        Ok(())
+    }
+
+    /// The other episodes of a problem that are of the same kind and, as far as is known, did not end.
+    fn like<'o>(&'o self, entry: &'o Entry) -> impl Iterator<Item = (&'o Name, &'o Entry)> {
+        let ends = [i64::MIN, i64::MAX].map(|at| (entry.key.problem_id.clone(), at));
+        let [first, last] = ends;
+        let same = |it: &Entry| {
+            let mut names = ["problem", "current", "following"].into_iter();
+            let alike = names.all(|name| it.problem[name] == entry.problem[name]);
+            alike && it.key != entry.key && it.problem["resolved"].is_null()
+        };
+        let lasts = entry.problem["resolved"].is_null();
+        self.entries.range(first..=last).filter(move |(_, it)| lasts && same(it))
+    }
+
+    async fn entry(&self, key: EpisodeKey, problem: &Value) -> Result<Entry, End> {
         let now = now_ms();
         let told = match self.teller.policy.dedup {
             0 => None,
             _ => self.teller.store.told_at(&key.problem_id).await?,
         };
         let noted = told.map_or(now, |at| now.max(at + self.teller.policy.dedup));
-        Ok(Entry { key, problem: Value::Null, notice: Notice::new(noted), version: 0 })
+        let fresh = Entry { key, problem: problem.clone(), notice: Notice::new(noted), version: 0 };
+        // Two of a kind do not last at one time: the other one is about to be taken back.
+        let lasts = self.like(&fresh).any(|(_, it)| it.notice.standing != Standing::Ended);
+        let noted = if lasts { noted.max(now + HANDOVER) } else { noted };
+        Ok(Entry { notice: Notice::new(noted), ..fresh })
     }
 
     fn keep(&mut self, name: Name, entry: Entry) {
@@ -347,8 +390,16 @@ fn cause(entry: &Entry) -> Option<Name> {
     Some((problem["cause_id"].as_str()?.to_owned(), problem["cause_opened"].as_i64()?))
 }
 
+fn status(row: &Row) -> Option<&str> {
+    row.get("problem_status").and_then(|it| it.as_s().ok()).map(String::as_str)
+}
+
+fn is_taken_back(row: &Row) -> bool {
+    status(row) == Some(Status::Retracted.name())
+}
+
 fn standing(row: &Row) -> Standing {
-    match row.get("problem_status").and_then(|it| it.as_s().ok()).map(String::as_str) {
+    match status(row) {
         Some(it) if it == Status::Unresolved.name() => Standing::Lasts,
         Some(it) if it == Status::Acknowledged.name() => Standing::Seen,
         _ => Standing::Ended,
