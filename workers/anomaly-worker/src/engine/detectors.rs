@@ -11,6 +11,10 @@ const DEVIATION: f64 = 1.253_314_137_315_500_3;
 const WEIGHT: f64 = 0.05;
 /// What is further away than so many standard deviations teaches no more than what is there.
 const CLIP: f64 = 3.0;
+/// The same while little is known: so far apart are those of a signal with few steps.
+const EARLY: f64 = 20.0;
+/// By so many readings it begins: by the one in the middle, since any of them may stand out.
+const FIRST: u32 = 3;
 
 /// A standard deviation is taken to be no less than so much of the level, or of one.
 const LEAST: f64 = 0.001;
@@ -43,7 +47,8 @@ pub(super) enum Detector {
     Outlier(Level),
 }
 
-/// Mean and deviation of the first readings, and the sums of what came after.
+/// Mean and deviation of the first readings, and the sums of what came after. As long as there are fewer
+/// than [`FIRST`], the sums are these readings.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Sums {
     count: u32,
@@ -58,7 +63,7 @@ pub(super) struct Sums {
     down: f64,
 }
 
-/// A level and how far readings are from it.
+/// A level and how far readings are from it. As long as there are fewer than [`FIRST`], these readings.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Level {
     count: u32,
@@ -173,9 +178,13 @@ impl Level {
             *self = Self::default();
         }
         let level = bounded(level);
-        if self.count == 0 {
-            // Of one reading alone nothing is known of how far others are.
-            *self = Self { count: 1, mean: level, deviation: 0.0 };
+        if self.count < FIRST {
+            match self.count {
+                0 => self.mean = level,
+                1 => self.deviation = level,
+                _ => (self.mean, self.deviation) = middle([self.mean, self.deviation, level]),
+            }
+            self.count += 1;
             return false;
         }
         // What has stood still, or has few steps, must not make every step an outlier.
@@ -185,8 +194,9 @@ impl Level {
         let wrong = known && far.abs() > rule.least && far.abs() > rule.deviations * sigma;
         // Early on every reading counts alike.
         let weight = (1.0 / f64::from(self.count + 1)).max(WEIGHT);
-        let most = (CLIP * sigma).max(rule.least);
-        let far = if known { far.clamp(-most, most) } else { far };
+        let clip = if known { CLIP } else { EARLY };
+        let most = (clip * sigma).max(rule.least);
+        let far = far.clamp(-most, most);
         self.mean += weight * far;
         self.deviation += weight * (far.abs() - self.deviation);
         self.count = self.count.saturating_add(1);
@@ -200,23 +210,50 @@ impl Sums {
             *self = Self::default();
         }
         let level = bounded(level);
-        if self.count < rule.warm_up {
-            self.count += 1;
-            let far = level - self.mean;
-            self.mean += far / f64::from(self.count);
-            self.squares += far * (level - self.mean);
+        if self.count < rule.warm_up.max(FIRST) {
+            self.learn(level);
             return false;
         }
-        // A signal that stood still while it was learnt must not make every step a drift.
-        let least = LEAST * self.mean.abs().max(1.0);
-        let sigma = (self.squares / f64::from(self.count)).sqrt().max(least);
-        let far = (level - self.mean) / sigma;
+        let far = (level - self.mean) / self.sigma();
         // Bounded, so that what has come back is told to have come back.
         let most = 2.0 * rule.most;
         self.up = (self.up + far - rule.slack).clamp(0.0, most);
         self.down = (self.down - far - rule.slack).clamp(0.0, most);
         self.up.max(self.down) > rule.most
     }
+
+    fn learn(&mut self, level: f64) {
+        let sigma = self.sigma();
+        self.count += 1;
+        match self.count {
+            1 => self.up = level,
+            2 => self.down = level,
+            FIRST => {
+                let (mean, near) = middle([self.up, self.down, level]);
+                let squares = f64::from(FIRST) * near * near;
+                *self = Self { count: FIRST, mean, squares, up: 0.0, down: 0.0 };
+            }
+            count => {
+                let far = (level - self.mean).clamp(-EARLY * sigma, EARLY * sigma);
+                self.mean += far / f64::from(count);
+                self.squares += far * far * (1.0 - 1.0 / f64::from(count));
+            }
+        }
+    }
+
+    /// The standard deviation. A signal that stood still while it was learnt must not make every step a
+    /// drift.
+    fn sigma(&self) -> f64 {
+        let least = LEAST * self.mean.abs().max(1.0);
+        (self.squares / f64::from(self.count.max(1))).sqrt().max(least)
+    }
+}
+
+/// The one of three in the middle, and how far the nearer of the others is from it.
+fn middle(mut levels: [f64; 3]) -> (f64, f64) {
+    levels.sort_unstable_by(f64::total_cmp);
+    let [low, middle, high] = levels;
+    (middle, (middle - low).min(high - middle))
 }
 
 #[cfg(test)]
@@ -237,6 +274,37 @@ mod tests {
             let levels = (0..warm_up).map(noise).chain([far]);
             let found = found(levels);
             assert!(!found[..warm_up].contains(&true) && found[warm_up], "{high}");
+        }
+    }
+
+    /// A number from −1 to 1 that looks random: the golden ratio's multiples.
+    fn noise(number: u32) -> f64 {
+        (f64::from(number) * 0.618_033_988_749_895).fract() * 2.0 - 1.0
+    }
+
+    #[test]
+    fn a_spike_among_the_first_blinds_neither_the_outlier_nor_the_drift_detector() {
+        for (place, spike) in [(9, 1000.0), (0, 1e5), (1, -1e5), (2, 1e5), (20, 1e9), (45, 1e5)] {
+            let level = |number: u32| match number {
+                60 | 100 => 80.0,
+                _ if number == place => spike,
+                _ => 50.0 + noise(number),
+            };
+            let found = found((0..200).map(level));
+            let places: Vec<_> =
+                found.iter().enumerate().filter(|it| *it.1).map(|it| it.0).collect();
+            assert_eq!(places, [60, 100], "{spike} at {place}");
+            let (mut sums, rule) = (Sums::default(), Drift::default());
+            let drifts = |number: u32| f64::from(number.max(500) - 500) * 0.02;
+            let level = |number: u32| match number {
+                _ if number == place => spike,
+                _ => 50.0 + noise(number) + drifts(number),
+            };
+            let first = (0..900).find(|number| sums.look(rule, level(*number)));
+            assert!(
+                first.is_some_and(|it| (500..750).contains(&it)),
+                "{spike} at {place}: {first:?}"
+            );
         }
     }
 

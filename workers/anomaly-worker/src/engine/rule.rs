@@ -332,7 +332,7 @@ impl Default for Seasonal {
 /// An exponentially weighted mean (S. W. Roberts, Control Chart Tests Based on Geometric Moving
 /// Averages, Technometrics 1, 1959) and mean deviation, of readings clipped at three standard
 /// deviations (P. J. Huber, Robust Estimation of a Location Parameter, 1964), so that what stands
-/// out does not teach.
+/// out does not teach; at twenty in the warm-up, which begins with the one in the middle of three.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outlier {
     /// So many standard deviations are too many.
