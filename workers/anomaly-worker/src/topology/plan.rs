@@ -85,6 +85,11 @@ impl Plan {
         self.devices.get(id).unwrap_or(&self.device_default)
     }
 
+    /// What is expected of the devices that no topology names.
+    pub fn unnamed(&self) -> &DeviceRule {
+        &self.device_default
+    }
+
     /// Whether a topology names the device.
     pub fn is_named(&self, id: &str) -> bool {
         self.devices.contains_key(id)

@@ -9,7 +9,7 @@ use std::{
 use anomaly_worker::{
     engine::Rule,
     tables::Topologies,
-    topology::{Plan, tube},
+    topology::{Plan, Topology, TopologyError, tube},
 };
 use flotilla_runtime::Failure;
 
@@ -19,14 +19,37 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The zones that topologies give.
 #[derive(Debug, Default)]
 pub(super) struct Zones {
-    named: RwLock<(u64, HashMap<String, String>)>,
+    named: RwLock<Named>,
+}
+
+/// The zones that a version of the topologies gives.
+#[derive(Debug, Default)]
+struct Named {
+    version: u64,
+    /// Of the devices that they name.
+    devices: HashMap<String, Option<String>>,
+    /// Of all others.
+    unnamed: Option<String>,
+}
+
+impl Named {
+    fn of(version: u64, all: &[(String, Topology)]) -> Result<Self, TopologyError> {
+        let plan = Plan::of(all, Rule::default())?;
+        let ids = all.iter().flat_map(|(_, topology)| topology.ids());
+        let devices = ids.map(|id| (id.to_owned(), plan.device(id).zone.clone())).collect();
+        Ok(Self { version, devices, unnamed: plan.unnamed().zone.clone() })
+    }
+
+    fn zone(&self, id: &str) -> Option<String> {
+        let given = self.devices.get(id).unwrap_or(&self.unnamed).clone();
+        given.or_else(|| tube(id).map(str::to_owned))
+    }
 }
 
 impl Zones {
     /// The zone of a device.
     pub(super) fn of(&self, id: &str) -> Option<String> {
-        let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
-        named.1.get(id).cloned().or_else(|| tube(id).map(str::to_owned))
+        self.named.read().unwrap_or_else(PoisonError::into_inner).zone(id)
     }
 
     /// Looks at the topologies for ever.
@@ -42,16 +65,38 @@ impl Zones {
     /// Looks at the topologies once.
     pub(super) async fn refresh(&self, topologies: &Topologies) -> Result<(), Failure> {
         let index = topologies.index().await?;
-        if self.named.read().unwrap_or_else(PoisonError::into_inner).0 == index.version {
+        if self.named.read().unwrap_or_else(PoisonError::into_inner).version == index.version {
             return Ok(());
         }
         let all = topologies.load(&index).await?;
-        let plan = Plan::of(&all, Rule::default());
-        let plan = plan.map_err(|e| Failure::permanent("topology", e.to_string()))?;
-        let ids = all.iter().flat_map(|(_, topology)| topology.ids());
-        let zones = ids.filter_map(|id| Some((id.to_owned(), plan.device(id).zone.clone()?)));
-        let zones = (index.version, zones.collect());
-        *self.named.write().unwrap_or_else(PoisonError::into_inner) = zones;
+        let named = Named::of(index.version, &all);
+        let named = named.map_err(|e| Failure::permanent("topology", e.to_string()))?;
+        *self.named.write().unwrap_or_else(PoisonError::into_inner) = named;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anomaly_worker::topology::Format;
+
+    use super::*;
+
+    #[test]
+    fn the_zone_of_all_devices_is_that_of_those_which_only_their_ids_join_too() {
+        let all = [
+            (
+                "a",
+                "derive = true\n[defaults.device]\nzone = \"north\"\n[[devices]]\nid = \"05\"\nzone = \"south\"\n",
+            ),
+            ("b", "[[edges]]\ncurrent = \"x1\"\nfollowing = \"x2\"\n"),
+        ];
+        let all =
+            all.map(|(name, text)| (name.to_owned(), Topology::parse(text, Format::Toml).unwrap()));
+        let zones = Named::of(1, &all).unwrap();
+        for (id, zone) in [("01", "north"), ("05", "south"), ("x1", "x")] {
+            assert_eq!(zones.zone(id).as_deref(), Some(zone), "{id}");
+        }
+        assert_eq!(Named::default().zone("01").as_deref(), Some("0"));
     }
 }
