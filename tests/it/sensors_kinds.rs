@@ -132,6 +132,41 @@ async fn a_device_that_no_topology_names_is_silent_too_where_every_device_is_exp
 }
 
 #[tokio::test]
+async fn a_topology_that_is_stored_again_expects_no_device_anew() {
+    let world = World::new().await;
+    let mut gateway = world.sensor_gateway().ready().await;
+    let device = |id: &str| format!("[[devices]]\nid = \"{id}\"\nsilence = \"12s\"\n");
+    let put = async |name: &str, body: String| {
+        let path = format!("/v1/topologies/{name}");
+        let (status, answer) = gateway.send("PUT", &path, "application/toml", &body).await;
+        assert!(status < 300, "{answer}");
+        let (_, list) = gateway.json("/v1/topologies").await;
+        let all = list["topologies"].as_array().unwrap();
+        all.iter().find(|it| it["name"] == name).unwrap()["at"].as_i64().unwrap()
+    };
+    let first = put("town", device("dead")).await;
+    put("town", device("dead")).await;
+    let second = put("town", device("dead") + &device("new")).await;
+    put("village", device("other")).await;
+    assert!(second > first);
+    let mut worker = world.anomaly_worker().env("FLOTILLA_SWEEP_SECONDS", "0.5").ready().await;
+    for (id, since) in [("dead", first), ("new", second)] {
+        let id = format!("{id}/SILENCE");
+        let row = eventually("a silent device", Duration::from_secs(60), async || {
+            problem(&world, &id).await
+        })
+        .await;
+        assert_eq!(row["opened"], Attr::N((since + 12_000).to_string()), "{id}");
+    }
+    let to = (first / 1000 + 3600).to_string();
+    let from = THEN.to_string();
+    let (code, text) = world.flotilla(&["replay", "--from", &from, "--to", &to, "--json"]).await;
+    let found: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!((code, &found["differences"]), (0, &json!([])), "{text}");
+    assert!(gateway.stop().await.success() && worker.stop().await.success());
+}
+
+#[tokio::test]
 async fn what_no_topology_has_any_more_ends_and_an_edge_that_comes_while_readings_do_is_compared() {
     let world = World::new().await;
     let mut worker = world.anomaly_worker().ready().await;

@@ -1,6 +1,9 @@
 //! The topologies, as this worker knows them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use flotilla_runtime::Failure;
 
@@ -15,8 +18,8 @@ use crate::{
 pub(crate) struct Known {
     pub(crate) version: u64,
     pub(crate) plan: Plan,
-    /// Since when the devices are expected, in Unix milliseconds.
-    since: i64,
+    /// Since when the devices that topologies name are expected, in Unix milliseconds.
+    since: HashMap<String, i64>,
 }
 
 /// Looks for new versions.
@@ -30,10 +33,8 @@ pub(crate) struct Plans {
 impl Known {
     /// Where a device begins of which nothing is stored.
     pub(crate) fn beginning(&self, device: &str) -> State<DeviceStand> {
-        match self.plan.is_named(device) {
-            true => State::beginning(DeviceStand::expected(self.since)),
-            false => State::default(),
-        }
+        let since = self.since.get(device);
+        since.map_or_else(State::default, |at| State::beginning(DeviceStand::expected(*at)))
     }
 
     /// Whether there is such an edge, or anything is looked at of such a device alone.
@@ -84,7 +85,7 @@ impl Plans {
         let all = self.topologies.load(&index).await?;
         let refused = |e: TopologyError| Failure::permanent("topology", e.to_string());
         let plan = Plan::of(&all, self.plain).map_err(refused)?;
-        let since = index.names.values().map(|it| it.at).max().unwrap_or_default();
+        let since = self.topologies.since(&index, &all).await?;
         let known = Arc::new(Known { version: index.version, plan, since });
         tracing::info!(version = index.version, topologies = all.len(), "topologies");
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());

@@ -5,7 +5,7 @@
 //! does not matter what was decided when. Readings that came too late are left out, as they were
 //! when they came; or they are taken too, to see what they change. Topologies are those of now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_runtime::Failure;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -94,7 +94,7 @@ struct Walk<'a> {
     plan: &'a Plan,
     wanted: Wanted,
     /// Since when named devices are expected, in Unix milliseconds.
-    since: i64,
+    since: HashMap<String, i64>,
 }
 
 /// Recomputes problems, and compares them with those that were told.
@@ -106,7 +106,7 @@ pub async fn replay(tables: &Tables, wanted: Wanted) -> Result<Replay, Failure> 
     let all = tables.topologies.load(&index).await?;
     let refused = |e: TopologyError| Failure::permanent("topology", e.to_string());
     let plan = Plan::of(&all, wanted.plain).map_err(refused)?;
-    let since = index.names.values().map(|it| it.at).max().unwrap_or_default();
+    let since = tables.topologies.since(&index, &all).await?;
     let walk = Walk { tables, plan: &plan, wanted, since };
     let subjects = subjects(tables, &plan).await?;
     let walks = subjects.iter().map(|subject| walk.subject(subject));
@@ -169,10 +169,8 @@ impl Walk<'_> {
                 self.walked(subject, &rule, beginning, [current, following]).await?
             }
             Subject::Device(id) => {
-                let beginning = match self.plan.is_named(id) {
-                    true => State::beginning(DeviceStand::expected(self.since)),
-                    false => State::default(),
-                };
+                let expected = |at: &i64| State::beginning(DeviceStand::expected(*at));
+                let beginning = self.since.get(id).map_or_else(State::default, expected);
                 let rule = self.plan.device(id);
                 self.walked(subject, &**rule, beginning, [current, Vec::new()]).await?
             }

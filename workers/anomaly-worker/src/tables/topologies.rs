@@ -1,16 +1,21 @@
 //! Topologies, in rows of the table of edges.
 //!
 //! The row `topologies` tells which there are: `version`, which grows with every change, and
-//! `names`, a map from name to `{"parts", "format", "at", "stored"}`: the number of parts of the
-//! text, how it is written, since when (Unix milliseconds) the topology of that name holds, and the
-//! version that its parts are stored under. A part is a row `topologies:NAME:VERSION:PART` with its
-//! piece of the `text`. Keys of edges have a slash, these have none.
+//! `names`, a map from name to `{"parts", "format", "at", "stored", "first", "later"}`: the number of
+//! parts of the text, how it is written, since when (Unix milliseconds) the topology of that name holds,
+//! and the version that its parts are stored under; since when its devices are expected, and the number
+//! of parts after those of the text that name the devices which are so since another time. A part is a
+//! row `topologies:NAME:VERSION:PART` with its piece of the `text`. Keys of edges have a slash, these
+//! have none.
 //!
 //! Parts are written before the row that names them, which is written on the condition that nobody
 //! else changed it: so a reader of the row finds all parts. Workers look at the row every few
 //! seconds, and at the parts only when the version is another.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+};
 
 use aws_sdk_dynamodb::Client;
 use flotilla_runtime::{Failure, failure::chain};
@@ -51,6 +56,13 @@ pub struct Stored {
     pub at: i64,
     /// The version that it came with.
     pub stored: u64,
+    /// Since when the devices that it names are expected, in Unix milliseconds; since it holds, where that
+    /// was not noted.
+    #[serde(default)]
+    pub first: Option<i64>,
+    /// In how many rows more the devices are that are expected since another time.
+    #[serde(default)]
+    pub later: usize,
 }
 
 /// What the index row says.
@@ -110,8 +122,17 @@ impl Topologies {
     /// # Errors
     /// As of [`index`](Self::index).
     pub async fn text(&self, name: &str, stored: &Stored) -> Result<String, Failure> {
-        let parts = (0..stored.parts).map(async |part| {
-            let key = part_key(name, stored.stored, part);
+        self.read_parts(name, stored.stored, 0..stored.parts).await
+    }
+
+    async fn read_parts(
+        &self,
+        name: &str,
+        version: u64,
+        parts: Range<usize>,
+    ) -> Result<String, Failure> {
+        let parts = parts.map(async |part| {
+            let key = part_key(name, version, part);
             let call = self.client.get_item().table_name(&self.table).consistent_read(true);
             let answer = call.key("edge", text(&key)).send().await;
             let answer =
@@ -119,6 +140,47 @@ impl Topologies {
             answer.item.and_then(|row| text_of(&row, "text")).ok_or_else(|| self.bad(&key))
         });
         Ok(try_join_all(parts).await?.concat())
+    }
+
+    /// Since when the devices are expected that these topologies of an index name, in Unix milliseconds:
+    /// since one of them named the device first, however often topologies were stored again since.
+    ///
+    /// # Errors
+    /// As of [`index`](Self::index).
+    pub async fn since(
+        &self,
+        index: &Index,
+        topologies: &[(String, Topology)],
+    ) -> Result<HashMap<String, i64>, Failure> {
+        let named =
+            topologies.iter().filter_map(|(name, it)| Some((name, it, index.names.get(name)?)));
+        let named = named.map(async |(name, topology, stored)| {
+            let later = self.later(name, stored).await?;
+            let first = stored.first.unwrap_or(stored.at);
+            let since = |id: &str| later.get(id).copied().unwrap_or(first);
+            let since: Vec<_> = topology.ids().map(|id| (id.to_owned(), since(id))).collect();
+            Ok::<_, Failure>(since)
+        });
+        let mut since = HashMap::new();
+        for (id, at) in try_join_all(named).await?.into_iter().flatten() {
+            since.entry(id).and_modify(|first: &mut i64| *first = at.min(*first)).or_insert(at);
+        }
+        Ok(since)
+    }
+
+    /// The devices of a topology that are expected since another time than the others.
+    async fn later(&self, name: &str, stored: &Stored) -> Result<HashMap<String, i64>, Failure> {
+        if stored.later == 0 {
+            return Ok(HashMap::new());
+        }
+        let parts = stored.parts..stored.parts + stored.later;
+        let text = self.read_parts(name, stored.stored, parts).await?;
+        let later: BTreeMap<i64, Vec<String>> =
+            serde_json::from_str(&text).map_err(|_| self.bad(name))?;
+        Ok(later
+            .into_iter()
+            .flat_map(|(at, ids)| ids.into_iter().map(move |id| (id, at)))
+            .collect())
     }
 
     /// All topologies of an index.
@@ -154,6 +216,7 @@ impl Topologies {
             let mut index = self.index().await?;
             let before = index.version;
             let mut all = self.load(&index).await?;
+            let since = self.since(&index, &all).await?;
             all.retain(|it| it.0 != name);
             all.push((name.to_owned(), topology.clone()));
             Plan::of(&all, Rule::default())?;
@@ -161,9 +224,22 @@ impl Topologies {
                 let what = format!("{} topologies are more than {TOPOLOGIES}", all.len());
                 return Err(TopologyError { faults: vec![what] }.into());
             }
-            let parts = self.write_parts(name, body, before + 1).await?;
-            let stored =
-                Stored { parts, format: format.name().to_owned(), at: now, stored: before + 1 };
+            let first = index.names.get(name).map_or(now, |it| it.first.unwrap_or(it.at));
+            let later = named_later(&topology, &since, first, now);
+            let later = serde_json::to_string(&later).map_err(|e| super::unbuilt("devices", e))?;
+            let stored = Stored {
+                parts: pieces(body).len(),
+                format: format.name().to_owned(),
+                at: now,
+                stored: before + 1,
+                first: Some(first),
+                later: if later == "{}" { 0 } else { pieces(&later).len() },
+            };
+            let pieces: Vec<&str> = pieces(body)
+                .into_iter()
+                .chain(pieces(&later).into_iter().take(stored.later))
+                .collect();
+            self.write_parts(name, &pieces, before + 1).await?;
             index.names.insert(name.to_owned(), stored);
             if self.write_index(before, &index.names).await? {
                 return Ok(before + 1);
@@ -190,19 +266,18 @@ impl Topologies {
         Err(Failure::transient("topology_conflict", what))
     }
 
-    async fn write_parts(&self, name: &str, body: &str, version: u64) -> Result<usize, Failure> {
-        let pieces = pieces(body);
+    async fn write_parts(&self, name: &str, pieces: &[&str], version: u64) -> Result<(), Failure> {
         let writes = pieces.iter().enumerate().map(async |(part, piece)| {
             let key = part_key(name, version, part);
             let call = self.client.put_item().table_name(&self.table).item("edge", text(&key));
             let sent = call.item("text", text(*piece)).send().await;
             sent.map(drop).map_err(|e| unavailable("PutItem", &key, &self.table, chain(&e)))
         });
-        try_join_all(writes).await.map(|_| pieces.len())
+        try_join_all(writes).await.map(drop)
     }
 
     async fn remove_parts(&self, name: &str, stored: &Stored) -> Result<(), Failure> {
-        let removals = (0..stored.parts).map(async |part| {
+        let removals = (0..stored.parts + stored.later).map(async |part| {
             let key = part_key(name, stored.stored, part);
             let call = self.client.delete_item().table_name(&self.table).key("edge", text(&key));
             let sent = call.send().await;
@@ -243,6 +318,23 @@ impl Topologies {
     }
 }
 
+/// The devices that a topology names which are expected since another time than the first, by that time.
+fn named_later(
+    topology: &Topology,
+    since: &HashMap<String, i64>,
+    first: i64,
+    now: i64,
+) -> BTreeMap<i64, BTreeSet<String>> {
+    let mut later: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
+    for id in topology.ids() {
+        let at = since.get(id).copied().unwrap_or(now);
+        if at != first {
+            later.entry(at).or_default().insert(id.to_owned());
+        }
+    }
+    later
+}
+
 fn part_key(name: &str, version: u64, part: usize) -> String {
     format!("{INDEX}:{name}:{version}:{part}")
 }
@@ -268,6 +360,19 @@ fn pieces(mut text: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_expected_since_it_was_named_first() {
+        let text = "[[chains]]\nsensors = ['a', 'b', 'c']\n";
+        let topology = Topology::parse(text, Format::Toml).unwrap();
+        let since = HashMap::from([("a".to_owned(), 5), ("b".to_owned(), 7)]);
+        let later = named_later(&topology, &since, 5, 9);
+        let ids = |id: &str| BTreeSet::from([id.to_owned()]);
+        assert_eq!(later, BTreeMap::from([(7, ids("b")), (9, ids("c"))]));
+        let text = serde_json::to_string(&later).unwrap();
+        let read: BTreeMap<i64, Vec<String>> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read[&9], ["c"]);
+    }
 
     #[test]
     fn a_long_text_is_cut_between_characters_and_whole_again() {
