@@ -3,19 +3,24 @@
 //!
 //! Every machine is walked through all readings that are stored of it, from its beginning: so it
 //! does not matter what was decided when. Readings that came too late are left out, as they were
-//! when they came; or they are taken too, to see what they change. Topologies are those of now.
+//! when they came; or they are taken too, to see what they change. Topologies are those of now. What
+//! follows from what is found for all problems together, as it was told.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod outline;
+
+use std::collections::{BTreeSet, HashMap};
 
 use flotilla_runtime::Failure;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::outline::{Outline, differences, opened, outlines, shown};
 use crate::{
     engine::{DeviceStand, EdgeStand, Episode, Limits, Machine, Rule, State},
     reading::Reading,
-    tables::{Devices, Edges, Problems, Readings, Row, Span, Subject, Topologies, is_of},
+    root::{Pace, Trouble},
+    tables::{Devices, Edges, Problems, Readings, Span, Subject, Topologies, is_of},
     topology::{Plan, TopologyError},
 };
 
@@ -85,8 +90,12 @@ pub struct Difference {
     pub replayed: Option<Value>,
 }
 
-/// A machine's episodes, as they are compared: by kind and opening.
-type Outline = BTreeMap<(String, i64), Value>;
+/// What was told of a subject, and what is found.
+struct Found {
+    counts: Replay,
+    told: Outline,
+    troubles: Vec<Trouble>,
+}
 
 /// What a walk has to know.
 struct Walk<'a> {
@@ -110,8 +119,17 @@ pub async fn replay(tables: &Tables, wanted: Wanted) -> Result<Replay, Failure> 
     let walk = Walk { tables, plan: &plan, wanted, since };
     let subjects = subjects(tables, &plan).await?;
     let walks = subjects.iter().map(|subject| walk.subject(subject));
-    let parts: Vec<Replay> = stream::iter(walks).buffered(AT_A_TIME).try_collect().await?;
-    Ok(parts.into_iter().fold(Replay::default(), Replay::and))
+    let mut parts: Vec<Found> = stream::iter(walks).buffered(AT_A_TIME).try_collect().await?;
+    let troubles = parts.iter_mut().map(|it| std::mem::take(&mut it.troubles)).collect();
+    let outlines = outlines(troubles, |id| Pace::from(&**plan.device(id)));
+    let within = |it: &(String, i64)| (wanted.from..wanted.to).contains(&it.1);
+    let mut found = Replay::default();
+    for (Found { counts, told, .. }, mut replayed) in parts.into_iter().zip(outlines) {
+        replayed.retain(|key, _| within(key));
+        found = found.and(counts, &told, &replayed);
+    }
+    found.differences.sort_by(|a, b| (a.opened, &a.problem_id).cmp(&(b.opened, &b.problem_id)));
+    Ok(found)
 }
 
 /// All edges between devices that were heard or are named, and all devices.
@@ -145,26 +163,25 @@ async fn subjects(tables: &Tables, plan: &Plan) -> Result<BTreeSet<Subject>, Fai
 }
 
 impl Replay {
-    fn and(mut self, other: Self) -> Self {
-        self.machines += other.machines;
-        self.readings += other.readings;
-        self.late_readings += other.late_readings;
-        self.told += other.told;
-        self.replayed += other.replayed;
-        self.differences.extend(other.differences);
-        self.differences.sort_by(|a, b| (a.opened, &a.problem_id).cmp(&(b.opened, &b.problem_id)));
+    fn and(mut self, subject: Self, told: &Outline, replayed: &Outline) -> Self {
+        self.machines += subject.machines;
+        self.readings += subject.readings;
+        self.late_readings += subject.late_readings;
+        self.told += told.len();
+        self.replayed += replayed.len();
+        self.differences.extend(differences(told, replayed));
         self
     }
 }
 
 impl Walk<'_> {
-    async fn subject(&self, subject: &Subject) -> Result<Replay, Failure> {
-        let mut found = Replay { machines: 1, ..Replay::default() };
-        let current = self.readings(subject.current(), subject, &mut found).await?;
+    async fn subject(&self, subject: &Subject) -> Result<Found, Failure> {
+        let mut counts = Replay { machines: 1, ..Replay::default() };
+        let current = self.readings(subject.current(), subject, &mut counts).await?;
         let episodes = match subject {
             Subject::Edge { current: id, following } => {
                 let rule = self.plan.rule(id, following);
-                let following = self.readings(following, subject, &mut found).await?;
+                let following = self.readings(following, subject, &mut counts).await?;
                 let beginning = State::<EdgeStand>::default();
                 self.walked(subject, &rule, beginning, [current, following]).await?
             }
@@ -175,11 +192,9 @@ impl Walk<'_> {
                 self.walked(subject, &**rule, beginning, [current, Vec::new()]).await?
             }
         };
-        let replayed = self.outline(subject, &episodes);
         let told = self.told(subject).await?;
-        (found.told, found.replayed) = (told.len(), replayed.len());
-        found.differences = differences(&told, &replayed);
-        Ok(found)
+        let trouble = |episode| Trouble { subject: subject.clone(), episode };
+        Ok(Found { counts, told, troubles: episodes.into_iter().map(trouble).collect() })
     }
 
     /// Walks through all readings, with the clock that decided when they came.
@@ -225,20 +240,6 @@ impl Walk<'_> {
         }
     }
 
-    fn outline(&self, subject: &Subject, episodes: &[Episode]) -> Outline {
-        let within = |it: &&Episode| (self.wanted.from..self.wanted.to).contains(&it.opened.at);
-        let shown = |it: &Episode| {
-            let value = json!({
-                "problem": it.kind.name(), "opened": it.opened.at, "opening": it.opened.evidence,
-                "resolved": it.resolved.map(|turn| turn.at),
-                "resolution": it.resolved.map(|turn| turn.evidence),
-                "flaps": it.flaps, "recurrences": it.recurrences,
-            });
-            ((subject.problem_id(it.kind), it.opened.at), value)
-        };
-        episodes.iter().filter(within).map(shown).collect()
-    }
-
     /// What was told of a subject in that time.
     async fn told(&self, subject: &Subject) -> Result<Outline, Failure> {
         let ids = match subject {
@@ -255,63 +256,12 @@ impl Walk<'_> {
                 let (rows, more) = self.tables.problems.episodes(&id, Some(end), PAGE).await?;
                 // Other neighbours may have ids that are the same, one after the other.
                 let ours = rows.iter().filter(|row| is_of(row, subject));
-                told.extend(ours.filter_map(|row| self.shown(&id, row)));
-                let last = rows.last().and_then(|row| field(row, "opened")?.as_i64());
+                let ours = ours.filter(|row| opened(row).is_some_and(|at| at >= self.wanted.from));
+                told.extend(ours.filter_map(|row| shown(&id, row)));
+                let last = rows.last().and_then(opened);
                 before = last.filter(|last| more && *last > self.wanted.from);
             }
         }
         Ok(told)
-    }
-
-    /// A row as an episode is shown, if it opened in that time.
-    fn shown(&self, id: &str, row: &Row) -> Option<((String, i64), Value)> {
-        let opened = field(row, "opened")?.as_i64().filter(|at| *at >= self.wanted.from)?;
-        let names =
-            ["problem", "opened", "opening", "resolved", "resolution", "flaps", "recurrences"];
-        let shown = names.into_iter().map(|name| (name.to_owned(), field(row, name).into()));
-        Some(((id.to_owned(), opened), Value::Object(shown.collect())))
-    }
-}
-
-/// A number of a row, or a text; a text that is JSON as what it is.
-fn field(row: &Row, name: &str) -> Option<Value> {
-    let value = row.get(name)?;
-    match (value.as_n(), value.as_s()) {
-        (Ok(number), _) => serde_json::from_str(number).ok(),
-        (_, Ok(text)) if text.starts_with('{') => serde_json::from_str(text).ok(),
-        (_, Ok(text)) => Some(json!(text)),
-        _ => None,
-    }
-}
-
-fn differences(told: &Outline, replayed: &Outline) -> Vec<Difference> {
-    let keys: BTreeSet<_> = told.keys().chain(replayed.keys()).collect();
-    let different = keys.into_iter().filter(|key| told.get(*key) != replayed.get(*key));
-    let shown = |key: &(String, i64)| Difference {
-        problem_id: key.0.clone(),
-        opened: key.1,
-        told: told.get(key).cloned(),
-        replayed: replayed.get(key).cloned(),
-    };
-    different.map(shown).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_told_otherwise_not_at_all_or_without_reason_differs() {
-        let of = |all: &[(&str, i64, u8)]| -> Outline {
-            all.iter().map(|(id, at, it)| (((*id).to_owned(), *at), json!(it))).collect()
-        };
-        let told = of(&[("a", 1, 1), ("a", 2, 1), ("b", 1, 1)]);
-        let replayed = of(&[("a", 1, 1), ("b", 1, 2), ("c", 3, 1)]);
-        let found = differences(&told, &replayed);
-        let outline: Vec<_> = found
-            .iter()
-            .map(|it| (it.problem_id.as_str(), it.opened, it.told.is_some(), it.replayed.is_some()))
-            .collect();
-        assert_eq!(outline, [("a", 2, true, false), ("b", 1, true, true), ("c", 3, false, true)]);
     }
 }

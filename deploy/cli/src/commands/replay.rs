@@ -116,7 +116,8 @@ fn outline(it: &Value) -> String {
     let end =
         it["resolved"].as_i64().map_or("lasts".to_owned(), |at| format!("until {}", moment(at)));
     let kind = it["problem"].as_str().unwrap_or("?");
-    format!("{kind}, {end}, flaps {}, recurrences {}", it["flaps"], it["recurrences"])
+    let cause = it["cause_id"].as_str().map_or(String::new(), |id| format!(", follows from {id}"));
+    format!("{kind}, {end}, flaps {}, recurrences {}{cause}", it["flaps"], it["recurrences"])
 }
 
 /// A time as it is read.
