@@ -135,12 +135,32 @@ impl Watch {
     /// Takes a frame.
     pub fn take(&mut self, frame: &Frame) {
         let Frame { sensor, at, filling, seq, arrives } = *frame;
-        let taken = self.net.take(sensor, Reading { at, filling, seq: Some(seq) });
+        let reading = Reading { at, filling, seq: Some(seq) };
+        let to_store = self.write_units.map(|_| self.units_to_store(sensor, at));
+        let taken = self.net.take(sensor, reading);
         if taken.arrival != Arrival::Duplicate {
             self.stored += 1;
-            self.write_units = self.write_units.map(|it| it + 1);
+            self.write_units = self.write_units.zip(to_store).map(|(all, it)| all + it);
         }
         taken.stale.into_iter().for_each(|unit| self.review(unit, 0, arrives));
+    }
+
+    /// What it costs to store a reading: one that is nearly too late is stored in a transaction with the
+    /// rows of its machines, and one that is too late with an entry of the late list.
+    fn units_to_store(&self, sensor: usize, at: i64) -> u64 {
+        let nearly = self.net.nearly_late_for(sensor, at);
+        if nearly.is_empty() {
+            return 1;
+        }
+        let is_late = nearly.iter().any(|(_, passed)| *passed);
+        let rows = nearly.iter().filter(|(_, passed)| !passed).map(|(unit, _)| {
+            let state = match unit {
+                Unit::Edge(edge) => serde_json::to_string(self.net.edge_state(*edge)),
+                Unit::Device(device) => serde_json::to_string(&self.net.device_state(*device)),
+            };
+            row_units(state.map_or(0, |it| it.len()))
+        });
+        2 + 2 * u64::from(is_late) + rows.sum::<u64>()
     }
 
     fn sweep(&mut self, clock: i64) {
@@ -185,8 +205,8 @@ impl Watch {
     /// links of those around.
     fn price<M: Machine + Serialize>(&mut self, unit: Unit, review: &Review<M>) {
         let Some(units) = self.write_units else { return };
-        let row = serde_json::to_string(&review.next).map_or(0, |it| it.len() + 100);
-        let row = 2 * (row.div_ceil(1024) + review.changes.len()) as u64;
+        let row = row_units(serde_json::to_string(&review.next).map_or(0, |it| it.len()));
+        let row = row + 2 * review.changes.len() as u64;
         let links = review.link.map_or(0, |since| self.link(unit, since));
         self.write_units = Some(units + row + links);
     }
@@ -313,6 +333,11 @@ impl Watch {
             Unit::Device(device) => Subject::Device(self.net.id(device).to_string()),
         }
     }
+}
+
+/// Write units of a machine's row, with a state of so many bytes, in a transaction.
+fn row_units(state: usize) -> u64 {
+    2 * (state + 100).div_ceil(1024) as u64
 }
 
 /// A sewer, watched from its first frame to its last.

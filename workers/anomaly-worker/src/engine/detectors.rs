@@ -117,6 +117,14 @@ impl Detector {
         }
     }
 
+    /// The bytes of its table of seasons, if it has one.
+    pub(super) fn seasons(&self) -> usize {
+        match self {
+            Self::Seasonal(levels) => levels.capacity() * size_of::<Level>(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn is_wanted(&self, rule: &DeviceRule) -> bool {
         Self::of(rule).any(|it| it.kind() == self.kind())
     }

@@ -118,6 +118,11 @@ impl DeviceStand {
         self.apart.as_ref().map_or(&[], |it| it.watches.as_slice())
     }
 
+    /// The bytes of its tables of seasons.
+    pub(super) fn seasons(&self) -> usize {
+        self.watches().iter().map(|it| it.detector.seasons()).sum()
+    }
+
     /// Ends the silence before now, if there was one.
     fn end_silence(&mut self, rule: &DeviceRule, turn: Turn, ended: &mut Vec<Episode>) -> bool {
         let was_silent = self.hear_silence(rule, turn.at, ended);

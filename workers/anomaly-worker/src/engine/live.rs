@@ -196,6 +196,11 @@ fn credit(limits: &Limits, open: usize) -> u32 {
 }
 
 impl Live<DeviceStand> {
+    /// The bytes of tables of seasons, at the base and at the newest reading.
+    pub(super) fn seasons(&self) -> usize {
+        self.state.stand().seasons() + self.front.seasons()
+    }
+
     /// Whether the device is silent when the clock has come so far (Unix milliseconds), though
     /// that was not told, or may be; or whether what was told of it becomes final.
     pub fn is_overdue(&self, rule: &DeviceRule, limits: &Limits, clock: i64) -> bool {

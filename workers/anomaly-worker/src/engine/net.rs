@@ -430,8 +430,14 @@ impl Net {
         self.devices.iter().map(|it| it.window.len()).sum()
     }
 
-    /// The bytes that devices and edges take, without their windows of readings, tables of seasons
-    /// and room to grow; and those of the windows.
+    /// The bytes that tables of seasons take.
+    pub fn seasons(&self) -> usize {
+        let lives = self.devices.iter().filter_map(|it| it.live.as_ref());
+        lives.map(|live| live.seasons()).sum()
+    }
+
+    /// The bytes that devices and edges take, without their windows of readings, [tables of
+    /// seasons](Self::seasons) and room to grow; and those of the windows, with it.
     pub fn bytes(&self) -> (usize, usize) {
         let name = |id: &Arc<str>| id.len() + 16 + size_of::<(Arc<str>, usize)>() * 8 / 7 + 1;
         let device = |it: &Device| {

@@ -211,6 +211,11 @@ impl<M: Machine> State<M> {
         lasts.then(|| Self { told: self.told.iter().map(ended).collect(), ..self.clone() })
     }
 
+    /// The machine at its base.
+    pub(super) fn stand(&self) -> &M {
+        &self.stand
+    }
+
     /// How far the clock has come, in Unix milliseconds.
     pub(super) fn clock(&self) -> i64 {
         self.clock

@@ -1,20 +1,30 @@
-//! The readings of a device that may still matter, 16 bytes each.
+//! The readings of a device that may still matter, 15 bytes each: 16 at most with room to grow, but for
+//! the smallest windows.
 
 use std::collections::HashSet;
 
 use crate::reading::Reading;
 
 /// A number that is not there.
-const NO_NUMBER: u32 = u32::MAX;
+const NO_NUMBER: [u8; 3] = [u8::MAX; 3];
 /// How far below the first number others may be.
-const BELOW: u64 = 1 << 30;
+const BELOW: u64 = 1 << 22;
 
 /// A reading by its distance from where the window's times and numbers begin.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, packed)]
 struct Packed {
-    after: u32,
-    seq: u32,
     filling: f64,
+    after: u32,
+    /// The lowest byte first.
+    seq: [u8; 3],
+}
+
+impl Packed {
+    fn number(self) -> Option<u32> {
+        let [low, middle, high] = self.seq;
+        (self.seq != NO_NUMBER).then(|| u32::from_le_bytes([low, middle, high, 0]))
+    }
 }
 
 /// The readings of a device since a time, in order.
@@ -23,7 +33,7 @@ pub struct Window {
     begin: i64,
     first: u64,
     packed: Vec<Packed>,
-    /// What is too far from the others to fit in 16 bytes.
+    /// What is too far from the others to fit in so few bytes.
     wide: Box<[Reading]>,
     /// No number is higher.
     seq: Option<u64>,
@@ -73,9 +83,9 @@ impl Window {
         self.len() == 0
     }
 
-    /// The bytes that the readings take, without room to grow.
+    /// The bytes that the readings take, with room to grow.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.packed) + size_of_val(&*self.wide)
+        self.packed.capacity() * size_of::<Packed>() + size_of_val(&*self.wide)
     }
 
     /// Whether this very reading is there.
@@ -106,8 +116,8 @@ impl Window {
     /// Whether there is a reading of this number from this time on (Unix milliseconds).
     fn counts_to(&self, seq: u64, since: i64) -> bool {
         let packed = self.packed().between(since.saturating_sub(1), i64::MAX).packed;
-        let known = seq.checked_sub(self.first).and_then(|it| u32::try_from(it).ok());
-        known.is_some_and(|seq| packed.iter().any(|it| it.seq == seq && seq != NO_NUMBER))
+        let known = self.number(seq);
+        known.is_some_and(|seq| packed.iter().any(|it| it.seq == seq))
             || self.wide.iter().any(|it| it.at >= since && it.seq == Some(seq))
     }
 
@@ -134,7 +144,7 @@ impl Window {
             return false;
         };
         if self.packed.len() == self.packed.capacity() {
-            self.packed.reserve_exact(8 + self.packed.len() / 8);
+            self.packed.reserve_exact(2 + self.packed.len() / 32);
         }
         match self.packed.last().is_none_or(|last| last.after <= packed.after) {
             true => self.packed.push(packed),
@@ -159,19 +169,20 @@ impl Window {
     }
 
     fn pack(&self, reading: &Reading) -> Option<Packed> {
-        let seq = match reading.seq {
-            None => NO_NUMBER,
-            Some(seq) => {
-                let seq = u32::try_from(seq.checked_sub(self.first)?).ok();
-                seq.filter(|seq| *seq != NO_NUMBER)?
-            }
-        };
+        let seq = reading.seq.map_or(Some(NO_NUMBER), |seq| self.number(seq))?;
         let after = u32::try_from(reading.at.checked_sub(self.begin)?).ok()?;
         Some(Packed { after, seq, filling: reading.filling })
     }
 
+    /// A number by its distance from where they begin.
+    fn number(&self, seq: u64) -> Option<[u8; 3]> {
+        let far = u32::try_from(seq.checked_sub(self.first)?).ok()?;
+        let [low, middle, high, beyond] = far.to_le_bytes();
+        Some([low, middle, high]).filter(|seq| beyond == 0 && *seq != NO_NUMBER)
+    }
+
     fn unpack(&self, packed: &Packed) -> Reading {
-        let seq = (packed.seq != NO_NUMBER).then(|| self.first + u64::from(packed.seq));
+        let seq = packed.number().map(|it| self.first + u64::from(it));
         Reading { at: self.begin + i64::from(packed.after), filling: packed.filling, seq }
     }
 
@@ -188,10 +199,8 @@ impl Window {
         let run = self.packed_after(after)?;
         let mut number = None;
         let numbers_rise = run.packed.iter().all(|it| {
-            let counts = it.seq != NO_NUMBER;
-            let rises = !counts || number.is_none_or(|before| before < it.seq);
-            number = if counts { Some(it.seq) } else { number };
-            rises
+            let Some(seq) = it.number() else { return true };
+            number.replace(seq).is_none_or(|before| before < seq)
         });
         let times_rise = run.packed.windows(2).all(|pair| pair[0].after < pair[1].after);
         (numbers_rise && times_rise).then_some(run)
@@ -215,8 +224,9 @@ impl Window {
         if self.wide.iter().any(|it| it.at <= until) {
             self.wide = self.wide.iter().filter(|it| it.at > until).copied().collect();
         }
-        if self.packed.capacity() > 2 * self.packed.len() + 64 {
-            self.packed.shrink_to(self.packed.len() + self.packed.len() / 8 + 8);
+        let len = self.packed.len();
+        if self.packed.capacity() > len + len / 20 + 2 {
+            self.packed.shrink_to(len + len / 32 + 2);
         }
         if let Some(newest) = newest.filter(|_| self.is_empty()) {
             self.keep(newest);
@@ -231,8 +241,8 @@ impl Window {
         let first = readings.iter().find_map(|it| it.seq).unwrap_or(0).saturating_sub(BELOW);
         let seq = self.seq.max(readings.iter().filter_map(|it| it.seq).max());
         *self = Self { begin, first, seq, ..Self::default() };
-        self.packed = Vec::with_capacity(readings.len());
-        let packed = readings.iter().filter_map(|it| self.pack(it)).collect();
+        let mut packed = Vec::with_capacity(readings.len());
+        packed.extend(readings.iter().filter_map(|it| self.pack(it)));
         self.wide = readings.into_iter().filter(|it| self.pack(it).is_none()).collect();
         self.packed = packed;
     }
@@ -268,5 +278,38 @@ impl<'w> Run<'w> {
     /// Times (Unix milliseconds) and levels.
     pub(super) fn iter(self) -> impl Iterator<Item = (i64, f64)> + 'w {
         self.packed.iter().map(move |it| (self.begin + i64::from(it.after), it.filling))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_takes_sixteen_bytes_at_most_with_room_to_grow() {
+        let mut window = Window::default();
+        for n in 0..5000_i64 {
+            let seq = (n % 3 > 0).then_some(7_000_000_000 + n as u64);
+            window.insert(Reading { at: n * 1000, filling: n as f64, seq }, 3_600_000);
+            if n % 256 == 255 {
+                window.forget((n - 600) * 1000);
+            }
+            let (bytes, len) = (window.bytes(), window.len());
+            assert!(len < 200 || bytes <= 16 * len, "{bytes} bytes of {len} readings");
+        }
+        let last = Reading { at: 4_999_000, filling: 4999.0, seq: Some(7_000_004_999) };
+        assert!(window.holds(&last) && window.newest() == Some(last));
+    }
+
+    #[test]
+    fn numbers_that_are_far_apart_are_kept_as_they_are() {
+        let numbers = [0, u64::MAX, 1 << 24, (1 << 24) - 1, 5, (1 << 22) - 1, 3 << 22];
+        let mut window = Window::default();
+        for (at, seq) in (0..).zip(numbers) {
+            window.insert(Reading { at, filling: 1.0, seq: Some(seq) }, 100);
+        }
+        let mut kept = window.after(-1);
+        kept.sort_by(Reading::order);
+        assert_eq!(kept.iter().filter_map(|it| it.seq).collect::<Vec<_>>(), numbers);
     }
 }
