@@ -1,6 +1,6 @@
 //! Anomaly workers that are killed between two calls of one reading, or whose calls are slow.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use flotilla_tests::{Fault, FaultProxy, Rule, Seed, Worker, World, eventually, reading};
 use serde_json::{Value, json};
@@ -125,6 +125,55 @@ async fn a_worker_killed_before_or_after_it_stores_or_evaluates_leaves_the_ledge
     }
     // One of each tube came too late.
     assert_eq!(replayed(&world).await, (json!([]), json!(9)));
+    assert!(alive.stop().await.success());
+}
+
+/// A device whose detectors look at everything that they can.
+fn watched(id: &str) -> String {
+    format!(
+        "[[devices]]\nid = \"{id}\"\nrate = {{ most = 30, per = \"1m\" }}\ndrift = {{}}\noutlier = {{}}\n\
+         seasonal = {{ period = \"10m\", buckets = 5 }}\n"
+    )
+}
+
+/// What it says: noise, a spike, and a level that moves off.
+fn level(number: i64) -> f64 {
+    let noise = (number * 37 % 41) as f64 / 20.0 - 1.0;
+    match number {
+        620 => 90.0,
+        _ => 50.0 + noise + (number - 640).max(0) as f64 * 0.1,
+    }
+}
+
+#[tokio::test]
+async fn detectors_that_have_learnt_are_as_they_were_after_the_only_worker_is_killed() {
+    let world = World::new().await;
+    world.topology("town", &(watched("a-1") + &watched("k-1"))).await;
+    let mut alive = world.anomaly_worker().ready().await;
+    let say = async |id: &str, numbers: std::ops::Range<i64>| {
+        let said = |n: i64| json!({ "id": id, "filling": level(n), "at": THEN + n * 20 });
+        world.measure(&numbers.map(said).collect::<Vec<_>>()).await;
+        world.until_compared().await;
+    };
+    say("a-1", 0..600).await;
+    say("a-1", 600..690).await;
+    say("k-1", 0..600).await;
+    let rows = world.table(&world.outputs().edges_table_name).await;
+    let row = rows.iter().find(|row| row["edge"].as_s().is_ok_and(|it| it == "k-1/")).unwrap();
+    let state: Value = serde_json::from_str(row["state"].as_s().unwrap()).unwrap();
+    assert!(state["until"].as_i64() > Some((THEN + 100 * 20) * 1000), "{state}");
+    assert!(!alive.kill().await.success());
+    alive = world.anomaly_worker().ready().await;
+    say("k-1", 600..690).await;
+    let expected = world.problems("a-").await;
+    assert_eq!(world.problems("k-").await, expected);
+    let kinds: BTreeSet<&str> = expected
+        .iter()
+        .flatten()
+        .filter(|(name, _)| name == "problem")
+        .map(|(_, kind)| kind.as_str())
+        .collect();
+    assert_eq!(kinds, BTreeSet::from(["DRIFT", "OUTLIER", "RATE", "SEASONAL"]));
     assert!(alive.stop().await.success());
 }
 

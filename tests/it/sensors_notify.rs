@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use flotilla_tests::{Recorded, Recorder, Worker, WorkerBuilder, World, eventually, reading};
@@ -124,6 +124,35 @@ async fn a_target_that_fails_is_tried_again_until_it_takes_it() {
     assert!(told[2].at.duration_since(told[1].at) >= Duration::from_secs(1));
     let ids = told.iter().map(|it| &it.headers["flotilla-notification"]);
     assert_eq!(ids.collect::<std::collections::HashSet<_>>().len(), 1);
+    assert!(gateway.stop().await.success() && worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn who_is_not_to_be_woken_is_told_when_the_quiet_hours_end_and_the_next_meanwhile() {
+    let world = World::new().await;
+    let mut worker = world.anomaly_worker().ready().await;
+    let hook = Recorder::new(|_| (204, String::new())).await;
+    let now = jiff::Timestamp::now().as_second();
+    // They end with a minute, and not before the problem is there.
+    let end = (now + 45).div_euclid(60) * 60 + 60;
+    let wakes = Instant::now() + Duration::from_secs((end - now - 1) as u64);
+    let clock = |at: i64| format!("{:02}:{:02}", at / 3600 % 24, at / 60 % 60);
+    let policy = format!(
+        "[[targets]]\nname = 'asleep'\nwebhook = '{0}/a'\n\
+         quiet = {{ from = '{1}', to = '{2}', zone = 'UTC' }}\n\
+         [[targets]]\nname = 'awake'\nwebhook = '{0}/b'\nafter = '1s'\n",
+        hook.url(),
+        clock(end - 7200),
+        clock(end)
+    );
+    let mut gateway = notifier(&world, &policy).ready().await;
+    say(&world, &[reading("01", 100, THEN), reading("02", 50, THEN + 1)]).await;
+    let told = eventually("both", Duration::from_secs(150), async || {
+        Some(hook.requests()).filter(|it| it.len() >= 2)
+    })
+    .await;
+    assert_eq!(gists(&told), ["awake 0102 opened", "asleep 0102 opened"]);
+    assert!(told[0].at < wakes && told[1].at >= wakes, "{:?}", told[1].at - wakes);
     assert!(gateway.stop().await.success() && worker.stop().await.success());
 }
 

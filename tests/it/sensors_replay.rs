@@ -77,6 +77,28 @@ async fn a_replay_finds_what_was_told_and_what_came_late_is_listed_and_can_be_re
 }
 
 #[tokio::test]
+async fn every_reading_and_every_entry_of_the_late_list_expires_after_the_retention() {
+    let world = World::new().await;
+    let worker = world.anomaly_worker().env("FLOTILLA_LATENESS_SECONDS", "60");
+    let mut worker = worker.env("FLOTILLA_RETENTION_DAYS", "7").ready().await;
+    let before = jiff::Timestamp::now().as_second();
+    for (id, after) in [("01", 0), ("02", 1), ("01", 600), ("02", 5)] {
+        world.measure(&[reading(id, 50, THEN + after)]).await;
+        world.until_compared().await;
+    }
+    let week = 7 * 86_400;
+    let (first, last) = (before + week, jiff::Timestamp::now().as_second() + week);
+    let rows = world.table(&world.outputs().readings_table_name).await;
+    let late = rows.iter().filter(|row| row["device"].as_s().is_ok_and(|it| it == "/late"));
+    assert_eq!((rows.len(), late.count()), (5, 1));
+    for row in &rows {
+        let expires: i64 = row["expires_at"].as_n().unwrap().parse().unwrap();
+        assert!((first..=last).contains(&expires), "{first} to {last}: {row:?}");
+    }
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
 async fn problems_are_listed_and_acknowledged_at_the_command_line() {
     let world = World::new().await;
     let mut worker = world.anomaly_worker().ready().await;
