@@ -132,6 +132,37 @@ async fn a_device_that_no_topology_names_is_silent_too_where_every_device_is_exp
 }
 
 #[tokio::test]
+async fn what_is_told_of_an_edge_becomes_final_though_both_its_sensors_stop() {
+    let world = World::new().await;
+    let worker = || {
+        let worker = world.anomaly_worker().env("FLOTILLA_LATENESS_SECONDS", "4");
+        worker.env("FLOTILLA_VISIBILITY_SECONDS", "3").env("FLOTILLA_SWEEP_SECONDS", "0.5")
+    };
+    let mut one = worker().ready().await;
+    let tell = async |tube: &str| {
+        let both = [(1, 100, 0), (2, 50, 1)];
+        let both = both.map(|(n, level, at)| reading(&format!("{tube}{n}"), level, THEN + at));
+        world.measure(&both).await;
+        let id = format!("{tube}1{tube}2");
+        eventually("a problem that is final", Duration::from_secs(60), async || {
+            let row = problem(&world, &id).await?;
+            (text(&row, "certainty") == Some("FINAL")).then_some(())
+        })
+        .await;
+    };
+    tell("a-").await;
+    // Also by two workers, who read whatever they compare.
+    let mut two = worker().ready().await;
+    tell("b-").await;
+    let from = THEN.to_string();
+    let replay = ["replay", "--from", &from, "--to", "1700100000", "--lateness", "4", "--json"];
+    let (code, found) = world.flotilla(&replay).await;
+    let found: serde_json::Value = serde_json::from_str(found.trim()).unwrap();
+    assert_eq!((code, &found["differences"]), (0, &json!([])), "{found}");
+    assert!(one.stop().await.success() && two.stop().await.success());
+}
+
+#[tokio::test]
 async fn a_topology_that_is_stored_again_expects_no_device_anew() {
     let world = World::new().await;
     let mut gateway = world.sensor_gateway().ready().await;

@@ -33,13 +33,15 @@ pub struct AnomalyConfig {
     pub rule: Rule,
     /// `FLOTILLA_LATENESS_SECONDS`: how late a reading may come behind the newest of its edge
     /// (default 3600 s). `FLOTILLA_OPEN_READINGS`: of more readings of an edge within that time
-    /// (default 32,768, 16 bytes each) the older half is settled early.
+    /// (default 32,768, 15 bytes each) the older half is settled early.
     pub limits: Limits,
     /// `FLOTILLA_FUTURE_SECONDS`: how far ahead of this clock a reading's time may be (default
     /// 600 s); what is ahead makes what is on time late.
     pub future: Duration,
     /// `FLOTILLA_SWEEP_SECONDS`: how often silent devices are looked for (default 5 s).
     pub sweep: Duration,
+    /// How long a message may be held by a worker that is gone.
+    pub held: Duration,
     /// `FLOTILLA_RETENTION_DAYS`: how long readings are kept (default 400 days).
     pub retention: Duration,
 }
@@ -71,6 +73,7 @@ impl AnomalyConfig {
             limits: Limits { lateness: lateness.as_millis() as i64, most, ..Limits::default() },
             future: settings.seconds("FLOTILLA_FUTURE_SECONDS", 600.0, (0.0, 31_536_000.0)),
             sweep: settings.seconds("FLOTILLA_SWEEP_SECONDS", 5.0, (0.1, 86_400.0)),
+            held: worker.visibility,
             retention: Duration::from_secs(days * 86_400),
         }
     }

@@ -7,6 +7,7 @@ mod dropped;
 mod lag;
 mod link;
 mod memory;
+mod quiet;
 mod shared;
 
 use std::{
@@ -20,7 +21,7 @@ use flotilla_runtime::{BatchJob, Delivery, Failure, aws, retry::RetryPolicy};
 use futures::future::{join_all, try_join_all};
 use serde::Serialize;
 
-use self::{dropped::Dropped, lag::Lag, memory::Memory};
+use self::{dropped::Dropped, lag::Lag, memory::Memory, quiet::Quiet};
 use crate::{
     config::AnomalyConfig,
     crew::{Crew, Mode},
@@ -82,6 +83,7 @@ struct Worker {
     shared: tokio::sync::Semaphore,
     lag: Lag,
     dropped: Dropped,
+    quiet: Quiet,
     /// Held while silent devices are looked for.
     sweeping: tokio::sync::Mutex<()>,
     /// All devices, as they were listed last.
@@ -121,6 +123,7 @@ impl Anomaly {
             shared: tokio::sync::Semaphore::new(BESIDE),
             lag: Lag::new(aws::sqs_client(sdk), config.queues.clone()),
             dropped: Dropped::default(),
+            quiet: Quiet::default(),
             sweeping: tokio::sync::Mutex::default(),
             listed: Mutex::default(),
             unlinked: Mutex::default(),
@@ -154,6 +157,7 @@ async fn keep_beating(worker: Weak<Worker>) {
             swept = Instant::now();
             // Beside the beat, which must not wait for it.
             tokio::spawn(worker.clone().sweep());
+            tokio::spawn(worker.clone().close_quiet());
         }
         drop(worker);
         tokio::time::sleep(next).await;

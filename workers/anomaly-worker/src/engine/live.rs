@@ -134,9 +134,33 @@ impl<M: Machine> Live<M> {
         current: Vec<Reading>,
         following: Vec<Reading>,
     ) -> Review<M> {
+        let state = self.state.clone().at_clock(limits, clock);
+        self.review_as(state, rule, limits, current, following)
+    }
+
+    /// The same where what happened until then (Unix milliseconds) is final.
+    pub fn review_closed(
+        &mut self,
+        rule: &M::Rule,
+        limits: &Limits,
+        at: i64,
+        current: Vec<Reading>,
+        following: Vec<Reading>,
+    ) -> Review<M> {
+        let state = self.state.clone().closed_at(at);
+        self.review_as(state, rule, limits, current, following)
+    }
+
+    fn review_as(
+        &mut self,
+        state: State<M>,
+        rule: &M::Rule,
+        limits: &Limits,
+        current: Vec<Reading>,
+        following: Vec<Reading>,
+    ) -> Review<M> {
         let delay = M::delay(rule);
         let read = current.iter().map(|it| it.at + delay).collect::<Vec<_>>();
-        let state = self.state.clone().at_clock(limits, clock);
         let walked = state.walk(rule, limits, current, following);
         let fold = if self.settle { 0 } else { limits.fold };
         let mut review = state.conclude(rule, &Limits { fold, ..*limits }, &walked);

@@ -303,6 +303,13 @@ impl Net {
         self.edges[edge].devices()
     }
 
+    /// The edge that leads from one device to another.
+    pub fn edge(&self, current: &str, following: &str) -> Option<usize> {
+        let ends = [self.device(current)?, self.device(following)?];
+        let edges = self.devices[ends[0]].edges.iter().map(|it| *it as usize);
+        edges.into_iter().find(|it| self.edges[*it].devices() == ends)
+    }
+
     /// The id of a device.
     pub fn id(&self, device: usize) -> &Arc<str> {
         &self.devices[device].id
@@ -340,6 +347,16 @@ impl Net {
         }
         let [current, following] = windows.map(|it| it.after(needs));
         (before, live.review(rule, limits, 0, current, following))
+    }
+
+    /// Looks at the edge again, where nothing came for so long that what was said until then (Unix
+    /// milliseconds) is final.
+    pub fn review_quiet_edge(&mut self, edge: usize, until: i64) -> (u64, Review<EdgeStand>) {
+        let Self { limits, devices, edges, .. } = self;
+        let Edge { rule, ends, live } = &mut edges[edge];
+        let needs = live.state().needs_after(rule, limits);
+        let [current, following] = ends.map(|end| devices[end as usize].window.after(needs));
+        (live.version, live.review_closed(rule, limits, until, current, following))
     }
 
     /// Looks at a device again, from its readings, at a clock that has come so far (Unix

@@ -109,7 +109,7 @@ pub struct State<M> {
     #[serde(default)]
     clock: i64,
     /// What happened until then (Unix milliseconds) is settled, too: a device was silent for long
-    /// after that was told, or too much is open.
+    /// after that was told, nobody said anything at an edge for long, or too much is open.
     #[serde(default = "never", skip_serializing_if = "is_never")]
     closed: i64,
     stand: M,
@@ -122,8 +122,11 @@ pub struct State<M> {
     /// Of each sensor's numbers that came more than once before the base: when the one that counted last
     /// was said (Unix milliseconds), where the readings before the base do not tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    numbers: Option<Box<[Vec<(u64, i64)>; 2]>>,
+    numbers: Option<Box<InDoubt>>,
 }
+
+/// Numbers of the current sensor and of the following one, each with the time of the reading that counted.
+type InDoubt = [Vec<(u64, i64)>; 2];
 
 /// After all times.
 const LINKED: i64 = i64::MAX;
@@ -198,6 +201,13 @@ impl<M: Machine> State<M> {
     pub(super) fn closes(&self, limits: &Limits, clock: i64) -> bool {
         let waits = |it: &Told| it.kind == Kind::Silence && it.resolved.is_none() && !it.settled;
         clock.saturating_sub(self.clock) > limits.lateness && self.told.iter().any(waits)
+    }
+
+    /// The same where what happened until then (Unix milliseconds) is final: nothing came for so long that
+    /// nothing more is waited for.
+    #[must_use]
+    pub fn closed_at(self, at: i64) -> Self {
+        Self { closed: self.closed.max(at), ..self }
     }
 
     /// The same, had all that lasts ended then (Unix milliseconds): where it is looked at again,

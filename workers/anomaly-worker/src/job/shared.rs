@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{CONFLICTS, MACHINES, Measured, WRITES, Worker, conflict, restless};
 use crate::{
     crew::Mode,
-    engine::{EdgeStand, Limits, Machine, State},
+    engine::{DeviceStand, EdgeStand, Limits, Machine, State},
     plans::Known,
     reading::Reading,
     tables::{Kept, New, Said, Subject},
@@ -36,9 +36,9 @@ impl Worker {
             let subject = subject(join);
             let look = async || {
                 let ends = [Some(join.current.as_str()), Some(join.following.as_str())];
-                let plain = State::<EdgeStand>::default;
+                let seen = |state: State<EdgeStand>| state;
                 let limits = &self.config.limits;
-                self.compare_stored(&subject, &join.rule, limits, ends, 0, plain).await
+                self.compare_stored(&subject, &join.rule, limits, ends, seen, State::default).await
             };
             self.turns.after_now(&subject.key(), look).await?;
         }
@@ -173,7 +173,9 @@ impl Worker {
         match () {
             () if at <= state.late_until(limits, horizon) => {
                 let all = Limits { fold: 0, ..*limits };
-                let look = async || self.compare_stored(subject, rule, &all, ends, 0, &plain).await;
+                let seen = |state| state;
+                let look =
+                    async || self.compare_stored(subject, rule, &all, ends, seen, &plain).await;
                 self.turns.alone(&subject.key(), look).await?;
                 Ok(Stand::Late(subject.key()))
             }
@@ -190,21 +192,42 @@ impl Worker {
         let ends = [Some(device), None];
         let rule = known.plan.device(device);
         let (limits, plain) = (&self.config.limits, || known.beginning(device));
-        self.compare_stored(&subject, &**rule, limits, ends, clock, plain).await
+        let seen = |state: State<DeviceStand>| state.at_clock(limits, clock);
+        self.compare_stored(&subject, &**rule, limits, ends, seen, plain).await
+    }
+
+    /// Looks at an edge where nothing came for so long that what was said until then (Unix milliseconds)
+    /// is final.
+    pub(super) async fn close_shared(
+        &self,
+        known: &Known,
+        [current, following]: [&str; 2],
+        at: i64,
+    ) -> Result<(), Failure> {
+        let subject =
+            Subject::Edge { current: current.to_owned(), following: following.to_owned() };
+        let rule = known.plan.rule(current, following);
+        let look = async || {
+            let seen = |state: State<EdgeStand>| state.closed_at(at);
+            let ends = [Some(current), Some(following)];
+            let limits = &self.config.limits;
+            self.compare_stored(&subject, &rule, limits, ends, seen, State::default).await
+        };
+        self.turns.alone(&subject.key(), look).await
     }
 
     /// Looks until the problems are what the readings say.
     ///
     /// The row is read before the readings, and what was written is looked at once more: so of two
     /// workers at one edge, the one that read before the other's reading was stored either finds
-    /// the row changed, or is the one who looks again.
+    /// the row changed, or is the one who looks again. `seen` is what a clock makes of a state.
     async fn compare_stored<M>(
         &self,
         subject: &Subject,
         rule: &M::Rule,
         limits: &Limits,
         ends: [Option<&str>; 2],
-        clock: i64,
+        seen: impl Fn(State<M>) -> State<M>,
         plain: impl Fn() -> State<M>,
     ) -> Result<(), Failure>
     where
@@ -222,7 +245,7 @@ impl Worker {
             });
             let mut readings = try_join_all(readings).await?.into_iter();
             let mut next = || readings.next().unwrap_or_default();
-            let at_clock = state.clone().at_clock(limits, clock);
+            let at_clock = seen(state);
             let review = at_clock.review(rule, limits, next(), next());
             // The clock alone is no reason to write.
             if review.next == at_clock {

@@ -14,7 +14,7 @@ use flotilla_runtime::{Failure, failure::chain};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Problems, Row, now_ms, number, number_of, text, text_of, unavailable, unbuilt};
-use crate::engine::{DeviceStand, EdgeStand, Kind, Machine, Review, State};
+use crate::engine::{DeviceStand, EdgeStand, Kind, Machine, Review, State, Told};
 
 /// The row that tells which workers there are.
 const WORKERS: &str = "workers";
@@ -139,18 +139,41 @@ impl Edges {
         &self,
         after: Option<&str>,
     ) -> Result<(Vec<Subject>, Option<String>), Failure> {
+        let lasts = |it: &Told| it.resolved.is_none();
+        let (found, last) = self.telling(after, lasts).await?;
+        Ok((found.into_iter().map(|it| it.0).collect(), last))
+    }
+
+    /// The subjects of some rows, from after this key on, of which something that was told is not final,
+    /// with their versions; and the last key, where there may be more.
+    ///
+    /// # Errors
+    /// Transient, when DynamoDB does not answer.
+    pub async fn provisional(
+        &self,
+        after: Option<&str>,
+    ) -> Result<(Vec<(Subject, u64)>, Option<String>), Failure> {
+        self.telling(after, |it| !it.settled).await
+    }
+
+    /// The subjects of which such was told, with their versions.
+    async fn telling(
+        &self,
+        after: Option<&str>,
+        such: impl Fn(&Told) -> bool,
+    ) -> Result<(Vec<(Subject, u64)>, Option<String>), Failure> {
         let start = after.map(|key| Row::from([("edge".to_owned(), text(key))]));
         let call = self.client.scan().table_name(&self.table).consistent_read(true);
         let answer = call.set_exclusive_start_key(start).send().await;
         let answer = answer.map_err(|e| unavailable("Scan", "edges", &self.table, chain(&e)))?;
         let found = answer.items().iter().filter_map(|row| {
             let subject = Subject::from_key(&text_of(row, "edge")?)?;
-            let state = text_of(row, "state")?;
-            let lasts = match subject {
-                Subject::Edge { .. } => lasts::<EdgeStand>(&state),
-                Subject::Device(_) => lasts::<DeviceStand>(&state),
+            let (state, version) = (text_of(row, "state")?, number_of(row, "version")?);
+            let told = match subject {
+                Subject::Edge { .. } => told::<EdgeStand>(&state),
+                Subject::Device(_) => told::<DeviceStand>(&state),
             };
-            lasts.then_some(subject)
+            told.iter().any(&such).then_some((subject, version))
         });
         let found = found.collect();
         Ok((found, answer.last_evaluated_key.and_then(|key| text_of(&key, "edge"))))
@@ -270,9 +293,10 @@ impl Edges {
     }
 }
 
-fn lasts<M: Machine + DeserializeOwned>(state: &str) -> bool {
+/// What was told by a state; nothing where it cannot be read.
+fn told<M: Machine + DeserializeOwned>(state: &str) -> Box<[Told]> {
     let state = serde_json::from_str::<State<M>>(state);
-    state.is_ok_and(|it| it.told().iter().any(|told| told.resolved.is_none()))
+    state.map_or_else(|_| Box::default(), |it| it.told().into())
 }
 
 /// Whether another write came before, or is at the same rows.

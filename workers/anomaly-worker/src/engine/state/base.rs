@@ -1,6 +1,6 @@
 //! How the base moves on.
 
-use super::{Limits, Machine, Moment, State, TOLD, walk::Walked};
+use super::{InDoubt, Limits, Machine, Moment, State, TOLD, walk::Walked};
 use crate::engine::{told::Told, window::Run};
 
 impl<M: Machine> State<M> {
@@ -37,7 +37,7 @@ impl<M: Machine> State<M> {
         limits: &Limits,
         walked: &Walked<M>,
         until: i64,
-    ) -> Option<Box<[Vec<(u64, i64)>; 2]>> {
+    ) -> Option<Box<InDoubt>> {
         let there = Self { until, numbers: None, ..self.clone() };
         let needs = there.needs_after(rule, limits);
         let [first, second] = [0, 1].map(|end: usize| {

@@ -173,6 +173,35 @@ fn a_number_that_never_changes_is_absorbed_for_a_lateness_at_a_time_though_the_b
 }
 
 #[test]
+fn what_is_told_of_an_edge_is_final_where_nothing_came_for_long() {
+    let limits = Limits { lateness: 100, ..Limits::default() };
+    let mut chain = Chain::new(Rule::default(), &DeviceRule::default(), limits);
+    chain.take(0, Reading { at: 10, filling: 100.0, seq: None });
+    chain.take(1, Reading { at: 11, filling: 50.0, seq: None });
+    let told = |chain: &Chain| {
+        let own = chain.ledger.iter().find(|((unit, _), _)| unit == "Edge(0)");
+        own.map(|(_, it)| (it.opened.at, it.resolved.map(|turn| turn.at), it.settled))
+    };
+    assert_eq!(told(&chain), Some((11, None, false)));
+    loop {
+        let (version, review) = chain.net.review_quiet_edge(0, 11);
+        if review.changes.is_empty() {
+            break;
+        }
+        for change in review.changes {
+            let Change::Tell(episode) = change else { panic!("it is as it was: {change:?}") };
+            chain.ledger.insert((format!("{:?}", Unit::Edge(0)), change.key()), episode);
+        }
+        chain.net.written_edge(0, version + 1, review.next);
+    }
+    assert_eq!(told(&chain), Some((11, None, true)));
+    // What was said before is late now; what is said now ends it.
+    assert_eq!(chain.net.late_for(1, 11).len(), 1);
+    chain.take(1, Reading { at: 30, filling: 100.0, seq: None });
+    assert_eq!(told(&chain), Some((11, Some(30), false)));
+}
+
+#[test]
 fn a_silence_is_final_once_nothing_came_for_a_lateness_after_it_was_told() {
     let device = DeviceRule { silence: Some(30), ..DeviceRule::default() };
     let limits = Limits { lateness: 100, fold: 20, most: usize::MAX };

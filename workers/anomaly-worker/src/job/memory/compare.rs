@@ -15,7 +15,8 @@ use crate::{
 
 impl Worker {
     /// Looks at a machine until its problems are what its readings say, at a clock that has come
-    /// so far (Unix milliseconds). What was forgotten is left to whoever remembers it next.
+    /// so far (Unix milliseconds); of an edge, what was said until then is final. What was forgotten
+    /// is left to whoever remembers it next.
     pub(in crate::job) async fn compare(
         &self,
         generation: Generation,
@@ -31,7 +32,7 @@ impl Worker {
         };
         let name = subject.key();
         let look = async || match unit {
-            Unit::Edge(edge) => self.compare_edge(generation, edge, &subject).await,
+            Unit::Edge(edge) => self.compare_edge(generation, edge, &subject, clock).await,
             Unit::Device(device) => self.compare_device(generation, device, &subject, clock).await,
         };
         match clock {
@@ -46,15 +47,21 @@ impl Worker {
         generation: Generation,
         edge: usize,
         subject: &Subject,
+        until: i64,
     ) -> Result<(), Failure> {
         let (mut conflicts, mut writes) = (0, 0);
         loop {
             let (version, review): (u64, Review<EdgeStand>) = {
                 let mut memory = self.memory_of(generation)?;
-                if !memory.net.is_stale(Unit::Edge(edge)) {
+                if until > 0 {
+                    memory.net.outdate(Unit::Edge(edge));
+                } else if !memory.net.is_stale(Unit::Edge(edge)) {
                     return Ok(());
                 }
-                let reviewed = memory.net.review_edge(edge);
+                let reviewed = match until {
+                    0 => memory.net.review_edge(edge),
+                    _ => memory.net.review_quiet_edge(edge, until),
+                };
                 if !memory.net.is_stale(Unit::Edge(edge)) {
                     return Ok(());
                 }
@@ -151,6 +158,26 @@ impl Worker {
     ) -> Result<MutexGuard<'_, Memory>, Failure> {
         let memory = self.memory();
         if memory.generation == generation { Ok(memory) } else { Err(forgotten()) }
+    }
+
+    /// Looks at an edge where nothing came for so long that what was said until then (Unix milliseconds)
+    /// is final.
+    pub(in crate::job) async fn close_sole(
+        &self,
+        epoch: u64,
+        known: &Arc<Known>,
+        ends: [&str; 2],
+        until: i64,
+    ) -> Result<(), Failure> {
+        self.remember(epoch, known, &ends).await?;
+        let (generation, edge) = {
+            let memory = self.memory();
+            (memory.generation, memory.net.edge(ends[0], ends[1]))
+        };
+        match edge {
+            Some(edge) => self.compare(generation, Unit::Edge(edge), until).await,
+            None => Ok(()),
+        }
     }
 
     /// Looks for devices that are silent now, among those that are expected.
