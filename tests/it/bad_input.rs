@@ -92,6 +92,29 @@ async fn a_bad_json_in_the_bucket_goes_to_the_dead_letter_queue_with_its_reason(
 }
 
 #[tokio::test]
+async fn a_dead_letter_has_its_log_and_its_lines_say_of_which_message_at_any_level() {
+    for level in ["warn", "error"] {
+        let world = World::new().await;
+        let mut worker = world.counter().env("FLOTILLA_LOG", level).ready().await;
+        world.send("not json").await;
+        let letter = world.dead_letters(1).await.remove(0);
+        let place = letter.why["log"].as_str().unwrap_or_default();
+        let bucket = &world.outputs().payloads_bucket_name;
+        let key = place.strip_prefix(&format!("s3://{bucket}/")).expect(place);
+        let call = world.aws.s3.get_object().bucket(bucket).key(key);
+        let kept = call.send().await.unwrap().body.collect().await.unwrap().to_vec();
+        let kept = String::from_utf8(kept).unwrap();
+        assert!(kept.contains("a job failed"), "{level}: {kept}");
+        let log = worker.log();
+        let failed = log.lines().find(|line| line.contains("a job failed"));
+        assert_eq!(failed.is_some(), level == "warn", "{log}");
+        assert!(failed.is_none_or(|line| line.contains("message{id=")), "{log}");
+        world.until_queue_is_empty().await;
+        assert!(worker.stop().await.success());
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_comes_late_is_waited_for() {
     let world = World::new().await;
     world.problem("ada/labs/sums", "1 2\n", "3\n").await;

@@ -306,7 +306,9 @@ impl<J: Job> Consumer<J> {
     }
 }
 
+/// The span of a message. It is of the highest level: whatever is logged of a message, if only errors,
+/// says of which.
 fn span(message: &Received) -> tracing::Span {
     let Delivery { message_id: id, .. } = &message.delivery;
-    tracing::info_span!("message", id, trace_id = message.delivery.trace_id())
+    tracing::error_span!("message", id, trace_id = message.delivery.trace_id())
 }
