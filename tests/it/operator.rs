@@ -7,7 +7,7 @@ use std::{
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 use flotilla_runtime::telemetry;
-use flotilla_tests::{FakeInstance, Submission, World, eventually};
+use flotilla_tests::{FakeInstance, Farm, Submission, Worker, World, eventually};
 use jiff::Timestamp;
 use nix::{
     sys::signal::{Signal, kill},
@@ -321,6 +321,83 @@ async fn what_is_cancelled_before_anybody_begins_with_it_never_runs() {
     let worker = Running::start(&world, &[]).await;
     assert_eq!(world.dead_letters(1).await[0].why["kind"], "cancelled");
     assert_eq!(worker.stop().await, 0);
+}
+
+/// Waits until a worker obeys an order to pause.
+async fn until_paused(worker: &Worker) {
+    eventually("a paused worker", Duration::from_secs(30), async || {
+        worker.page("/readyz").await.filter(|(_, why)| why.contains("paused by the operator"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_submission_that_waits_is_cancelled_by_its_id_and_a_redrive_grades_it() {
+    let world = World::new().await;
+    assert_eq!(world.flotilla(&["pause", "grading"]).await.0, 0);
+    let mut worker = world.grading_worker().env(QUICK.0, QUICK.1).start();
+    until_paused(&worker).await;
+    let submission = hand_in(&world, "unwanted", 0.0).await;
+    let other = hand_in(&world, "wanted", 0.0).await;
+    let cancel = ["cancel", "grading", "unwanted", "--in-advance", "--reason", "withdrawn"];
+    let (code, text) = world.flotilla(&cancel).await;
+    assert_eq!((code, text.contains("in advance")), (0, true), "{text}");
+    assert_eq!(world.flotilla(&["resume", "grading"]).await.0, 0);
+    let letter = world.dead_letters(1).await.remove(0);
+    assert_eq!(letter.why["kind"], "cancelled");
+    assert_eq!(letter.why["reason"], "cancelled by an operator: withdrawn");
+    assert!(letter.body.contains("unwanted.json"), "{}", letter.body);
+    assert_eq!(world.results(&submission).await["verdict"], "IE");
+    assert_eq!(world.verdict(&other).await, "AC");
+    // One cancel is for one job.
+    world.send(&letter.body).await;
+    eventually("the verdict after a redrive", Duration::from_secs(60), async || {
+        (world.verdict(&submission).await == "AC").then_some(())
+    })
+    .await;
+    world.until_queue_is_empty().await;
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_build_that_waits_is_cancelled_by_its_key() {
+    let mut farm = Farm::with(&[QUICK]).await;
+    farm.pure("unwanted", "1.0");
+    assert_eq!(farm.world.flotilla(&["pause", "compile"]).await.0, 0);
+    until_paused(&farm.worker).await;
+    // The long poll that was on its way may still bring one.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let order = json!({ "package": "unwanted", "version": "1.0", "options": "" });
+    let told = farm.order(order).await;
+    let key = told["key"].as_str().unwrap();
+    let (code, text) = farm.world.flotilla(&["cancel", "compile", key, "--in-advance"]).await;
+    assert_eq!((code, text.contains("in advance")), (0, true), "{text}");
+    assert_eq!(farm.world.flotilla(&["resume", "compile"]).await.0, 0);
+    let dead = &farm.world.outputs().compile_dead_letter_queue_url;
+    let letter = farm.world.dead_letters_on(dead, 1).await.remove(0);
+    assert_eq!(letter.why["kind"], "cancelled", "{}", letter.why);
+    assert!(letter.body.contains("unwanted"), "{}", letter.body);
+    assert!(farm.gateway.stop().await.success());
+    assert!(farm.worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_job_that_waits_is_cancelled_by_the_id_of_its_message() {
+    let world = World::new().await;
+    assert_eq!(world.flotilla(&["pause", "count"]).await.0, 0);
+    let mut worker = world.counter().env(QUICK.0, QUICK.1).start();
+    until_paused(&worker).await;
+    let body = json!({ "id": "unwanted" }).to_string();
+    let call = world.aws.sqs.send_message().queue_url(&world.outputs().grading_queue_url);
+    let id = call.message_body(&body).send().await.unwrap().message_id.unwrap();
+    let (code, text) = world.flotilla(&["cancel", "count", &id, "--in-advance"]).await;
+    assert_eq!((code, text.contains("in advance")), (0, true), "{text}");
+    assert_eq!(world.flotilla(&["resume", "count"]).await.0, 0);
+    let letter = world.dead_letters(1).await.remove(0);
+    assert_eq!((letter.why["kind"].as_str(), &letter.body), (Some("cancelled"), &body));
+    assert_eq!(times(&world, "unwanted").await, None);
+    world.until_queue_is_empty().await;
+    assert!(worker.stop().await.success());
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use crate::{
     ledger::{Claim, Claimed},
     queue::Received,
     retry::RetryPolicy,
+    worker::Worker,
 };
 
 /// How long the answer to a claim is waited for whose job is to end before it began.
@@ -175,8 +176,8 @@ impl<J: Job> Consumer<J> {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
                 self.keeper.claimed(&message.delivery.message_id, &claim);
-                if let Some(why) = &claim.cancelled {
-                    return Err(Disposition::Dead { kind: "cancelled", reason: cancelled(why) });
+                if let Some(why) = self.unwanted(message, &claim).await? {
+                    return Err(Disposition::Dead { kind: "cancelled", reason: cancelled(&why) });
                 }
                 if claim.attempt > self.worker.config.max_attempts {
                     return Err(exhausted(&claim, self.worker.config.max_attempts));
@@ -185,6 +186,20 @@ impl<J: Job> Consumer<J> {
             }
             Claimed::Held(left) => Err(self.held_elsewhere(message, &key, left)),
         }
+    }
+
+    /// Why an operator does not want the effect of a claim, where that is so.
+    async fn unwanted(
+        &self,
+        message: &Received,
+        claim: &Claim,
+    ) -> Result<Option<String>, Disposition> {
+        if claim.cancelled.is_some() {
+            return Ok(claim.cancelled.clone());
+        }
+        let Worker { in_advance, ledger, .. } = &*self.worker;
+        let taken = in_advance.take(ledger, claim, &message.delivery.message_id).await;
+        taken.map_err(|failure| self.failed(message, None, failure))
     }
 
     /// The message comes again when the other's lease is over, and later the oftener it has come: a

@@ -53,7 +53,7 @@ impl<J: Job> Consumer<J> {
     pub(crate) fn new(worker: Arc<Worker<J>>, place: usize) -> Arc<Self> {
         let (queue, config) = (worker.queues[place].clone(), &worker.config);
         let meter = Meter::new(queue.url());
-        let (held, ledger) = (queue.clone(), worker.ledger.clone());
+        let (held, ledger) = (queue.clone(), (worker.ledger.clone(), worker.in_advance.clone()));
         Arc::new(Self {
             keeper: Keeper::new(held, ledger, config.visibility, meter.clone()),
             depth: depth::Watch::new(

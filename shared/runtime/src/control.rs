@@ -3,7 +3,9 @@
 //! Orders are rows of the ledger table, so that they reach workers on any host with no port open:
 //! `control/<name>`, where the name is a kind of worker ([`Job::NAME`](crate::Job::NAME)) or the id
 //! of one. Workers look at both rows in one call, every `FLOTILLA_CONTROL_SECONDS`. A cancel is an
-//! attribute of the effect's own row (see [`Ledger::cancel`](crate::ledger::Ledger::cancel)).
+//! attribute of the effect's own row (see [`Ledger::cancel`](crate::ledger::Ledger::cancel)); that of a job
+//! which no worker has begun with waits by its id in `control/cancelled/<kind>`, which is looked at in the
+//! same call.
 //!
 //! Each order has a number, drawn from a counter in the table (row `control`): which of two came later
 //! is told by that, and by no operator's clock. A row keeps the number of the last order of each kind, so a
@@ -25,6 +27,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advance::{self, InAdvance, Row},
     drain::Drain,
     failure::{Failure, chain},
     health::Health,
@@ -55,8 +58,8 @@ impl Order {
 /// The control rows of a ledger table.
 #[derive(Debug, Clone)]
 pub struct Control {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
 }
 
 /// The counter that orders have their numbers from. No name has this key: theirs have a slash.
@@ -64,15 +67,15 @@ const COUNTER: &str = "control";
 
 /// The orders that stand in a row, each by its number; zero where none was given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// The last order to pause.
-    pub pause: u64,
+    pause: u64,
     /// The last order to resume.
-    pub resume: u64,
+    resume: u64,
     /// The last order to drain.
-    pub drain: u64,
+    drain: u64,
     /// When that was given, in milliseconds of the Unix epoch, by the operator's clock.
-    pub drain_at: u64,
+    drain_at: u64,
 }
 
 impl Control {
@@ -120,11 +123,8 @@ impl Control {
         })
     }
 
-    /// The orders that stand for these names.
-    ///
-    /// # Errors
-    /// Transient, when DynamoDB does not answer.
-    pub async fn standing(&self, names: &[&str]) -> Result<HashMap<String, Standing>, Failure> {
+    /// The rows of these names.
+    async fn rows(&self, names: &[&str]) -> Result<Vec<Row>, Failure> {
         let keys =
             names.iter().map(|name| HashMap::from([("effect".to_owned(), Attr::S(key(name)))]));
         // Of a row that is read a little late, an order of before the start would look like a new one.
@@ -139,11 +139,14 @@ impl Control {
             let what = format!("BatchGetItem of table {} left rows unread", self.table);
             return Err(Failure::transient("control", what));
         }
-        let rows = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
-        Ok(rows.iter().filter_map(standing).collect())
+        Ok(answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default())
     }
 
-    fn unavailable<E: std::error::Error + 'static>(&self, call: &str, error: &E) -> Failure {
+    pub(crate) fn unavailable<E: std::error::Error + 'static>(
+        &self,
+        call: &str,
+        error: &E,
+    ) -> Failure {
         let table = &self.table;
         Failure::transient("control", format!("{call} of table {table}: {}", chain(error)))
     }
@@ -163,10 +166,14 @@ fn key(name: &str) -> String {
     format!("{COUNTER}/{name}")
 }
 
-fn standing(row: &HashMap<String, Attr>) -> Option<(String, Standing)> {
+fn name(row: &Row) -> Option<&str> {
+    row.get("effect")?.as_s().ok()?.strip_prefix("control/")
+}
+
+fn standing(row: &Row) -> Option<(String, Standing)> {
     let number =
         |field: &str| row.get(field).and_then(|it| it.as_n().ok()?.parse().ok()).unwrap_or(0);
-    let name = row.get("effect")?.as_s().ok()?.strip_prefix("control/")?.to_owned();
+    let name = name(row)?.to_owned();
     let [pause, resume, drain] =
         [Order::Pause, Order::Resume, Order::Drain].map(|order| number(order.name()));
     Some((name, Standing { pause, resume, drain, drain_at: number("drain_at") }))
@@ -191,6 +198,8 @@ pub(crate) struct Obedience {
     pub(crate) drain: Arc<Drain>,
     pub(crate) health: Arc<Health>,
     pub(crate) paused: watch::Sender<bool>,
+    /// What is cancelled before anybody has begun with it.
+    pub(crate) in_advance: Arc<InAdvance>,
     /// When this worker started, in milliseconds of the Unix epoch.
     pub(crate) started: u64,
     /// The orders that stood at the last look; none before the first.
@@ -232,7 +241,13 @@ impl Obedience {
     }
 
     async fn look(&mut self) -> Result<(), Failure> {
-        let orders = self.control.standing(&self.names.each_ref().map(String::as_str)).await?;
+        let [kind, id] = &self.names;
+        let cancelled = advance::row_name(kind);
+        let rows = self.control.rows(&[kind, id, &cancelled]).await?;
+        // Before a pause ends: what is received after it must not be begun with.
+        self.in_advance.learn(rows.iter().find(|row| name(row) == Some(&cancelled)));
+        let orders = rows.iter().filter(|row| name(row) != Some(&cancelled));
+        let orders: HashMap<_, _> = orders.filter_map(standing).collect();
         let paused = is_paused(orders.values());
         if self.paused.send_replace(paused) != paused {
             tracing::info!(paused, "as the operator ordered");

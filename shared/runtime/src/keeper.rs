@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advance::InAdvance,
     failure::Failure,
     ledger::{Claim, Ledger, Renewal},
     metrics::Meter,
@@ -37,6 +38,7 @@ pub(crate) const LONGEST: Duration = MAX_VISIBILITY.saturating_sub(Duration::fro
 pub(crate) struct Keeper {
     queue: Queue,
     ledger: Ledger,
+    in_advance: Arc<InAdvance>,
     visibility: Duration,
     meter: Meter,
     held: Mutex<HashMap<String, Held>>,
@@ -87,11 +89,11 @@ struct Beat {
 impl Keeper {
     pub(crate) fn new(
         queue: Queue,
-        ledger: Ledger,
+        (ledger, in_advance): (Ledger, Arc<InAdvance>),
         visibility: Duration,
         meter: Meter,
     ) -> Arc<Self> {
-        Arc::new(Self { queue, ledger, visibility, meter, held: Mutex::default() })
+        Arc::new(Self { queue, ledger, in_advance, visibility, meter, held: Mutex::default() })
     }
 
     /// Takes a message into keeping. `None` when it is held already: then this delivery is a
@@ -236,10 +238,15 @@ impl Keeper {
     }
 
     async fn renew(&self, beat: &Beat) -> Result<Renewal, Failure> {
-        match &beat.claim {
-            Some(claim) => self.ledger.renew(claim).await,
-            None => Ok(Renewal::Renewed),
+        let Some(claim) = &beat.claim else {
+            return Ok(Renewal::Renewed);
+        };
+        let renewed = self.ledger.renew(claim).await?;
+        if renewed != Renewal::Renewed {
+            return Ok(renewed);
         }
+        let cancelled = self.in_advance.take(&self.ledger, claim, &beat.id).await?;
+        Ok(cancelled.map_or(renewed, Renewal::Cancelled))
     }
 
     fn lose(&self, lease: &Held, reason: &'static str) {

@@ -260,6 +260,11 @@ impl Ledger {
         Ok(rows.iter().filter_map(open).collect())
     }
 
+    /// The name of its table.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
     /// How the work at the effect of a key has ended, if it has.
     ///
     /// # Errors

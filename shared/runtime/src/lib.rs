@@ -76,6 +76,7 @@
 //! ```
 
 mod acks;
+mod advance;
 mod ahead;
 mod attempt;
 pub mod aws;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advance::InAdvance,
     config::{QueueConfig, WorkerConfig},
     consumer::Consumer,
     control::{self, Control, Obedience},
@@ -38,6 +39,8 @@ pub(crate) struct Worker<J> {
     pub(crate) drain: Arc<Drain>,
     /// Whether an operator wants nothing received now.
     pub(crate) paused: watch::Sender<bool>,
+    /// What an operator has cancelled before anybody has begun with it.
+    pub(crate) in_advance: Arc<InAdvance>,
     /// How many messages are in hand.
     pub(crate) in_hand: watch::Sender<usize>,
     /// Cancelled at the end of the grace: every job still running is handed back.
@@ -84,6 +87,7 @@ impl<J: Job> Worker<J> {
             tenants: Tenants::new(config.tenant_slots),
             hand_back: CancellationToken::new(),
             paused: watch::Sender::new(false),
+            in_advance: Arc::new(InAdvance::new(J::NAME)),
             drain,
             in_hand,
             control,
@@ -124,6 +128,7 @@ impl<J: Job> Worker<J> {
             drain: self.drain.clone(),
             health: self.health.clone(),
             paused: self.paused.clone(),
+            in_advance: self.in_advance.clone(),
             started: control::now_ms(),
             known: None,
         }

@@ -23,8 +23,8 @@ pub(crate) struct Args {
 }
 
 /// The message goes whole to the dead-letter queue, from where it can be redriven. A job that no worker
-/// has begun with stands in no table yet: only --in-advance cancels it, by its whole key. Where nothing
-/// is found to cancel, or the job is done, the exit code is 1.
+/// has begun with stands in no table yet: --in-advance cancels the first one of its id that a worker
+/// begins with within two weeks. Where nothing is found to cancel, or the job is done, the exit code is 1.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
     /// The kind of worker: grading, compile.
@@ -32,7 +32,8 @@ pub(crate) struct CancelArgs {
     /// The job: the key of its effect, the beginning of it (a submission's id, say), a part of it
     /// (a build's key), or the id of its message on SQS (as in the log).
     id: String,
-    /// Cancels what no worker has begun with yet; the id is its whole key.
+    /// Cancels what no worker has begun with yet; the id is its whole key, a part of that between slashes
+    /// (a submission's id, say), or the id of its message.
     #[arg(long)]
     in_advance: bool,
     /// Why, for the dead letter and for whoever waits.
@@ -98,7 +99,7 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     is_kind(target.note.is_some(), &args.worker)?;
     let table = &target.stack.outputs().ledger_table_name;
     let client = dynamo_client(&target.clients.sdk);
-    let ledger = Ledger::new(client, table, "", std::time::Duration::ZERO);
+    let ledger = Ledger::new(client.clone(), table, "", std::time::Duration::ZERO);
     let told = |e: flotilla_runtime::Failure| Error::Fleet(e.to_string());
     let wanted = format!("{}/{}", args.worker, args.id);
     let mut open = ledger.open(&wanted).await.map_err(told)?;
@@ -106,23 +107,35 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
         open = ledger.open(&format!("{}/", args.worker)).await.map_err(told)?;
         open.retain(|it| is_of(it, &args.id));
     }
-    let meant = meant(&open, &wanted)?;
-    if meant.is_none() && !args.in_advance {
-        // What is done is in none of these; its own row says so.
-        return Err(nothing(&args, &wanted, ledger.ended(&wanted).await.map_err(told)?));
-    }
-    let key = meant.map_or(wanted, |it| it.key.clone());
-    if !ledger.cancel(&key, &args.reason).await.map_err(told)? {
-        return Err(over(&key, ledger.ended(&key).await.map_err(told)?));
-    }
-    out(match meant {
-        Some(Open { held: true, .. }) => {
-            format!("{key} is cancelled: its worker ends it at the next heartbeat")
+    match meant(&open, &wanted)? {
+        Some(meant) => cancel_begun(&ledger, meant, &args.reason).await,
+        None => {
+            // What is done is in none of these; its own row says so.
+            let ended = ledger.ended(&wanted).await.map_err(told)?;
+            if ended.is_some() || !args.in_advance {
+                return Err(nothing(&args, &wanted, ended));
+            }
+            let control = control::Control::new(client, table);
+            let CancelArgs { worker, id, reason, .. } = &args;
+            control.cancel_in_advance(worker, id, reason).await.map_err(told)?;
+            out(format!(
+                "{wanted} is cancelled in advance: the first job of {worker} of this id that a worker \
+                 begins with in the next two weeks is dead-lettered"
+            ));
+            Ok(())
         }
-        Some(_) => format!("{key} is cancelled: it is not tried again"),
-        None => format!(
-            "{key} is cancelled in advance: no worker has begun with it (if that is its whole key)"
-        ),
+    }
+}
+
+async fn cancel_begun(ledger: &Ledger, meant: &Open, reason: &str) -> Result<(), Error> {
+    let told = |e: flotilla_runtime::Failure| Error::Fleet(e.to_string());
+    let key = &meant.key;
+    if !ledger.cancel(key, reason).await.map_err(told)? {
+        return Err(over(key, ledger.ended(key).await.map_err(told)?));
+    }
+    out(match meant.held {
+        true => format!("{key} is cancelled: its worker ends it at the next heartbeat"),
+        false => format!("{key} is cancelled: it is not tried again"),
     });
     Ok(())
 }
@@ -149,8 +162,8 @@ fn nothing(args: &CancelArgs, wanted: &str, ended: Option<Ended>) -> Error {
         Some(_) => over(wanted, ended),
         None => Error::Fleet(format!(
             "nothing is cancelled: no job of {worker} that was begun and is not done has {id} as its \
-             key, a part of it, or its message's id; one that still waits on the queue is cancelled by \
-             its whole key, with --in-advance"
+             key, a part of it, or its message's id; one that still waits on the queue is cancelled \
+             with --in-advance"
         )),
     }
 }

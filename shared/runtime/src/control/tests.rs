@@ -65,6 +65,7 @@ fn obedience(rows: &Rows) -> Obedience {
         drain: Arc::new(Drain::new(Duration::from_secs(90))),
         health: Health::new(Duration::from_secs(20)),
         paused: watch::Sender::new(false),
+        in_advance: Arc::new(InAdvance::new("grading")),
         started: now_ms(),
         known: None,
     }

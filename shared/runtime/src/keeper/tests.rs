@@ -15,6 +15,7 @@ fn keeper(fake: &FakeAws, visibility: u64) -> Arc<Keeper> {
     let visibility = Duration::from_secs(visibility);
     let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
     let ledger = Ledger::new(fake.dynamo(), "ledger", "me", visibility);
+    let ledger = (ledger, Arc::new(InAdvance::new("w")));
     Keeper::new(queue, ledger, visibility, Meter::new("http://q/main"))
 }
 

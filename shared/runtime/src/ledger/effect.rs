@@ -56,6 +56,30 @@ impl Ledger {
         self.transact(claim, check, items).await
     }
 
+    /// Cancels the effect of a claim, which is then to be given up, and writes `items` with it.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub(crate) async fn cancel_under(
+        &self,
+        claim: &Claim,
+        reason: &str,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Written, Failure> {
+        let cancel = Update::builder()
+            .table_name(&*self.table)
+            .key("effect", text(&claim.key))
+            .update_expression("SET cancelled = :why")
+            .condition_expression("#s = :claimed AND generation = :generation")
+            .expression_attribute_names("#s", "state")
+            .expression_attribute_values(":why", text(reason))
+            .expression_attribute_values(":claimed", text("claimed"))
+            .expression_attribute_values(":generation", number(claim.generation))
+            .build()
+            .map_err(request)?;
+        self.transact(claim, TransactWriteItem::builder().update(cancel).build(), items).await
+    }
+
     async fn transact(
         &self,
         claim: &Claim,
