@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use aws_sdk_sqs::types::MessageAttributeValue;
-use flotilla_tests::{Farm, World, eventually};
+use flotilla_tests::{Farm, Fault, FaultProxy, Rule, Seed, World, eventually};
 use serde_json::json;
 
 use crate::scripted::{Running, times, until_done};
@@ -158,6 +158,22 @@ async fn what_fails_for_ever_is_dead_lettered_after_its_attempts_and_a_redrive_s
     assert_eq!(until_done(&world, "a").await, 1);
     world.until_queue_is_empty().await;
     assert_eq!(worker.stop().await, 4);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_at_the_last_attempt_is_no_dead_letter() {
+    let world = World::new().await;
+    let proxy = FaultProxy::new(world.aws.url.as_deref().unwrap(), Seed(1));
+    proxy.obey(&[Rule { fault: Fault::Dropped, calls: &["TransactWriteItems"], one_in: 1 }]);
+    world.send(&json!({ "id": "a" }).to_string()).await;
+    let worker = world.counter().env("AWS_ENDPOINT_URL", proxy.entrance(0).await);
+    let mut worker = worker.env("FLOTILLA_MAX_ATTEMPTS", "1").ready().await;
+    assert_eq!(until_done(&world, "a").await, 1);
+    world.until_queue_is_empty().await;
+    assert!(proxy.injected()[&Fault::Dropped] > 0);
+    assert_eq!(times(&world, "a").await, Some(1));
+    assert_eq!(world.left_on(&world.outputs().grading_dead_letter_queue_url).await, 0);
+    assert!(worker.stop().await.success());
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::{
     failure::{Disposition, Failure},
     job::{Effect, Job},
     lease::{Lease, cancelled},
-    ledger::{Claim, Claimed},
+    ledger::{Claim, Claimed, Ended},
     queue::Received,
     retry::RetryPolicy,
     worker::Worker,
@@ -52,11 +52,12 @@ impl<J: Job> Consumer<J> {
             let attempt = self.attempt(message, cancel, &claiming, &committed);
             let attempt = AssertUnwindSafe(attempt).catch_unwind();
             let outcome = attempt.await.unwrap_or_else(|panic| self.panicked(message, &*panic));
-            let outcome = self.after_commit(message, outcome, &committed);
-            if let Disposition::Dead { reason, .. } = &outcome {
-                Box::pin(self.give_up(message, cancel, reason)).await;
+            match self.after_commit(message, outcome, &committed) {
+                Disposition::Dead { kind, reason } => {
+                    Box::pin(self.doomed(message, cancel, kind, reason)).await
+                }
+                outcome => outcome,
             }
-            outcome
         };
         tokio::select! {
             biased;
@@ -80,6 +81,29 @@ impl<J: Job> Consumer<J> {
             }
             outcome => outcome,
         }
+    }
+
+    /// Gives a message up, unless its effect has happened: the answer to a commit that stands may be lost.
+    async fn doomed(
+        &self,
+        message: &Received,
+        cancel: &CancellationToken,
+        kind: &'static str,
+        reason: String,
+    ) -> Disposition {
+        let again = |kind, reason| {
+            let delay = self.retry_policy().delay(message.delivery.receive_count);
+            Disposition::Retry { delay, kind, reason }
+        };
+        if let Some(claim) = self.keeper.claim(&message.delivery.message_id) {
+            match self.worker.ledger.ended(&claim.key).await {
+                Ok(Some(Ended::Done)) => return again(kind, reason),
+                Ok(_) => {}
+                Err(failure) => return again(failure.kind(), format!("{reason}; then {failure}")),
+            }
+        }
+        self.give_up(message, cancel, &reason).await;
+        Disposition::Dead { kind, reason }
     }
 
     /// What becomes of a message whose job was ended by its lease.

@@ -87,9 +87,16 @@ impl<J: Job> Consumer<J> {
             Disposition::Retry { reason, .. } => ledger.fail(claim, reason).await,
             Disposition::Dead { reason, .. } => ledger.bury(claim, reason).await,
         };
-        if let Err(failure) = noted {
+        match (noted, what) {
             // The claim then ends with its lease; the message is safe either way.
-            tracing::warn!(%failure, key = claim.key, "the ledger row was not released");
+            (Err(failure), _) => {
+                tracing::warn!(%failure, key = claim.key, "the ledger row was not released");
+            }
+            (Ok(false), Disposition::Dead { .. }) => {
+                let key = &claim.key;
+                tracing::warn!(key, "dead-lettered, though its claim is not ours any more");
+            }
+            _ => {}
         }
     }
 
