@@ -170,6 +170,18 @@ fn a_worker_may_delete_artifacts_and_no_other_objects() {
     assert!(sub.value.as_str().unwrap().contains(":::${DataStack}-artifacts-"), "{sub:?}");
 }
 
+/// IAM takes a batch for an action of its own: who may get an item may not get several.
+#[test]
+fn a_worker_may_read_its_orders_and_write_in_batches() {
+    let statements = &resource("Role")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
+    let mut statements = statements.as_sequence().unwrap().iter();
+    let rows = statements.find(|it| it["Sid"].as_str() == Some("Rows")).unwrap();
+    let actions = rows["Action"].as_sequence().unwrap();
+    for action in ["BatchGetItem", "BatchWriteItem", "GetItem", "UpdateItem"] {
+        assert!(actions.contains(&Value::from(format!("dynamodb:{action}"))), "{action}");
+    }
+}
+
 #[test]
 fn whoever_else_would_change_the_capacity_is_there_only_where_the_autoscaler_is_not() {
     let template: Value = serde_norway::from_str(TEMPLATE).unwrap();
