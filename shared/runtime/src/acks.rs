@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     failure::Failure,
+    keeper::{Going, Keeper},
     queue::{BATCH, Queue, Refused},
     retry::RetryPolicy,
     tally,
@@ -34,8 +35,8 @@ const TRIES: u32 = 8;
 pub(crate) struct Ack {
     /// Its group, where its order counts.
     pub(crate) group: Option<String>,
-    /// The newest receipt handle.
-    pub(crate) handle: String,
+    /// The message.
+    pub(crate) going: Going,
     /// After how long it is visible again; `None` deletes it.
     pub(crate) visible_after: Option<Duration>,
     /// When it is visible by itself.
@@ -51,11 +52,12 @@ pub(crate) struct Acks {
 
 impl Acks {
     /// Starts the task. Awaiting its handle after the last `Acks` is dropped flushes all.
-    pub(crate) fn start(queue: Queue) -> (Self, tokio::task::JoinHandle<()>) {
+    pub(crate) fn start(queue: Queue, keeper: Arc<Keeper>) -> (Self, tokio::task::JoinHandle<()>) {
         let (to, incoming) = mpsc::unbounded_channel();
         let queue_url = queue.url().into();
         let collector = Collector {
             queue: Arc::new(queue),
+            keeper,
             incoming,
             open: true,
             waiting: VecDeque::new(),
@@ -79,6 +81,7 @@ impl Acks {
 
 struct Collector {
     queue: Arc<Queue>,
+    keeper: Arc<Keeper>,
     incoming: mpsc::UnboundedReceiver<Ack>,
     open: bool,
     /// What has come and is on no call yet, in its order.
@@ -101,7 +104,7 @@ struct Visible {
 /// What shares a call of each kind.
 #[derive(Debug, Default)]
 struct Batch {
-    deletes: Vec<String>,
+    deletes: Vec<Going>,
     visibles: Vec<Visible>,
     groups: Vec<String>,
 }
@@ -109,9 +112,10 @@ struct Batch {
 impl Batch {
     fn add(&mut self, ack: Ack) {
         match ack.visible_after {
-            None => self.deletes.push(ack.handle),
+            None => self.deletes.push(ack.going),
             Some(after) => {
-                self.visibles.push(Visible { handle: ack.handle, after, until: ack.until });
+                let Going { handle, .. } = ack.going;
+                self.visibles.push(Visible { handle, after, until: ack.until });
             }
         }
         self.groups.extend(ack.group);
@@ -133,7 +137,7 @@ impl Collector {
                 batch.add(ack);
             }
             self.busy.extend(batch.groups.iter().cloned());
-            self.calls.spawn(send(self.queue.clone(), batch));
+            self.calls.spawn(send(self.queue.clone(), self.keeper.clone(), batch));
         }
     }
 
@@ -186,41 +190,64 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-async fn send(queue: Arc<Queue>, batch: Batch) -> Vec<String> {
+async fn send(queue: Arc<Queue>, keeper: Arc<Keeper>, batch: Batch) -> Vec<String> {
     let queue = &queue;
-    let deletes =
-        retried("delete", batch.deletes, |handles| async move { queue.delete(&handles).await });
-    let visibles = async {
-        // Once they are visible by themselves there is nothing left to say of them.
-        let Some(last) = batch.visibles.iter().map(|it| it.until).max() else { return };
-        let change = retried("visibility change", batch.visibles, |entries| async move {
-            let entries: Vec<_> = entries.into_iter().map(|it| (it.handle, it.after)).collect();
-            queue.change_visibility(&entries).await
-        });
-        if timeout_at(last, change).await.is_err() {
-            tracing::warn!(
-                "a visibility change was given up: the messages are visible by themselves"
-            );
-        }
-    };
-    tokio::join!(deletes, visibles);
+    tokio::join!(delete(queue, &keeper, batch.deletes), show(queue, batch.visibles));
     batch.groups
 }
 
+/// Deletes messages, each by its newest handle: while a call is repeated, it may come again.
+async fn delete(queue: &Queue, keeper: &Keeper, going: Vec<Going>) {
+    let call = |going: Vec<Going>| async move {
+        let handles: Vec<_> = going.into_iter().map(|it| it.handle).collect();
+        queue.delete(&handles).await
+    };
+    let left = retried("delete", going, call, |going, again| keeper.left(going, again)).await;
+    keeper.forget(&left);
+}
+
+/// Makes messages visible. Once they are visible by themselves there is nothing left to say of them.
+async fn show(queue: &Queue, visibles: Vec<Visible>) {
+    let Some(last) = visibles.iter().map(|it| it.until).max() else { return };
+    let call = |entries: Vec<Visible>| async move {
+        let entries: Vec<_> = entries.into_iter().map(|it| (it.handle, it.after)).collect();
+        queue.change_visibility(&entries).await
+    };
+    let change = retried("visibility change", visibles, call, again_alone);
+    if timeout_at(last, change).await.is_err() {
+        tracing::warn!("a visibility change was given up: the messages are visible by themselves");
+    }
+}
+
+/// Those of the entries that are to be sent again.
+fn again_alone<T>(entries: Vec<T>, again: &[bool]) -> Vec<T> {
+    entries.into_iter().zip(again).filter_map(|(entry, again)| again.then_some(entry)).collect()
+}
+
 /// Sends a batch until every entry is accepted or refused for good: only entries that failed
-/// through no fault of the request are sent again.
-async fn retried<T: Clone, F>(what: &str, mut entries: Vec<T>, call: impl Fn(Vec<T>) -> F)
+/// through no fault of the request are sent again. `left` says what there is to send after a call,
+/// given which entries that would be. Gives back what is given up.
+async fn retried<T: Clone, F>(
+    what: &str,
+    mut entries: Vec<T>,
+    call: impl Fn(Vec<T>) -> F,
+    left: impl Fn(Vec<T>, &[bool]) -> Vec<T>,
+) -> Vec<T>
 where
     F: Future<Output = Result<Vec<Refused>, Failure>>,
 {
     for attempt in 1..=TRIES {
         if entries.is_empty() {
-            return;
+            return entries;
         }
-        match call(entries.clone()).await {
-            Ok(refused) => entries = worth_retrying(what, &entries, &refused),
-            Err(failure) => tracing::warn!(%failure, what, "a batch call failed"),
-        }
+        let again = match call(entries.clone()).await {
+            Ok(refused) => worth_retrying(what, entries.len(), &refused),
+            Err(failure) => {
+                tracing::warn!(%failure, what, "a batch call failed");
+                vec![true; entries.len()]
+            }
+        };
+        entries = left(entries, &again);
         if !entries.is_empty() {
             tokio::time::sleep(RetryPolicy::CALL.delay(attempt)).await;
         }
@@ -228,14 +255,20 @@ where
     if !entries.is_empty() {
         tracing::error!(what, left = entries.len(), "given up: these messages are delivered again");
     }
+    entries
 }
 
-fn worth_retrying<T: Clone>(what: &str, entries: &[T], refused: &[Refused]) -> Vec<T> {
-    let (ours, theirs): (Vec<_>, Vec<_>) = refused.iter().partition(|r| r.sender_fault);
-    for refused in ours {
-        tracing::warn!(what, code = refused.code, "refused: the receipt handle is out of date");
+/// Which of so many entries are to be sent again.
+fn worth_retrying(what: &str, entries: usize, refused: &[Refused]) -> Vec<bool> {
+    let mut again = vec![false; entries];
+    for Refused { index, code, sender_fault } in refused {
+        if *sender_fault {
+            tracing::warn!(what, code, "refused: the receipt handle is out of date");
+        } else if let Some(again) = again.get_mut(*index) {
+            *again = true;
+        }
     }
-    theirs.iter().filter_map(|r| entries.get(r.index).cloned()).collect()
+    again
 }
 
 #[cfg(test)]
@@ -243,17 +276,21 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::fake::FakeAws;
+    use crate::{advance::InAdvance, fake::FakeAws, ledger::Ledger, metrics::Meter};
 
     #[tokio::test(start_paused = true)]
     async fn a_hand_back_is_not_repeated_once_its_message_is_visible_by_itself() {
         let fake = FakeAws::new(|_, _| serde_json::json!({ "__hang": 3600 }));
         let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
-        let (begun, (acks, flushed)) = (Instant::now(), Acks::start(queue));
+        let visibility = Duration::from_secs(60);
+        let ledger = Ledger::new(fake.dynamo(), "ledger", "me", visibility);
+        let ledger = (ledger, Arc::new(InAdvance::new("w")));
+        let keeper = Keeper::new(queue.clone(), ledger, visibility, Meter::new("http://q/main"));
+        let (begun, (acks, flushed)) = (Instant::now(), Acks::start(queue, keeper));
         let left = Duration::from_secs(15);
         acks.push(Ack {
             group: None,
-            handle: "h".to_owned(),
+            going: Going { id: "m".to_owned(), handle: "h".to_owned() },
             visible_after: Some(Duration::ZERO),
             until: begun + left,
         });
@@ -267,14 +304,15 @@ mod tests {
     async fn only_entries_that_failed_through_no_fault_of_the_request_are_sent_again() {
         let calls = Mutex::new(Vec::new());
         let refuse = |index, sender_fault| Refused { index, code: "c".into(), sender_fault };
-        retried("delete", vec!["a", "b", "c"], |entries| {
+        let call = |entries| {
             let mut calls = calls.lock().unwrap();
             calls.push(entries);
             let first = calls.len() == 1;
             let refused = if first { vec![refuse(1, false), refuse(2, true)] } else { vec![] };
             std::future::ready(Ok(refused))
-        })
-        .await;
+        };
+        let left = retried("delete", vec!["a", "b", "c"], call, again_alone).await;
+        assert!(left.is_empty());
         assert_eq!(*calls.lock().unwrap(), [vec!["a", "b", "c"], vec!["b"]]);
     }
 }

@@ -75,7 +75,7 @@ impl<J: Job> Consumer<J> {
     /// Consumes until the drain begins, and drains: until the end of its budget, and what little
     /// time is to settle what is left then. An endpoint that hangs prolongs no stop.
     pub(crate) async fn run(self: Arc<Self>) {
-        let (acks, flushed) = Acks::start(self.queue.clone());
+        let (acks, flushed) = Acks::start(self.queue.clone(), self.keeper.clone());
         let (end, begun) = (CancellationToken::new(), self.worker.drain.begun().clone());
         let keeping = tokio::spawn(self.keeper.clone().run(end.clone()));
         let watching = tokio::spawn(self.depth.clone().run(begun.clone()));
@@ -261,7 +261,7 @@ impl<J: Job> Consumer<J> {
     /// How many bytes it takes to work on a message.
     #[cfg(test)]
     pub(crate) fn size_of_work(self: &Arc<Self>, message: Received) -> usize {
-        let (acks, _) = Acks::start(self.queue.clone());
+        let (acks, _) = Acks::start(self.queue.clone(), self.keeper.clone());
         let hand = Hand { message, cancel: CancellationToken::new() };
         size_of_val(&self.clone().work(hand, None, Err(Duration::ZERO), acks))
     }

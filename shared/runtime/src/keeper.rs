@@ -62,6 +62,9 @@ struct Held {
     cancel: CancellationToken,
     /// Why an operator does not want the effect any more.
     cancelled: Option<String>,
+    /// Its work is over and its delete on its way: it is not extended any more, and where it comes again
+    /// meanwhile, only its handle is of use.
+    leaving: bool,
     /// Locked while an extension of this message is on its way, so that none can land after the
     /// delete or the backoff that ends the lease.
     beat: Arc<AsyncMutex<()>>,
@@ -75,6 +78,15 @@ pub(crate) struct LetGo {
     pub(crate) claim: Option<Claim>,
     /// When it is visible by itself, at the latest.
     pub(crate) until: Instant,
+}
+
+/// A message that is on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Going {
+    /// Its id.
+    pub(crate) id: String,
+    /// The newest receipt handle, as far as is known.
+    pub(crate) handle: String,
 }
 
 /// One message of a beat.
@@ -110,7 +122,10 @@ impl Keeper {
                 old.receives = message.delivery.receive_count;
                 old.receipt_handle.clone_from(&message.receipt_handle);
                 old.received_at = message.received_at;
+                // The claim is renewed when it was to be: a delivery says nothing of it.
+                let due = old.due;
                 old.extended(message.received_at, self.visibility, self.pause());
+                old.due = old.due.min(due);
             }
             return None;
         }
@@ -127,6 +142,7 @@ impl Keeper {
             completed: false,
             cancel: cancel.clone(),
             cancelled: None,
+            leaving: false,
             beat: Arc::default(),
         };
         held.insert(message.delivery.message_id.clone(), new);
@@ -151,14 +167,53 @@ impl Keeper {
     }
 
     /// Ends the keeping: when this returns, no extension of the message is on its way. An extension
-    /// that is may put off when it is visible by itself.
-    pub(crate) async fn let_go(&self, message_id: &str) -> Option<LetGo> {
-        let Held { receipt_handle: handle, claim, beat, invisible_until, .. } =
-            self.held().remove(message_id)?;
+    /// that is may put off when it is visible by itself. One that is to be deleted stays known until
+    /// that has happened ([`left`](Self::left)).
+    pub(crate) async fn let_go(&self, message_id: &str, to_delete: bool) -> Option<LetGo> {
+        let (mut gone, beat) = match to_delete {
+            true => {
+                let mut all = self.held();
+                let held = all.get_mut(message_id)?;
+                held.leaving = true;
+                (held.let_go(), held.beat.clone())
+            }
+            false => {
+                let mut held = self.held().remove(message_id)?;
+                (held.let_go(), held.beat)
+            }
+        };
         let beating = beat.try_lock().is_err();
         drop(beat.lock().await);
-        let until = if beating { Instant::now() + self.visibility } else { invisible_until };
-        Some(LetGo { handle, claim, until })
+        if beating {
+            gone.until = Instant::now() + self.visibility;
+        }
+        Some(gone)
+    }
+
+    /// What is left to be deleted after a call that was for all of these: those it is to be called for
+    /// `again`, and those that have come here again meanwhile, each by its newest handle. The others are
+    /// forgotten.
+    pub(crate) fn left(&self, going: Vec<Going>, again: &[bool]) -> Vec<Going> {
+        let mut held = self.held();
+        let left = going.into_iter().zip(again).filter_map(|(mut it, again)| {
+            let newest = held.get(&it.id).filter(|held| held.leaving);
+            match newest.map(|held| &held.receipt_handle).filter(|newest| **newest != it.handle) {
+                Some(newest) => it.handle.clone_from(newest),
+                None if *again => {}
+                None => {
+                    held.remove(&it.id);
+                    return None;
+                }
+            }
+            Some(it)
+        });
+        left.collect()
+    }
+
+    /// Forgets messages whose deletes were given up: they are delivered again.
+    pub(crate) fn forget(&self, going: &[Going]) {
+        let mut held = self.held();
+        going.iter().for_each(|it| drop(held.remove(&it.id)));
     }
 
     /// Renews until the token is cancelled.
@@ -183,15 +238,16 @@ impl Keeper {
     /// What must be extended now, and what soon enough to share its calls.
     fn take_due(&self, now: Instant) -> Vec<Vec<Beat>> {
         let mut held = self.held();
-        let expired = held.values().filter(|h| h.expired(now));
+        let expired = held.values().filter(|h| !h.leaving && h.expired(now));
         expired.for_each(|h| self.lose(h, if h.no_queue { "no_queue" } else { "expired" }));
-        if !held.values().any(|h| h.due <= now) {
+        if !held.values().any(|h| !h.leaving && h.due <= now) {
             return Vec::new();
         }
         let soon = now + self.visibility.div_f64(10.0);
         // What has failed waits for its own time: those that failed in one call share it.
         let limit = |h: &Held| if h.failures > 0 { now } else { soon };
-        let due = held.iter_mut().filter(|(_, h)| h.due <= limit(h) && !h.cancel.is_cancelled());
+        let kept = held.iter_mut().filter(|(_, h)| !h.leaving && !h.cancel.is_cancelled());
+        let due = kept.filter(|(_, h)| h.due <= limit(h));
         let mut due = due.filter_map(|(id, h)| h.beat(id, now, self.visibility));
         std::iter::from_fn(|| {
             let batch: Vec<_> = due.by_ref().take(BATCH).collect();
@@ -212,7 +268,7 @@ impl Keeper {
         let no_queue = matches!(&visible, Ok(Err(failure)) if failure.kind() == NO_QUEUE);
         let mut held = self.held();
         for (index, (beat, renewed)) in batch.iter().zip(renewed).enumerate() {
-            let Some(lease) = held.get_mut(&beat.id) else {
+            let Some(lease) = held.get_mut(&beat.id).filter(|lease| !lease.leaving) else {
                 continue;
             };
             let refused = match &visible {
@@ -278,6 +334,11 @@ impl Held {
             claim: self.claim.clone().filter(|_| !self.completed),
             _on_its_way,
         })
+    }
+
+    fn let_go(&mut self) -> LetGo {
+        let handle = self.receipt_handle.clone();
+        LetGo { handle, claim: self.claim.take(), until: self.invisible_until }
     }
 
     fn extended(&mut self, asked: Instant, visibility: Duration, pause: Duration) {

@@ -10,7 +10,7 @@ use crate::{
     consumer::Consumer,
     failure::Disposition,
     job::Job,
-    keeper::{LONGEST, LetGo},
+    keeper::{Going, LONGEST, LetGo},
     ledger::Claim,
     queue::Received,
     retry::RetryPolicy,
@@ -37,9 +37,9 @@ impl<J: Job> Consumer<J> {
             what => what,
         };
         self.depth.stir();
-        let Some(LetGo { handle, claim, until }) =
-            self.keeper.let_go(&message.delivery.message_id).await
-        else {
+        let id = &message.delivery.message_id;
+        let to_delete = matches!(what, Disposition::Done | Disposition::Dead { .. });
+        let Some(LetGo { handle, claim, until }) = self.keeper.let_go(id, to_delete).await else {
             return Disposition::Lost;
         };
         if let Some(claim) = claim {
@@ -56,7 +56,7 @@ impl<J: Job> Consumer<J> {
         let visible_after =
             visible_after.map(|delay| within_window(delay, message.received_at.elapsed()));
         let group = self.queue.order(message).map(str::to_owned);
-        acks.push(Ack { group, handle, visible_after, until });
+        acks.push(Ack { going: Going { id: id.clone(), handle }, group, visible_after, until });
         what
     }
 

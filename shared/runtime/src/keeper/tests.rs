@@ -239,7 +239,7 @@ async fn no_repeated_heartbeat_follows_the_delete() {
     while asked.lock().unwrap().len() < 4 {
         pass(0.1).await;
     }
-    kept.keeper.let_go("m").await.unwrap();
+    kept.keeper.let_go("m", false).await.unwrap();
     let calls = asked.lock().unwrap().len();
     pass(120.0).await;
     assert_eq!(asked.lock().unwrap().len(), calls);
@@ -260,7 +260,7 @@ async fn a_redelivery_while_an_extension_is_on_its_way_goes_on_with_the_newer_ha
     assert!(kept.keeper.hold(&message("m", "newer"), &CancellationToken::new()).is_none());
     pass(20.0).await;
     assert!(!kept.lost.is_cancelled(), "the old handle was refused, the newer one is good");
-    assert_eq!(kept.keeper.let_go("m").await.unwrap().handle, "newer");
+    assert_eq!(kept.keeper.let_go("m", false).await.unwrap().handle, "newer");
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +275,7 @@ async fn letting_go_waits_for_the_extension_on_its_way_and_none_follows() {
         pass(0.1).await;
     }
     let asked = Instant::now();
-    kept.keeper.let_go("m").await.unwrap();
+    kept.keeper.let_go("m", false).await.unwrap();
     assert!(asked.elapsed().as_secs_f64() > 1.0, "a delete would overtake the extension");
     pass(30.0).await;
     assert_eq!(fake.count(EXTEND), 1);
@@ -321,7 +321,7 @@ async fn an_answer_that_was_long_on_its_way_does_not_replace_a_newer_handle() {
     };
     assert!(delivered("second", 2));
     assert!(!delivered("first", 1) && !delivered("third", 3) && !delivered("late", 2));
-    assert_eq!(keeper.let_go("m").await.unwrap().handle, "third");
+    assert_eq!(keeper.let_go("m", false).await.unwrap().handle, "third");
 }
 
 #[tokio::test(start_paused = true)]
@@ -339,4 +339,32 @@ async fn a_lease_that_is_lost_with_its_queue_has_a_reason_of_its_own() {
         assert!(keeper.held()["m"].cancel.is_cancelled());
         running.abort();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_deleted_is_known_until_it_is_and_extended_no_more() {
+    let fake = FakeAws::new(|_, body| batch(body, &[]));
+    let kept = keep(&fake, 6);
+    let (keeper, stop) = (&kept.keeper, CancellationToken::new());
+    let going = |handle: &str| vec![Going { id: "m".to_owned(), handle: handle.to_owned() }];
+    assert_eq!(keeper.let_go("m", true).await.unwrap().handle, "h");
+    pass(20.0).await;
+    assert_eq!(fake.count(EXTEND), 0);
+    assert!(!kept.lost.is_cancelled());
+    assert_eq!(keeper.left(going("h"), &[true]), going("h"), "to be tried again");
+    assert!(keeper.hold(&message("m", "newer"), &stop).is_none());
+    assert_eq!(keeper.left(going("h"), &[false]), going("newer"), "deleted by an old handle");
+    assert_eq!(keeper.left(going("newer"), &[false]), []);
+    assert!(keeper.hold(&message("m", "newest"), &stop).is_some(), "it is deleted, and sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redelivery_does_not_put_off_the_renewal_of_a_claim() {
+    let keeper = keeper(&FakeAws::new(|_, body| batch(body, &[])), 60);
+    keeper.hold(&message("m", "h"), &CancellationToken::new()).unwrap();
+    keeper.claimed("m", &claim());
+    let due = keeper.held()["m"].due;
+    pass(15.0).await;
+    assert!(keeper.hold(&message("m", "newer"), &CancellationToken::new()).is_none());
+    assert_eq!(keeper.held()["m"].due, due);
 }

@@ -212,6 +212,25 @@ async fn an_acknowledgement_that_fails_at_the_stop_is_sent_until_it_is_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_comes_again_while_its_delete_is_repeated_only_brings_a_newer_handle() {
+    let (first, again) = (message("m", "h", nap(0.0)), received("m", "newer", nap(0.0), 2));
+    let fake = fake(vec![(0.0, vec![first]), (3.0, vec![again])], |body| {
+        match body["Entries"][0]["ReceiptHandle"].as_str() {
+            Some("newer") => batch(body, &[]),
+            _ => json!({ "__status": 500 }),
+        }
+    });
+    let running = start(&fake, "60");
+    while !entries(&fake, "DeleteMessageBatch").contains(&("newer".to_owned(), None)) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    running.shutdown.cancel();
+    running.ended.await.unwrap();
+    assert_eq!(running.runs.load(Ordering::SeqCst), 1);
+    assert_eq!(entries(&fake, "DeleteMessageBatch").last().unwrap().0, "newer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_prepare_is_one_failed_attempt() {
     let bad = json!({ "seconds": 0.0, "panic": true });
     let fake = fake(vec![(0.0, vec![message("m", "h", bad)])], |b| batch(b, &[]));
