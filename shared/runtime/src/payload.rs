@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use aws_sdk_s3::Client;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -59,12 +60,35 @@ impl Payloads {
         if body.len() + attributes + ATTRIBUTES <= most {
             return Ok(body.to_owned());
         }
-        let sha256 = hex(&Sha256::digest(body));
-        let key = format!("payloads/{sha256}");
-        let bytes = body.as_bytes().to_vec();
-        store::put(&self.client, &self.bucket, &key, bytes, "application/json").await?;
-        let pointer = Pointer { flotilla_payload: Place { key, sha256 } };
+        let pointer = Pointer { flotilla_payload: self.put(body).await? };
         serde_json::to_string(&pointer).map_err(|e| Failure::permanent("payload", e.to_string()))
+    }
+
+    async fn put(&self, text: &str) -> Result<Place, Failure> {
+        let sha256 = hex(&Sha256::digest(text));
+        let key = format!("payloads/{sha256}");
+        let bytes = text.as_bytes().to_vec();
+        store::put(&self.client, &self.bucket, &key, bytes, "application/json").await?;
+        Ok(Place { key, sha256 })
+    }
+
+    /// Puts JSON where a message has no room for it; gives what to [take it back](Self::taken_back) by.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take it.
+    pub(crate) async fn put_aside(&self, json: &str) -> Result<Value, Failure> {
+        let place = self.put(json).await?;
+        serde_json::to_value(place).map_err(|e| Failure::permanent("payload", e.to_string()))
+    }
+
+    /// What was put aside.
+    ///
+    /// # Errors
+    /// Permanent, when it is not there, or is not what was put there.
+    pub(crate) async fn taken_back(&self, place: &Value) -> Result<String, Failure> {
+        let place = Place::deserialize(place)
+            .map_err(|e| Failure::permanent("payload", format!("{place} names no payload: {e}")))?;
+        self.got(place).await
     }
 
     /// Puts a text under a key of its own; gives its address, `s3://bucket/key`.
@@ -94,7 +118,10 @@ impl Payloads {
         let Ok(pointer) = serde_json::from_str::<Pointer>(body) else {
             return Ok(body.into());
         };
-        let Place { key, sha256 } = pointer.flotilla_payload;
+        self.got(pointer.flotilla_payload).await.map(Cow::Owned)
+    }
+
+    async fn got(&self, Place { key, sha256 }: Place) -> Result<String, Failure> {
         let bad = |why: &str| Failure::permanent("payload", format!("payload {key}: {why}"));
         if !key.starts_with("payloads/") {
             return Err(bad("lies outside payloads/"));
@@ -108,7 +135,7 @@ impl Payloads {
         if hex(&Sha256::digest(&bytes.bytes)) != sha256 {
             return Err(bad("is not what the message was sent with (its SHA-256 differs)"));
         }
-        String::from_utf8(bytes.bytes).map(Cow::Owned).map_err(|_| bad("is not UTF-8"))
+        String::from_utf8(bytes.bytes).map_err(|_| bad("is not UTF-8"))
     }
 }
 

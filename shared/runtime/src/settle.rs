@@ -12,7 +12,7 @@ use crate::{
     job::Job,
     keeper::{Going, LONGEST, LetGo},
     ledger::Claim,
-    queue::Received,
+    queue::{Enclosed, Received},
     retry::RetryPolicy,
     tail::Tail,
 };
@@ -121,9 +121,10 @@ impl<J: Job> Consumer<J> {
             "log": self.keep_log(message, tail).await,
         });
         let sent = async {
-            let (attributes, most) = (message.attributes_size(), self.queue.bounds().size);
-            let body = self.worker.payloads.shrink(&message.body, attributes, most).await?;
-            self.queue.bury(&body, message, &why).await
+            let (payloads, most) = (&self.worker.payloads, self.queue.bounds().size);
+            let enclosed = Enclosed::of(message, &why, (payloads, most)).await?;
+            let body = payloads.shrink(&message.body, enclosed.size(), most).await?;
+            self.queue.bury(&body, message, enclosed).await
         };
         match sent.await {
             Ok(()) => {

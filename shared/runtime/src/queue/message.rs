@@ -29,18 +29,6 @@ pub struct Received {
     pub delivery: Delivery,
 }
 
-impl Received {
-    /// What the attributes take of the size of a message, in bytes: names, types and values.
-    pub fn attributes_size(&self) -> usize {
-        let size = |(name, value): (&String, &MessageAttributeValue)| {
-            let text = value.string_value().map_or(0, str::len);
-            let binary = value.binary_value().map_or(0, |blob| blob.as_ref().len());
-            name.len() + value.data_type().len() + text + binary
-        };
-        self.attributes.iter().map(size).sum()
-    }
-}
-
 pub(super) fn received(message: Message) -> Option<Received> {
     let mut told = message.attributes.unwrap_or_default();
     let mut system = |name| told.remove(&name);

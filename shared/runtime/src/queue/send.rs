@@ -8,7 +8,13 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Queue, Received, unavailable};
-use crate::{failure::Failure, job::Delivery, metrics, payload::hex, tally, trace};
+use crate::{
+    failure::Failure,
+    job::Delivery,
+    metrics,
+    payload::{Payloads, hex},
+    tally, trace,
+};
 
 impl Queue {
     /// Puts a message on the queue, as one of the tenant or group of `cause`, and of its trace. On a
@@ -57,17 +63,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts a message on the dead-letter queue with `why` in the attribute `flotilla`.
+    /// Puts a message on the dead-letter queue with what is enclosed.
     ///
     /// # Errors
     /// Transient, when SQS does not take it.
-    pub async fn bury(&self, body: &str, message: &Received, why: &Value) -> Result<(), Failure> {
-        let (mut attributes, folded) = fitting(message.attributes.clone());
-        let mut why = why.clone();
-        if !folded.is_empty() {
-            why[FOLDED] = folded.into();
-        }
-        attributes.insert(REASON.to_owned(), text_attribute(&legible(&why.to_string()))?);
+    pub(crate) async fn bury(
+        &self,
+        body: &str,
+        message: &Received,
+        Enclosed(attributes): Enclosed,
+    ) -> Result<(), Failure> {
         let call = self.client.send_message().queue_url(&*self.dead_letter_url).message_body(body);
         let Delivery { message_id, receive_count, group, .. } = &message.delivery;
         // One death is one letter, however often the call is repeated; another death is another.
@@ -94,10 +99,70 @@ const REASON: &str = "flotilla";
 /// What is in the reason of the attributes that there was no room for beside it: each as
 /// `{"type", "text"}` or `{"type", "base64"}`, by name.
 const FOLDED: &str = "attributes";
+/// Where in S3 all of them are, in the same form, where there was no room in the reason either.
+const ASIDE: &str = "attributes_at";
+/// Room for a body that is a pointer to S3.
+const POINTER: usize = 1024;
 /// SQS takes ten attributes, and the reason is one.
 const BESIDE: usize = 9;
 
-type Told = HashMap<String, MessageAttributeValue>;
+/// A message's attributes.
+pub type Told = HashMap<String, MessageAttributeValue>;
+
+/// What goes with the body of a dead letter: the attributes of its message, and the reason as one more.
+#[derive(Debug)]
+pub(crate) struct Enclosed(Told);
+
+impl Enclosed {
+    /// What says `why` a message is dead. Those of its attributes that there is no room for among ten stand
+    /// in the reason. Where all of it is more than a queue takes, the attributes are put into S3, and but
+    /// for the trace only there.
+    ///
+    /// # Errors
+    /// Transient, when S3 does not take what is put aside.
+    pub(crate) async fn of(
+        message: &Received,
+        why: &Value,
+        (payloads, most): (&Payloads, usize),
+    ) -> Result<Self, Failure> {
+        let (attributes, folded) = fitting(message.attributes.clone());
+        let mut why = why.clone();
+        if !folded.is_empty() {
+            why[FOLDED] = folded.into();
+        }
+        let enclosed = Self::with(attributes, &why)?;
+        match size(&enclosed.0) + POINTER <= most {
+            true => Ok(enclosed),
+            false => Self::aside(message, why, payloads).await,
+        }
+    }
+
+    async fn aside(
+        message: &Received,
+        mut why: Value,
+        payloads: &Payloads,
+    ) -> Result<Self, Failure> {
+        let all = &message.attributes;
+        let trace = all.get_key_value(trace::TRACEPARENT).filter(|(_, it)| size_of(it) < POINTER);
+        let trace = trace.map(|(name, it)| (name.clone(), it.clone())).into_iter().collect();
+        let all: Map<_, _> = all.iter().map(|(name, it)| (name.clone(), folded(it))).collect();
+        if let Some(why) = why.as_object_mut() {
+            why.remove(FOLDED);
+        }
+        why[ASIDE] = payloads.put_aside(&Value::from(all).to_string()).await?;
+        Self::with(trace, &why)
+    }
+
+    fn with(mut attributes: Told, why: &Value) -> Result<Self, Failure> {
+        attributes.insert(REASON.to_owned(), text_attribute(&legible(&why.to_string()))?);
+        Ok(Self(attributes))
+    }
+
+    /// How much of the size of a message it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        size(&self.0)
+    }
+}
 
 /// A message's attributes, as far as there is room for them beside the reason, and the rest as JSON:
 /// nothing of the message is lost. The trace stays where every tool looks for it.
@@ -121,8 +186,40 @@ fn folded(value: &MessageAttributeValue) -> Value {
     }
 }
 
-/// Takes what [`Queue::bury`] has folded into a dead letter's reason out of it again, for a message
-/// that goes back to its queue.
+/// What a message's attributes take of its size, in bytes: names, types and values.
+fn size(attributes: &Told) -> usize {
+    attributes.iter().map(|(name, value)| name.len() + size_of(value)).sum()
+}
+
+fn size_of(value: &MessageAttributeValue) -> usize {
+    let text = value.string_value().map_or(0, str::len);
+    let binary = value.binary_value().map_or(0, |blob| blob.as_ref().len());
+    value.data_type().len() + text + binary
+}
+
+/// The attributes of a message that its dead letter has elsewhere than among its own: in the reason, or in
+/// S3. They go back to the message's queue with it.
+///
+/// # Errors
+/// Where S3 does not have them any more, or does not answer.
+pub async fn enclosed(payloads: &Payloads, why: &Value) -> Result<Told, Failure> {
+    if why[ASIDE].is_null() {
+        return Ok(unfolded(why));
+    }
+    let text = payloads.taken_back(&why[ASIDE]).await?;
+    let all: Value = serde_json::from_str(&text).map_err(|e| {
+        let what = format!("the attributes of a dead letter at {}", why[ASIDE]);
+        Failure::permanent("payload", what).caused_by(e)
+    })?;
+    Ok(unfolded(&json!({ FOLDED: all })))
+}
+
+/// Whether what a dead letter was sent with lies in S3.
+pub fn is_aside(why: &Value) -> bool {
+    !why[ASIDE].is_null()
+}
+
+/// The attributes that stand in a dead letter's reason.
 pub fn unfolded(why: &Value) -> HashMap<String, MessageAttributeValue> {
     let folded = why[FOLDED].as_object().into_iter().flatten();
     let one = |(name, value): (&String, &Value)| {
@@ -168,6 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{fake::FakeAws, payload::SQS_LIMIT};
 
     /// What SQS refuses, by the ranges of its documentation.
     fn refused(c: char) -> bool {
@@ -194,6 +292,51 @@ mod tests {
             false => built.data_type("String").string_value(text),
         };
         built.build().unwrap()
+    }
+
+    fn message(attributes: Told) -> Received {
+        Received {
+            body: String::new(),
+            attributes,
+            receipt_handle: "h".to_owned(),
+            received_at: tokio::time::Instant::now(),
+            delivery: Delivery {
+                message_id: "m".to_owned(),
+                sent_at: std::time::SystemTime::UNIX_EPOCH,
+                receive_count: 1,
+                group: None,
+                traceparent: None,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn attributes_that_a_letter_has_no_room_for_go_by_way_of_s3_and_come_back() {
+        let mut ten: Told = ('a'..='i').map(|it| (it.to_string(), attribute("x", false))).collect();
+        ten.insert("z".to_owned(), attribute(&"x".repeat(900_000), true));
+        let large = attribute(&"x".repeat(1_048_000), false);
+        let one = Told::from([
+            ("large".to_owned(), large),
+            (trace::TRACEPARENT.to_owned(), attribute("00-1-2-03", false)),
+        ]);
+        for all in [ten, one] {
+            let text: Map<_, _> = all.iter().map(|(k, it)| (k.clone(), folded(it))).collect();
+            let text = Value::from(text).to_string();
+            let fake = FakeAws::new(move |operation, _| match operation.starts_with("GET") {
+                true => json!({ "__text": text }),
+                false => json!({}),
+            });
+            let payloads = Payloads::new(crate::aws::s3_client(&fake.sdk()), "payloads");
+            let (message, why) = (message(all.clone()), json!({ "reason": "r" }));
+            let letter = Enclosed::of(&message, &why, (&payloads, SQS_LIMIT)).await.unwrap();
+            assert!(letter.size() + POINTER <= SQS_LIMIT, "{}", letter.size());
+            let traced = all.contains_key(trace::TRACEPARENT);
+            assert_eq!(letter.0.contains_key(trace::TRACEPARENT), traced);
+            let why: Value =
+                serde_json::from_str(letter.0[REASON].string_value().unwrap()).unwrap();
+            assert!(is_aside(&why) && why["reason"] == "r", "{why}");
+            assert_eq!(enclosed(&payloads, &why).await.unwrap(), all);
+        }
     }
 
     proptest! {
