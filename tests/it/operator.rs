@@ -234,6 +234,67 @@ async fn taken(world: &World, url: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_letter_whose_queue_is_gone_is_left_and_the_others_go_back() {
+    let world = World::new().await;
+    let dead = bury(&world, 2).await;
+    let url = world.outputs().grading_queue_url.clone();
+    let gone = format!("{url}-gone");
+    let why = json!({ "reason": "r", "kind": "k", "queue": gone }).to_string();
+    let why = MessageAttributeValue::builder().data_type("String").string_value(why);
+    let call = world.aws.sqs.send_message().queue_url(&dead).message_body("{\"id\":\"of-gone\"}");
+    call.message_attributes("flotilla", why.build().unwrap()).send().await.unwrap();
+    let (code, text) = world.flotilla(&["dlq", "redrive", "--of", "grading"]).await;
+    assert!(code == 1 && text.contains("2 dead letters were sent back"), "{code}: {text}");
+    assert!(text.contains("1 dead letter was left") && text.contains(&gone), "{text}");
+    let mut ids = taken(&world, &url).await;
+    ids.sort_unstable();
+    assert_eq!(ids, ["0", "1"]);
+    assert_eq!(world.dead_letters(1).await[0].body, "{\"id\":\"of-gone\"}");
+}
+
+#[tokio::test]
+async fn what_a_letter_has_in_s3_is_shown_and_goes_back_with_it() {
+    let world = World::new().await;
+    let (sqs, url) = (&world.aws.sqs, &world.outputs().grading_queue_url);
+    let text = |length: usize| {
+        let built = MessageAttributeValue::builder().data_type("String");
+        built.string_value("y".repeat(length)).build().unwrap()
+    };
+    let body = json!({ "id": "a", "always": "permanent", "rest": "x".repeat(900_000) }).to_string();
+    let small = json!({ "id": "b", "always": "permanent" }).to_string();
+    for (body, length) in [(&body, 140_000), (&small, 1_047_000)] {
+        let call = sqs.send_message().queue_url(url).message_body(body);
+        call.message_attributes("large", text(length)).send().await.unwrap();
+    }
+    let worker = Running::start(&world, &[]).await;
+    let found = eventually("two letters", Duration::from_secs(30), async || {
+        Some(letters(&world, &[]).await).filter(|found| found.len() == 2)
+    })
+    .await;
+    assert_eq!(worker.stop().await, 2);
+    let pointer = |it: &&Value| it["body"].as_str().unwrap().contains("flotilla_payload");
+    let id = found.iter().find(pointer).unwrap()["id"].as_str().unwrap();
+    let (code, shown) = world.flotilla(&["dlq", "show", id, "--of", "grading"]).await;
+    assert!(code == 0 && shown.contains(&body), "{code}: {} bytes", shown.len());
+    let (code, told) = world.flotilla(&["dlq", "redrive", "--of", "grading"]).await;
+    assert!(code == 0 && told.contains("2 dead letters were sent back"), "{told}");
+    let mut lengths = Vec::new();
+    while lengths.len() < 2 {
+        let call = sqs.receive_message().queue_url(url).message_attribute_names("All");
+        let answer = call.wait_time_seconds(2).send().await.unwrap();
+        for message in answer.messages.unwrap_or_default() {
+            let attributes = message.message_attributes.unwrap();
+            assert_eq!(attributes.len(), 1, "{:?}", attributes.keys());
+            lengths.push(attributes["large"].string_value().unwrap().len());
+            let call = sqs.delete_message().queue_url(url);
+            call.receipt_handle(message.receipt_handle.unwrap()).send().await.unwrap();
+        }
+    }
+    lengths.sort_unstable();
+    assert_eq!(lengths, [140_000, 1_047_000]);
+}
+
+#[tokio::test]
 async fn dead_letters_of_what_there_is_not_are_refused_with_what_there_is() {
     let world = World::new().await;
     let nowhere = format!("{}-nowhere", world.outputs().grading_queue_url);

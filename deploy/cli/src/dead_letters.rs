@@ -1,7 +1,7 @@
 //! The dead letters of a queue: read without being used up, and sent back.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -9,7 +9,7 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, Message, MessageAttributeValue,
     MessageSystemAttributeName as System, QueueAttributeName as Attribute,
 };
-use flotilla_runtime::{queue, tally};
+use flotilla_runtime::{payload::Payloads, queue, tally};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,9 +66,21 @@ pub(crate) struct Letter {
     pub(crate) group: Option<String>,
     pub(crate) body: String,
     #[serde(skip)]
-    attributes: HashMap<String, MessageAttributeValue>,
+    attributes: queue::Told,
+    /// What its worker has told, where its attributes lie in S3.
+    #[serde(skip)]
+    aside: Option<Value>,
     #[serde(skip)]
     handle: String,
+}
+
+/// What became of a letter that was to go back.
+#[derive(Debug)]
+pub(crate) enum Redriven {
+    /// It is on its queue, under this id.
+    Sent(String),
+    /// Its queue is gone, say, or does not take it: this is no fault of the other letters.
+    Refused(Error),
 }
 
 /// What a worker has told; another attribute of this name is the sender's, and stays.
@@ -89,6 +101,7 @@ impl Letter {
             // What there was no room for beside the reason stands in it.
             attributes.extend(queue::unfolded(told));
         }
+        let aside = told.clone().filter(queue::is_aside);
         // SQS itself moves what was received too often, and writes no reason.
         let unknown = || Why {
             reason: "no worker wrote why: SQS moved it, or somebody sent it here".to_owned(),
@@ -103,7 +116,28 @@ impl Letter {
             body: message.body.unwrap_or_default(),
             attributes,
             handle: message.receipt_handle?,
+            aside,
         })
+    }
+
+    /// The same with its body, where that lies in S3.
+    ///
+    /// # Errors
+    /// Where S3 does not have it any more, or does not answer.
+    pub(crate) async fn with_body(mut self, payloads: &Payloads) -> Result<Self, Error> {
+        let body = payloads.expand(&self.body).await.map_err(|e| Error::Fleet(e.to_string()))?;
+        self.body = body.into_owned();
+        Ok(self)
+    }
+
+    /// The attributes that its message had.
+    async fn attributes(&self, payloads: &Payloads) -> Result<queue::Told, Error> {
+        let mut all = self.attributes.clone();
+        if let Some(told) = &self.aside {
+            let aside = queue::enclosed(payloads, told).await;
+            all.extend(aside.map_err(|e| Error::Fleet(e.to_string()))?);
+        }
+        Ok(all)
     }
 
     /// Whether it has this id, here or on the queue that it came from.
@@ -114,6 +148,12 @@ impl Letter {
     /// How long it has been dead.
     pub(crate) fn age(&self) -> Duration {
         SystemTime::now().duration_since(self.sent()).unwrap_or_default()
+    }
+
+    /// Whether it is what became of one of these messages, by their ids: SQS itself moves a message with its id.
+    pub(crate) fn was_one_of(&self, messages: &HashSet<String>) -> bool {
+        let own = self.why.message_id.as_ref();
+        messages.contains(&self.id) || own.is_some_and(|id| messages.contains(id))
     }
 
     /// Whether it was dead already at this time.
@@ -248,15 +288,31 @@ impl<'a> DeadLetters<'a> {
 
     /// Puts a letter back on its queue as it was before it died, and takes it off this one. Cut
     /// off between the two, it is on both, which workers take for a duplicate.
-    pub(crate) async fn redrive(&mut self, letter: &Letter, queue: &str) -> Result<(), Error> {
+    pub(crate) async fn redrive(
+        &mut self,
+        letter: &Letter,
+        queue: &str,
+        payloads: &Payloads,
+    ) -> Result<Redriven, Error> {
         let fifo = queue.ends_with(".fifo");
+        let attributes = match letter.attributes(payloads).await {
+            Ok(attributes) => attributes,
+            Err(error) => return Ok(Redriven::Refused(error)),
+        };
         let call = self.clients.sqs.send_message().queue_url(queue).message_body(&letter.body);
-        let call = call.set_message_attributes(Some(letter.attributes.clone()));
+        let call = call.set_message_attributes(Some(attributes));
         let call = call.set_message_group_id(letter.group.clone());
         let call = call.set_message_deduplication_id(fifo.then(|| letter.id.clone()));
-        call.send().await.doing(|| format!("sending dead letter {} to {queue}", letter.id))?;
+        let answer = call.send().await;
+        let refused = answer.as_ref().is_err_and(|error| error.as_service_error().is_some());
+        let sent = match answer.doing(|| format!("sending dead letter {} to {queue}", letter.id)) {
+            Ok(sent) => sent,
+            Err(error) if refused => return Ok(Redriven::Refused(error)),
+            Err(error) => return Err(error),
+        };
         tally::sent(queue, 1);
-        self.delete(letter).await
+        self.delete(letter).await?;
+        Ok(Redriven::Sent(sent.message_id.unwrap_or_default()))
     }
 
     /// Takes a letter off the queue for good.

@@ -7,7 +7,7 @@ mod redrive;
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::Subcommand;
-use flotilla_runtime::queue::Queue;
+use flotilla_runtime::{payload::Payloads, queue::Queue};
 
 use self::{
     look::{not_looked_at, read},
@@ -236,6 +236,12 @@ async fn show(chosen: &Chosen, id: &str, json: bool, stop: &Stop) -> Result<(), 
         not_looked_at(&found, chosen.limit, &dead);
         return Err(none_of(chosen, id));
     };
+    let payloads = &target.stack.outputs().payloads_bucket_name;
+    let payloads = Payloads::new(target.clients.s3.clone(), payloads);
+    let letter = &letter.clone().with_body(&payloads).await.unwrap_or_else(|error| {
+        note(format!("its body cannot be read: {}", crate::chain(&error)));
+        letter.clone()
+    });
     if json {
         return print_json(letter);
     }

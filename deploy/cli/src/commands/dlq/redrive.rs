@@ -1,11 +1,11 @@
 //! `flotilla dlq redrive`: dead letters go back to their queue, and what was not seen is said.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
 };
 
-use flotilla_runtime::tally;
+use flotilla_runtime::{payload::Payloads, tally};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
@@ -15,11 +15,14 @@ use super::{
 };
 use crate::{
     console::{note, out},
-    dead_letters::{DeadLetters, Letter},
+    dead_letters::{DeadLetters, Letter, Redriven},
     error::Error,
     stop::Stop,
     target::Target,
 };
+
+/// Of so many letters that were left it is said why.
+const TOLD: usize = 20;
 
 /// What is wanted of a redrive.
 #[derive(Debug)]
@@ -64,13 +67,14 @@ pub(super) async fn preview(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result
 pub(super) async fn run(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
     let place = chosen.place(&target).await?;
-    // What dies again while this runs is not sent back again, or it might never end.
-    let start = SystemTime::now();
-    let wanted = |it: &Letter| chosen.takes(&place, it) && wish.takes(it) && it.was_dead_at(start);
+    let wanted = |it: &Letter| chosen.takes(&place, it) && wish.takes(it);
     let (queue, dead) = (&place.queue, &place.dead);
     let mut letters = DeadLetters::new(&target.clients, dead, stop);
     let mut course = Course { limit: chosen.limit, ..Course::default() };
-    let moving = send_back(&mut letters, (wish, queue), wanted, &mut course);
+    let bucket = &target.stack.outputs().payloads_bucket_name;
+    let payloads = Payloads::new(target.clients.s3.clone(), bucket);
+    let way = Way { wish, otherwise: queue, payloads, in_order: dead.ends_with(".fifo") };
+    let moving = send_back(&mut letters, &way, wanted, &mut course);
     let table = &target.stack.outputs().fleet_table_name;
     let moved = tally::telling(Some(table), target.clients.dynamo.clone(), moving).await;
     let back = letters.put_back().await;
@@ -82,18 +86,29 @@ pub(super) async fn run(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result<(),
     course.told(queue, dead).into_iter().for_each(out);
     both(moved, back)?;
     match &wish.id {
+        _ if !course.refused.is_empty() => Err(course.left()),
         Some(id) if course.sent == 0 => Err(none_of(chosen, id)),
         _ => Ok(()),
     }
 }
 
+/// Where letters go.
+struct Way<'a> {
+    wish: &'a Wish,
+    /// The queue of those of which none is known.
+    otherwise: &'a str,
+    payloads: Payloads,
+    /// Whether the order of groups counts.
+    in_order: bool,
+}
+
 async fn send_back(
     letters: &mut DeadLetters<'_>,
-    (wish, otherwise): (&Wish, &str),
+    way: &Way<'_>,
     wanted: impl Fn(&Letter) -> bool,
     course: &mut Course,
 ) -> Result<(), Error> {
-    let mut clock = interval(Duration::from_secs(1) / wish.rate);
+    let mut clock = interval(Duration::from_secs(1) / way.wish.rate);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let batch = letters.next().await?;
@@ -101,6 +116,10 @@ async fn send_back(
             return Ok(());
         }
         for letter in batch.iter().filter(|letter| wanted(letter)) {
+            // What dies again while this runs is not sent back again, or it might never end.
+            if letter.was_one_of(&course.ids) {
+                continue;
+            }
             if course.sent >= course.limit {
                 course.limited = true;
                 return Ok(());
@@ -108,10 +127,13 @@ async fn send_back(
             clock.tick().await;
             // Between two letters: one that is sent and not taken off here would be there twice.
             letters.go_on()?;
-            let queue = wish.destination(letter, otherwise);
-            letters.redrive(letter, queue).await?;
-            course.sent += 1;
-            *course.to.entry(queue.to_owned()).or_default() += 1;
+            let queue = way.wish.destination(letter, way.otherwise);
+            match letters.redrive(letter, queue, &way.payloads).await? {
+                Redriven::Sent(id) => course.note_sent(id, queue),
+                // Those of its group that are behind it must not overtake it.
+                Redriven::Refused(error) if way.in_order => return Err(error),
+                Redriven::Refused(error) => course.refused.push((letter.id.clone(), error)),
+            }
         }
         note(format!("{} sent back …", course.sent));
     }
@@ -122,6 +144,10 @@ async fn send_back(
 struct Course {
     limit: usize,
     sent: usize,
+    /// The ids that they have now.
+    ids: HashSet<String>,
+    /// Those that could not be sent back, and why.
+    refused: Vec<(String, Error)>,
     /// How many of these, by the queue that they went to.
     to: BTreeMap<String, usize>,
     /// How many were looked at and put back.
@@ -136,6 +162,24 @@ struct Course {
 }
 
 impl Course {
+    fn note_sent(&mut self, id: String, queue: &str) {
+        self.sent += 1;
+        self.ids.insert(id);
+        *self.to.entry(queue.to_owned()).or_default() += 1;
+    }
+
+    /// What the command ends with where letters were left.
+    fn left(&self) -> Error {
+        let told = self.refused.iter().take(TOLD);
+        let mut lines: Vec<_> =
+            told.map(|(id, why)| format!("  {id}: {}", crate::chain(why))).collect();
+        if self.refused.len() > TOLD {
+            lines.push(format!("  and {} more", self.refused.len() - TOLD));
+        }
+        let was = counted(self.refused.len());
+        Error::Fleet(format!("{was} left where they are:\n{}", lines.join("\n")))
+    }
+
     /// What the operator is told. That nothing is left is claimed of nothing but what was looked at.
     fn told(&self, queue: &str, dead: &str) -> Vec<String> {
         let sent = |count, queue: &str| format!("{} sent back to {queue}", counted(count));
