@@ -3,7 +3,7 @@
 //! Off unless `FLOTILLA_INSTANCE_METADATA` is `true`, which the launch template sets. Two notices
 //! are looked for in the instance metadata (IMDSv2, every five seconds as AWS recommends):
 //! `spot/instance-action`, and `autoscaling/target-lifecycle-state`, which is `Terminated` while the
-//! instance is in `Terminating:Wait`. Each begins the drain; while it lasts the lifecycle hook is
+//! instance is in `Terminating:Wait` (`Warmed:Terminated` where it ends out of a warm pool). Each begins the drain; while it lasts the lifecycle hook is
 //! heartbeated, and after it the hook is completed, so that the instance ends at once.
 //!
 //! While the state that the instance is wanted in is one of the warm pool (`Warmed:…`), nothing is
@@ -34,6 +34,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it is looked for whether an instance of a warm pool is to serve.
 const WARM_LOOK: Duration = Duration::from_secs(1);
+/// The states that are wanted of an instance which is to end.
+const ENDS: [&str; 2] = ["Terminated", "Warmed:Terminated"];
 /// What is left for the end of the process when a spot instance is taken away.
 const LAST: Duration = Duration::from_secs(10);
 /// At every so manieth look the hook is told that its instance still drains. That extends the wait
@@ -153,7 +155,8 @@ impl Instance {
         Some(time.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
-    /// Waits for as long as the group prepares the instance for its warm pool, or keeps it there.
+    /// Waits for as long as the group prepares the instance for its warm pool, keeps it there, or ends it
+    /// out of it: then the drain begins.
     pub(crate) async fn in_service(&self) {
         let mut told = false;
         while self.wanted().await.is_some_and(|state| state.starts_with("Warmed")) {
@@ -167,7 +170,7 @@ impl Instance {
     }
 
     async fn is_terminating(&self) -> bool {
-        self.wanted().await.is_some_and(|state| state == "Terminated")
+        self.wanted().await.is_some_and(|state| ENDS.contains(&state.as_str()))
     }
 
     /// The state that the group wants the instance in.

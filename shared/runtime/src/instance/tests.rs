@@ -75,6 +75,23 @@ async fn the_hook_is_heartbeated_for_as_long_as_the_drain_lasts_and_completed_af
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_that_ends_out_of_the_warm_pool_drains_and_completes_its_hook() {
+    let state = Arc::new(Mutex::new("Warmed:Stopped"));
+    let (fake, instance) = instance(&state).await;
+    let (drain, end) = (Arc::new(Drain::new(Duration::from_secs(90))), CancellationToken::new());
+    let watching = tokio::spawn(instance.clone().watch(drain.clone(), end.clone()));
+    let serving = tokio::spawn(async move { instance.in_service().await });
+    pass(60).await;
+    assert!(!drain.begun().is_cancelled() && !serving.is_finished());
+    *state.lock().unwrap() = "Warmed:Terminated";
+    pass(10).await;
+    assert!(drain.begun().is_cancelled() && !serving.is_finished(), "it never serves");
+    end.cancel();
+    assert!(watching.await.unwrap(), "the group waits");
+    assert_eq!(fake.calls().last().unwrap().0, "CompleteLifecycleAction");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_heartbeat_of_the_hook_that_fails_neither_ends_the_drain_nor_the_heartbeats() {
     let refused = json!({ "__status": 400, "__text": "<ErrorResponse><Error><Code>ValidationError</Code>\
         <Message>No active Lifecycle Action found</Message></Error></ErrorResponse>" });
