@@ -30,17 +30,36 @@ pub(super) async fn to_bare_loop(settings: &Settings) -> Result<(), Trouble> {
         return Ok(());
     }
     let pairs = in_turns(&flotilla(&[]), &bare_loop(SLOTS), settings).await?;
-    let mut detail = sides("flotilla", "bare_loop", &pairs, settings);
-    ratio(per_cpu, &pairs, |r| r.per_cpu).detail(detail.clone()).print();
+    let ahead = sides("flotilla", "bare_loop", &pairs, settings);
+    ratio(per_cpu, &pairs, |r| r.per_cpu).detail(ahead.clone()).print();
     Figure::new(calls, median(pairs.iter().map(|(ours, _)| ours.calls)), "calls", Better::Lower)
         .target(0.21)
-        .detail(detail.clone())
+        .detail(ahead.clone())
         .print();
+    match settings.wants(&[rate]) {
+        true => with_as_many_in_hand(rate, (&pairs, ahead), settings).await,
+        false => Ok(()),
+    }
+}
+
+/// The worker that asks for no more than it has slots for, as the loop does; the ratio with its default
+/// stands beside.
+async fn with_as_many_in_hand(
+    name: &str,
+    (pairs, mut ahead): (&[(Rate, Rate)], Value),
+    settings: &Settings,
+) -> Result<(), Trouble> {
+    let even = flotilla(&[("FLOTILLA_RECEIVE_AHEAD", "0")]);
+    let even = in_turns(&even, &bare_loop(SLOTS), settings).await?;
+    let mut detail = sides("flotilla", "bare_loop", &even, settings);
+    detail["receive_ahead"] = json!(0);
+    ahead["ratio"] = json!(ratio(name, pairs, |r| r.per_second).value);
+    detail["with_receive_ahead_by_default"] = ahead;
     for in_hand in WIDER {
         let wider = measure(&bare_loop(in_hand), settings).await?;
         detail[format!("bare_loop_{in_hand}_in_hand")] = wider.json();
     }
-    ratio(rate, &pairs, |r| r.per_second).target(0.95).detail(detail).print();
+    ratio(name, &even, |r| r.per_second).target(0.95).detail(detail).print();
     Ok(())
 }
 
