@@ -1,6 +1,6 @@
 //! What a worker costs that has nothing to do.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 use tokio::time::sleep;
@@ -34,7 +34,12 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Trouble> {
     let (after, cost) = (rig.counts().await?, process.cost());
     let minutes = settings.idle.as_secs_f64() / 60.0;
     let calls = after.sqs_calls() - before.sqs_calls();
+    let every = after.calls.iter().map(|(name, count)| {
+        (name.as_str(), count - before.calls.get(name).copied().unwrap_or_default())
+    });
+    let every: BTreeMap<_, _> = every.filter(|(_, count)| *count > 0).collect();
     let detail = json!({
+        "all_calls": every,
         "seconds": settings.idle.as_secs_f64(),
         "calls": calls,
         "queues": 1,
