@@ -23,7 +23,8 @@ pub(super) fn flotilla(more: &[(&'static str, &str)]) -> Consumer {
         ("FLOTILLA_LEDGER_TABLE", "ledger"),
         ("FLOTILLA_PAYLOADS_BUCKET", "payloads"),
         ("FLOTILLA_HTTP_ADDR", "127.0.0.1:0"),
-        ("FLOTILLA_LOG", "error"),
+        // As the peers, which have no subscriber at all.
+        ("FLOTILLA_LOG", "off"),
     ];
     let env = fixed.into_iter().chain(more.iter().copied());
     Consumer {

@@ -36,9 +36,15 @@ fn logged(told: &str) -> EnvFilter {
 }
 
 /// What is kept for dead letters: what is logged, and never less than by default. Who wants a quiet log
-/// wants to know all the same what a message died of.
+/// wants to know all the same what a message died of. Only where nothing is logged at all, no message pays
+/// for a span.
 fn kept<S: Subscriber>(told: &str) -> impl Filter<S> + use<S> + 'static {
-    logged(told).or(LevelFilter::INFO)
+    let logged = logged(told);
+    let least = match logged.max_level_hint() {
+        Some(LevelFilter::OFF) => LevelFilter::OFF,
+        _ => LevelFilter::INFO,
+    };
+    logged.or(least)
 }
 
 #[cfg(test)]
@@ -64,6 +70,16 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn where_nothing_is_logged_no_message_has_a_span() {
+        let subscriber = tracing_subscriber::registry()
+            .with(tail::Keep.with_filter(kept("off")))
+            .with(fmt::layer().with_filter(logged("off")));
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(error_span!("message", id = "m-1").is_disabled());
+        });
     }
 
     #[test]
