@@ -184,6 +184,16 @@ impl Reader {
         Duration::from_secs_f64(self.ranged(name, default, range.0..=range.1))
     }
 
+    /// The same in whole seconds alone.
+    pub fn whole_seconds(&mut self, name: &str, default: f64, range: (f64, f64)) -> Duration {
+        let told = self.seconds(name, default, range);
+        if told.subsec_nanos() > 0 {
+            let told = told.as_secs_f64();
+            self.mistake(format!("{name}={told}: must be whole seconds"));
+        }
+        told
+    }
+
     /// Notes a mistake, once.
     pub fn mistake(&mut self, what: impl Into<String>) {
         let what = what.into();
@@ -303,7 +313,7 @@ pub struct WorkerConfig {
     /// `FLOTILLA_VISIBILITY_SECONDS`: the lease; a dead worker's message comes back after it
     /// (default 60 s).
     pub visibility: Duration,
-    /// `FLOTILLA_WAIT_SECONDS`: the long poll, 0 to 20 s (default 20 s). A stop waits for it.
+    /// `FLOTILLA_WAIT_SECONDS`: the long poll, 1 to 20 whole seconds (default 20 s). A stop waits for it.
     pub wait: Duration,
     /// `FLOTILLA_GRACE_SECONDS`: how long a stop waits for running jobs (default 90 s). The stop has
     /// ended ten seconds after it at the latest, or after the long poll that was on its way.
@@ -350,7 +360,7 @@ impl WorkerConfig {
                 most => Some(most),
             },
             visibility: settings.seconds("FLOTILLA_VISIBILITY_SECONDS", 60.0, (3.0, 43_200.0)),
-            wait: settings.seconds("FLOTILLA_WAIT_SECONDS", 20.0, (0.0, 20.0)),
+            wait: settings.whole_seconds("FLOTILLA_WAIT_SECONDS", 20.0, (1.0, 20.0)),
             grace: settings.seconds("FLOTILLA_GRACE_SECONDS", 90.0, (0.0, 43_200.0)),
             max_attempts: settings.ranged("FLOTILLA_MAX_ATTEMPTS", 5, 1..=1000),
             retry_first: settings.seconds("FLOTILLA_RETRY_FIRST_SECONDS", 2.0, (0.01, 900.0)),

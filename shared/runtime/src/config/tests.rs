@@ -1,6 +1,17 @@
 use super::*;
 
 #[test]
+fn a_long_poll_is_of_whole_seconds_since_sqs_would_take_a_part_of_one_for_none() {
+    for (told, good) in [("1", true), ("20", true), ("0", false), ("0.5", false), ("2.5", false)] {
+        let mut settings = Reader::from_pairs([("FLOTILLA_WAIT_SECONDS", told)]);
+        let wait = WorkerConfig::read(&mut settings).wait;
+        let report = settings.finish().unwrap_err().to_string();
+        assert_eq!(report.contains("FLOTILLA_WAIT_SECONDS"), !good, "{told}: {report}");
+        assert!(!good || wait.as_secs().to_string() == told);
+    }
+}
+
+#[test]
 fn every_mistake_is_reported_in_one_run_with_its_name() {
     let mut settings = Reader::from_pairs([
         ("FLOTILLA_SLOTS", "0"),
