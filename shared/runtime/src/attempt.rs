@@ -76,7 +76,7 @@ impl<J: Job> Consumer<J> {
     ) -> Disposition {
         match outcome {
             Disposition::Dead { kind, reason } if committed.load(Ordering::SeqCst) => {
-                let delay = self.retry_policy().delay(message.delivery.receive_count);
+                let delay = self.retry_policy().delay(self.failures(message));
                 Disposition::Retry { delay, kind, reason }
             }
             outcome => outcome,
@@ -92,7 +92,7 @@ impl<J: Job> Consumer<J> {
         reason: String,
     ) -> Disposition {
         let again = |kind, reason| {
-            let delay = self.retry_policy().delay(message.delivery.receive_count);
+            let delay = self.retry_policy().delay(self.failures(message));
             Disposition::Retry { delay, kind, reason }
         };
         if let Some(claim) = self.keeper.claim(&message.delivery.message_id) {
@@ -300,8 +300,8 @@ impl<J: Job> Consumer<J> {
                 Disposition::Dead { kind, reason: format!("received {count} times: {reason}") }
             }
             Failure::Transient { retry_after, .. } => {
-                let attempt = lease.map_or(count, Lease::attempt);
-                let delay = retry_after.unwrap_or_else(|| self.retry_policy().delay(attempt));
+                let policy = self.retry_policy();
+                let delay = retry_after.unwrap_or_else(|| policy.delay(self.failures(message)));
                 Disposition::Retry { delay, kind, reason }
             }
         }
@@ -323,7 +323,16 @@ impl<J: Job> Consumer<J> {
         if count >= most {
             return Disposition::Dead { kind: "panic", reason };
         }
-        Disposition::Retry { delay: self.retry_policy().delay(count), kind: "panic", reason }
+        let delay = self.retry_policy().delay(self.failures(message));
+        Disposition::Retry { delay, kind: "panic", reason }
+    }
+
+    /// How many attempts at a message have failed, this one included: as its claim counts them, or as they
+    /// were seen here. Its receives say nothing of that: a hand-back is one, too.
+    pub(crate) fn failures(&self, message: &Received) -> u32 {
+        let id = &message.delivery.message_id;
+        let claimed = self.keeper.claim(id).map(|claim| claim.attempt);
+        claimed.unwrap_or_else(|| self.worker.failures.count(id))
     }
 
     fn retry_policy(&self) -> RetryPolicy {

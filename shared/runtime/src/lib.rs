@@ -89,6 +89,7 @@ pub mod control;
 mod depth;
 mod drain;
 pub mod failure;
+mod failures;
 #[cfg(test)]
 mod fake;
 pub mod fit;

@@ -133,7 +133,7 @@ impl<J: Job> Consumer<J> {
                 Disposition::Dead { kind, reason }
             }
             Err(failure) => {
-                let delay = RetryPolicy::JOB.delay(message.delivery.receive_count);
+                let delay = RetryPolicy::JOB.delay(self.failures(message));
                 tracing::error!(%failure, "the dead-letter queue does not take the message");
                 Disposition::Retry { delay, kind: "dead_letter", reason: failure.to_string() }
             }

@@ -13,6 +13,7 @@ use crate::{
     consumer::Consumer,
     control::{self, Control, Obedience},
     drain::Drain,
+    failures::Failures,
     health::Health,
     job::Job,
     ledger::Ledger,
@@ -41,6 +42,7 @@ pub(crate) struct Worker<J> {
     pub(crate) paused: watch::Sender<bool>,
     /// What an operator has cancelled before anybody has begun with it.
     pub(crate) in_advance: Arc<InAdvance>,
+    pub(crate) failures: Failures,
     /// How many messages are in hand.
     pub(crate) in_hand: watch::Sender<usize>,
     /// Cancelled at the end of the grace: every job still running is handed back.
@@ -88,6 +90,7 @@ impl<J: Job> Worker<J> {
             hand_back: CancellationToken::new(),
             paused: watch::Sender::new(false),
             in_advance: Arc::new(InAdvance::new(J::NAME)),
+            failures: Failures::default(),
             drain,
             in_hand,
             control,

@@ -257,6 +257,21 @@ async fn what_no_claim_counts_is_dead_lettered_with_its_reason_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_no_claim_counts_is_put_off_by_the_failures_that_were_seen_and_not_by_its_receives() {
+    let bad = json!({ "seconds": 0.0, "fail": true });
+    let receives = (300..303).map(|count| (1.0, vec![received("m", "h", bad.clone(), count)]));
+    let fake = fake(receives.collect(), |b| batch(b, &[]));
+    let running = start(&fake, "60");
+    sleep(Duration::from_secs(5)).await;
+    running.shutdown.cancel();
+    running.ended.await.unwrap();
+    let changed = entries(&fake, "ChangeMessageVisibilityBatch");
+    let delays: Vec<_> = changed.iter().filter_map(|(_, delay)| *delay).collect();
+    assert_eq!(delays.len(), 3, "{changed:?}");
+    assert!(delays.iter().zip([2, 4, 8]).all(|(delay, ceiling)| *delay <= ceiling), "{delays:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hung_receive_is_given_up_reported_and_tried_again() {
     let hung = vec![(1e6, vec![]), (1e6, vec![]), (2.0, vec![message("m", "h", nap(0.0))])];
     let fake = fake(hung, |b| batch(b, &[]));
