@@ -172,7 +172,7 @@ fn skew(call: &mut Call, by_ms: i64) -> bool {
         return false;
     };
     let mut moved = false;
-    for name in [":now", ":until"] {
+    for name in [":now", ":until", ":over"] {
         let Some(time) = values.get_mut(name) else { continue };
         let now = time["N"].as_str().and_then(|text| text.parse::<i64>().ok()).expect("a time");
         *time = json!({ "N": (now + by_ms).to_string() });

@@ -21,7 +21,9 @@ use aws_sdk_dynamodb::{
 
 use crate::failure::{Failure, chain, shortened};
 
-use row::{Row, cancelled, claim, ended, made_by, not_renewed, occupied, open, refusal, too_long};
+use row::{
+    Row, cancelled, claim, ended, lease_of, made_by, not_renewed, occupied, open, refusal, too_long,
+};
 
 /// Rows outlive the longest SQS retention (14 days, and 14 more after a redrive).
 pub const ROW_LIFE: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -124,13 +126,13 @@ impl Ledger {
         let result = self
             .update(key)
             .update_expression(
-                "SET #s = :claimed, #o = :me, claim_id = :id, lease_until = :until, \
+                "SET #s = :claimed, #o = :me, claim_id = :id, lease_until = :until, lease_ms = :lease, \
                  expires_at = :ttl, message_id = :message \
                  REMOVE buried ADD generation :one, attempts :one",
             )
             .condition_expression(
                 "attribute_not_exists(#s) OR #s = :free OR (#s = :claimed AND (lease_until < :now \
-                 OR (doubted = lease_until AND doubted_at < :then)))",
+                 OR (doubted = lease_until AND doubt_ends < :now)))",
             )
             .expression_attribute_names("#s", "state")
             .expression_attribute_names("#o", "owner")
@@ -140,7 +142,7 @@ impl Ledger {
             .expression_attribute_values(":id", text(&id))
             .expression_attribute_values(":message", text(message_id))
             .expression_attribute_values(":now", number(now))
-            .expression_attribute_values(":then", number(now.saturating_sub(lease)))
+            .expression_attribute_values(":lease", number(lease))
             .expression_attribute_values(":until", number(now + lease))
             .expression_attribute_values(":ttl", number(now / 1000 + ROW_LIFE.as_secs()))
             .expression_attribute_values(":one", number(1))
@@ -154,8 +156,9 @@ impl Ledger {
                 // The answer to our own claim was lost, and the SDK asked again.
                 Some(row) if made_by(row, &id) => Ok(Claimed::Won(claim(key, Some(row)))),
                 Some(row) => {
-                    if let Some(until) = too_long(row, now + lease + lease / 2) {
-                        self.doubt(key, until, now).await;
+                    let longest = lease.max(lease_of(row));
+                    if let Some(until) = too_long(row, now + longest + longest / 2) {
+                        self.doubt(key, until, now + longest).await;
                     }
                     Ok(occupied(row, now, self.lease))
                 }
@@ -164,21 +167,21 @@ impl Ledger {
         }
     }
 
-    /// Notes that a claim lasts longer than a lease by our clock. Its holder's clock is ahead of ours,
-    /// or it leases for longer; either way it renews in less than a lease. Where it has not, by then,
-    /// it is dead, and whoever comes next takes the claim over: its fencing token sees to the rest.
-    async fn doubt(&self, key: &str, until: u64, now: u64) {
+    /// Notes that a claim lasts longer than its lease by our clock: its holder's is ahead of ours. It renews in
+    /// less than its lease all the same, which its row names. Where it has not by the end of our doubt, it is
+    /// dead, and whoever comes next takes the claim over: its fencing token sees to the rest.
+    async fn doubt(&self, key: &str, until: u64, ends: u64) {
         let noted = self
             .update(key)
-            .update_expression("SET doubted = :until, doubted_at = :now")
+            .update_expression("SET doubted = :seen, doubt_ends = :over")
             .condition_expression(
-                "#s = :claimed AND lease_until = :until AND \
-                 (attribute_not_exists(doubted) OR doubted <> :until OR doubted_at > :now)",
+                "#s = :claimed AND lease_until = :seen AND \
+                 (attribute_not_exists(doubt_ends) OR doubted <> :seen OR doubt_ends > :over)",
             )
             .expression_attribute_names("#s", "state")
             .expression_attribute_values(":claimed", text("claimed"))
-            .expression_attribute_values(":until", number(until))
-            .expression_attribute_values(":now", number(now))
+            .expression_attribute_values(":seen", number(until))
+            .expression_attribute_values(":over", number(ends))
             .send()
             .await;
         match noted {

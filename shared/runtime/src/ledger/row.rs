@@ -52,6 +52,11 @@ pub(super) fn occupied(row: &Row, now: u64, lease: Duration) -> Claimed {
     Claimed::Held(Duration::from_millis(until.saturating_sub(now)).min(lease))
 }
 
+/// For how long the holder of a row leases, in milliseconds; zero where it does not say.
+pub(super) fn lease_of(row: &Row) -> u64 {
+    read_number(row, "lease_ms").unwrap_or_default()
+}
+
 /// Until when a row is claimed, where that is later than this.
 pub(super) fn too_long(row: &Row, latest: u64) -> Option<u64> {
     let claimed = row.get("state").and_then(|s| s.as_s().ok()).is_some_and(|s| s == "claimed");

@@ -32,6 +32,35 @@ async fn a_holder_with_a_wrong_clock_keeps_a_message_back_for_one_lease_at_most(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_holder_that_leases_for_longer_is_given_its_own_time_to_renew() {
+    const LONG: u64 = 600_000;
+    for (left, doubted) in [(590_000, false), (86_400_000, true)] {
+        let until = now_ms() + left;
+        let fake = FakeAws::new(move |_, _| {
+            json!({
+                "__status": 400,
+                "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+                "Item": {
+                    "state": { "S": "claimed" },
+                    "lease_until": { "N": until.to_string() },
+                    "lease_ms": { "N": LONG.to_string() },
+                },
+            })
+        });
+        let asked = now_ms();
+        ledger(&fake).claim("k", "m").await.unwrap();
+        let calls = fake.calls();
+        let values = |call: usize| &calls[call].1["ExpressionAttributeValues"];
+        assert_eq!(values(0)[":lease"]["N"], "60000", "a claim names its lease");
+        assert_eq!(calls.len() == 2, doubted, "{left} ms left");
+        if doubted {
+            let ends: u64 = values(1)[":over"]["N"].as_str().unwrap().parse().unwrap();
+            assert!((asked + LONG..asked + LONG + 60_000).contains(&ends), "{ends}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_whose_answer_was_lost_is_ours_when_it_is_asked_for_again() {
     let made = Mutex::new(None);
     let fake = FakeAws::new(move |_, body| {

@@ -17,7 +17,7 @@ struct Row {
     generation: u64,
     attempts: i64,
     until: Option<Instant>,
-    /// The end that is in doubt, and since when.
+    /// The end that is in doubt, and until when it is.
     doubt: Option<(Instant, Instant)>,
 }
 
@@ -40,14 +40,16 @@ impl Row {
         let number = &request["ExpressionAttributeValues"][":generation"]["N"];
         let (now, claimed) = (Instant::now(), self.state == "claimed");
         let claim = text.contains("claim_id");
-        if text.contains("doubted_at") {
+        if text.contains("doubt_ends") {
+            let over = request["ExpressionAttributeValues"][":over"]["N"].as_str().unwrap();
+            let over = over.parse::<u64>().unwrap().saturating_sub(crate::control::now_ms());
+            let over = now + Duration::from_millis(over);
             let new = self.doubt.is_none_or(|(until, _)| Some(until) != self.until);
-            self.doubt = self.until.map(|until| (until, now)).filter(|_| new).or(self.doubt);
+            self.doubt = self.until.map(|until| (until, over)).filter(|_| new).or(self.doubt);
             return claimed && new;
         }
-        let doubted = self
-            .doubt
-            .is_some_and(|(until, since)| Some(until) == self.until && since + LEASE < now);
+        let doubted =
+            self.doubt.is_some_and(|(until, over)| Some(until) == self.until && over < now);
         let allowed = match claim {
             true => self.state != "done" && !(claimed && self.until > Some(now) && !doubted),
             false => {
