@@ -273,7 +273,7 @@ pub async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
 }
 
 fn page(health: &Health, handle: &PrometheusHandle) -> String {
-    ::metrics::gauge!(metrics::HEALTHY).set(f64::from(u8::from(health.trouble().is_none())));
+    metrics::scraped(health.trouble().is_none());
     handle.render()
 }
 

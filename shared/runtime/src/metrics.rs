@@ -6,11 +6,21 @@
 //! it has no name for. The label `worker` is the kind of worker ([`Job::NAME`](crate::Job::NAME));
 //! `job` and `instance` are left to Prometheus, which sets them for every target.
 
-use std::{fmt, time::Duration};
+mod bill;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use ::metrics::{Counter, Gauge, Histogram, Label};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
+use self::bill::Bill;
 use crate::{failure::Disposition, tally::queue_name};
 
 /// Declares metrics: a constant of the exported name, described by its doc comment.
@@ -65,6 +75,11 @@ describe_metrics! {
     counter DUPLICATES = "flotilla_duplicate_deliveries_total";
     /// Receive calls by result (messages, empty, error).
     counter RECEIVES = "flotilla_receives_total";
+    /// Share of the receives since the start that brought nothing; 0 before the first.
+    gauge EMPTY = "flotilla_empty_receive_ratio";
+    /// US dollars that a million jobs cost in calls to SQS and DynamoDB, by list prices: what was
+    /// spent since the start over the jobs that are done; 0 before the first.
+    gauge DOLLARS = "flotilla_dollars_per_million_jobs";
     /// Calls to AWS by service, operation and HTTP status (or timeout, unreachable); every attempt
     /// of the SDK counts, as it does on the bill.
     counter API_CALLS = "flotilla_api_calls_total";
@@ -93,7 +108,8 @@ pub fn install(worker: &str) -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-fn builder(worker: &str) -> Result<PrometheusBuilder, BuildError> {
+/// The exporter, with what every metric has in common.
+pub(crate) fn builder(worker: &str) -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .add_global_label("worker", worker)
         .set_buckets(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0])
@@ -129,6 +145,9 @@ const CALLS: [(&str, f64); 8] = [
     ("BatchGetItem", 5.0 * READ),
 ];
 
+/// What this process has spent.
+static BILL: Bill = Bill::new();
+
 /// An attempt of a call to AWS.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
@@ -153,6 +172,7 @@ const OPERATIONS: [(&str, &str); 5] = [
 
 /// Counts an attempt of a call to AWS.
 pub(crate) fn called(call: Call<'_>) {
+    BILL.called(call.service, call.operation);
     let message = OPERATIONS.iter().find(|(name, _)| *name == call.operation);
     if let (Some((name, kind)), Some(queue)) = (message, call.queue) {
         let mut labels = vec![
@@ -192,10 +212,17 @@ pub(crate) fn slots(slots: usize) {
 /// Tells what a request to SQS costs (of the dearest queue, where a worker has several), and a call to
 /// DynamoDB.
 pub(crate) fn prices(fifo: bool) {
+    BILL.of_fifo(fifo);
     ::metrics::gauge!(REQUEST_PRICE).set(PRICES[usize::from(fifo)]);
     for (operation, price) in CALLS {
         ::metrics::gauge!(CALL_PRICE, "operation" => operation).set(price);
     }
+}
+
+/// Tells what is known at a scrape alone.
+pub(crate) fn scraped(healthy: bool) {
+    ::metrics::gauge!(HEALTHY).set(f64::from(u8::from(healthy)));
+    ::metrics::gauge!(DOLLARS).set(BILL.per_million());
 }
 
 /// What a worker counts of a queue. Every metric carries the queue's name, of which there are as many
@@ -213,6 +240,9 @@ pub(crate) struct Meter {
     attempts: [Counter; 5],
     /// By the results of [`RECEIVED`].
     receives: [Counter; 3],
+    /// All receives and the empty ones, and their share.
+    polls: Arc<[AtomicU64; 2]>,
+    empty: Gauge,
     /// Counter and time of the dispositions of [`ORDINARY`].
     disposed: [(Counter, Histogram); 2],
 }
@@ -249,6 +279,8 @@ impl Meter {
             waited: ::metrics::histogram!(WAIT, "queue" => queue.clone()),
             age: ::metrics::gauge!(AGE, "queue" => queue.clone()),
             attempts: numbers.map(|it| ::metrics::counter!(ATTEMPTS, &of("attempt", it))),
+            polls: Arc::default(),
+            empty: ::metrics::gauge!(EMPTY, "queue" => queue.clone()),
             receives: RECEIVED.map(|it| ::metrics::counter!(RECEIVES, &of("result", it))),
             disposed: ORDINARY
                 .map(|name| (dispositions(&queue, name, "none"), processing(&queue, name, None))),
@@ -268,6 +300,7 @@ impl Meter {
             kinds.iter().for_each(|kind| dispositions(&meter.queue, name, kind).increment(0));
         }
         meter.in_flight.set(0.0);
+        meter.empty.set(0.0);
         meter.age(Duration::ZERO);
         meter
     }
@@ -279,6 +312,13 @@ impl Meter {
     pub(crate) fn receives(&self, result: &'static str, count: u64) {
         let known = RECEIVED.iter().position(|known| *known == result);
         known.into_iter().for_each(|place| self.receives[place].increment(count));
+        let [all, empty] = &*self.polls;
+        let all = all.fetch_add(count, Relaxed) + count;
+        let of_these = if result == "empty" { count } else { 0 };
+        let empty = empty.fetch_add(of_these, Relaxed) + of_these;
+        if all > 0 {
+            self.empty.set(empty as f64 / all as f64);
+        }
     }
 
     pub(crate) fn duplicates(&self, reason: &'static str, count: u64) {
@@ -325,6 +365,9 @@ impl Meter {
             let (count, time) = &self.disposed[place];
             count.increment(1);
             time.record(took);
+            if name == "done" {
+                BILL.done();
+            }
             return;
         }
         dispositions(&self.queue, name, kind).increment(1);

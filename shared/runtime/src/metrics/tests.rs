@@ -36,7 +36,7 @@ fn everything() -> String {
             error: None,
             took: Duration::from_secs(1),
         });
-        ::metrics::gauge!(HEALTHY).set(1.0);
+        super::scraped(true);
     })
 }
 
@@ -45,7 +45,7 @@ fn every_metric_has_its_help_text_and_type() {
     let text = everything();
     let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names: Vec<_> = names.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names.len(), 18, "{names:?}");
+    assert_eq!(names.len(), 20, "{names:?}");
     for name in names {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
         let ours = name.starts_with("flotilla_") || name.starts_with("messaging_");
@@ -68,6 +68,7 @@ fn what_has_not_happened_is_zero_and_not_absent() {
         r#"flotilla_dispositions_total{worker="job",queue="main.fifo",disposition="retry",kind="panic"} 0"#,
         r#"flotilla_queue_wait_seconds_count{worker="job",queue="main.fifo"} 0"#,
         r#"flotilla_jobs_in_flight{worker="job",queue="main.fifo"} 0"#,
+        r#"flotilla_empty_receive_ratio{worker="job",queue="main.fifo"} 0"#,
         r#"flotilla_sqs_request_price_dollars{worker="job"} 0.0000005"#,
         r#"flotilla_dynamodb_call_price_dollars{worker="job",operation="UpdateItem"} 0.000000625"#,
     ] {
@@ -76,7 +77,8 @@ fn what_has_not_happened_is_zero_and_not_absent() {
 }
 
 /// The metrics that are about a process, and not about a queue of it.
-const OF_THE_PROCESS: [&str; 6] = [API_CALLS, OPERATION, SLOTS, REQUEST_PRICE, CALL_PRICE, HEALTHY];
+const OF_THE_PROCESS: [&str; 7] =
+    [API_CALLS, OPERATION, SLOTS, REQUEST_PRICE, CALL_PRICE, DOLLARS, HEALTHY];
 
 #[test]
 fn what_is_about_a_queue_says_which_and_two_queues_are_told_apart() {
@@ -109,6 +111,49 @@ fn what_is_about_a_queue_says_which_and_two_queues_are_told_apart() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
+}
+
+#[test]
+fn the_share_of_empty_receives_is_told_by_queue() {
+    let text = exposition(|| {
+        let meter = Meter::new("http://sqs/1/main");
+        for result in ["messages", "empty", "empty", "error"] {
+            meter.receives(result, 1);
+        }
+        drop(Meter::new("http://sqs/1/rest"));
+    });
+    for line in [
+        r#"flotilla_empty_receive_ratio{worker="job",queue="main"} 0.5"#,
+        r#"flotilla_empty_receive_ratio{worker="job",queue="rest"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+/// As many series as there are, with so many messages, each with everything of its own.
+fn series_of(messages: u32) -> usize {
+    let text = exposition(|| {
+        let meter = Meter::new("http://sqs/1/main");
+        for n in 0..messages {
+            let reason = format!("reason {n}");
+            let (took, delay) = (Duration::from_millis(n.into()), Duration::from_secs(n.into()));
+            meter.attempted(n + 5);
+            meter.waited(took);
+            meter.disposed(&Disposition::Done, took);
+            meter.disposed(&Disposition::Released { after: delay }, took);
+            meter.disposed(&Disposition::Lost, took);
+            let (kind, again) = ("ordered", reason.clone());
+            meter.disposed(&Disposition::Retry { delay, kind, reason: again }, took);
+            meter.disposed(&Disposition::Dead { kind, reason }, took);
+            super::sent("http://sqs/1/main", None);
+        }
+    });
+    series(&text).len()
+}
+
+#[test]
+fn there_are_as_many_series_of_a_thousand_messages_as_of_ten() {
+    assert_eq!(series_of(1000), series_of(10));
 }
 
 #[test]

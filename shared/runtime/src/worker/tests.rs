@@ -4,6 +4,7 @@ mod claims;
 mod fifo;
 mod pauses;
 mod queues;
+mod series;
 mod shelf;
 mod stops;
 mod tenants;
