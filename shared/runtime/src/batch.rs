@@ -39,8 +39,20 @@ pub trait BatchJob: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// As [`Job::tenant`].
+    fn tenant(message: &Self::Message) -> Option<String> {
+        let _ = message;
+        None
+    }
+
     /// As [`Job::describe_metrics`].
     fn describe_metrics(&self) {}
+
+    /// As [`Job::image`].
+    fn image(&self, message: Option<&Self::Message>) -> Option<String> {
+        let _ = message;
+        None
+    }
 
     /// As [`Job::end`].
     fn end(&self) -> impl Future<Output = ()> + Send {
@@ -92,8 +104,16 @@ impl<B: BatchJob> Job for Batched<B> {
         self.job.ready().await
     }
 
+    fn tenant(message: &B::Message) -> Option<String> {
+        B::tenant(message)
+    }
+
     fn describe_metrics(&self) {
         self.job.describe_metrics();
+    }
+
+    fn image(&self, message: Option<&B::Message>) -> Option<String> {
+        self.job.image(message)
     }
 
     async fn end(&self) {
@@ -198,6 +218,14 @@ mod tests {
         const NAME: &'static str = "scripted";
         type Message = String;
 
+        fn tenant(message: &String) -> Option<String> {
+            Some(format!("of {message}"))
+        }
+
+        fn image(&self, message: Option<&String>) -> Option<String> {
+            message.map(|message| format!("sha256:{message}"))
+        }
+
         async fn run(&self, batch: &[(String, Delivery)]) -> Vec<Result<(), Failure>> {
             self.0.lock().unwrap().push(batch.len());
             assert!(!batch.iter().any(|(message, _)| message == "panic"), "as ordered");
@@ -207,6 +235,15 @@ mod tests {
             };
             batch.iter().take_while(|(message, _)| message != "forget").map(outcome).collect()
         }
+    }
+
+    #[tokio::test]
+    async fn a_batch_job_says_as_any_job_whose_a_message_is_and_what_its_containers_are_made_of() {
+        let job = Batched::new(Scripted::default());
+        let message = "a".to_owned();
+        assert_eq!(<Batched<Scripted> as Job>::tenant(&message).as_deref(), Some("of a"));
+        assert_eq!(job.image(Some(&message)).as_deref(), Some("sha256:a"));
+        assert_eq!(job.image(None), None);
     }
 
     async fn outcomes(messages: &[&str]) -> (Vec<Option<&'static str>>, Vec<usize>) {

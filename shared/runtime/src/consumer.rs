@@ -310,5 +310,5 @@ impl<J: Job> Consumer<J> {
 /// says of which.
 fn span(message: &Received) -> tracing::Span {
     let Delivery { message_id: id, .. } = &message.delivery;
-    tracing::error_span!("message", id, trace_id = message.delivery.trace_id())
+    tracing::error_span!("message", id, trace_id = message.delivery.trace_id().as_deref())
 }

@@ -1,6 +1,7 @@
 //! What a worker does with a message.
 
 use std::{
+    borrow::Cow,
     future::Future,
     panic::AssertUnwindSafe,
     time::{Duration, SystemTime},
@@ -136,8 +137,16 @@ impl Delivery {
         self.sent_at.elapsed().unwrap_or_default()
     }
 
-    /// The trace id of [`traceparent`](Self::traceparent), if it has the form of one.
-    pub fn trace_id(&self) -> Option<&str> {
-        trace::trace_id(self.traceparent.as_deref()?)
+    /// The id of the trace that it belongs to: its sender's, or one that it begins itself. That is made of
+    /// its message id, so that it is the same at every delivery.
+    pub fn trace_id(&self) -> Option<Cow<'_, str>> {
+        let given = self.traceparent.as_deref().and_then(trace::trace_id);
+        given.map(Cow::Borrowed).or_else(|| trace::of_message(&self.message_id).map(Cow::Owned))
+    }
+
+    /// What a message says that this one leads to, to belong to its trace.
+    pub(crate) fn passed_on(&self) -> Option<Cow<'_, str>> {
+        let given = self.traceparent.as_deref().filter(|text| trace::trace_id(text).is_some());
+        given.map(Cow::Borrowed).or_else(|| trace::begun_by(&self.message_id).map(Cow::Owned))
     }
 }

@@ -70,6 +70,20 @@ pub fn trace_id(text: &str) -> Option<&str> {
     (known && !zero(trace) && !zero(parent)).then_some(trace)
 }
 
+/// The trace of a message that came without one, of the id that SQS gave it: a UUID has as many digits.
+pub(crate) fn of_message(message_id: &str) -> Option<String> {
+    let id = message_id.replace('-', "").to_ascii_lowercase();
+    let good = hexadecimal(&id, 32).is_some() && id.bytes().any(|digit| digit != b'0');
+    good.then_some(id)
+}
+
+/// What says that something belongs to that trace.
+pub(crate) fn begun_by(message_id: &str) -> Option<String> {
+    let trace = of_message(message_id)?;
+    let parent = rand::random::<u64>().max(1);
+    Some(format!("00-{trace}-{parent:016x}-01"))
+}
+
 fn hexadecimal(text: &str, digits: usize) -> Option<&str> {
     let all = text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     (text.len() == digits && all).then_some(text)
@@ -78,6 +92,7 @@ fn hexadecimal(text: &str, digits: usize) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Delivery;
 
     const ID: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -104,6 +119,29 @@ mod tests {
         ];
         for text in &bad {
             assert!(trace_id(text).is_none() && Traceparent::given(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_trace_begins_one_that_is_the_same_at_every_delivery() {
+        let mut delivery = Delivery {
+            message_id: "0AF76519-16cd-43dd-8448-eb211c80319c".to_owned(),
+            sent_at: std::time::SystemTime::UNIX_EPOCH,
+            receive_count: 1,
+            group: None,
+            traceparent: None,
+        };
+        for no_trace in [None, Some("none".to_owned())] {
+            delivery.traceparent = no_trace;
+            assert_eq!(delivery.trace_id().as_deref(), Some(ID));
+            assert_eq!(trace_id(&delivery.passed_on().unwrap()), Some(ID));
+        }
+        let given = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        delivery.traceparent = Some(given.to_owned());
+        assert_eq!(delivery.trace_id().as_deref(), trace_id(given));
+        assert_eq!(delivery.passed_on().as_deref(), Some(given));
+        for odd in ["m", "", "00000000-0000-0000-0000-000000000000"] {
+            assert_eq!(of_message(odd), None, "{odd}");
         }
     }
 

@@ -235,7 +235,7 @@ pub fn unfolded(why: &Value) -> HashMap<String, MessageAttributeValue> {
 
 /// The trace of a message, for those that it leads to.
 fn trace(cause: &Delivery) -> Option<HashMap<String, MessageAttributeValue>> {
-    trace::carried(cause.traceparent.as_deref()?)
+    trace::carried(&cause.passed_on()?)
 }
 
 /// The same JSON in characters that SQS takes in bodies and attributes (its `SendMessage` names them):
