@@ -173,11 +173,13 @@ async fn under_faults_and_kills_a_fifo_queue_keeps_its_groups_in_order() {
     let queues = world.fifo_queues().await;
     let proxy = FaultProxy::new(world.aws.url.as_deref().unwrap(), seed);
     let (groups, each) = (["red", "green", "blue", "black"], 20);
+    let mut books = Books::of(&queues);
     for n in 0..each {
         for group in groups {
             let fate = ["", "", "transient", "", "panic"][n % 5];
             let id = format!("{group}-{n:02}");
             let body = json!({ "id": id, "fate": fate, "ms": n * 10, "list": group }).to_string();
+            books.note(&body);
             queues.send(&world.aws, Some(group), &body).await;
         }
     }
@@ -199,10 +201,61 @@ async fn under_faults_and_kills_a_fifo_queue_keeps_its_groups_in_order() {
     .await;
     println!("killed {}, stopped {}; {:?}", crew.killed, crew.stopped, proxy.injected());
     crew.stop().await;
+    let standing = books.stand(&world).await;
+    println!("at the end: {standing}");
+    standing.check();
     for group in groups {
         let row = world.row(group).await.unwrap();
         let ids: Vec<_> = row["ids"].as_l().unwrap().iter().map(|id| id.as_s().unwrap()).collect();
         let sent: Vec<_> = (0..each).map(|n| format!("{group}-{n:02}")).collect();
         assert_eq!(ids, sent.iter().collect::<Vec<_>>(), "each effect once, in order");
     }
+}
+
+/// Faults that hand out no message twice after its end: a death would be followed by an effect.
+fn harsh() -> Vec<Rule> {
+    let rough = [
+        Rule { fault: Fault::Dropped, calls: &["ReceiveMessage", "SendMessage"], one_in: 9 },
+        Rule { fault: Fault::Dropped, calls: &["TransactWriteItems"], one_in: 4 },
+        Rule { fault: Fault::Expired, calls: &["ChangeMessageVisibilityBatch"], one_in: 12 },
+    ];
+    [&rough, MILD].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_few_attempts_and_receives_ahead_nothing_is_both_done_and_dead() {
+    let (seed, size) = (Seed::from_env(), Size::from_env());
+    println!("FLOTILLA_CHAOS_SEED={}", seed.0);
+    let world = World::new().await;
+    let proxy = FaultProxy::new(world.aws.url.as_deref().unwrap(), seed);
+    let mut books = Books::default();
+    let body = |n: usize| match n % 40 {
+        7 => format!("not JSON: few-{n}"),
+        17 => json!({ "id": format!("few-{n}"), "fate": "permanent" }).to_string(),
+        24 => json!({ "id": format!("few-{n}"), "fate": "transient" }).to_string(),
+        _ => json!({ "id": format!("few-{n}") }).to_string(),
+    };
+    books.send(&world, &(0..2 * size.messages).map(body).collect::<Vec<_>>()).await;
+    proxy.obey(&harsh());
+    let settings = [
+        ("FLOTILLA_MAX_ATTEMPTS", "5"),
+        ("FLOTILLA_RECEIVE_AHEAD", "64"),
+        ("FLOTILLA_SLOTS", "8"),
+        ("FLOTILLA_VISIBILITY_SECONDS", "4"),
+        ("FLOTILLA_GRACE_SECONDS", "1"),
+    ];
+    let mut crew = Crew::start((&world, &proxy), seed, size.workers, 0, &settings).await;
+    for _ in 0..size.ended {
+        crew.disturb().await;
+    }
+    let url = &world.outputs().grading_queue_url;
+    eventually("an empty queue", size.limit, async || {
+        (world.left_on(url).await == 0).then_some(())
+    })
+    .await;
+    println!("killed {}, stopped {}; {:?}", crew.killed, crew.stopped, proxy.injected());
+    crew.stop().await;
+    let standing = books.stand(&world).await;
+    println!("at the end: {standing}");
+    standing.check_but_for_deaths();
 }

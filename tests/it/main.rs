@@ -11,6 +11,7 @@ mod chaos;
 mod cli;
 mod faults;
 mod fifo;
+mod figures;
 mod fleet_template;
 mod fleet_workers;
 mod gateway;
