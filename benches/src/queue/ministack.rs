@@ -11,7 +11,10 @@ use flotilla_runtime::aws;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::consumers::{SLOTS, bare_loop, flotilla};
+use super::{
+    consumers::{SLOTS, bare_loop, flotilla},
+    peers,
+};
 use crate::{
     Trouble,
     figure::{Better, Figure},
@@ -39,6 +42,13 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Trouble> {
     let mut rates = HashMap::new();
     for consumer in [flotilla(&[]), bare_loop(SLOTS)] {
         rates.insert(consumer.name, drained(&client, &endpoint, &consumer).await?.round());
+    }
+    for peer in peers::elsewhere().await {
+        match drained(&client, &endpoint, &peer).await {
+            Ok(rate) => drop(rates.insert(peer.name, rate.round())),
+            // What is wrong with one is no trouble of ours.
+            Err(why) => eprintln!("left out: {} on the local endpoint: {why}", peer.name),
+        }
     }
     let ours = rates.get("flotilla").copied().unwrap_or(f64::NAN);
     Figure::new(name, ours, "messages/s", Better::Higher)

@@ -18,6 +18,8 @@ pub(super) struct Peer {
     target: f64,
     /// The ways to set it that are tried.
     sweep: &'static [&'static str],
+    /// One of them, for an endpoint that is slower than any, where it takes the queue that it is given.
+    elsewhere: Option<&'static str>,
     /// The consumer in a setting, installed at a place.
     consumer: fn(&Path, &'static str) -> Consumer,
 }
@@ -29,6 +31,7 @@ pub(super) const PEERS: &[Peer] = &[
         figure: "queue.ratio_to_sqs_consumer",
         target: 3.0,
         sweep: &["1", "4", "16", "64"],
+        elsewhere: Some("16"),
         consumer: sqs_consumer,
     },
     Peer {
@@ -36,6 +39,8 @@ pub(super) const PEERS: &[Peer] = &[
         figure: "queue.ratio_to_dramatiq",
         target: 3.0,
         sweep: &["1x8", "2x8", "4x8", "8x8", "2x32", "4x32"],
+        // Its queues are named by its own rules.
+        elsewhere: None,
         consumer: dramatiq,
     },
     #[cfg(feature = "peers")]
@@ -44,6 +49,7 @@ pub(super) const PEERS: &[Peer] = &[
         figure: "queue.ratio_to_shove",
         target: 1.0,
         sweep: &["batch 1", "batch 8", "batch 32", "batch 64", "each 10", "each 64", "each 640"],
+        elsewhere: Some("batch 8"),
         consumer: shove,
     },
 ];
@@ -66,6 +72,19 @@ pub(super) async fn run(settings: &Settings) {
     if cfg!(not(feature = "peers")) {
         eprintln!("left out: the peers in Rust (built without the feature `peers`)");
     }
+}
+
+/// Those that can be put on any queue and be installed, in one setting each.
+pub(super) async fn elsewhere() -> Vec<Consumer> {
+    let mut consumers = Vec::new();
+    for peer in PEERS {
+        let Some(setting) = peer.elsewhere else { continue };
+        match peers::install(peer.name).await {
+            Ok(place) => consumers.push((peer.consumer)(&place, setting)),
+            Err(why) => eprintln!("left out: {} on the local endpoint: {why}", peer.name),
+        }
+    }
+    consumers
 }
 
 fn per_cpu(peer: &Peer) -> String {
