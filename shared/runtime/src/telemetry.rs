@@ -44,7 +44,7 @@ fn kept<S: Subscriber>(told: &str) -> impl Filter<S> + use<S> + 'static {
         Some(LevelFilter::OFF) => LevelFilter::OFF,
         _ => LevelFilter::INFO,
     };
-    logged.or(least)
+    FilterExt::<S>::or(logged, least)
 }
 
 #[cfg(test)]
