@@ -34,9 +34,17 @@ async fn worked_off(messages: usize) {
         });
         one
     };
-    let all: Vec<_> = (0..messages).map(one).collect();
-    let receives = all.chunks(4).map(|some| (0.01, some.to_vec())).collect();
-    let fake = fake(receives, |b| batch(b, &[]));
+    let left = Mutex::new((0..messages).map(one).collect::<VecDeque<_>>());
+    let fake = FakeAws::new(move |operation, body| match operation {
+        "ReceiveMessage" => {
+            let mut left = left.lock().unwrap();
+            let most = body["MaxNumberOfMessages"].as_u64().unwrap() as usize;
+            let some: Vec<_> = (0..most).map_while(|_| left.pop_front()).collect();
+            json!({ "__hang": if some.is_empty() { 20.0 } else { 0.01 }, "Messages": some })
+        }
+        "DeleteMessageBatch" | "ChangeMessageVisibilityBatch" => batch(body, &[]),
+        _ => json!({}),
+    });
     let running = start(&fake, "60");
     sleep(Duration::from_secs(150)).await;
     running.shutdown.cancel();
