@@ -422,7 +422,7 @@ async fn a_submission_that_waits_is_cancelled_by_its_id_and_a_redrive_grades_it(
 
 #[tokio::test]
 async fn a_build_that_waits_is_cancelled_by_its_key() {
-    let mut farm = Farm::with(&[QUICK]).await;
+    let farm = Farm::with(&[QUICK]).await;
     farm.pure("unwanted", "1.0");
     assert_eq!(farm.world.flotilla(&["pause", "compile"]).await.0, 0);
     until_paused(&farm.worker).await;
@@ -438,8 +438,7 @@ async fn a_build_that_waits_is_cancelled_by_its_key() {
     let letter = farm.world.dead_letters_on(dead, 1).await.remove(0);
     assert_eq!(letter.why["kind"], "cancelled", "{}", letter.why);
     assert!(letter.body.contains("unwanted"), "{}", letter.body);
-    assert!(farm.gateway.stop().await.success());
-    assert!(farm.worker.stop().await.success());
+    farm.end().await;
 }
 
 #[tokio::test]
