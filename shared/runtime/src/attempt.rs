@@ -200,7 +200,7 @@ impl<J: Job> Consumer<J> {
             Claimed::Done => Ok(Entry::AlreadyDone),
             Claimed::Won(claim) => {
                 self.keeper.claimed(&message.delivery.message_id, &claim);
-                if let Some(why) = self.unwanted(message, &claim).await? {
+                if let Some(why) = Box::pin(self.unwanted(message, &claim)).await? {
                     return Err(Disposition::Dead { kind: "cancelled", reason: cancelled(&why) });
                 }
                 if claim.attempt > self.worker.config.max_attempts {
