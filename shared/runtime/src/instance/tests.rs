@@ -86,9 +86,11 @@ async fn an_instance_that_ends_out_of_the_warm_pool_drains_and_completes_its_hoo
     *state.lock().unwrap() = "Warmed:Terminated";
     pass(10).await;
     assert!(drain.begun().is_cancelled() && !serving.is_finished(), "it never serves");
+    assert_eq!(fake.count("CompleteLifecycleAction"), 0, "it is not drained yet");
     end.cancel();
     assert!(watching.await.unwrap(), "the group waits");
-    assert_eq!(fake.calls().last().unwrap().0, "CompleteLifecycleAction");
+    assert_eq!(fake.count("CompleteLifecycleAction"), 1);
+    serving.abort();
 }
 
 #[tokio::test(start_paused = true)]
