@@ -115,14 +115,27 @@ pub struct State<M> {
     stand: M,
     #[serde(with = "packed")]
     told: Box<[Told]>,
+    /// What most machines have nothing of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rare: Option<Box<Rare>>,
+}
+
+/// What a state seldom has, so that it costs the others one word.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Rare {
     /// Since when (Unix milliseconds) what was told is still to be linked with what was told of
     /// neighbours; [`LINKED`] where nothing is.
-    #[serde(default = "linked", skip_serializing_if = "is_linked")]
     unlinked_since: i64,
     /// Of each sensor's numbers that came more than once before the base: when the one that counted last
     /// was said (Unix milliseconds), where the readings before the base do not tell it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    numbers: Option<Box<InDoubt>>,
+    numbers: InDoubt,
+}
+
+impl Default for Rare {
+    fn default() -> Self {
+        Self { unlinked_since: LINKED, numbers: InDoubt::default() }
+    }
 }
 
 /// Numbers of the current sensor and of the following one, each with the time of the reading that counted.
@@ -130,14 +143,6 @@ type InDoubt = [Vec<(u64, i64)>; 2];
 
 /// After all times.
 const LINKED: i64 = i64::MAX;
-
-fn linked() -> i64 {
-    LINKED
-}
-
-fn is_linked(since: &i64) -> bool {
-    *since == LINKED
-}
 
 fn never() -> i64 {
     -1
@@ -163,9 +168,7 @@ impl Episode {
 impl<M: Machine> State<M> {
     /// A machine of which nothing is settled.
     pub fn beginning(stand: M) -> Self {
-        let (told, unlinked_since) = (Box::default(), LINKED);
-        let numbers = None;
-        Self { until: -1, clock: 0, closed: never(), stand, told, unlinked_since, numbers }
+        Self { until: -1, clock: 0, closed: never(), stand, told: Box::default(), rare: None }
     }
 
     /// What happened until then (Unix milliseconds) is not compared again.
@@ -244,7 +247,7 @@ impl<M: Machine> State<M> {
 
     /// What is known of the numbers of the current sensor and of the following one.
     fn bases(&self, rule: &M::Rule) -> [Base<'_>; 2] {
-        let known = |end: usize| self.numbers.as_ref().map_or(&[][..], |it| it[end].as_slice());
+        let known = |end: usize| self.numbers().map_or(&[][..], |it| it[end].as_slice());
         let of_current = self.until.saturating_sub(M::delay(rule));
         [
             Base { until: of_current, counted: known(0) },
@@ -252,17 +255,42 @@ impl<M: Machine> State<M> {
         ]
     }
 
+    /// Since when (Unix milliseconds) what was told is still to be linked.
+    fn unlinked_since(&self) -> i64 {
+        self.rare.as_ref().map_or(LINKED, |it| it.unlinked_since)
+    }
+
     /// Whether what was told is still to be linked.
     pub(super) fn is_unlinked(&self) -> bool {
-        self.unlinked_since != LINKED
+        self.unlinked_since() != LINKED
+    }
+
+    /// The numbers of which the readings before the base do not tell which counted.
+    fn numbers(&self) -> Option<&InDoubt> {
+        self.rare.as_ref().map(|it| &it.numbers)
+    }
+
+    /// The same with this told since then to be linked.
+    fn to_link_since(self, unlinked_since: i64) -> Self {
+        let numbers = self.numbers().cloned().unwrap_or_default();
+        self.with_rare(Rare { unlinked_since, numbers })
+    }
+
+    /// The same with these numbers in doubt.
+    fn in_doubt_of(self, numbers: InDoubt) -> Self {
+        let unlinked_since = self.unlinked_since();
+        self.with_rare(Rare { unlinked_since, numbers })
+    }
+
+    fn with_rare(self, rare: Rare) -> Self {
+        Self { rare: (rare != Rare::default()).then(|| Box::new(rare)), ..self }
     }
 
     /// The bytes that it takes beside its own.
     pub(super) fn bytes(&self) -> usize {
-        let numbers = self.numbers.iter().flat_map(|it| it.iter());
-        let numbers: usize =
-            numbers.map(|it| size_of::<Vec<(u64, i64)>>() + size_of_val(&**it)).sum();
-        self.stand.bytes() + size_of_val(&*self.told) + numbers
+        let in_doubt = |it: &Rare| it.numbers.iter().map(|it| size_of_val(&**it)).sum::<usize>();
+        let rare = self.rare.as_ref().map_or(0, |it| size_of::<Rare>() + in_doubt(it));
+        self.stand.bytes() + size_of_val(&*self.told) + rare
     }
 
     /// From when on (Unix milliseconds) something told becomes settled.

@@ -27,7 +27,7 @@ impl<M: Machine> State<M> {
             stand.step(rule, said, &mut Vec::new());
         }
         let numbers = self.numbers_at(rule, limits, walked, until);
-        Some(Self { numbers, ..self.based(rule, until, stand) })
+        Some(self.based(rule, until, stand).in_doubt_of(numbers))
     }
 
     /// What a walk from a base at this time (Unix milliseconds) must know of numbers.
@@ -37,15 +37,13 @@ impl<M: Machine> State<M> {
         limits: &Limits,
         walked: &Walked<M>,
         until: i64,
-    ) -> Option<Box<InDoubt>> {
-        let there = Self { until, numbers: None, ..self.clone() };
+    ) -> InDoubt {
+        let there = Self { until, ..self.clone() };
         let needs = there.needs_after(rule, limits);
-        let [first, second] = [0, 1].map(|end: usize| {
+        [0, 1].map(|end: usize| {
             let (base, until) = (self.bases(rule)[end], there.bases(rule)[end].until);
             walked.sorted[end].in_doubt(limits.lateness, base, needs, until)
-        });
-        let any = !(first.is_empty() && second.is_empty());
-        any.then(|| Box::new([first, second]))
+        })
     }
 
     /// Where half of what is open ends, in Unix milliseconds, if that is more than can be kept.
@@ -75,7 +73,9 @@ impl<M: Machine> State<M> {
             current.between(self.until - delay, i64::MAX),
             following.between(self.until, i64::MAX),
         ];
-        if current.len() + following.len() > limits.most || self.numbers.is_some() {
+        if current.len() + following.len() > limits.most
+            || self.numbers().is_some_and(|it| it.iter().any(|it| !it.is_empty()))
+        {
             return None;
         }
         let current = current.between(i64::MIN, until.saturating_sub(delay));

@@ -89,8 +89,8 @@ impl<M: Machine> State<M> {
         };
         if all_told || moved.is_some() {
             let next = moved.unwrap_or_else(|| self.clone());
-            let next = State { unlinked_since: LINKED, ..next };
-            let link = self.is_unlinked().then_some(self.unlinked_since);
+            let next = next.to_link_since(LINKED);
+            let link = self.is_unlinked().then_some(self.unlinked_since());
             return Review { changes: Vec::new(), corrected: Vec::new(), next, link };
         }
         let (next, corrected) = (self.having_told(&changes), self.corrected(&changes));
@@ -142,7 +142,7 @@ impl<M: Machine> State<M> {
             };
         }
         let first = changes.iter().map(Change::opened).min();
-        let unlinked_since = first.unwrap_or(LINKED).min(self.unlinked_since);
-        Self { told: told.into_values().collect(), unlinked_since, ..self.clone() }
+        let unlinked_since = first.unwrap_or(LINKED).min(self.unlinked_since());
+        Self { told: told.into_values().collect(), ..self.clone() }.to_link_since(unlinked_since)
     }
 }
