@@ -137,7 +137,9 @@ async fn sources_that_lie_are_not_built_and_failures_are_forgotten() {
     farm.index.put("zipped-1.0.zip", zipped(&files));
     let told = farm.built("zipped", "").await;
     assert_eq!(told["build"]["state"], "done", "{told}");
-    farm.index.put("tarred-1.0.tgz", sdist("tarred", "1.0", &files));
+    let setup = SETUP.replace("zipped", "tarred");
+    let other_files = [("setup.py", setup.as_str()), ("tiny.py", "x = 1\n")];
+    farm.index.put("tarred-1.0.tgz", sdist("tarred", "1.0", &other_files));
     let told = farm.built("tarred", "").await;
     assert_eq!(told["build"]["state"], "done", "{told}");
     // A source whose requirement would end a parser that goes one call deeper for each sign.
