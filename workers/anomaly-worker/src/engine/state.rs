@@ -271,13 +271,13 @@ impl<M: Machine> State<M> {
     }
 
     /// The same with this told since then to be linked.
-    fn to_link_since(self, unlinked_since: i64) -> Self {
+    fn with_unlinked_since(self, unlinked_since: i64) -> Self {
         let numbers = self.numbers().cloned().unwrap_or_default();
         self.with_rare(Rare { unlinked_since, numbers })
     }
 
     /// The same with these numbers in doubt.
-    fn in_doubt_of(self, numbers: InDoubt) -> Self {
+    fn with_numbers(self, numbers: InDoubt) -> Self {
         let unlinked_since = self.unlinked_since();
         self.with_rare(Rare { unlinked_since, numbers })
     }

@@ -27,7 +27,7 @@ impl<M: Machine> State<M> {
             stand.step(rule, said, &mut Vec::new());
         }
         let numbers = self.numbers_at(rule, limits, walked, until);
-        Some(self.based(rule, until, stand).in_doubt_of(numbers))
+        Some(self.based(rule, until, stand).with_numbers(numbers))
     }
 
     /// What a walk from a base at this time (Unix milliseconds) must know of numbers.

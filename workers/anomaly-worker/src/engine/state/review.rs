@@ -89,7 +89,7 @@ impl<M: Machine> State<M> {
         };
         if all_told || moved.is_some() {
             let next = moved.unwrap_or_else(|| self.clone());
-            let next = next.to_link_since(LINKED);
+            let next = next.with_unlinked_since(LINKED);
             let link = self.is_unlinked().then_some(self.unlinked_since());
             return Review { changes: Vec::new(), corrected: Vec::new(), next, link };
         }
@@ -143,6 +143,7 @@ impl<M: Machine> State<M> {
         }
         let first = changes.iter().map(Change::opened).min();
         let unlinked_since = first.unwrap_or(LINKED).min(self.unlinked_since());
-        Self { told: told.into_values().collect(), ..self.clone() }.to_link_since(unlinked_since)
+        Self { told: told.into_values().collect(), ..self.clone() }
+            .with_unlinked_since(unlinked_since)
     }
 }
