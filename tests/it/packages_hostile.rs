@@ -83,11 +83,11 @@ async fn a_wheel_that_is_none_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_daemon_that_ignores_every_signal_dies_with_its_build() {
-    let farm = Farm::with(&[("FLOTILLA_BUILD_SECONDS", "25")]).await;
+    let farm = Farm::with(&[("FLOTILLA_BUILD_SECONDS", "40")]).await;
     let mark = farm.worker.id().to_owned();
     farm.broken("daemon", &DAEMON.replace("MARK", &mark));
     let told = farm.built("daemon", "").await;
-    assert!(told["build"]["reason"].as_str().unwrap().contains("took over 25 s"), "{told}");
+    assert!(told["build"]["reason"].as_str().unwrap().contains("took over 40 s"), "{told}");
     farm.until_no_container().await;
     let alive = || {
         let all = std::fs::read_dir("/proc").unwrap().flatten();
