@@ -116,14 +116,22 @@ impl Setting {
     }
 
     fn point(self, trace: &Trace) -> Point {
-        point(&self.name(), trace, || Box::new(Ours::new(self.policy())))
+        self.place(trace, &world())
     }
 
     /// Its place where not all senders count what they send: SQS's counts and the workers' rows are
     /// all there is.
     pub(super) fn uncounted(self, trace: &Trace) -> Point {
-        let world = World { books: false, ..World::default() };
-        place(&self.name(), trace, &world, || Box::new(Ours::new(self.policy())))
+        self.place(trace, &World { books: false, ..world() })
+    }
+
+    /// Its place where an order to drain takes its time, and may meet a job that has just begun.
+    pub(super) fn ordered(self, trace: &Trace) -> Point {
+        self.place(trace, &World::default())
+    }
+
+    fn place(self, trace: &Trace, world: &World) -> Point {
+        place(&self.name(), trace, world, || Box::new(Ours::new(self.policy())))
     }
 
     fn name(self) -> String {
@@ -131,9 +139,14 @@ impl Setting {
     }
 }
 
+/// What ours is compared with the others in: an instance is gone with the order, as theirs are.
+fn world() -> World {
+    World { order_ms: 0, ..World::default() }
+}
+
 /// A policy's place on a trace.
 fn point(name: &str, trace: &Trace, begin: impl Fn() -> Box<dyn Scaler>) -> Point {
-    place(name, trace, &World::default(), begin)
+    place(name, trace, &world(), begin)
 }
 
 fn place(name: &str, trace: &Trace, world: &World, begin: impl Fn() -> Box<dyn Scaler>) -> Point {
