@@ -34,11 +34,12 @@ chaos: setup ## the fault suite in its long form: ten thousand messages (its sho
 # Chosen by a filter and not by -p, which would choose other features and build
 # the dependencies again.
 # The fault suite and the longest history of a device are so hard on an endpoint that they are left
-# to the faster one.
+# to the faster one; hostile programs and builds are hard on the machine, and ask nothing new of an
+# endpoint.
 test-localstack: setup ## the integration tests, on LocalStack
 	@deploy/dev/setup-tests
 	@$(RUN) cargo build --workspace --bins
-	@$(call TWICE,localstack) $(RUN) cargo nextest run --workspace -E 'package(flotilla-tests) - test(/^chaos::/) - test(twenty_thousand)'
+	@$(call TWICE,localstack) $(RUN) cargo nextest run --workspace -E 'package(flotilla-tests) - test(/^chaos::/) - test(twenty_thousand) - test(/^attacks::/) - test(/^packages_hostile::/)'
 
 bench: ## measure the figures, one JSON object on a line; BENCH=queue for those of one bench
 	@deploy/dev/bench $(BENCH)
