@@ -3,7 +3,7 @@
 //! Whoever answers a request does so within [`Traceparent::scope`]; what is put on a queue meanwhile
 //! carries [`attributes`], and the worker's span of the message has the trace's id.
 
-use std::{collections::HashMap, fmt, future::Future};
+use std::{cell::OnceCell, collections::HashMap, fmt, future::Future};
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 
@@ -11,7 +11,8 @@ use aws_sdk_sqs::types::MessageAttributeValue;
 pub const TRACEPARENT: &str = "traceparent";
 
 tokio::task_local! {
-    static CURRENT: Traceparent;
+    /// Empty where nobody asked yet which one it is.
+    static CURRENT: OnceCell<Traceparent>;
 }
 
 /// A place in a trace: `version-traceid-parentid-flags`, in lower-case hexadecimal.
@@ -35,7 +36,12 @@ impl Traceparent {
 
     /// Has what runs within `future` belong to it.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        CURRENT.scope(self, future).await
+        CURRENT.scope(OnceCell::from(self), future).await
+    }
+
+    /// Has what runs within `future` belong to one that begins there, if anything is sent.
+    pub async fn begun_within<F: Future>(future: F) -> F::Output {
+        CURRENT.scope(OnceCell::new(), future).await
     }
 }
 
@@ -47,7 +53,8 @@ impl fmt::Display for Traceparent {
 
 /// The attributes of a message that is sent now: it belongs to what is answered now, or begins a trace.
 pub fn attributes() -> Option<HashMap<String, MessageAttributeValue>> {
-    let current = CURRENT.try_with(Traceparent::clone).unwrap_or_else(|_| Traceparent::begun());
+    let current = CURRENT.try_with(|it| it.get_or_init(Traceparent::begun).clone());
+    let current = current.unwrap_or_else(|_| Traceparent::begun());
     carried(&current.0)
 }
 
@@ -154,6 +161,8 @@ mod tests {
         let given = format!("00-{ID}-b7ad6b7169203331-01");
         let request = Traceparent::given(&given).unwrap();
         assert_eq!(request.scope(async { sent() }).await, given);
+        let (first, second) = Traceparent::begun_within(async { (sent(), sent()) }).await;
+        assert!(trace_id(&first).is_some() && first == second, "one request is one trace");
         let (one, other) = (sent(), sent());
         assert!(trace_id(&one).is_some() && trace_id(&one) != trace_id(&other), "{one} {other}");
     }

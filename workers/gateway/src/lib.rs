@@ -40,6 +40,5 @@ pub fn router(config: GatewayConfig, sdk: &SdkConfig) -> Result<Router, Failure>
     if let Some(sensors) = config.sensors {
         router = router.merge(sensors::Sensors::new(sensors, sdk)?.router());
     }
-    let router = router.fallback(unserved::path).layer(middleware::from_fn(traced::traced));
-    Ok(router.layer(middleware::from_fn(measured::measured)))
+    Ok(router.fallback(unserved::path).layer(middleware::from_fn(measured::measured)))
 }

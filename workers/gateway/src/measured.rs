@@ -1,13 +1,20 @@
 //! What the gateway counts and times of its requests, under OpenTelemetry's names for HTTP.
 
-use std::time::Instant;
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
+use ::metrics::{Gauge, Histogram};
 use axum::{
     extract::{MatchedPath, Request},
-    http::Method,
+    http::{Method, StatusCode},
     middleware::Next,
     response::Response,
 };
+
+use crate::traced::traced;
 
 flotilla_runtime::describe_metrics! {
     /// Time from a request to the head of its answer, by method, route (none where no route is
@@ -21,19 +28,29 @@ flotilla_runtime::describe_metrics! {
 const METHODS: [&Method; 6] =
     [&Method::GET, &Method::HEAD, &Method::POST, &Method::PUT, &Method::DELETE, &Method::OPTIONS];
 
+/// The times of the answers with a method and a status at a route, by all three.
+type Series = HashMap<String, HashMap<(&'static str, u16), Histogram>>;
+
+thread_local! {
+    /// What was looked up before: to make the labels of a series and find it takes as long as to find
+    /// a page. There are as many as there are routes.
+    static KNOWN: RefCell<Series> = RefCell::default();
+    static REQUESTS: Gauge = ::metrics::gauge!(ACTIVE);
+}
+
 /// One request that is being answered, also where its client goes away before the answer.
 struct Active;
 
 impl Active {
     fn begin() -> Self {
-        ::metrics::gauge!(ACTIVE).increment(1.0);
+        REQUESTS.with(|requests| requests.increment(1.0));
         Self
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        ::metrics::gauge!(ACTIVE).decrement(1.0);
+        REQUESTS.with(|requests| requests.decrement(1.0));
     }
 }
 
@@ -43,12 +60,29 @@ pub(crate) async fn measured(request: Request, next: Next) -> Response {
     let method = known.map_or("_OTHER", Method::as_str);
     let route = request.extensions().get::<MatchedPath>().cloned();
     let (_active, begun) = (Active::begin(), Instant::now());
-    let answer = next.run(request).await;
+    let answer = traced(request, next).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    answered(method, route, answer.status(), begun.elapsed());
+    answer
+}
+
+fn answered(method: &'static str, route: &str, status: StatusCode, took: Duration) {
+    KNOWN.with_borrow_mut(|known| {
+        let one = (method, status.as_u16());
+        if let Some(series) = known.get(route).and_then(|of_route| of_route.get(&one)) {
+            return series.record(took);
+        }
+        let series = series(method, route, status);
+        series.record(took);
+        known.entry(route.to_owned()).or_default().insert(one, series);
+    });
+}
+
+fn series(method: &'static str, route: &str, status: StatusCode) -> Histogram {
     let labels = [
         ("http_request_method", method.to_owned()),
-        ("http_route", route.map_or_else(|| "none".to_owned(), |it| it.as_str().to_owned())),
-        ("http_response_status_code", answer.status().as_str().to_owned()),
+        ("http_route", route.to_owned()),
+        ("http_response_status_code", status.as_str().to_owned()),
     ];
-    ::metrics::histogram!(ANSWERED, &labels).record(begun.elapsed());
-    answer
+    ::metrics::histogram!(ANSWERED, &labels)
 }

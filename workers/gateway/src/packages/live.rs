@@ -119,7 +119,7 @@ impl Follow {
         }
         tokio::time::sleep(LOOK).await;
         if let Some(row) = self.packages.row(&row.package, &row.request).await? {
-            self.row = row;
+            self.row = Row::clone(&row);
         }
         Ok(())
     }

@@ -29,13 +29,13 @@ pub(super) async fn of(
     request: &Request,
 ) -> Result<Option<Arc<str>>, Refusal> {
     let row = packages.row(&request.package(), &request.key).await?;
-    if let Some(State::Done(artifact)) = row.map(|row| row.state)
+    if let Some(State::Done(artifact)) = row.as_ref().map(|row| &row.state)
         && let Some(key) = &artifact.metadata
     {
         match packages.object(key, LIMIT).await {
             Ok(text) => return Ok(Some(String::from_utf8_lossy(&text).into())),
             // Gone with its wheel, which is built again; else the source or upstream may tell.
-            Err(Refusal::Absent(_)) if !packages.is_there(&artifact).await? => return Ok(None),
+            Err(Refusal::Absent(_)) if !packages.is_there(artifact).await? => return Ok(None),
             Err(Refusal::Absent(_)) => {}
             Err(why) => return Err(why),
         }

@@ -56,7 +56,10 @@ pub(super) async fn package(
 }
 
 /// Where a build stands that is started if need be.
-async fn at_once(packages: &Arc<Packages>, asked: Asked) -> Result<(Request, Row, Value), Refusal> {
+async fn at_once(
+    packages: &Arc<Packages>,
+    asked: Asked,
+) -> Result<(Request, Arc<Row>, Value), Refusal> {
     let request = packages.wished(&wish(asked)?).await?;
     let row = packages.ordered(&request).await?;
     let told = told(packages, &request, &row).await?;

@@ -9,7 +9,7 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::presigning::PresigningConfig;
 use compile_worker::{
     builder::BuilderInfo,
-    builds::{Artifact, Builds, Keyed, Row, State, package_key},
+    builds::{Artifact, Builds, Keyed, Request, Row, State, package_key},
     crates::{Registry, Release},
     groups::Groups,
     options::Options,
@@ -71,7 +71,8 @@ pub struct Packages {
     projects: Fresh<Option<Arc<Project>>>,
     crates: Fresh<Arc<Vec<Release>>>,
     pages: Fresh<Arc<Page>>,
-    rows: Fresh<Option<Row>>,
+    rows: Fresh<Option<Arc<Row>>>,
+    requests: Fresh<Arc<Request>>,
     builders: Fresh<Arc<BuilderInfo>>,
     blobs: Fresh<bool>,
     urls: Fresh<String>,
@@ -117,6 +118,7 @@ impl Packages {
             crates: Fresh::weighed(config.index_age, PAGES, |it| it.len() * Release::WEIGHT),
             pages: Fresh::weighed(MOMENT, PAGES, |page| page.size()),
             rows: Fresh::weighed(GLANCE, ROWS, |_| 0),
+            requests: Fresh::new(MOMENT),
             builders: Fresh::new(MOMENT),
             blobs: Fresh::new(MOMENT),
             urls: Fresh::new(MOMENT),
@@ -172,9 +174,10 @@ impl Packages {
         name: &str,
         form: Form,
     ) -> Result<Arc<Page>, Refusal> {
-        let options = self.options(optset).await?;
-        let key = format!("{}\n{options}\n{name}", form.kind());
-        self.pages.get(&key, async |_| index::page(self, &options, name, form).await).await
+        // By what was asked for, as it was spelled: to read it takes longer than to find the page.
+        let key = format!("{}\n{optset}\n{name}", form.kind());
+        let make = async |_| index::page(self, &self.options(optset).await?, name, form).await;
+        self.pages.get(&key, make).await
     }
 
     /// All rows of a package.
@@ -183,12 +186,16 @@ impl Packages {
     }
 
     /// The row of a request for a package (`pypi/markupsafe`).
-    pub(super) async fn row(&self, package: &str, request: &str) -> Result<Option<Row>, Refusal> {
-        let age = |row: &Option<Row>| match row {
+    pub(super) async fn row(
+        &self,
+        package: &str,
+        request: &str,
+    ) -> Result<Option<Arc<Row>>, Refusal> {
+        let age = |row: &Option<Arc<Row>>| match row.as_deref() {
             Some(Row { state: State::Done(_), .. }) => MOMENT,
             _ => GLANCE,
         };
-        let look_up = async |_| Ok(self.builds.get(package, request).await?);
+        let look_up = async |_| Ok(self.builds.get(package, request).await?.map(Arc::new));
         self.rows.get_aged(request, age, look_up).await
     }
 

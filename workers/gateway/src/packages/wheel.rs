@@ -112,8 +112,7 @@ async fn answer(
         let (name, version) = (&asked.name, &asked.version);
         return Err(Refusal::Absent(format!("{wheel} is no wheel of {name} {version}")));
     }
-    let options = packages.options(&asked.optset).await?;
-    let request = packages.request(&asked.name, &asked.version, options).await?;
+    let request = packages.request_at((&asked.optset, &asked.name, &asked.version)).await?;
     if of_metadata && let Some(text) = metadata::of(packages, &request).await? {
         return Ok(metadata_answer(headers, &text));
     }

@@ -66,6 +66,19 @@ impl Packages {
         Ok(Request::new(PYPI, &name, version, options, &*self.builder().await?)?)
     }
 
+    /// The request that a wheel's address stands for, a second old at most.
+    pub(in crate::packages) async fn request_at(
+        &self,
+        (optset, name, version): (&str, &str, &str),
+    ) -> Result<Arc<Request>, Refusal> {
+        let key = format!("{optset}\n{name}\n{version}");
+        let read = async |_| {
+            let options = self.options(optset).await?;
+            Ok(Arc::new(self.request(name, version, options).await?))
+        };
+        self.requests.get(&key, read).await
+    }
+
     /// The request for what somebody wants.
     pub(in crate::packages) async fn wished(&self, wish: &Wish) -> Result<Request, Refusal> {
         let grammar = self.ecosystem(&wish.ecosystem)?;
@@ -77,7 +90,10 @@ impl Packages {
     }
 
     /// The row of a request, whose build is started if need be.
-    pub(in crate::packages) async fn ordered(&self, request: &Request) -> Result<Row, Refusal> {
+    pub(in crate::packages) async fn ordered(
+        &self,
+        request: &Request,
+    ) -> Result<Arc<Row>, Refusal> {
         let (row, again) = match self.row(&request.package(), &request.key).await? {
             Some(row) => match &row.state {
                 State::Done(artifact) if self.is_there(artifact).await? => return Ok(row),
@@ -87,7 +103,7 @@ impl Packages {
             },
             None => return self.open(&self.spelled(request).await?, Again::Expired).await,
         };
-        self.open(&Request { version: row.version, ..request.clone() }, again).await
+        self.open(&Request { version: row.version.clone(), ..request.clone() }, again).await
     }
 
     /// Whether an order is old and nothing is on the queue or in hand: its message was lost.
@@ -97,7 +113,10 @@ impl Packages {
     }
 
     /// The row of a request that is built again although it has ended.
-    pub(in crate::packages) async fn retried(&self, request: &Request) -> Result<Row, Refusal> {
+    pub(in crate::packages) async fn retried(
+        &self,
+        request: &Request,
+    ) -> Result<Arc<Row>, Refusal> {
         self.open(request, Again::Retry).await
     }
 
@@ -119,7 +138,7 @@ impl Packages {
 
     /// Opens the row and sends the message in one go, whoever stops to listen meanwhile: a row whose
     /// message was not sent would wait for whoever asks two minutes later.
-    async fn open(&self, request: &Request, again: Again) -> Result<Row, Refusal> {
+    async fn open(&self, request: &Request, again: Again) -> Result<Arc<Row>, Refusal> {
         let (builds, queue) = (self.builds.clone(), self.queue.clone());
         // Of the request, which a task of its own knows nothing of.
         let traced = trace::attributes();
@@ -127,7 +146,7 @@ impl Packages {
             let request = request.clone();
             async move {
                 let order = match builds.order(&request, again).await? {
-                    Ordered::Stands(row) => return Ok(Some(*row)),
+                    Ordered::Stands(row) => return Ok(Some(Arc::from(row))),
                     Ordered::Send(order) => order,
                 };
                 let sent = queue.send(&CompileMessage::Build(order.clone()), traced).await;
@@ -166,7 +185,7 @@ impl Packages {
         &self,
         request: &Request,
         until: Instant,
-    ) -> Result<Row, Refusal> {
+    ) -> Result<Arc<Row>, Refusal> {
         let (mut row, mut ordered) = (self.ordered(request).await?, Instant::now());
         while row.state == State::Ordered && Instant::now() < until {
             tokio::time::sleep(GLANCE / 2).await;
