@@ -137,7 +137,11 @@ impl Collector {
                 batch.add(ack);
             }
             self.busy.extend(batch.groups.iter().cloned());
-            self.calls.spawn(send(self.queue.clone(), self.keeper.clone(), batch));
+            // In a box: it is as large as two calls, and a task is moved several times.
+            self.calls.spawn(Box::pin(send(self.queue.clone(), self.keeper.clone(), batch)));
+            while let Some(ended) = self.calls.try_join_next() {
+                self.ended(ended);
+            }
         }
     }
 
@@ -145,9 +149,6 @@ impl Collector {
     /// has come and every call has ended.
     async fn next(&mut self, deadline: Option<Instant>) -> Option<Ack> {
         loop {
-            while let Some(ended) = self.calls.try_join_next() {
-                self.ended(ended);
-            }
             while let Ok(ack) = self.incoming.try_recv() {
                 self.waiting.push_back(ack);
             }
@@ -199,8 +200,8 @@ async fn send(queue: Arc<Queue>, keeper: Arc<Keeper>, batch: Batch) -> Vec<Strin
 /// Deletes messages, each by its newest handle: while a call is repeated, it may come again.
 async fn delete(queue: &Queue, keeper: &Keeper, going: Vec<Going>) {
     let call = |going: Vec<Going>| async move {
-        let handles: Vec<_> = going.into_iter().map(|it| it.handle).collect();
-        queue.delete(&handles).await
+        let answer = queue.delete(going.iter().map(|it| &*it.handle)).await;
+        (going, answer)
     };
     let left = retried("delete", going, call, |going, again| keeper.left(going, again)).await;
     keeper.forget(&left);
@@ -210,8 +211,9 @@ async fn delete(queue: &Queue, keeper: &Keeper, going: Vec<Going>) {
 async fn show(queue: &Queue, visibles: Vec<Visible>) {
     let Some(last) = visibles.iter().map(|it| it.until).max() else { return };
     let call = |entries: Vec<Visible>| async move {
-        let entries: Vec<_> = entries.into_iter().map(|it| (it.handle, it.after)).collect();
-        queue.change_visibility(&entries).await
+        let answer = queue.change_visibility(entries.iter().map(|it| (&*it.handle, it.after)));
+        let answer = answer.await;
+        (entries, answer)
     };
     let change = retried("visibility change", visibles, call, again_alone);
     if timeout_at(last, change).await.is_err() {
@@ -227,27 +229,28 @@ fn again_alone<T>(entries: Vec<T>, again: &[bool]) -> Vec<T> {
 /// Sends a batch until every entry is accepted or refused for good: only entries that failed
 /// through no fault of the request are sent again. `left` says what there is to send after a call,
 /// given which entries that would be. Gives back what is given up.
-async fn retried<T: Clone, F>(
+async fn retried<T, F>(
     what: &str,
     mut entries: Vec<T>,
     call: impl Fn(Vec<T>) -> F,
     left: impl Fn(Vec<T>, &[bool]) -> Vec<T>,
 ) -> Vec<T>
 where
-    F: Future<Output = Result<Vec<Refused>, Failure>>,
+    F: Future<Output = (Vec<T>, Result<Vec<Refused>, Failure>)>,
 {
     for attempt in 1..=TRIES {
         if entries.is_empty() {
             return entries;
         }
-        let again = match call(entries.clone()).await {
-            Ok(refused) => worth_retrying(what, entries.len(), &refused),
+        let (sent, answer) = call(entries).await;
+        let again = match answer {
+            Ok(refused) => worth_retrying(what, sent.len(), &refused),
             Err(failure) => {
                 tracing::warn!(%failure, what, "a batch call failed");
-                vec![true; entries.len()]
+                vec![true; sent.len()]
             }
         };
-        entries = left(entries, &again);
+        entries = left(sent, &again);
         if !entries.is_empty() {
             tokio::time::sleep(RetryPolicy::CALL.delay(attempt)).await;
         }
@@ -304,12 +307,12 @@ mod tests {
     async fn only_entries_that_failed_through_no_fault_of_the_request_are_sent_again() {
         let calls = Mutex::new(Vec::new());
         let refuse = |index, sender_fault| Refused { index, code: "c".into(), sender_fault };
-        let call = |entries| {
+        let call = |entries: Vec<&'static str>| {
             let mut calls = calls.lock().unwrap();
-            calls.push(entries);
+            calls.push(entries.clone());
             let first = calls.len() == 1;
             let refused = if first { vec![refuse(1, false), refuse(2, true)] } else { vec![] };
-            std::future::ready(Ok(refused))
+            std::future::ready((entries, Ok(refused)))
         };
         let left = retried("delete", vec!["a", "b", "c"], call, again_alone).await;
         assert!(left.is_empty());

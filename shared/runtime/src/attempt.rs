@@ -251,11 +251,7 @@ impl<J: Job> Consumer<J> {
         Lease {
             delivery: message.delivery.clone(),
             claim,
-            ledger: self.worker.ledger.clone(),
-            queue: self.queue.clone(),
-            first: self.worker.queues.first().unwrap_or(&self.queue).clone(),
-            payloads: self.worker.payloads.clone(),
-            max_attempts: self.worker.config.max_attempts,
+            means: self.means.clone(),
             cancel: cancel.clone(),
             committed: Arc::new(AtomicBool::new(false)),
         }

@@ -13,7 +13,7 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
-use crate::calls::CountCalls;
+use crate::calls::{CountCalls, ShortName};
 
 /// A single attempt of any call but a long poll ends within this time: a call that hangs for
 /// ever is the most silent failure a consumer can have.
@@ -66,6 +66,7 @@ pub fn sqs_client(config: &SdkConfig) -> aws_sdk_sqs::Client {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(bounded(config))
         .interceptor(CountCalls)
+        .interceptor(ShortName)
         .build();
     aws_sdk_sqs::Client::from_conf(config)
 }
@@ -76,6 +77,7 @@ pub fn dynamo_client(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(bounded(config))
         .interceptor(CountCalls)
+        .interceptor(ShortName)
         .build();
     aws_sdk_dynamodb::Client::from_conf(config)
 }

@@ -18,6 +18,7 @@ use crate::{
     job::{self, Delivery, Job},
     keeper::Keeper,
     lanes::Lanes,
+    lease::Means,
     metrics::Meter,
     place::Place,
     pollers::{Asked, Pollers},
@@ -30,7 +31,7 @@ use crate::{
 /// A message in hand.
 #[derive(Debug)]
 struct Hand {
-    message: Received,
+    message: Box<Received>,
     /// Cancelled when its job must end.
     cancel: CancellationToken,
 }
@@ -42,6 +43,7 @@ pub(crate) struct Consumer<J> {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) meter: Meter,
     pub(crate) depth: Arc<depth::Watch>,
+    pub(crate) means: Arc<Means>,
     /// Its place among the worker's queues.
     place: usize,
     pollers: Pollers,
@@ -65,6 +67,7 @@ impl<J: Job> Consumer<J> {
             pollers: Pollers::new(worker.slots.clone(), place),
             lanes: Lanes::default(),
             tasks: TaskTracker::new(),
+            means: Arc::new(worker.means(&queue)),
             place,
             worker,
             queue,
@@ -163,6 +166,7 @@ impl<J: Job> Consumer<J> {
                 continue;
             };
             let place = self.place_for(&message, &mut slots);
+            let message = Box::new(message);
             of_use |= place.is_ok();
             self.take(Hand { message, cancel }, place, acks);
         }
@@ -227,7 +231,8 @@ impl<J: Job> Consumer<J> {
             None => Some(hand),
         };
         if let Some(hand) = first {
-            self.tasks.spawn(self.clone().work(hand, group, place, acks.clone()));
+            // In a box, since a task is moved several times until it runs, and once more when it ends.
+            self.tasks.spawn(Box::pin(self.clone().work(hand, group, place, acks.clone())));
         }
     }
 
@@ -262,7 +267,7 @@ impl<J: Job> Consumer<J> {
     #[cfg(test)]
     pub(crate) fn size_of_work(self: &Arc<Self>, message: Received) -> usize {
         let (acks, _) = Acks::start(self.queue.clone(), self.keeper.clone());
-        let hand = Hand { message, cancel: CancellationToken::new() };
+        let hand = Hand { message: Box::new(message), cancel: CancellationToken::new() };
         size_of_val(&self.clone().work(hand, None, Err(Duration::ZERO), acks))
     }
 
@@ -309,6 +314,6 @@ impl<J: Job> Consumer<J> {
 /// The span of a message. It is of the highest level: whatever is logged of a message, if only errors,
 /// says of which.
 fn span(message: &Received) -> tracing::Span {
-    let Delivery { message_id: id, .. } = &message.delivery;
+    let Delivery { message_id: id, .. } = &*message.delivery;
     tracing::error_span!("message", id, trace_id = message.delivery.trace_id().as_deref())
 }

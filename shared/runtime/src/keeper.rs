@@ -260,9 +260,9 @@ impl Keeper {
     /// for another.
     async fn extend(self: Arc<Self>, batch: Vec<Beat>) {
         let (asked, limit) = (Instant::now(), self.visibility.div_f64(3.0));
-        let entries: Vec<_> = batch.iter().map(|b| (b.handle.clone(), b.visibility)).collect();
+        let entries = batch.iter().map(|beat| (&*beat.handle, beat.visibility));
         let renewals = batch.iter().map(|beat| timeout(limit, self.renew(beat)));
-        let visible = timeout(limit, self.queue.change_visibility(&entries));
+        let visible = timeout(limit, self.queue.change_visibility(entries));
         let (visible, renewed) = tokio::join!(visible, join_all(renewals));
         let (now, share) = (Instant::now(), rand::rng().random::<f64>());
         let no_queue = matches!(&visible, Ok(Err(failure)) if failure.kind() == NO_QUEUE);

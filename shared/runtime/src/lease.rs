@@ -25,16 +25,22 @@ use crate::{
 /// future is dropped, and what it would still have written is refused by the ledger.
 #[derive(Debug)]
 pub struct Lease {
-    pub(crate) delivery: Delivery,
+    pub(crate) delivery: Arc<Delivery>,
     pub(crate) claim: Option<Claim>,
+    pub(crate) means: Arc<Means>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) committed: Arc<AtomicBool>,
+}
+
+/// What all leases of a queue's messages have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Means {
     pub(crate) ledger: Ledger,
     pub(crate) queue: Queue,
     /// The first of the worker's queues.
     pub(crate) first: Queue,
     pub(crate) payloads: Payloads,
     pub(crate) max_attempts: u32,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) committed: Arc<AtomicBool>,
 }
 
 /// What became of an effect.
@@ -66,7 +72,7 @@ impl Lease {
 
     /// Whether a transient failure now sends the message to the dead-letter queue.
     pub fn is_last_attempt(&self) -> bool {
-        self.attempt() >= self.max_attempts
+        self.attempt() >= self.means.max_attempts
     }
 
     /// Resolves when the job must end: the lease is lost, or the process stops.
@@ -82,7 +88,7 @@ impl Lease {
     /// `cancelled` when an operator does not want the effect any more: nothing was written.
     pub async fn complete(&self, effect: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
         let claim = self.held()?;
-        let written = Box::pin(self.ledger.complete(claim, effect)).await?;
+        let written = Box::pin(self.means.ledger.complete(claim, effect)).await?;
         let completion = answer(claim, written)?;
         self.committed.store(completion == Completion::Committed, Ordering::SeqCst);
         Ok(completion)
@@ -94,7 +100,7 @@ impl Lease {
     /// As [`complete`](Self::complete).
     pub async fn record(&self, items: Vec<TransactWriteItem>) -> Result<Completion, Failure> {
         let claim = self.held()?;
-        answer(claim, Box::pin(self.ledger.write(claim, items)).await?)
+        answer(claim, Box::pin(self.means.ledger.write(claim, items)).await?)
     }
 
     /// Puts a message on the worker's own queue (a part of this one, say), for the same tenant or
@@ -104,7 +110,7 @@ impl Lease {
     /// # Errors
     /// Transient, when SQS or S3 does not take it.
     pub async fn send(&self, body: &str) -> Result<(), Failure> {
-        self.queue.send(&self.sendable(body).await?, &self.delivery).await
+        self.means.queue.send(&self.sendable(body).await?, &self.delivery).await
     }
 
     /// The same, to be received only after a while, of 15 minutes at most.
@@ -112,7 +118,7 @@ impl Lease {
     /// # Errors
     /// Transient, when SQS or S3 does not take it.
     pub async fn send_after(&self, body: &str, delay: Duration) -> Result<(), Failure> {
-        self.queue.send_after(&self.sendable(body).await?, &self.delivery, delay).await
+        self.means.queue.send_after(&self.sendable(body).await?, &self.delivery, delay).await
     }
 
     /// As [`send`](Self::send), on the first of the worker's queues, whichever this message came from:
@@ -121,8 +127,9 @@ impl Lease {
     /// # Errors
     /// Transient, when SQS or S3 does not take it.
     pub async fn send_to_first(&self, body: &str) -> Result<(), Failure> {
-        let body = self.payloads.shrink(&legible(body), 0, self.first.bounds().size).await?;
-        self.first.send(&body, &self.delivery).await
+        let body =
+            self.means.payloads.shrink(&legible(body), 0, self.means.first.bounds().size).await?;
+        self.means.first.send(&body, &self.delivery).await
     }
 
     /// Whether the first of the worker's queues holds nothing, visible or in hand, beside this message,
@@ -131,13 +138,13 @@ impl Lease {
     /// # Errors
     /// Transient, when SQS does not answer.
     pub async fn is_first_idle(&self) -> Result<bool, Failure> {
-        let Depths { visible, in_flight, delayed, .. } = self.first.depths().await?;
-        let own = u64::from(self.first.url() == self.queue.url());
+        let Depths { visible, in_flight, delayed, .. } = self.means.first.depths().await?;
+        let own = u64::from(self.means.first.url() == self.means.queue.url());
         Ok(visible + delayed == 0 && in_flight <= own)
     }
 
     async fn sendable(&self, body: &str) -> Result<String, Failure> {
-        self.payloads.shrink(&legible(body), 0, self.queue.bounds().size).await
+        self.means.payloads.shrink(&legible(body), 0, self.means.queue.bounds().size).await
     }
 
     fn held(&self) -> Result<&Claim, Failure> {
@@ -183,21 +190,27 @@ pub(crate) mod tests {
         lease(&FakeAws::new(|_, _| serde_json::json!({})))
     }
 
-    fn lease(fake: &FakeAws) -> Lease {
-        Lease {
-            delivery: Delivery {
-                message_id: "m".to_owned(),
-                sent_at: SystemTime::UNIX_EPOCH,
-                receive_count: 1,
-                group: None,
-                traceparent: None,
-            },
-            claim: None,
+    fn means(fake: &FakeAws) -> Means {
+        Means {
             ledger: Ledger::new(fake.dynamo(), "ledger", "me", Duration::from_secs(60)),
             queue: Queue::of(fake.sqs(), "http://q/main", "http://q/dead"),
             first: Queue::of(fake.sqs(), "http://q/first", "http://q/dead"),
             payloads: Payloads::new(crate::aws::s3_client(&fake.sdk()), "payloads"),
             max_attempts: 5,
+        }
+    }
+
+    fn lease(fake: &FakeAws) -> Lease {
+        Lease {
+            delivery: Arc::new(Delivery {
+                message_id: "m".to_owned(),
+                sent_at: SystemTime::UNIX_EPOCH,
+                receive_count: 1,
+                group: None,
+                traceparent: None,
+            }),
+            claim: None,
+            means: Arc::new(means(fake)),
             cancel: CancellationToken::new(),
             committed: Arc::default(),
         }
@@ -217,7 +230,7 @@ pub(crate) mod tests {
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let fake = FakeAws::new(|_, _| serde_json::json!({}));
         let mut lease = lease(&fake);
-        lease.delivery.traceparent = Some(trace.to_owned());
+        Arc::make_mut(&mut lease.delivery).traceparent = Some(trace.to_owned());
         let large = format!("{{\"rest\":\"{}\"}}", "x".repeat(2 << 20));
         lease.send(&large).await.unwrap();
         lease.send_after(&large, Duration::from_secs(9)).await.unwrap();
@@ -259,7 +272,8 @@ pub(crate) mod tests {
             });
             let mut lease = lease(&fake);
             if own {
-                lease.queue = lease.first.clone();
+                let means = Arc::make_mut(&mut lease.means);
+                means.queue = means.first.clone();
             }
             lease.is_first_idle().await.unwrap()
         };

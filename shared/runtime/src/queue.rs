@@ -248,8 +248,11 @@ impl Queue {
     ///
     /// # Errors
     /// Transient, when the whole call failed.
-    pub async fn delete(&self, handles: &[String]) -> Result<Vec<Refused>, Failure> {
-        let entries = handles.iter().enumerate().map(|(index, handle)| {
+    pub async fn delete<'h>(
+        &self,
+        handles: impl Iterator<Item = &'h str>,
+    ) -> Result<Vec<Refused>, Failure> {
+        let entries = handles.enumerate().map(|(index, handle)| {
             DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(handle)
         });
         let entries = built(entries.map(|entry| entry.build()))?;
@@ -263,15 +266,15 @@ impl Queue {
     ///
     /// # Errors
     /// Transient, when the whole call failed.
-    pub async fn change_visibility(
+    pub async fn change_visibility<'h>(
         &self,
-        handles: &[(String, Duration)],
+        handles: impl Iterator<Item = (&'h str, Duration)>,
     ) -> Result<Vec<Refused>, Failure> {
-        let entries = handles.iter().enumerate().map(|(index, (handle, visibility))| {
+        let entries = handles.enumerate().map(|(index, (handle, visibility))| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index.to_string())
                 .receipt_handle(handle)
-                .visibility_timeout(whole_seconds(*visibility))
+                .visibility_timeout(whole_seconds(visibility))
         });
         let entries = built(entries.map(|entry| entry.build()))?;
         let call = self.client.change_message_visibility_batch().queue_url(&*self.url);

@@ -16,6 +16,7 @@ use crate::{
     failures::Failures,
     health::Health,
     job::Job,
+    lease::Means,
     ledger::Ledger,
     metrics,
     payload::Payloads,
@@ -100,6 +101,17 @@ impl<J: Job> Worker<J> {
             ledger,
             health,
         })
+    }
+
+    /// What the leases of a queue's messages have in common.
+    pub(crate) fn means(&self, queue: &Queue) -> Means {
+        Means {
+            ledger: self.ledger.clone(),
+            queue: queue.clone(),
+            first: self.queues.first().unwrap_or(queue).clone(),
+            payloads: self.payloads.clone(),
+            max_attempts: self.config.max_attempts,
+        }
     }
 
     /// Consumes until `shutdown` or another reason to drain, and drains.

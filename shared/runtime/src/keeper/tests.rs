@@ -25,13 +25,13 @@ fn message(id: &str, handle: &str) -> Received {
         attributes: HashMap::new(),
         receipt_handle: handle.to_owned(),
         received_at: Instant::now(),
-        delivery: Delivery {
+        delivery: Arc::new(Delivery {
             message_id: id.to_owned(),
             sent_at: SystemTime::now(),
             receive_count: 1,
             group: None,
             traceparent: None,
-        },
+        }),
     }
 }
 
@@ -316,7 +316,7 @@ async fn an_answer_that_was_long_on_its_way_does_not_replace_a_newer_handle() {
     let keeper = keeper(&FakeAws::new(|_, body| batch(body, &[])), 60);
     let delivered = |handle: &str, count| {
         let mut message = message("m", handle);
-        message.delivery.receive_count = count;
+        Arc::make_mut(&mut message.delivery).receive_count = count;
         keeper.hold(&message, &CancellationToken::new()).is_some()
     };
     assert!(delivered("second", 2));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -25,8 +26,8 @@ pub struct Received {
     pub receipt_handle: String,
     /// When it arrived here.
     pub received_at: Instant,
-    /// What SQS says of the delivery.
-    pub delivery: Delivery,
+    /// What SQS says of the delivery; its lease has it too.
+    pub delivery: Arc<Delivery>,
 }
 
 pub(super) fn received(message: Message) -> Option<Received> {
@@ -50,6 +51,6 @@ pub(super) fn received(message: Message) -> Option<Received> {
         receipt_handle: message.receipt_handle?,
         received_at: Instant::now(),
         attributes,
-        delivery,
+        delivery: Arc::new(delivery),
     })
 }

@@ -74,7 +74,7 @@ impl Queue {
         Enclosed(attributes): Enclosed,
     ) -> Result<(), Failure> {
         let call = self.client.send_message().queue_url(&*self.dead_letter_url).message_body(body);
-        let Delivery { message_id, receive_count, group, .. } = &message.delivery;
+        let Delivery { message_id, receive_count, group, .. } = &*message.delivery;
         // One death is one letter, however often the call is repeated; another death is another.
         let death = self.dead_letter_url.ends_with(".fifo");
         let death = death.then(|| format!("{message_id}-{receive_count}"));
@@ -262,6 +262,8 @@ fn text_attribute(text: &str) -> Result<MessageAttributeValue, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -300,13 +302,13 @@ mod tests {
             attributes,
             receipt_handle: "h".to_owned(),
             received_at: tokio::time::Instant::now(),
-            delivery: Delivery {
+            delivery: Arc::new(Delivery {
                 message_id: "m".to_owned(),
                 sent_at: std::time::SystemTime::UNIX_EPOCH,
                 receive_count: 1,
                 group: None,
                 traceparent: None,
-            },
+            }),
         }
     }
 
