@@ -20,6 +20,18 @@ async fn an_upload_of_a_json_and_nothing_else_becomes_a_message() {
 }
 
 #[tokio::test]
+async fn a_stack_is_what_its_template_says_and_nothing_is_left_of_it() {
+    let aws = Clients::from_env().await;
+    let template = Template::data().unwrap().with("Protect", "false").with("Clock", "DISABLED");
+    let stack = Stack::create(&aws, "it-compared", &template).await.unwrap();
+    stack.check(&template, &Gaps::known().unwrap()).await.unwrap();
+    let other = template.with("Clock", "ENABLED");
+    assert!(stack.check(&other, &Gaps::known().unwrap()).await.is_err(), "a difference is found");
+    stack.delete().await.unwrap();
+    assert!(Stack::open(&aws, "it-compared").await.is_err());
+}
+
+#[tokio::test]
 async fn a_difference_that_is_not_listed_fails_and_leaves_no_stack() {
     let aws = Clients::from_env().await;
     let template = Template::data().unwrap().with("Protect", "false").with("Clock", "DISABLED");

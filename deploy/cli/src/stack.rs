@@ -138,6 +138,8 @@ pub struct Stack {
     id: String,
     template: Template,
     outputs: Outputs,
+    /// Whether it is compared with its template, and seen to be gone when it is deleted.
+    looked_at: bool,
 }
 
 impl Stack {
@@ -156,6 +158,27 @@ impl Stack {
         name: &str,
         template: &Template,
         gaps: &Gaps,
+    ) -> Result<Self, Error> {
+        Self::make(clients, name, template, Some(gaps)).await
+    }
+
+    /// [`Stack::create`] that takes CloudFormation's word for what it makes, and later for what it
+    /// deletes: nothing is compared, and no gap filled. That is a twentieth of the requests, for who
+    /// makes many of one template, each under a name of its own.
+    pub async fn create_unseen(
+        clients: &Clients,
+        name: &str,
+        template: &Template,
+    ) -> Result<Self, Error> {
+        Self::make(clients, name, template, None).await
+    }
+
+    /// Makes a stack, compared where there are gaps to compare it with.
+    async fn make(
+        clients: &Clients,
+        name: &str,
+        template: &Template,
+        gaps: Option<&Gaps>,
     ) -> Result<Self, Error> {
         names::stack(name)?;
         if cloudformation::describe(clients, name).await?.is_some() {
@@ -212,7 +235,8 @@ impl Stack {
         self.settle(template, gaps, true).await.map(drop)
     }
 
-    /// Empties the buckets, deletes the stack, and verifies that nothing of it is left.
+    /// Empties the buckets, deletes the stack, and verifies that nothing of it is left (unless it was
+    /// [made unseen](Self::create_unseen)).
     ///
     /// A protected stack is refused before anything is touched.
     pub async fn delete(self) -> Result<(), Error> {
@@ -221,7 +245,11 @@ impl Stack {
             return Err(Error::Protected(self.name));
         }
         let plan = self.plan(&self.template).await?;
-        delete::prepare(&self.clients, &plan).await?;
+        delete::empty_buckets(&self.clients, &plan).await?;
+        if !self.looked_at {
+            return cloudformation::delete(&self.clients, &self.name, &self.id).await;
+        }
+        delete::withdraw(&self.clients, &plan).await?;
         cloudformation::delete(&self.clients, &self.name, &self.id).await?;
         let left = delete::left(&self.clients, &plan).await?;
         match left.is_empty() {
@@ -234,10 +262,13 @@ impl Stack {
         clients: &Clients,
         name: &str,
         template: &Template,
-        gaps: &Gaps,
+        gaps: Option<&Gaps>,
         description: Description,
     ) -> Result<Self, Error> {
         let stack = Self::from_description(clients, name, template, &description)?;
+        let Some(gaps) = gaps else {
+            return Ok(Self { looked_at: false, ..stack });
+        };
         let found = stack.settle(template, gaps, false).await?;
         stack.fill(found.into_iter().filter(|gap| gap.fill)).await?;
         stack.check(template, gaps).await?;
@@ -250,7 +281,9 @@ impl Stack {
         };
         let id = description.stack_id().unwrap_or(name).to_owned();
         let scope = Scope::new(template, name, &id, HashMap::new())?;
-        delete::prepare(clients, &planned(template, &scope)?).await?;
+        let plan = planned(template, &scope)?;
+        delete::empty_buckets(clients, &plan).await?;
+        delete::withdraw(clients, &plan).await?;
         cloudformation::delete(clients, name, &id).await
     }
 
@@ -264,7 +297,7 @@ impl Stack {
         let outputs = serde_json::from_value(Value::Object(said_outputs(description)))
             .map_err(|e| Error::Template(format!("stack {name} lacks an output: {e}")))?;
         let (clients, template) = (clients.clone(), template.clone());
-        Ok(Stack { clients, name: name.to_owned(), id, template, outputs })
+        Ok(Stack { clients, name: name.to_owned(), id, template, outputs, looked_at: true })
     }
 
     async fn scope<'t>(&self, template: &'t Template) -> Result<Scope<'t>, Error> {

@@ -3,7 +3,7 @@
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use super::{
-    describe::{Found, Seen, describe, name},
+    describe::{Found, Seen, describe, name, s3},
     fill,
     gaps::Gaps,
     template::Resource,
@@ -16,9 +16,8 @@ use crate::{
 /// A resource and its resolved properties, as they were before the deletion.
 pub(crate) type Planned<'t> = (Resource<'t>, Found);
 
-/// Does what CloudFormation does not: empties buckets, and takes back what filled a gap.
-pub(crate) async fn prepare(clients: &Clients, plan: &[Planned<'_>]) -> Result<(), Error> {
-    empty_buckets(clients, plan).await?;
+/// Takes back what filled a gap, which CloudFormation does not know of.
+pub(crate) async fn withdraw(clients: &Clients, plan: &[Planned<'_>]) -> Result<(), Error> {
     let gaps = Gaps::known()?;
     for gap in gaps.of(&clients.endpoint).filter(|gap| gap.fill) {
         for (resource, wanted) in plan.iter().filter(|(it, _)| it.name == gap.resource) {
@@ -32,10 +31,10 @@ pub(crate) async fn prepare(clients: &Clients, plan: &[Planned<'_>]) -> Result<(
 
 /// Empties every bucket of the plan that is there, all versions and unfinished uploads included:
 /// CloudFormation deletes empty buckets only.
-async fn empty_buckets(clients: &Clients, plan: &[Planned<'_>]) -> Result<(), Error> {
-    for (resource, wanted) in plan.iter().filter(|(it, _)| it.kind == "AWS::S3::Bucket") {
-        if let Seen::There(_) = describe(clients, resource.kind, wanted).await? {
-            let bucket = name(wanted, "BucketName")?;
+pub(crate) async fn empty_buckets(clients: &Clients, plan: &[Planned<'_>]) -> Result<(), Error> {
+    for (_, wanted) in plan.iter().filter(|(it, _)| it.kind == "AWS::S3::Bucket") {
+        let bucket = name(wanted, "BucketName")?;
+        if s3::is_there(clients, &bucket).await? {
             while delete_page(clients, &bucket).await? {}
             while abort_page(clients, &bucket).await? {}
         }

@@ -3,7 +3,7 @@
 
 mod clock;
 mod dynamodb;
-mod s3;
+pub(crate) mod s3;
 mod sns;
 mod sqs;
 

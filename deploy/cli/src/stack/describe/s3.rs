@@ -21,11 +21,8 @@ const UNSET: [&str; 4] = [
 
 /// A bucket's properties; `None` where there is no bucket of this name.
 pub(super) async fn bucket(clients: &Clients, name: &str) -> Result<Option<Found>, Error> {
-    let head = clients.s3.head_bucket().bucket(name).send().await;
-    match head {
-        Ok(_) => {}
-        Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => return Ok(None),
-        Err(e) => return Err(Error::aws(format!("describing bucket {name}"), e)),
+    if !is_there(clients, name).await? {
+        return Ok(None);
     }
     Ok(Some(present([
         ("BucketName", Some(json!(name))),
@@ -35,6 +32,15 @@ pub(super) async fn bucket(clients: &Clients, name: &str) -> Result<Option<Found
         ("NotificationConfiguration", notification(clients, name).await?),
         ("LifecycleConfiguration", lifecycle(clients, name).await?),
     ])))
+}
+
+/// Whether there is a bucket of this name.
+pub(crate) async fn is_there(clients: &Clients, name: &str) -> Result<bool, Error> {
+    match clients.s3.head_bucket().bucket(name).send().await {
+        Ok(_) => Ok(true),
+        Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(false),
+        Err(e) => Err(Error::aws(format!("describing bucket {name}"), e)),
+    }
 }
 
 /// The answer, or `None` where the service says that nothing is configured.
