@@ -15,12 +15,10 @@ const MAIN: &str = "fn main() {\n\
 /// A farm whose crates come from a registry of its own.
 pub(crate) async fn farm(crates: &Crates, settings: &[(&str, &str)]) -> Farm {
     let (world, index) = (World::new().await, Index::new().await);
-    let at = crates.index();
-    let worker = world.compile_worker(&index).env("FLOTILLA_CRATES_INDEX", &at);
+    let worker = world.crates_worker(&index, crates);
     let worker = settings.iter().fold(worker, |worker, (name, value)| worker.env(name, value));
-    let gateway = world.package_gateway(&index).env("FLOTILLA_CRATES_INDEX", &at);
-    let (worker, gateway) = (worker.ready().await, gateway.ready().await);
-    Farm { world, index, worker, gateway }
+    let gateway = world.package_gateway(&index).env("FLOTILLA_CRATES_INDEX", crates.index());
+    Farm::of((world, index), worker, gateway).await
 }
 
 fn manifest(name: &str, more: &str) -> String {

@@ -14,13 +14,12 @@ use crate::{
 async fn killed_at(steps: &[&str]) {
     let crates = Crates::new().await;
     let mut farm = farm(&crates, &[]).await;
-    let index = crates.index();
     for step in steps {
         let name = format!("at-{step}");
         scripted(&crates, &name, "fn main() {}\n");
         assert!(farm.worker.stop().await.success());
-        let worker = farm.world.compile_worker(&farm.index).env("FLOTILLA_CRATES_INDEX", &index);
-        farm.worker = worker.env("FLOTILLA_PAUSE_AT", step).ready().await;
+        let victim = farm.world.crates_worker(&farm.index, &crates);
+        farm.worker = victim.env("FLOTILLA_PAUSE_AT", step).ready().await;
         let order = json!({"ecosystem": "crates", "package": name, "version": "1.0.0"});
         let told = farm.order(order).await;
         let key = told["key"].as_str().unwrap().to_owned();
@@ -30,8 +29,7 @@ async fn killed_at(steps: &[&str]) {
         .await;
         assert!(!farm.worker.kill().await.success());
         nothing_dangles(&farm, &key).await;
-        let worker = farm.world.compile_worker(&farm.index).env("FLOTILLA_CRATES_INDEX", &index);
-        farm.worker = worker.ready().await;
+        farm.worker = farm.world.crates_worker(&farm.index, &crates).ready().await;
         let told = farm.ended(&key).await;
         assert_eq!(told["build"]["state"], "done", "killed at {step}: {told}");
         nothing_dangles(&farm, &key).await;

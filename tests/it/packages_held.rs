@@ -47,9 +47,9 @@ async fn pip_gets_a_package_that_is_published_while_its_page_is_held() {
 #[tokio::test]
 async fn who_takes_no_comments_and_whom_nobody_publishes_for_is_told_in_the_end() {
     let (world, index) = (World::new().await, Index::new().await);
-    let worker = world.compile_worker(&index).ready().await;
-    let gateway = world.package_gateway(&index).env("FLOTILLA_HOLD_SECONDS", "2").ready().await;
-    let farm = Farm { world, index, worker, gateway };
+    let worker = world.compile_worker(&index);
+    let gateway = world.package_gateway(&index).env("FLOTILLA_HOLD_SECONDS", "2");
+    let farm = Farm::of((world, index), worker, gateway).await;
     let json = [("Accept", "application/vnd.pypi.simple.v1+json")];
     assert_eq!(farm.gateway.ask("GET", PAGE, &json, "").await.status, 404);
     let held = farm.gateway.ask("GET", PAGE, &[("Accept", "text/html")], "").await;

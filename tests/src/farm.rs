@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{docker::containers, index::Index, wait::eventually, worker::Worker, world::World};
+use crate::{
+    docker::containers,
+    index::Index,
+    wait::eventually,
+    worker::{Worker, WorkerBuilder},
+    world::World,
+};
 
 /// A setup.py of one module, `tiny`.
 pub const SETUP: &str = "from setuptools import setup\nsetup(py_modules=['tiny'])\n";
@@ -45,15 +51,25 @@ impl Farm {
         let (world, index) = (World::new().await, Index::new().await);
         let worker = world.compile_worker(&index);
         let worker = settings.iter().fold(worker, |worker, (name, value)| worker.env(name, value));
-        let (worker, gateway) = (worker.ready().await, world.package_gateway(&index).ready().await);
-        Self { world, index, worker, gateway }
+        let gateway = world.package_gateway(&index);
+        Self::of((world, index), worker, gateway).await
     }
 
     /// Whose worker follows the index's changelog.
     pub async fn following() -> Self {
         let (world, index) = (World::new().await, Index::new().await);
         let worker = world.compile_worker(&index).env("FLOTILLA_PYPI_CHANGELOG", index.changelog());
-        let (worker, gateway) = (worker.ready().await, world.package_gateway(&index).ready().await);
+        let gateway = world.package_gateway(&index);
+        Self::of((world, index), worker, gateway).await
+    }
+
+    /// With these processes, which are started.
+    pub async fn of(
+        (world, index): (World, Index),
+        worker: WorkerBuilder,
+        gateway: WorkerBuilder,
+    ) -> Self {
+        let (worker, gateway) = tokio::join!(worker.ready(), gateway.ready());
         Self { world, index, worker, gateway }
     }
 
@@ -98,9 +114,9 @@ impl Farm {
     /// Waits until all is built, and stops the processes.
     pub async fn end(mut self) {
         self.world.until_built().await;
-        assert!(self.gateway.stop().await.success());
         self.until_no_container().await;
-        assert!(self.worker.stop().await.success());
+        let (gateway, worker) = tokio::join!(self.gateway.stop(), self.worker.stop());
+        assert!(gateway.success() && worker.success(), "gateway: {gateway}, worker: {worker}");
     }
 
     /// Waits until the worker has no container.

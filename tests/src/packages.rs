@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{
+    crates::Crates,
     index::Index,
     wait::{Answer, ask, eventually, http_get},
     worker::{Worker, WorkerBuilder},
@@ -14,10 +15,19 @@ use crate::{
 };
 
 impl World {
-    /// A compile worker, not started yet, that builds from this index.
+    /// A compile worker, not started yet, that builds from this index. It has no image to build crates
+    /// in, so that it need not be asked at each start what it is.
     pub fn compile_worker(&self, index: &Index) -> WorkerBuilder {
         let queues = self.outputs().compile_queues();
-        self.farm(self.worker("compile-worker"), index).env("FLOTILLA_QUEUE_URL", queues)
+        let worker = self.farm(self.worker("compile-worker"), index);
+        worker.env("FLOTILLA_QUEUE_URL", queues).env("FLOTILLA_RUST_BUILDER_IMAGE", "none:none")
+    }
+
+    /// The same that also builds the crates of this registry.
+    pub fn crates_worker(&self, index: &Index, crates: &Crates) -> WorkerBuilder {
+        self.compile_worker(index)
+            .env("FLOTILLA_CRATES_INDEX", crates.index())
+            .env("FLOTILLA_RUST_BUILDER_IMAGE", "flotilla-rust-build:latest")
     }
 
     /// A gateway for the packages of this index, not started yet.
