@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Farm, SETUP, Starts, Worker, containers, eventually};
+use flotilla_tests::{Farm, Starts, Worker, containers, eventually};
 
 const NETWORK: &str = "import socket\n\
     socket.create_connection(('192.0.2.1', 80), timeout=5)\n";
@@ -32,7 +32,8 @@ async fn pip_gets_what_is_not_built_and_the_next_one_gets_the_same() {
 #[tokio::test]
 async fn any_number_who_ask_at_once_are_one_build() {
     let farm = Farm::new().await;
-    farm.extension("fast", "1.0");
+    // So long that all of them wait for it.
+    farm.doing("fast", "1.0", "import time\ntime.sleep(4)\n");
     let second = farm.world.package_gateway(&farm.index).ready().await;
     let starts = Starts::of(farm.worker.id());
     let ask = |gateway: &Worker| {
@@ -108,12 +109,7 @@ async fn a_build_that_does_not_end_is_killed_whole_and_the_next_one_is_normal() 
 #[tokio::test]
 async fn pip_is_held_by_redirects_for_longer_than_it_waits_for_an_answer() {
     let farm = Farm::new().await;
-    let setup = format!(
-        "import time\nif not __import__('os').path.exists('/tmp/slow'):\n    open('/tmp/slow', 'w')\n    \
-         time.sleep(16)\n{}",
-        SETUP.replace("setup(py", "setup(name='slow', version='1.0', py")
-    );
-    farm.index.publish("slow", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    farm.doing("slow", "1.0", "import time\ntime.sleep(16)\n");
     let start = Instant::now();
     farm.pip("default", "slow").await.unwrap();
     assert!(start.elapsed() > Duration::from_secs(15));
@@ -123,10 +119,7 @@ async fn pip_is_held_by_redirects_for_longer_than_it_waits_for_an_answer() {
 #[tokio::test]
 async fn uv_installs_a_wheel_that_it_was_held_for_and_prints_why_another_failed() {
     let farm = Farm::new().await;
-    // It runs for what the build requires, and to build.
-    let setup = SETUP.replace("setup(py", "setup(name='slow', version='1.0', py");
-    let setup = format!("import time\ntime.sleep(9)\n{setup}");
-    farm.index.publish("slow", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    farm.doing("slow", "1.0", "import time\ntime.sleep(17)\n");
     farm.broken("bad", "raise SystemExit('error: no such thing')\n");
     let start = Instant::now();
     let files = farm.world.uv_installs(&farm.gateway, "default", "slow").await.unwrap();
@@ -206,9 +199,7 @@ async fn an_artifact_that_is_gone_is_built_again() {
 #[tokio::test]
 async fn a_builder_that_is_killed_is_replaced_and_leaves_no_container() {
     let mut farm = Farm::new().await;
-    let setup = SETUP.replace("setup(py", "setup(name='slow', version='1.0', py");
-    let setup = format!("import time\ntime.sleep(3)\n{setup}");
-    farm.index.publish("slow", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    farm.doing("slow", "1.0", "import time\ntime.sleep(6)\n");
     let slow = "/package?package=slow&version=1.0&useflag=";
     assert_eq!(farm.gateway.json(slow).await.1["status"], "WAIT");
     eventually("a build", Duration::from_secs(30), async || {

@@ -2,20 +2,27 @@
 
 use std::time::Duration;
 
-use flotilla_tests::{Farm, SETUP, eventually, wheel};
+use flotilla_tests::{BACKEND, Farm, SETUP, eventually, wheel};
 use serde_json::{Value, json};
 
 /// A build backend of the source's own, which asks for `helper` only when it runs.
-const BACKEND: &str = "import setuptools.build_meta as real\n\
-    from setuptools.build_meta import *\n\
+const ASKS: &str = "from own import build_wheel\n\
     def get_requires_for_build_wheel(config=None):\n\
-    \x20   return real.get_requires_for_build_wheel(config) + ['helper>=1']\n\
-    def build_wheel(folder, config=None, metadata=None):\n\
-    \x20   import helper\n\
-    \x20   open('tiny.py', 'w').write(f'x = {helper.x}')\n\
-    \x20   return real.build_wheel(folder, config, metadata)\n";
-const PYPROJECT: &str = "[build-system]\nrequires = ['setuptools', 'wheel']\n\
-    build-backend = 'own'\nbackend-path = ['.']\n";
+    \x20   return ['helper>=1']\n";
+const HELPED: &str = "import helper\nopen('tiny.py', 'w').write(f'x = {helper.x}')\n";
+const PYPROJECT: &str = "[build-system]\nrequires = []\n\
+    build-backend = 'asks'\nbackend-path = ['.']\n";
+
+/// Publishes a package that asks for `helper` only when it is built.
+fn asks(farm: &Farm) {
+    let files = [
+        ("pyproject.toml", PYPROJECT),
+        ("asks.py", ASKS),
+        ("own.py", BACKEND),
+        ("meanwhile.py", HELPED),
+    ];
+    farm.index.publish("asks", "1.0", &files);
+}
 
 fn setup(name: &str) -> String {
     SETUP.replace("setup(py", &format!("setup(name='{name}', version='1.0', py"))
@@ -44,8 +51,7 @@ async fn retry(farm: &Farm, key: &str) -> Value {
 async fn what_a_backend_asks_for_when_it_runs_is_resolved_pinned_and_recorded() {
     let farm = Farm::new().await;
     helper(&farm, "1.5");
-    let files = [("pyproject.toml", PYPROJECT), ("own.py", BACKEND), ("setup.py", &setup("asks"))];
-    farm.index.publish("asks", "1.0", &files);
+    asks(&farm);
     let told = farm.built("asks", "").await;
     assert_eq!(told["build"]["state"], "done", "{told}");
     assert!(locked(&told).contains(&"helper-1.5"), "{told}");
@@ -59,8 +65,7 @@ async fn what_a_backend_asks_for_when_it_runs_is_resolved_pinned_and_recorded() 
 async fn requirements_stay_as_they_were_chosen_until_a_retry() {
     let farm = Farm::new().await;
     helper(&farm, "1.0");
-    let files = [("pyproject.toml", PYPROJECT), ("own.py", BACKEND), ("setup.py", &setup("asks"))];
-    farm.index.publish("asks", "1.0", &files);
+    asks(&farm);
     let first = farm.built("asks", "").await;
     let key = first["key"].as_str().unwrap();
     helper(&farm, "2.0");
@@ -83,8 +88,7 @@ async fn requirements_stay_as_they_were_chosen_until_a_retry() {
 #[tokio::test]
 async fn a_failure_is_not_for_ever() {
     let farm = Farm::new().await;
-    let files = [("pyproject.toml", PYPROJECT), ("own.py", BACKEND), ("setup.py", &setup("asks"))];
-    farm.index.publish("asks", "1.0", &files);
+    asks(&farm);
     let told = farm.built("asks", "").await;
     assert!(told["build"]["reason"].as_str().unwrap().contains("helper"), "{told}");
     helper(&farm, "1.0");
@@ -120,7 +124,7 @@ async fn an_extra_puts_its_requirements_into_the_build() {
 #[tokio::test]
 async fn a_build_is_found_by_either_key_and_a_miss_is_explained() {
     let farm = Farm::new().await;
-    farm.extension("fast", "1.0");
+    farm.pure("fast", "1.0");
     let (plain, tuned) = (farm.built("fast", "").await, farm.built("fast", "opt=3").await);
     let (plain, tuned) = (plain["build"]["artifact"].as_str().unwrap(), &tuned["key"]);
     let path = format!("/v1/builds/{plain}/explain?against={}", tuned.as_str().unwrap());
@@ -144,12 +148,9 @@ async fn a_build_is_found_by_either_key_and_a_miss_is_explained() {
 #[tokio::test]
 async fn a_log_is_told_while_the_build_runs_and_again_from_where_it_was_left() {
     let farm = Farm::new().await;
-    let setup = format!(
-        "import sys, time\nif 'bdist_wheel' in sys.argv:\n    print('first words', flush=True)\n    \
-         time.sleep(6)\n    print('last words', flush=True)\n{}",
-        setup("talks")
-    );
-    farm.index.publish("talks", "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    let talk = "import time\nprint('first words', flush=True)\ntime.sleep(6)\n\
+        print('last words', flush=True)\n";
+    farm.doing("talks", "1.0", talk);
     let told = farm.order(json!({"package": "talks", "version": "1.0"})).await;
     let key = told["key"].as_str().unwrap();
     let path = format!("/v1/builds/{key}/log");
@@ -278,8 +279,7 @@ async fn all_spellings_of_a_version_are_one_build() {
 async fn an_overtaken_artifact_key_is_explained_by_its_own_parts() {
     let farm = Farm::new().await;
     helper(&farm, "1.0");
-    let files = [("pyproject.toml", PYPROJECT), ("own.py", BACKEND), ("setup.py", &setup("asks"))];
-    farm.index.publish("asks", "1.0", &files);
+    asks(&farm);
     let first = farm.built("asks", "").await;
     helper(&farm, "2.0");
     let second = retry(&farm, first["key"].as_str().unwrap()).await;

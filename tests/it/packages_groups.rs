@@ -42,7 +42,7 @@ async fn a_group_is_told_as_each_ends_and_durably_when_all_have() {
     let queue = listen(&farm).await;
     farm.pure("one", "1.0");
     farm.pure("one", "2.0");
-    farm.extension("two", "1.0");
+    farm.pure("two", "1.0");
     farm.broken("bad", "raise SystemExit('error: no such thing')\n");
     let asked = json!({
         "requirements": ["one<2", "Two", "bad==1.0", "nobody>=1", "one @ https://x.test/one.whl"],

@@ -51,7 +51,7 @@ async fn a_wheel_that_is_none_is_refused_with_the_reason() {
     let farm = Farm::new().await;
     for (name, spoil, reason) in [
         ("honest", "pass", ""),
-        ("bomb", "files['zeros'] = bytes(200 << 20)", "is a bomb"),
+        ("bomb", "files['zeros'] = bytes(20 << 20)", "is a bomb"),
         ("liar", "lie = 'ghost.py,sha256=AA,1\\n'", "not there"),
         (
             "forger",
@@ -134,10 +134,7 @@ async fn killed_at(steps: &[&str]) {
     let mut farm = Farm::new().await;
     for step in steps {
         let name = format!("at-{step}");
-        let setup = format!(
-            "from setuptools import setup\nsetup(name='{name}', version='1.0', py_modules=['tiny'])\n"
-        );
-        farm.index.publish(&name, "1.0", &[("setup.py", &setup), ("tiny.py", "x = 1\n")]);
+        farm.pure(&name, "1.0");
         assert!(farm.worker.stop().await.success());
         let victim = farm.world.compile_worker(&farm.index).env("FLOTILLA_PAUSE_AT", step);
         farm.worker = victim.ready().await;
@@ -221,9 +218,7 @@ async fn a_build_that_fills_its_disk_fails_and_the_next_one_is_normal() {
 #[tokio::test]
 async fn a_container_killed_from_outside_is_built_again() {
     let farm = Farm::new().await;
-    let setup = "import time\nprint('it builds', flush=True)\ntime.sleep(8)\n\
-        from setuptools import setup\nsetup(name='patient', version='1.0', py_modules=['tiny'])\n";
-    farm.index.publish("patient", "1.0", &[("setup.py", setup), ("tiny.py", "")]);
+    farm.doing("patient", "1.0", "import time\nprint('it builds', flush=True)\ntime.sleep(12)\n");
     let told = farm.order(json!({"package": "patient", "version": "1.0"})).await;
     let key = told["key"].as_str().unwrap();
     let log = format!("/v1/builds/{key}/log");

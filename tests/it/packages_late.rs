@@ -3,7 +3,7 @@
 use std::{collections::HashMap, process::Stdio, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
-use flotilla_tests::{Farm, SETUP, containers, eventually};
+use flotilla_tests::{Farm, containers, eventually};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::{
@@ -12,15 +12,13 @@ use tokio::{
 };
 
 fn slow(farm: &Farm, name: &str, seconds: u32) {
-    let setup = SETUP.replace("setup(py", &format!("setup(name='{name}', version='1.0', py"));
-    let setup = format!("import time\ntime.sleep({seconds})\n{setup}");
-    farm.index.publish(name, "1.0", &[("setup.py", &setup), ("tiny.py", "")]);
+    farm.doing(name, "1.0", &format!("import time\ntime.sleep({seconds})\n"));
 }
 
 #[tokio::test]
 async fn a_worker_that_wakes_up_after_its_lease_publishes_nothing() {
     let mut farm = Farm::new().await;
-    slow(&farm, "sleepy", 4);
+    slow(&farm, "sleepy", 8);
     let told = farm.order(json!({"package": "sleepy", "version": "1.0"})).await;
     let key = told["key"].as_str().unwrap();
     eventually("a build", Duration::from_secs(30), async || {
@@ -54,7 +52,7 @@ async fn a_worker_that_wakes_up_after_its_lease_publishes_nothing() {
 #[tokio::test]
 async fn a_group_tells_of_each_while_others_are_built_and_chooses_as_pip_does() {
     let farm = Farm::new().await;
-    slow(&farm, "last", 8);
+    slow(&farm, "last", 14);
     farm.pure("quick", "1.0");
     let deep = format!("a; {}", "(".repeat(60_000));
     let asked = format!(

@@ -5,13 +5,6 @@ use std::time::Duration;
 use flotilla_tests::{Farm, eventually};
 use serde_json::{Value, json};
 
-fn setup(name: &str, before: &str) -> String {
-    format!(
-        "import os, time\n{before}\nfrom setuptools import setup\n\
-         setup(name='{name}', version='1.0', py_modules=['tiny'])\n"
-    )
-}
-
 /// What is said of an artifact once it was built again.
 async fn verdict(farm: &Farm, key: &str) -> Value {
     let path = format!("/v1/builds/{key}");
@@ -27,10 +20,8 @@ async fn verdict(farm: &Farm, key: &str) -> Value {
 #[tokio::test]
 async fn an_artifact_that_comes_out_differently_is_said_to_with_both_hashes() {
     let farm = Farm::new().await;
-    let random = "open('tiny.py', 'w').write(f'x = {os.urandom(16)!r}\\n')";
-    let files = [("setup.py", setup("chance", random)), ("tiny.py", String::new())];
-    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
-    farm.index.publish("chance", "1.0", &files);
+    let random = "import os\nopen('tiny.py', 'w').write(f'x = {os.urandom(16)!r}\\n')\n";
+    farm.doing("chance", "1.0", random);
     let told = farm.built("chance", "").await;
     let key = told["key"].as_str().unwrap();
     let verdict = verdict(&farm, key).await;
@@ -45,9 +36,7 @@ async fn an_artifact_that_comes_out_differently_is_said_to_with_both_hashes() {
 #[tokio::test]
 async fn a_second_build_that_fails_is_told_with_its_reason() {
     let mut farm = Farm::new().await;
-    let files = [("setup.py", setup("patient", "time.sleep(4)")), ("tiny.py", String::new())];
-    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
-    farm.index.publish("patient", "1.0", &files);
+    farm.doing("patient", "1.0", "import time\ntime.sleep(4)\n");
     let told = farm.built("patient", "").await;
     assert_eq!(told["build"]["state"], "done", "{told}");
     assert!(farm.worker.stop().await.success());

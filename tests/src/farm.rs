@@ -12,6 +12,11 @@ use crate::{
 
 /// A setup.py of one module, `tiny`.
 pub const SETUP: &str = "from setuptools import setup\nsetup(py_modules=['tiny'])\n";
+/// What has a source built by its own `own.py`, which costs a tenth of what setuptools does.
+const PROJECT: &str =
+    "[build-system]\nrequires = []\nbuild-backend = 'own'\nbackend-path = ['.']\n";
+/// A build backend that makes a wheel of `tiny.py`, and runs `meanwhile.py` before.
+pub const BACKEND: &str = include_str!("../fixtures/sdist/own.py");
 const EXTENSION: &str = "from setuptools import Extension, setup\n\
     setup(ext_modules=[Extension('fast', ['fast.c'])])\n";
 const C: &str = r#"
@@ -75,10 +80,18 @@ impl Farm {
 
     /// Publishes a package without anything to compile.
     pub fn pure(&self, name: &str, version: &str) {
-        let setup = format!("{SETUP}# {name}");
-        let setup =
-            setup.replace("setup(py", &format!("setup(name='{name}', version='{version}', py"));
-        self.index.publish(name, version, &[("setup.py", &setup), ("tiny.py", "x = 1\n")]);
+        self.doing(name, version, "");
+    }
+
+    /// The same, whose build does this meanwhile, in Python.
+    pub fn doing(&self, name: &str, version: &str, meanwhile: &str) {
+        let files = [
+            ("pyproject.toml", PROJECT),
+            ("own.py", BACKEND),
+            ("meanwhile.py", meanwhile),
+            ("tiny.py", "x = 1\n"),
+        ];
+        self.index.publish(name, version, &files);
     }
 
     /// Publishes a package with C in it.
@@ -88,9 +101,9 @@ impl Farm {
         self.index.publish(name, version, &[("setup.py", &setup), ("fast.c", C)]);
     }
 
-    /// Publishes version 1.0 of a package with this setup.py.
-    pub fn broken(&self, name: &str, setup: &str) {
-        self.index.publish(name, "1.0", &[("setup.py", setup)]);
+    /// Publishes version 1.0 of a package whose build backend is this, in Python.
+    pub fn broken(&self, name: &str, backend: &str) {
+        self.index.publish(name, "1.0", &[("pyproject.toml", PROJECT), ("own.py", backend)]);
     }
 
     /// As [`World::pip`].

@@ -41,7 +41,7 @@ pub use crates::{Crates, lock as crate_lock};
 pub use docker::{Gate, Starts, containers};
 pub use ec2::FakeEc2;
 pub use expression::evaluate;
-pub use farm::{Farm, SETUP};
+pub use farm::{BACKEND, Farm, SETUP};
 pub use faults::{Fault, Rule, Seed};
 pub use group::{Machines, ScaledGroup};
 pub use hooked::{HOOKED, HookedGroup};
