@@ -83,11 +83,11 @@ async fn a_wheel_that_is_none_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_daemon_that_ignores_every_signal_dies_with_its_build() {
-    let farm = Farm::with(&[("FLOTILLA_BUILD_SECONDS", "40")]).await;
+    let farm = Farm::with(&[("FLOTILLA_BUILD_SECONDS", "20")]).await;
     let mark = farm.worker.id().to_owned();
     farm.broken("daemon", &DAEMON.replace("MARK", &mark));
     let told = farm.built("daemon", "").await;
-    assert!(told["build"]["reason"].as_str().unwrap().contains("took over 40 s"), "{told}");
+    assert!(told["build"]["reason"].as_str().unwrap().contains("took over 20 s"), "{told}");
     farm.until_no_container().await;
     let alive = || {
         let all = std::fs::read_dir("/proc").unwrap().flatten();
@@ -106,7 +106,7 @@ async fn a_daemon_that_ignores_every_signal_dies_with_its_build() {
 #[tokio::test]
 async fn a_build_that_took_too_long_is_remembered_for_less_time_and_says_how_to_try_again() {
     // So long that the other build, which ends by itself, never takes it on a machine that is busy.
-    let settings = [("FLOTILLA_BUILD_SECONDS", "30"), ("FLOTILLA_OVERTIME_SECONDS", "2")];
+    let settings = [("FLOTILLA_BUILD_SECONDS", "20"), ("FLOTILLA_OVERTIME_SECONDS", "2")];
     let farm = Farm::with(&settings).await;
     farm.broken("endless", "import time\ntime.sleep(600)\n");
     farm.broken("wrong", "raise SystemExit('error: no')\n");
@@ -115,7 +115,7 @@ async fn a_build_that_took_too_long_is_remembered_for_less_time_and_says_how_to_
     let (build, key) = (&told["build"], told["key"].as_str().unwrap());
     assert_eq!((&build["state"], &build["ours"]), (&json!("failed"), &json!(false)), "{told}");
     let reason = build["reason"].as_str().unwrap();
-    for part in ["over 30 s (FLOTILLA_BUILD_SECONDS)", &format!("POST /v1/builds/{key}/retry")] {
+    for part in ["over 20 s (FLOTILLA_BUILD_SECONDS)", &format!("POST /v1/builds/{key}/retry")] {
         assert!(reason.contains(part), "{part}: {reason}");
     }
     let left = wrong["build"]["retry_at"].as_u64().unwrap() - build["retry_at"].as_u64().unwrap();
