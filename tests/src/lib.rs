@@ -29,6 +29,7 @@ mod schedules;
 mod sensors;
 mod submissions;
 mod template;
+mod venv;
 mod wait;
 mod worker;
 mod world;

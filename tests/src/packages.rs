@@ -1,6 +1,6 @@
 //! The compile farm, as its users see it.
 
-use std::{path::PathBuf, process::Output, time::Duration};
+use std::{process::Output, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use serde_json::Value;
@@ -9,6 +9,7 @@ use tokio::process::Command;
 use crate::{
     crates::Crates,
     index::Index,
+    venv::with_pip,
     wait::{Answer, ask, eventually, http_get},
     worker::{Worker, WorkerBuilder},
     world::World,
@@ -80,7 +81,7 @@ impl World {
     ) -> Result<(String, Vec<u8>), String> {
         let folder = tempfile::tempdir_in(self.folder()).expect("a folder");
         let index = format!("http://{}/o/{optset}/simple/", gateway.addr());
-        let mut pip = Command::new(self.with_pip(python).await);
+        let mut pip = Command::new(with_pip(python).await);
         pip.args(["-m", "pip", "--isolated", "--disable-pip-version-check", "download"]);
         pip.args(["--no-cache-dir", "--no-deps", "--only-binary", ":all:", "--timeout", "15"]);
         pip.args(["--python-version", "3.11", "--abi", "cp311", "--implementation", "cp"]);
@@ -122,7 +123,7 @@ impl World {
             "--index-url",
             &index,
         ]);
-        uv.arg("--python").arg(self.with_pip("python3").await).arg(wants).kill_on_drop(true);
+        uv.arg("--python").arg(with_pip("python3").await).arg(wants).kill_on_drop(true);
         let Output { status, stdout, stderr } = uv.output().await.expect("uv");
         let said = if status.success() { stdout } else { stderr };
         let said = String::from_utf8_lossy(&said).into_owned();
@@ -148,7 +149,7 @@ impl World {
         uv.args(["pip", "install", "--no-cache", "--no-config", "--no-deps"]);
         uv.args(["--only-binary", ":all:", "--python-version", "3.11", "--index-url", &index]);
         uv.arg("--target").arg(folder.path()).env("UV_HTTP_TIMEOUT", "15");
-        uv.arg("--python").arg(self.with_pip("python3").await).arg(requirement).kill_on_drop(true);
+        uv.arg("--python").arg(with_pip("python3").await).arg(requirement).kill_on_drop(true);
         let Output { status, stderr, .. } = uv.output().await.expect("uv");
         if !status.success() {
             return Err(String::from_utf8_lossy(&stderr).into_owned());
@@ -160,19 +161,6 @@ impl World {
     /// The answer of any host.
     pub async fn get_from(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         ask("GET", host, path, headers, "").await
-    }
-
-    /// A Python that has the pip that this one brings along.
-    async fn with_pip(&self, python: &str) -> PathBuf {
-        static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _one = MAKING.lock().await;
-        let folder = self.folder().join(format!("venv{}", python.replace('/', "-")));
-        let made = folder.join("bin/python");
-        if !made.exists() {
-            let done = Command::new(python).args(["-m", "venv"]).arg(folder).status().await;
-            assert!(done.expect(python).success(), "{python} -m venv fails: is it installed?");
-        }
-        made
     }
 
     /// The rows of the builds of a package, as attributes.

@@ -20,11 +20,16 @@ use crate::wait::{eventually, http_get};
 /// # Panics
 /// When it was not built: `cargo build --workspace --bins` does.
 pub fn binary(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().expect("the path of this test");
-    let folder = tests.parent().and_then(Path::parent).expect("target/<profile>/deps");
-    let path = folder.join(name);
+    let path = outputs().join(name);
     assert!(path.exists(), "{} is missing: run `make test`", path.display());
     path
+}
+
+/// The folder of this build's outputs.
+pub(crate) fn outputs() -> PathBuf {
+    let tests = std::env::current_exe().expect("the path of this test");
+    let folder = tests.parent().and_then(Path::parent);
+    folder.expect("target/<profile>/deps").to_owned()
 }
 
 /// A worker to be started.
