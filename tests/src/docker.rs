@@ -1,8 +1,9 @@
 //! The Docker engine, seen from outside the worker.
 
 use std::{
+    io::{Read, Write},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use jiff::Timestamp;
@@ -14,15 +15,33 @@ use tokio::{
 
 const ENGINE: &str = "/var/run/docker.sock";
 
-/// The containers, running or not, of the worker with this id.
+/// The containers, running or not, of the worker with this id. The engine is asked itself: to start its
+/// command takes fifty times as long, and who waits for a container asks ten times a second.
 pub fn containers(worker_id: &str) -> Vec<String> {
-    let filter = format!("label=flotilla.worker={worker_id}");
-    let ids = Command::new("docker")
-        .args(["ps", "--all", "--quiet", "--filter", &filter])
-        .output()
-        .expect("the docker command");
-    assert!(ids.status.success(), "docker ps: {}", String::from_utf8_lossy(&ids.stderr));
-    String::from_utf8_lossy(&ids.stdout).lines().map(str::to_owned).collect()
+    let filter = format!("%7B%22label%22%3A%5B%22flotilla.worker%3D{worker_id}%22%5D%7D");
+    let path = format!("/containers/json?all=true&filters={filter}");
+    let answer = answer(&path).expect("the engine answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.split(' ').nth(1) == Some("200"), "{path}: {answer}");
+    let all: Vec<Container> = serde_json::from_str(body).expect("a list of containers");
+    all.into_iter().map(|it| it.id).collect()
+}
+
+#[derive(serde::Deserialize)]
+struct Container {
+    #[serde(rename = "Id")]
+    id: String,
+}
+
+/// The engine's whole answer. HTTP/1.0, so that it ends with the connection, in one piece.
+fn answer(path: &str) -> std::io::Result<String> {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let socket = host.strip_prefix("unix://").unwrap_or(ENGINE);
+    let mut engine = std::os::unix::net::UnixStream::connect(socket)?;
+    write!(engine, "GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+    let mut answer = String::new();
+    engine.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// A look at the containers of a worker that are started.
