@@ -143,7 +143,7 @@ aws_environment() {
   export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true
   export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
   export FLOTILLA_MINISTACK="$MINISTACK_VENV/bin/ministack"
-  export FLOTILLA_MOTO="$MOTO_VENV/bin/moto_server"
+  export FLOTILLA_MOTO="$endpoint_dir/moto"
   export FLOTILLA_UV="$UV_VENV/bin/uv"
 }
 

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
-# moto: EC2 and RDS for the scheduler's tests, in a venv of its own. The tests start it themselves,
-# one for each, from FLOTILLA_MOTO.
+# moto: EC2 and RDS for the scheduler's tests, in a venv of its own. Each test has one of its own: it
+# asks for it at the socket that FLOTILLA_MOTO names (see moto-forks).
 
 MOTO_VERSION=5.2.5
 MOTO_VENV="$FLOTILLA_CACHE/moto-$MOTO_VERSION"
+moto_pid=''
 
 setup_moto() {
   if [[ ! -e $MOTO_VENV/.complete ]]; then
@@ -16,4 +17,21 @@ setup_moto() {
       "moto[server,ec2,rds,resourcegroupstaggingapi]==$MOTO_VERSION"
   fi
   done_step "moto $MOTO_VERSION"
+}
+
+# start_moto: beside the endpoint. Until a test asks for one it is a Python that waits.
+start_moto() {
+  # shellcheck disable=SC2154 # endpoint.sh has made the directory
+  (exec setsid setpriv --pdeathsig TERM "$MOTO_VENV/bin/python" \
+    "$FLOTILLA_ROOT/deploy/dev/moto-forks" "$endpoint_dir/moto") \
+    >>"$ENDPOINT_LOG" 2>&1 </dev/null 9>&- &
+  moto_pid=$!
+}
+
+# stop_moto: with what it was forked to.
+stop_moto() {
+  [[ -n $moto_pid ]] || return 0
+  kill -KILL -- "-$moto_pid" 2>/dev/null || true
+  wait "$moto_pid" 2>/dev/null || true
+  moto_pid=
 }

@@ -1,38 +1,35 @@
 //! EC2, RDS and their tags, by moto.
 
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{io::Write, net::TcpListener, os::unix::net::UnixStream, time::Duration};
 
 use crate::wait::{eventually, http};
 
 /// A moto of its own for a test; ends with it.
 #[derive(Debug)]
 pub struct Moto {
-    child: Child,
+    /// It ends when this is closed.
+    _life: UnixStream,
     addr: String,
 }
 
 impl Moto {
-    /// Starts the server that `FLOTILLA_MOTO` names.
+    /// Asks for one at the socket that `FLOTILLA_MOTO` names.
     ///
     /// # Panics
     /// When there is none, or it does not start.
     pub async fn start() -> Self {
-        let program = std::env::var_os("FLOTILLA_MOTO");
-        let program = program.expect("FLOTILLA_MOTO is not set: run the tests with `make test`");
+        let socket = std::env::var_os("FLOTILLA_MOTO");
+        let socket = socket.expect("FLOTILLA_MOTO is not set: run the tests with `make test`");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        let port = port.expect("a free port").port().to_string();
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", &port]).env("MOTO_EC2_LOAD_DEFAULT_AMIS", "false");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("moto starts");
-        let moto = Self { child, addr: format!("127.0.0.1:{port}") };
+        let port = port.expect("a free port").port();
+        let mut life = eventually("deploy/dev/moto-forks", Duration::from_secs(20), async || {
+            UnixStream::connect(&socket).ok()
+        })
+        .await;
+        writeln!(life, "{port}").expect("a port is taken");
+        let moto = Self { _life: life, addr: format!("127.0.0.1:{port}") };
         eventually("moto", Duration::from_secs(60), async || {
-            let answer = http("GET", &moto.addr, "/moto-api/data.json", &[], "").await?;
-            (answer.0 == 200).then_some(())
+            http("GET", &moto.addr, "/moto-api/config", &[], "").await
         })
         .await;
         moto
@@ -223,11 +220,4 @@ impl Moto {
 fn between(text: &str, start: &str, end: &str) -> Option<String> {
     let rest = text.split_once(start)?.1;
     Some(rest.split_once(end)?.0.to_owned())
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
