@@ -7,6 +7,11 @@ use tokio::{
     net::TcpStream,
 };
 
+/// The first pause between two looks, and the longest: what comes soon is seen soon, and what takes its
+/// time is not slowed down by being asked for.
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_millis(200);
+
 /// Awaits `probe` until it gives something.
 ///
 /// # Panics
@@ -17,12 +22,14 @@ pub async fn eventually<T>(
     mut probe: impl AsyncFnMut() -> Option<T>,
 ) -> T {
     let end = Instant::now() + limit;
+    let mut pause = FIRST;
     loop {
         if let Some(found) = probe().await {
             return found;
         }
         assert!(Instant::now() < end, "{what}: not within {limit:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(LONGEST);
     }
 }
 
