@@ -31,8 +31,8 @@ impl Town {
     }
 
     pub(crate) async fn end(mut self) {
-        assert!(self.scheduler.stop().await.success());
-        assert!(self.gateway.process.stop().await.success());
+        let (scheduler, gateway) = tokio::join!(self.scheduler.stop(), self.gateway.process.stop());
+        assert!(scheduler.success() && gateway.success(), "{scheduler}, {gateway}");
     }
 
     /// Kills the scheduler and starts another, which lies to nobody.

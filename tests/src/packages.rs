@@ -21,11 +21,7 @@ impl World {
     pub fn compile_worker(&self, index: &Index) -> WorkerBuilder {
         let queues = self.outputs().compile_queues();
         let worker = self.farm(self.worker("compile-worker"), index);
-        worker
-            .env("FLOTILLA_QUEUE_URL", queues)
-            .env("FLOTILLA_RUST_BUILDER_IMAGE", "none:none")
-            // A stop waits for one.
-            .env("FLOTILLA_WAIT_SECONDS", "1")
+        worker.env("FLOTILLA_QUEUE_URL", queues).env("FLOTILLA_RUST_BUILDER_IMAGE", "none:none")
     }
 
     /// The same that also builds the crates of this registry.

@@ -118,7 +118,8 @@ impl World {
             .env("FLOTILLA_LEDGER_TABLE", &outputs.ledger_table_name)
             .env("FLOTILLA_PAYLOADS_BUCKET", &outputs.payloads_bucket_name)
             .env("FLOTILLA_VISIBILITY_SECONDS", "6")
-            .env("FLOTILLA_WAIT_SECONDS", "2")
+            // A stop waits for one.
+            .env("FLOTILLA_WAIT_SECONDS", "1")
             .env("FLOTILLA_RETRY_FIRST_SECONDS", "1");
         self.aws.environment().into_iter().fold(builder, |b, (name, value)| b.env(name, value))
     }
