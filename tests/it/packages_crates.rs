@@ -3,6 +3,7 @@
 use std::{io::Read, os::unix::fs::PermissionsExt, time::Duration};
 
 use flotilla_tests::{Crates, Farm, Index, World, crate_lock, eventually};
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -144,15 +145,17 @@ async fn what_a_crate_does_wrong_is_told_and_the_next_build_is_normal() {
         .replace("registry+https://github.com/rust-lang/crates.io-index", "git+https://x.test/g#1");
     crates.publish("forked", "1.0.0", &[("Cargo.lock", &git)]);
     let farm = farm(&crates, &[("FLOTILLA_BUILD_SECONDS", "45")]).await;
-    for (package, options, reason) in [
+    let all = [
         ("reaches-out", json!({}), "the build failed"),
         ("waits", json!({}), "took over 45 s"),
         ("unmet", json!({}), "nothing satisfies its requirement greet ^7"),
         ("library", json!({}), "no binary"),
         ("forked", json!({}), "git+https://x.test/g#1"),
         ("greeter", json!({"features": ["nothing"]}), "nothing"),
-    ] {
-        let told = built(&farm, package, options).await;
+    ];
+    let each = all.iter().map(|(package, options, _)| built(&farm, package, options.clone()));
+    let told = join_all(each).await;
+    for ((package, _, reason), told) in all.into_iter().zip(told) {
         let build = &told["build"];
         assert_eq!((&build["state"], &build["ours"]), (&json!("failed"), &json!(false)), "{told}");
         assert!(build["reason"].as_str().unwrap().contains(reason), "{package}: {told}");
