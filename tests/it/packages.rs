@@ -90,13 +90,13 @@ async fn a_build_has_no_network_and_pip_prints_why_it_failed() {
 #[tokio::test]
 async fn a_build_that_does_not_end_is_killed_whole_and_the_next_one_is_normal() {
     let farm =
-        Farm::with(&[("FLOTILLA_BUILD_SECONDS", "20"), ("FLOTILLA_BUILD_MEMORY_MIB", "512")]).await;
+        Farm::with(&[("FLOTILLA_BUILD_SECONDS", "15"), ("FLOTILLA_BUILD_MEMORY_MIB", "512")]).await;
     farm.broken("forks", FORKS);
     farm.broken("floods", "while True: print('x' * 9999)\n");
     farm.broken("hoards", "x = [b'x' * 4096 * n for n in range(1 << 20)]\n");
     farm.pure("tiny", "1.0");
     let said = farm.pip("default", "forks").await.unwrap_err();
-    assert!(said.contains("took over 20 s"), "{said}");
+    assert!(said.contains("took over 15 s"), "{said}");
     farm.until_no_container().await;
     for (name, reason) in [("floods", "8 MiB of log"), ("hoards", "512 MiB of memory")] {
         let told = farm.built(name, "").await;
