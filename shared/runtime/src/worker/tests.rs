@@ -152,7 +152,7 @@ async fn what_works_on_a_message_is_small() {
     let wait = Duration::ZERO;
     let received = worker.queues[0].receive(1, wait, wait, None).await.unwrap().remove(0);
     let size = Consumer::new(worker, 0).size_of_work(received);
-    assert!(size <= 4096, "{size} bytes");
+    assert!(size <= 3072, "{size} bytes");
 }
 
 #[tokio::test(start_paused = true)]

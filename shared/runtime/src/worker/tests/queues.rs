@@ -189,13 +189,15 @@ impl Shared {
 }
 
 const WEIGHTED: &str = "http://q/high*8,http://q/low*2";
+/// So many slots, and for how many seconds they are watched: some thousand messages each.
+const WHILES: [(usize, u64); 3] = [(1, 120), (4, 60), (20, 30)];
 
 #[tokio::test(start_paused = true)]
 async fn two_deep_queues_share_the_slots_by_their_weights_and_neither_starves() {
-    for slots in [1, 4, 20] {
+    for (slots, seconds) in WHILES {
         let lines = vec![Line::endless(HIGH, 100), Line::endless(LOW, 100)];
         let it = Shared::start(lines, WEIGHTED, slots);
-        sleep(Duration::from_secs(120)).await;
+        sleep(Duration::from_secs(seconds)).await;
         let (high, low) = it.begun();
         let share = high as f64 / (high + low) as f64;
         assert!((0.72..=0.88).contains(&share), "{high} to {low} with {slots} slots");
@@ -205,13 +207,13 @@ async fn two_deep_queues_share_the_slots_by_their_weights_and_neither_starves() 
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_queue_takes_nothing_from_a_deep_one() {
-    for slots in [1, 4, 20] {
+    for (slots, seconds) in WHILES {
         let mut rates = Vec::new();
         for lines in [vec![Line::endless(LOW, 100)], vec![Line::new(HIGH), Line::endless(LOW, 100)]]
         {
             let weights = if lines.len() == 1 { LOW } else { WEIGHTED };
             let it = Shared::start(lines, weights, slots);
-            sleep(Duration::from_secs(120)).await;
+            sleep(Duration::from_secs(seconds)).await;
             rates.push(it.begun().1);
             if weights == WEIGHTED {
                 let calls = it.fake.calls();
@@ -219,7 +221,7 @@ async fn an_idle_queue_takes_nothing_from_a_deep_one() {
                     .iter()
                     .filter(|(call, body)| call == "ReceiveMessage" && body["QueueUrl"] == HIGH);
                 let waits: Vec<_> = polls.map(|(_, body)| &body["WaitTimeSeconds"]).collect();
-                assert!(waits.len() <= 8, "{waits:?} in two minutes with {slots} slots");
+                assert!(waits.len() <= 8, "{waits:?} in {seconds} s with {slots} slots");
             }
             it.stop().await;
         }
