@@ -158,6 +158,9 @@ impl<J: Job> Consumer<J> {
             slots = self.pollers.spare(stop).await;
         }
         let mut of_use = messages.is_empty();
+        // An operator may have paused the worker during the long poll, too: what that has brought is
+        // begun with after a resume, or by another.
+        let paused = *self.worker.paused.borrow();
         for message in messages {
             // Held from here on, so that a message that is here twice is worked on once, and not
             // handed back under the hands of the job that has it.
@@ -165,7 +168,10 @@ impl<J: Job> Consumer<J> {
                 self.meter.duplicates("held", 1);
                 continue;
             };
-            let place = self.place_for(&message, &mut slots);
+            let place = match paused {
+                true => Err(Duration::ZERO),
+                false => self.place_for(&message, &mut slots),
+            };
             let message = Box::new(message);
             of_use |= place.is_ok();
             self.take(Hand { message, cancel }, place, acks);

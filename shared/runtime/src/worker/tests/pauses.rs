@@ -12,6 +12,11 @@ struct Endless {
 impl Endless {
     /// Of naps of so many seconds.
     fn new(seconds: f64) -> Self {
+        Self::after(0.01, seconds)
+    }
+
+    /// The same, each receive of which takes so many seconds.
+    fn after(poll: f64, seconds: f64) -> Self {
         let order: Arc<Mutex<Option<&'static str>>> = Arc::default();
         let (standing, given) = (order.clone(), AtomicU32::new(0));
         let fake = FakeAws::new(move |operation, body| match operation {
@@ -21,7 +26,7 @@ impl Endless {
                     message(&id, &id, nap(seconds))
                 };
                 let most = body["MaxNumberOfMessages"].as_u64().unwrap();
-                json!({ "__hang": 0.01, "Messages": (0..most).map(one).collect::<Vec<_>>() })
+                json!({ "__hang": poll, "Messages": (0..most).map(one).collect::<Vec<_>>() })
             }
             "BatchGetItem" => {
                 let row = |order: &str| {
@@ -64,6 +69,24 @@ async fn a_pause_of_while_every_slot_was_busy_is_obeyed_when_one_is_free() {
     endless.orders("resume");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(running.runs.load(Ordering::SeqCst), 2, "its slot was not lost");
+    running.shutdown.cancel();
+    running.ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_long_poll_of_before_a_pause_brings_goes_back_unbegun() {
+    let endless = Endless::after(20.0, 1.0);
+    let running = start_on(&endless.fake, "http://q/main", &[]);
+    sleep(Duration::from_secs(1)).await;
+    endless.orders("pause");
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!((endless.receives(), running.runs.load(Ordering::SeqCst)), (1, 0));
+    let mut back = entries(&endless.fake, "ChangeMessageVisibilityBatch");
+    back.sort();
+    assert_eq!(back, ["0", "1", "2", "3"].map(|handle| (handle.to_owned(), Some(0))));
+    endless.orders("resume");
+    sleep(Duration::from_secs(60)).await;
+    assert!(running.runs.load(Ordering::SeqCst) > 0, "its slots were not lost");
     running.shutdown.cancel();
     running.ended.await.unwrap();
 }
