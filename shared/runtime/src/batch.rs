@@ -8,6 +8,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     attempt::said,
@@ -77,7 +78,12 @@ pub struct Batched<B: BatchJob> {
 }
 
 /// The way to a message's own task.
-type Outcome = oneshot::Sender<Result<(), Failure>>;
+#[derive(Debug)]
+struct Outcome {
+    to: oneshot::Sender<Result<(), Failure>>,
+    /// The span of the message.
+    span: Span,
+}
 
 #[derive(Debug)]
 struct Waiting<M> {
@@ -129,7 +135,8 @@ impl<B: BatchJob> Job for Batched<B> {
     }
 
     async fn run(&self, message: B::Message, lease: &Lease) -> Result<(), Failure> {
-        let (outcome, told) = oneshot::channel();
+        let (to, told) = oneshot::channel();
+        let outcome = Outcome { to, span: Span::current() };
         let waiting = Waiting { message, delivery: lease.delivery().clone(), outcome };
         let lost =
             || Failure::transient("batch", "the batch of this message told no outcome for it");
@@ -157,23 +164,55 @@ async fn collect<B: BatchJob>(
 
 async fn run<B: BatchJob>(job: Arc<B>, batch: Vec<Waiting<B::Message>>) {
     // Nobody waits any more for what a lost lease has left behind.
-    let batch = batch.into_iter().filter(|it| !it.outcome.is_closed());
-    let (messages, outcomes): (Vec<_>, Vec<_>) =
-        batch.map(|it| ((it.message, it.delivery), it.outcome)).unzip();
-    if messages.is_empty() {
+    let batch: Vec<_> = batch.into_iter().filter(|it| !it.outcome.to.is_closed()).collect();
+    if batch.is_empty() {
         return;
     }
-    match tried(&*job, &messages).await {
+    let span = span(&batch);
+    let (messages, outcomes): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|it| ((it.message, it.delivery), it.outcome)).unzip();
+    settled(&*job, messages, outcomes).instrument(span).await;
+}
+
+/// The span of a batch. It follows from those of its messages, so that what is logged in it is in the log
+/// of each; it has their trace's id where they are all of one.
+fn span<M>(batch: &[Waiting<M>]) -> Span {
+    let messages = batch.len();
+    let span = tracing::error_span!("batch", messages, trace_id = Empty);
+    if !span.is_disabled() {
+        for it in batch {
+            span.follows_from(&it.outcome.span);
+        }
+        let mut traces = batch.iter().map(|it| it.delivery.trace_id());
+        let first = traces.next().flatten();
+        if let Some(trace) = first.filter(|first| traces.all(|it| it.as_ref() == Some(first))) {
+            span.record("trace_id", &*trace);
+        }
+    }
+    span
+}
+
+/// Does the work of a batch, and tells each message what came of its own.
+async fn settled<B: BatchJob>(
+    job: &B,
+    messages: Vec<(B::Message, Delivery)>,
+    outcomes: Vec<Outcome>,
+) {
+    match tried(job, &messages).await {
         Err(said) if messages.len() > 1 => {
             let (name, size) = (B::NAME, messages.len());
             tracing::warn!(job = name, size, said, "a batch panicked: each message is tried alone");
             let each = messages.iter().zip(outcomes);
-            join_all(each.map(|(message, outcome)| alone(&*job, message, outcome))).await;
+            let alone = each.map(|(message, outcome)| {
+                let span = outcome.span.clone();
+                alone(job, message, outcome).instrument(span)
+            });
+            join_all(alone).await;
         }
         Err(said) => outcomes.into_iter().for_each(|outcome| panicked(outcome, &said)),
         Ok(results) => {
             for (outcome, result) in outcomes.into_iter().zip(results) {
-                let _ = outcome.send(result);
+                let _ = outcome.to.send(result);
             }
         }
     }
@@ -181,11 +220,11 @@ async fn run<B: BatchJob>(job: Arc<B>, batch: Vec<Waiting<B::Message>>) {
 
 /// Tries a message of a batch that panicked.
 async fn alone<B: BatchJob>(job: &B, message: &(B::Message, Delivery), outcome: Outcome) {
-    if outcome.is_closed() {
+    if outcome.to.is_closed() {
         return;
     }
     match tried(job, std::slice::from_ref(message)).await {
-        Ok(results) => drop(results.into_iter().next().map(|result| outcome.send(result))),
+        Ok(results) => drop(results.into_iter().next().map(|result| outcome.to.send(result))),
         Err(said) => panicked(outcome, &said),
     }
 }
@@ -201,88 +240,8 @@ async fn tried<B: BatchJob>(
 }
 
 fn panicked(outcome: Outcome, said: &str) {
-    let _ = outcome.send(Err(Failure::transient("panic", format!("the job panicked: {said}"))));
+    let _ = outcome.to.send(Err(Failure::transient("panic", format!("the job panicked: {said}"))));
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-
-    /// Notes its batches, and does as each message says.
-    #[derive(Default)]
-    struct Scripted(Arc<Mutex<Vec<usize>>>);
-
-    impl BatchJob for Scripted {
-        const NAME: &'static str = "scripted";
-        type Message = String;
-
-        fn tenant(message: &String) -> Option<String> {
-            Some(format!("of {message}"))
-        }
-
-        fn image(&self, message: Option<&String>) -> Option<String> {
-            message.map(|message| format!("sha256:{message}"))
-        }
-
-        async fn run(&self, batch: &[(String, Delivery)]) -> Vec<Result<(), Failure>> {
-            self.0.lock().unwrap().push(batch.len());
-            assert!(!batch.iter().any(|(message, _)| message == "panic"), "as ordered");
-            let outcome = |(message, _): &(String, Delivery)| match message.as_str() {
-                "bad" => Err(Failure::permanent("ordered", "as ordered")),
-                _ => Ok(()),
-            };
-            batch.iter().take_while(|(message, _)| message != "forget").map(outcome).collect()
-        }
-    }
-
-    #[tokio::test]
-    async fn a_batch_job_says_as_any_job_whose_a_message_is_and_what_its_containers_are_made_of() {
-        let job = Batched::new(Scripted::default());
-        let message = "a".to_owned();
-        assert_eq!(<Batched<Scripted> as Job>::tenant(&message).as_deref(), Some("of a"));
-        assert_eq!(job.image(Some(&message)).as_deref(), Some("sha256:a"));
-        assert_eq!(job.image(None), None);
-    }
-
-    async fn outcomes(messages: &[&str]) -> (Vec<Option<&'static str>>, Vec<usize>) {
-        let batches = Arc::default();
-        let job = Batched::new(Scripted(Arc::clone(&batches)));
-        let lease = crate::lease::tests::idempotent();
-        let runs = messages.iter().map(|message| job.run((*message).to_owned(), &lease));
-        let kinds = join_all(runs).await.into_iter().map(|it| it.err().map(|e| e.kind()));
-        let sizes = batches.lock().unwrap().clone();
-        (kinds.collect(), sizes)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_message_of_a_batch_has_an_outcome_of_its_own() {
-        let (kinds, sizes) = outcomes(&["a", "bad", "c"]).await;
-        assert_eq!((kinds, sizes), (vec![None, Some("ordered"), None], vec![3]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_batch_is_larger_than_ten_messages_unless_the_job_says_so() {
-        let (kinds, sizes) = outcomes(&["a"; 23]).await;
-        assert_eq!((kinds, sizes), (vec![None; 23], vec![10, 10, 3]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_that_panics_fails_alone_and_no_other_of_its_batch() {
-        let mut messages = ["a"; 10];
-        (messages[3], messages[7]) = ("panic", "bad");
-        let (kinds, sizes) = outcomes(&messages).await;
-        let mut wanted = vec![None; 10];
-        (wanted[3], wanted[7]) = (Some("panic"), Some("ordered"));
-        assert_eq!(kinds, wanted);
-        assert_eq!(sizes, [10, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_panic_and_a_missing_outcome_are_transient_failures() {
-        assert_eq!(outcomes(&["panic"]).await, (vec![Some("panic")], vec![1]));
-        let (kinds, _) = outcomes(&["a", "forget", "c"]).await;
-        assert_eq!(kinds, [None, Some("batch"), Some("batch")]);
-    }
-}
+mod tests;

@@ -13,7 +13,11 @@ use tracing::{
     field::{Field, Visit},
     span,
 };
-use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer,
+    layer::Context,
+    registry::{LookupSpan, Scope, SpanRef},
+};
 
 /// The most that is kept of a message's log, in bytes.
 const LIMIT: usize = 64 * 1024;
@@ -59,7 +63,11 @@ impl Tail {
     }
 }
 
-/// Keeps events in the tail of the span that they happen in.
+/// The tails of the messages that are worked on in one span.
+struct Shared(Vec<Tail>);
+
+/// Keeps events in the tail of the span that they happen in, or in the tails of all those that it follows
+/// from: what happens to a batch happens to each of its messages.
 pub(crate) struct Keep;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
@@ -70,13 +78,35 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
         }
     }
 
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut scope = context.event_scope(event).into_iter().flatten();
-        let tail = scope.find_map(|span| span.extensions().get::<Tail>().cloned());
-        if let Some(tail) = tail {
-            tail.push(line(event));
+    fn on_follows_from(&self, id: &span::Id, follows: &span::Id, context: Context<'_, S>) {
+        let tails = context.span_scope(follows).map(tails).unwrap_or_default();
+        if let (false, Some(span)) = (tails.is_empty(), context.span(id)) {
+            let mut extensions = span.extensions_mut();
+            match extensions.get_mut::<Shared>() {
+                Some(shared) => shared.0.extend(tails),
+                None => extensions.insert(Shared(tails)),
+            }
         }
     }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let tails = context.event_scope(event).map(tails).unwrap_or_default();
+        if let Some((last, others)) = tails.split_last() {
+            let line = line(event);
+            others.iter().for_each(|tail| tail.push(line.clone()));
+            last.push(line);
+        }
+    }
+}
+
+/// The tails of the innermost span that has any.
+fn tails<'a, R: LookupSpan<'a>>(mut scope: Scope<'a, R>) -> Vec<Tail> {
+    let of = |span: SpanRef<'a, R>| {
+        let extensions = span.extensions();
+        let own = extensions.get::<Tail>().map(|tail| vec![tail.clone()]);
+        own.or_else(|| extensions.get::<Shared>().map(|shared| shared.0.clone()))
+    };
+    scope.find_map(of).unwrap_or_default()
 }
 
 fn line(event: &Event<'_>) -> String {
@@ -110,6 +140,23 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
+
+    #[test]
+    fn what_happens_to_a_batch_is_in_the_log_of_each_of_its_messages_and_of_no_other() {
+        let subscriber = tracing_subscriber::registry().with(Keep);
+        tracing::subscriber::with_default(subscriber, || {
+            let tails = [Tail::default(), Tail::default(), Tail::default()];
+            let spans = tails.each_ref().map(|tail| tail.of(|| info_span!("message")));
+            let batch = info_span!("batch");
+            let inner = spans[1].in_scope(|| info_span!("inner"));
+            batch.follows_from(&spans[0]).follows_from(&inner);
+            batch.in_scope(|| info_span!("deeper").in_scope(|| info!("stored")));
+            spans[1].in_scope(|| info!("told"));
+            let texts = tails.each_ref().map(Tail::text);
+            assert_eq!(texts.each_ref().map(|text| text.matches("stored").count()), [1, 1, 0]);
+            assert_eq!(texts.each_ref().map(|text| text.matches("told").count()), [0, 1, 0]);
+        });
+    }
 
     #[test]
     fn a_message_keeps_the_last_lines_of_its_own_log_and_of_what_runs_in_it() {

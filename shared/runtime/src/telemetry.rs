@@ -48,7 +48,7 @@ fn kept<S: Subscriber>(told: &str) -> impl Filter<S> + use<S> + 'static {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{
         io,
         sync::{Arc, Mutex},
@@ -59,8 +59,9 @@ mod tests {
     use super::*;
     use crate::tail::Tail;
 
+    /// What was written to a log.
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Written(pub(crate) Arc<Mutex<Vec<u8>>>);
 
     impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
