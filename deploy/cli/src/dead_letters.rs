@@ -10,11 +10,12 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeName as System, QueueAttributeName as Attribute,
 };
 use flotilla_runtime::{payload::Payloads, queue, tally};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::{
     aws::Clients,
+    console::one_line,
     error::{Doing, Error},
     stop::Stop,
 };
@@ -65,7 +66,8 @@ pub(crate) struct Letter {
     /// The tenant.
     pub(crate) group: Option<String>,
     pub(crate) body: String,
-    #[serde(skip)]
+    /// Those of its message, the binary ones in Base64.
+    #[serde(serialize_with = "as_json")]
     attributes: queue::Told,
     /// What its worker has told, where its attributes lie in S3.
     #[serde(skip)]
@@ -81,6 +83,10 @@ pub(crate) enum Redriven {
     Sent(String),
     /// Its queue is gone, say, or does not take it: this is no fault of the other letters.
     Refused(Error),
+}
+
+fn as_json<S: Serializer>(attributes: &queue::Told, to: S) -> Result<S::Ok, S::Error> {
+    queue::as_json(attributes).serialize(to)
 }
 
 /// What a worker has told; another attribute of this name is the sender's, and stays.
@@ -120,14 +126,23 @@ impl Letter {
         })
     }
 
-    /// The same with its body, where that lies in S3.
+    /// Reads its body, where that lies in S3.
     ///
     /// # Errors
     /// Where S3 does not have it any more, or does not answer.
-    pub(crate) async fn with_body(mut self, payloads: &Payloads) -> Result<Self, Error> {
+    pub(crate) async fn read_body(&mut self, payloads: &Payloads) -> Result<(), Error> {
         let body = payloads.expand(&self.body).await.map_err(|e| Error::Fleet(e.to_string()))?;
         self.body = body.into_owned();
-        Ok(self)
+        Ok(())
+    }
+
+    /// Reads its attributes, where those lie in S3.
+    ///
+    /// # Errors
+    /// As [`read_body`](Self::read_body).
+    pub(crate) async fn read_attributes(&mut self, payloads: &Payloads) -> Result<(), Error> {
+        self.attributes = self.attributes(payloads).await?;
+        Ok(())
     }
 
     /// The attributes that its message had.
@@ -138,6 +153,15 @@ impl Letter {
             all.extend(aside.map_err(|e| Error::Fleet(e.to_string()))?);
         }
         Ok(all)
+    }
+
+    /// The attributes that are known, a line each: `NAME (TYPE): VALUE`.
+    pub(crate) fn attribute_lines(&self) -> impl Iterator<Item = String> {
+        queue::as_json(&self.attributes).into_iter().map(|(name, value)| {
+            let text = |field: &str| value[field].as_str().unwrap_or_default();
+            let said = format!("{}{}", text("text"), text("base64"));
+            format!("{} ({}): {}", one_line(&name), one_line(text("type")), one_line(&said))
+        })
     }
 
     /// Whether it has this id, here or on the queue that it came from.
@@ -378,6 +402,9 @@ impl<'a> DeadLetters<'a> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_sqs::primitives::Blob;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -420,6 +447,32 @@ mod tests {
             ("k", Some("http://q/a"))
         );
         assert_eq!(letter.attributes[WHY].string_value(), Some("fleet 7"));
+    }
+
+    #[test]
+    fn a_letter_is_shown_with_every_attribute_of_its_message() {
+        let attribute = |kind: &str| MessageAttributeValue::builder().data_type(kind);
+        let text = attribute("Number.int").string_value("7").build().unwrap();
+        let blob = Blob::new([0, 159, 146, 150]);
+        let blob = attribute("Binary.png").binary_value(blob).build().unwrap();
+        let why =
+            r#"{"reason":"r","kind":"k","attributes":{"z":{"type":"String","text":"ü\u001b"}}}"#;
+        let why = attribute("String").string_value(why).build().unwrap();
+        let message = Message::builder().message_id("m").receipt_handle("h");
+        let message = message.message_attributes("n", text).message_attributes("b", blob);
+        let letter = Letter::read(message.message_attributes(WHY, why).build()).unwrap();
+        let shown = serde_json::to_value(&letter).unwrap();
+        let wanted = json!({
+            "b": { "type": "Binary.png", "base64": "AJ+Slg==" },
+            "n": { "type": "Number.int", "text": "7" },
+            "z": { "type": "String", "text": "ü\u{1b}" },
+        });
+        assert_eq!(shown["attributes"], wanted);
+        let lines: Vec<_> = letter.attribute_lines().collect();
+        assert_eq!(
+            lines,
+            ["b (Binary.png): AJ+Slg==", "n (Number.int): 7", "z (String): ü\\u001b"]
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use self::{
     redrive::Wish,
 };
 use crate::{
+    aws::Clients,
     bucket,
     console::{note, one_line, out},
     dead_letters::Letter,
@@ -238,13 +239,22 @@ async fn show(chosen: &Chosen, id: &str, json: bool, stop: &Stop) -> Result<(), 
     };
     let payloads = &target.stack.outputs().payloads_bucket_name;
     let payloads = Payloads::new(target.clients.s3.clone(), payloads);
-    let letter = &letter.clone().with_body(&payloads).await.unwrap_or_else(|error| {
+    let mut letter = letter.clone();
+    if let Err(error) = letter.read_body(&payloads).await {
         note(format!("its body cannot be read: {}", crate::chain(&error)));
-        letter.clone()
-    });
-    if json {
-        return print_json(letter);
     }
+    if let Err(error) = letter.read_attributes(&payloads).await {
+        note(format!("its attributes cannot be read: {}", crate::chain(&error)));
+    }
+    if json {
+        return print_json(&letter);
+    }
+    print_letter(chosen, &letter);
+    print_log(&target.clients, &letter).await;
+    Ok(())
+}
+
+fn print_letter(chosen: &Chosen, letter: &Letter) {
     let why = &letter.why;
     out(format!("dead letter {} of {}, dead for {}", letter.id, chosen.of, ago(letter.age())));
     out(format!("  kind      {}", one_line(&why.kind)));
@@ -263,15 +273,17 @@ async fn show(chosen: &Chosen, id: &str, json: bool, stop: &Stop) -> Result<(), 
             out(format!("  {name:<9} {}", one_line(value)));
         }
     }
+    letter.attribute_lines().for_each(|line| out(format!("  attribute {line}")));
     out(format!("body:\n{}", letter.body));
-    if let Some((bucket, key)) = why.log.as_deref().and_then(place) {
-        // What it died of is known without its log, which may be gone.
-        match bucket::text(&target.clients, bucket, key).await {
-            Ok(text) => out(format!("log:\n{text}")),
-            Err(error) => note(format!("its log cannot be read: {}", crate::chain(&error))),
-        }
+}
+
+/// What it died of is known without its log, which may be gone.
+async fn print_log(clients: &Clients, letter: &Letter) {
+    let Some((bucket, key)) = letter.why.log.as_deref().and_then(place) else { return };
+    match bucket::text(clients, bucket, key).await {
+        Ok(text) => out(format!("log:\n{text}")),
+        Err(error) => note(format!("its log cannot be read: {}", crate::chain(&error))),
     }
-    Ok(())
 }
 
 /// Bucket and key of an `s3://` address.

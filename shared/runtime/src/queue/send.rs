@@ -145,11 +145,10 @@ impl Enclosed {
         let all = &message.attributes;
         let trace = all.get_key_value(trace::TRACEPARENT).filter(|(_, it)| size_of(it) < POINTER);
         let trace = trace.map(|(name, it)| (name.clone(), it.clone())).into_iter().collect();
-        let all: Map<_, _> = all.iter().map(|(name, it)| (name.clone(), folded(it))).collect();
         if let Some(why) = why.as_object_mut() {
             why.remove(FOLDED);
         }
-        why[ASIDE] = payloads.put_aside(&Value::from(all).to_string()).await?;
+        why[ASIDE] = payloads.put_aside(&Value::from(as_json(all)).to_string()).await?;
         Self::with(trace, &why)
     }
 
@@ -177,6 +176,11 @@ fn fitting(mut all: Told) -> (Told, Map<String, Value>) {
     });
     let folded = folded.chain(own).collect();
     (all, folded)
+}
+
+/// A message's attributes as JSON: each as `{"type", "text"}` or `{"type", "base64"}`, by name.
+pub fn as_json(attributes: &Told) -> Map<String, Value> {
+    attributes.iter().map(|(name, it)| (name.clone(), folded(it))).collect()
 }
 
 fn folded(value: &MessageAttributeValue) -> Value {
@@ -322,8 +326,7 @@ mod tests {
             (trace::TRACEPARENT.to_owned(), attribute("00-1-2-03", false)),
         ]);
         for all in [ten, one] {
-            let text: Map<_, _> = all.iter().map(|(k, it)| (k.clone(), folded(it))).collect();
-            let text = Value::from(text).to_string();
+            let text = Value::from(as_json(&all)).to_string();
             let fake = FakeAws::new(move |operation, _| match operation.starts_with("GET") {
                 true => json!({ "__text": text }),
                 false => json!({}),
