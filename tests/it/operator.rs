@@ -323,7 +323,9 @@ async fn a_running_job_is_cancelled_by_its_id_and_a_redrive_runs_it() {
         (worker.runs.load(Ordering::SeqCst) == 1).then_some(())
     })
     .await;
-    let cancel = ["cancel", "scripted", "lon", "--reason", "not wanted"];
+    let (code, text) = world.flotilla(&["cancel", "scripted", "lon"]).await;
+    assert_eq!((code, text.contains("scripted/long")), (1, true), "{text}");
+    let cancel = ["cancel", "scripted", "long", "--reason", "not wanted"];
     let (code, text) = world.flotilla(&cancel).await;
     assert_eq!((code, text.contains("next heartbeat")), (0, true), "{text}");
     eventually("a letter", Duration::from_secs(30), async || {

@@ -128,15 +128,19 @@ impl InAdvance {
         *self.wanted.write().unwrap_or_else(PoisonError::into_inner) = wanted;
     }
 
-    /// The id and the reason by which a job is cancelled, if it is: by its effect's key, with or without the
-    /// kind of worker, by a part of that, or by the id of its message.
+    /// The id and the reason by which a job is cancelled, if it is: by its effect's key or the first parts
+    /// of that, with or without the kind of worker, by another part, or by the id of its message.
     fn found(&self, key: &str, message_id: &str) -> Option<(String, String)> {
         let wanted = self.wanted.read().unwrap_or_else(PoisonError::into_inner);
         if wanted.is_empty() {
             return None;
         }
         let own = key.split_once('/').map_or(key, |(_, own)| own);
-        let mut ids = [message_id, key, own].into_iter().chain(own.split('/'));
+        // From the first part on, with the kind of worker and without.
+        let heads = key.match_indices('/').skip(1).map(|(end, _)| &key[..end]);
+        let own_heads = own.match_indices('/').map(|(end, _)| &own[..end]);
+        let ids = [message_id, key, own].into_iter().chain(heads).chain(own_heads);
+        let mut ids = ids.chain(own.split('/'));
         ids.find_map(|id| Some((id.to_owned(), wanted.get(id)?.clone())))
     }
 
@@ -194,15 +198,16 @@ mod tests {
 
     #[test]
     fn a_job_is_cancelled_in_advance_by_its_key_a_part_of_it_or_its_messages_id() {
-        let known = ["grading/ada/abc", "ada/abc", "ada", "abc", "m-1"];
+        let known =
+            ["grading/ada/abc/7", "grading/ada/abc", "ada/abc/7", "ada/abc", "ada", "7", "m-1"];
         for id in known {
-            let found = waiting(&[id]).found("grading/ada/abc", "m-1");
+            let found = waiting(&[id]).found("grading/ada/abc/7", "m-1");
             assert_eq!(found, Some((id.to_owned(), "not wanted".to_owned())));
         }
-        for id in ["grading", "ad", "ada/ab", "m-2", ""] {
-            assert_eq!(waiting(&[id]).found("grading/ada/abc", "m-1"), None, "{id}");
+        for id in ["grading", "ad", "ada/ab", "abc/7", "m-2", ""] {
+            assert_eq!(waiting(&[id]).found("grading/ada/abc/7", "m-1"), None, "{id}");
         }
-        assert_eq!(waiting(&[]).found("grading/ada/abc", "m-1"), None);
+        assert_eq!(waiting(&[]).found("grading/ada/abc/7", "m-1"), None);
     }
 
     #[test]

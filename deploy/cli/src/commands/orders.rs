@@ -14,6 +14,9 @@ use crate::{
     target::{self, Target},
 };
 
+/// So many jobs are named whose keys begin with an id that is none.
+const NEAR: usize = 10;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A kind of worker (grading, compile, schedule, anomaly), or the id of one.
@@ -29,8 +32,8 @@ pub(crate) struct Args {
 pub(crate) struct CancelArgs {
     /// The kind of worker: grading, compile.
     worker: String,
-    /// The job: the key of its effect, the beginning of it (a submission's id, say), a part of it
-    /// (a build's key), or the id of its message on SQS (as in the log).
+    /// The job: the key of its effect, a part of that between slashes (a submission's id, a build's
+    /// key), or the id of its message on SQS (as in the log).
     id: String,
     /// Cancels what no worker has begun with yet; the id is its whole key, a part of that between slashes
     /// (a submission's id, say), or the id of its message.
@@ -101,19 +104,17 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<(), Error> {
     let client = dynamo_client(&target.clients.sdk);
     let ledger = Ledger::new(client.clone(), table, "", std::time::Duration::ZERO);
     let told = |e: flotilla_runtime::Failure| Error::Fleet(e.to_string());
-    let wanted = format!("{}/{}", args.worker, args.id);
-    let mut open = ledger.open(&wanted).await.map_err(told)?;
-    if open.is_empty() {
-        open = ledger.open(&format!("{}/", args.worker)).await.map_err(told)?;
-        open.retain(|it| is_of(it, &args.id));
-    }
+    let (kind, wanted) = (format!("{}/", args.worker), whole_key(&args.worker, &args.id));
+    let open = ledger.open(&kind).await.map_err(told)?;
+    let (open, others): (Vec<_>, Vec<_>) =
+        open.into_iter().partition(|it| is_of(it, &args.worker, &args.id));
     match meant(&open, &wanted)? {
         Some(meant) => cancel_begun(&ledger, meant, &args.reason).await,
         None => {
             // What is done is in none of these; its own row says so.
             let ended = ledger.ended(&wanted).await.map_err(told)?;
             if ended.is_some() || !args.in_advance {
-                return Err(nothing(&args, &wanted, ended));
+                return Err(nothing(&args, &wanted, ended, &others));
             }
             let control = control::Control::new(client, table);
             let CancelArgs { worker, id, reason, .. } = &args;
@@ -140,9 +141,22 @@ async fn cancel_begun(ledger: &Ledger, meant: &Open, reason: &str) -> Result<(),
     Ok(())
 }
 
-/// Whether an id is a part of an effect's key, or the id of its message.
-fn is_of(open: &Open, id: &str) -> bool {
-    open.message_id.as_deref() == Some(id) || open.key.split('/').any(|part| part == id)
+/// The key that an id is, whether it names the kind of worker or not.
+fn whole_key(worker: &str, id: &str) -> String {
+    match id.strip_prefix(worker).is_some_and(|rest| rest.starts_with('/')) {
+        true => id.to_owned(),
+        false => format!("{worker}/{id}"),
+    }
+}
+
+/// Whether an id is an effect's key, parts of it from the first on, another part of it, or the id of its
+/// message. What is only the beginning of a part may be the whole id of another job, which waits or is done.
+fn is_of(open: &Open, worker: &str, id: &str) -> bool {
+    let begins = open.key.strip_prefix(&whole_key(worker, id));
+    let own = open.key.strip_prefix(worker).unwrap_or(&open.key);
+    open.message_id.as_deref() == Some(id)
+        || begins.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || own.split('/').any(|part| !part.is_empty() && part == id)
 }
 
 fn over(key: &str, ended: Option<Ended>) -> Error {
@@ -155,17 +169,23 @@ fn over(key: &str, ended: Option<Ended>) -> Error {
     })
 }
 
-/// What there is to say where nothing was found to cancel.
-fn nothing(args: &CancelArgs, wanted: &str, ended: Option<Ended>) -> Error {
+/// What there is to say where nothing was found to cancel. Of other jobs those are told that begin so.
+fn nothing(args: &CancelArgs, wanted: &str, ended: Option<Ended>, others: &[Open]) -> Error {
     let CancelArgs { worker, id, .. } = args;
-    match ended {
-        Some(_) => over(wanted, ended),
-        None => Error::Fleet(format!(
-            "nothing is cancelled: no job of {worker} that was begun and is not done has {id} as its \
-             key, a part of it, or its message's id; one that still waits on the queue is cancelled \
-             with --in-advance"
-        )),
+    if ended.is_some() {
+        return over(wanted, ended);
     }
+    let near = others.iter().map(|it| it.key.as_str()).filter(|key| key.starts_with(wanted));
+    let near: Vec<_> = near.take(NEAR).collect();
+    let near = match near.is_empty() {
+        true => String::new(),
+        false => format!(". Some begin so; whole, they are\n  {}", near.join("\n  ")),
+    };
+    Error::Fleet(format!(
+        "nothing is cancelled: no job of {worker} that was begun and is not done has {id} as its \
+         key, a part of it, or its message's id; one that still waits on the queue is cancelled \
+         with --in-advance{near}"
+    ))
 }
 
 /// Which of the open effects that were found is meant: the one whose key is no longer than what is asked
@@ -200,14 +220,26 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_key_is_meant_though_others_begin_with_it() {
-        let open = ["w/a1", "w/a", "w/b1"].map(|key| opened(key, None));
+    fn a_whole_key_is_meant_though_others_are_below_it() {
+        let open = ["w/a/1", "w/a", "w/b/1"].map(|key| opened(key, None));
         let key = |open, wanted: &str| meant(open, wanted).unwrap().map(|it| it.key.as_str());
         assert_eq!(key(&open[..2], "w/a"), Some("w/a"));
-        assert_eq!(key(&open[2..], "w/b"), Some("w/b1"), "the only one that begins so");
+        assert_eq!(key(&open[2..], "w/b"), Some("w/b/1"), "the only one that is found");
         assert_eq!(key(&[], "w/c"), None);
         let why = meant(&open, "w/").unwrap_err().to_string();
         assert!(open.iter().all(|it| why.contains(&it.key)), "{why}");
+    }
+
+    #[test]
+    fn no_other_job_is_cancelled_that_only_begins_as_the_one_which_waits_or_is_done() {
+        let args = One::try_parse_from(["flotilla", "grading", "sub-1"]).unwrap().args;
+        let other = opened("grading/sub-10/abc", None);
+        assert!(!is_of(&other, &args.worker, &args.id));
+        let why = nothing(&args, "grading/sub-1", None, &[other]).to_string();
+        assert!(
+            why.contains("nothing is cancelled") && why.ends_with("grading/sub-10/abc"),
+            "{why}"
+        );
     }
 
     #[test]
@@ -238,9 +270,12 @@ mod tests {
     #[test]
     fn a_job_is_known_by_a_part_of_its_key_or_by_its_messages_id() {
         let open = opened("compile/abc/1", Some("a-message"));
-        for (id, known) in [("abc", true), ("a-message", true), ("a-messag", false), ("ab", false)]
-        {
-            assert_eq!(is_of(&open, id), known, "{id}");
+        let known = ["abc", "1", "abc/1", "compile/abc", "compile/abc/1", "a-message"];
+        for id in known {
+            assert!(is_of(&open, "compile", id), "{id}");
+        }
+        for id in ["a-messag", "ab", "abc/", "compile", "compile/ab", "compile/", "/abc", ""] {
+            assert!(!is_of(&open, "compile", id), "{id}");
         }
     }
 }
