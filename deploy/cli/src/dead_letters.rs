@@ -1,6 +1,7 @@
 //! The dead letters of a queue: read without being used up, and sent back.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -72,6 +73,9 @@ pub(crate) struct Letter {
     /// What its worker has told, where its attributes lie in S3.
     #[serde(skip)]
     aside: Option<Value>,
+    /// The name of the queue that SQS itself moved it from.
+    #[serde(skip)]
+    moved_from: Option<String>,
     #[serde(skip)]
     handle: String,
 }
@@ -100,6 +104,8 @@ impl Letter {
         let system = |name: System| message.attributes()?.get(&name).cloned();
         let sent_at = system(System::SentTimestamp).and_then(|ms| ms.parse::<u64>().ok());
         let group = system(System::MessageGroupId);
+        let moved_from = system(System::DeadLetterQueueSourceArn);
+        let moved_from = moved_from.and_then(|arn| Some(arn.rsplit_once(':')?.1.to_owned()));
         let mut attributes = message.message_attributes.unwrap_or_default();
         let told = attributes.get(WHY).and_then(told);
         if let Some(told) = &told {
@@ -110,7 +116,12 @@ impl Letter {
         let aside = told.clone().filter(queue::is_aside);
         // SQS itself moves what was received too often, and writes no reason.
         let unknown = || Why {
-            reason: "no worker wrote why: SQS moved it, or somebody sent it here".to_owned(),
+            reason: match &moved_from {
+                Some(name) => {
+                    format!("SQS moved it: it was received more often than {name} allows")
+                }
+                None => "no worker wrote why: SQS moved it, or somebody sent it here".to_owned(),
+            },
             kind: "unknown".to_owned(),
             ..Why::default()
         };
@@ -123,6 +134,7 @@ impl Letter {
             attributes,
             handle: message.receipt_handle?,
             aside,
+            moved_from,
         })
     }
 
@@ -185,12 +197,16 @@ impl Letter {
         self.sent() < time
     }
 
-    /// The queue that it goes back to: its own, or this one where no worker wrote which that is.
-    pub(crate) fn home<'q>(&'q self, otherwise: &'q str) -> &'q str {
-        match &self.why.queue {
+    /// The queue that it goes back to: its own, or this one where nobody says which that is.
+    pub(crate) fn home<'q>(&'q self, otherwise: &'q str) -> Cow<'q, str> {
+        match (&self.why.queue, &self.moved_from) {
             // The same queue may have another host, seen from another machine.
-            Some(own) if name(own) != name(otherwise) => own,
-            _ => otherwise,
+            (Some(own), _) if name(own) != name(otherwise) => own.into(),
+            (None, Some(own)) if own != name(otherwise) => {
+                let beside = otherwise.len() - name(otherwise).len();
+                format!("{}{own}", &otherwise[..beside]).into()
+            }
+            _ => otherwise.into(),
         }
     }
 
@@ -481,6 +497,18 @@ mod tests {
         assert_eq!(of("http://q/1/refresh").home("http://q/1/builds"), "http://q/1/refresh");
         assert_eq!(of("http://other/1/builds").home("http://q/1/builds"), "http://q/1/builds");
         assert_eq!(letter("no reason").home("http://q/1/builds"), "http://q/1/builds");
+    }
+
+    #[test]
+    fn a_letter_that_sqs_moved_goes_back_to_the_queue_that_it_was_on() {
+        let message = Message::builder().message_id("m").receipt_handle("h");
+        let arn = "arn:aws:sqs:eu-west-1:1:refresh";
+        let message = message.attributes(System::DeadLetterQueueSourceArn, arn);
+        let letter = Letter::read(message.build()).unwrap();
+        assert_eq!(letter.home("http://q/1/builds"), "http://q/1/refresh");
+        assert_eq!(letter.home("http://q/1/refresh"), "http://q/1/refresh");
+        assert_eq!(letter.why.kind, "unknown");
+        assert!(letter.why.reason.contains("more often than refresh"), "{}", letter.why.reason);
     }
 
     #[test]

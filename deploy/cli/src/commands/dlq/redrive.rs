@@ -1,6 +1,7 @@
 //! `flotilla dlq redrive`: dead letters go back to their queue, and what was not seen is said.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
@@ -41,8 +42,8 @@ impl Wish {
     }
 
     /// The queue that a letter goes to; this one where none is known of it.
-    fn destination<'q>(&'q self, letter: &'q Letter, otherwise: &'q str) -> &'q str {
-        self.to.as_deref().unwrap_or_else(|| letter.home(otherwise))
+    fn destination<'q>(&'q self, letter: &'q Letter, otherwise: &'q str) -> Cow<'q, str> {
+        self.to.as_deref().map_or_else(|| letter.home(otherwise), Cow::Borrowed)
     }
 }
 
@@ -127,7 +128,7 @@ async fn send_back(
             clock.tick().await;
             // Between two letters: one that is sent and not taken off here would be there twice.
             letters.go_on()?;
-            let queue = way.wish.destination(letter, way.otherwise);
+            let queue = &way.wish.destination(letter, way.otherwise);
             match letters.redrive(letter, queue, &way.payloads).await? {
                 Redriven::Sent(id) => course.note_sent(id, queue),
                 // Those of its group that are behind it must not overtake it.
