@@ -64,7 +64,6 @@ impl AutoscalerConfig {
         let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         let queue_urls: Vec<String> = urls.map(str::to_owned).collect();
         once_each(settings, &queue_urls);
-        let addr = settings.optional("FLOTILLA_HTTP_ADDR");
         let lease = settings.seconds("FLOTILLA_LEASE_SECONDS", 30.0, (1.0, 3600.0));
         let every = settings.seconds("FLOTILLA_DECIDE_SECONDS", 5.0, (0.1, 600.0));
         if every * 2 > lease {
@@ -82,7 +81,7 @@ impl AutoscalerConfig {
             cloudwatch: Some(cloudwatch(settings)).filter(|every| !every.is_zero()),
             cloudwatch_url: settings.optional("AWS_ENDPOINT_URL_CLOUDWATCH"),
             log: settings.optional("FLOTILLA_DECISION_LOG").map(PathBuf::from),
-            http_addr: addr.unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
+            http_addr: settings.address("FLOTILLA_HTTP_ADDR", "127.0.0.1:9100"),
             shadow: settings.parsed("FLOTILLA_SHADOW", false),
             prices: prices(settings),
             policy: policy(settings, &queue_urls),

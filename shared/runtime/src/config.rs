@@ -194,6 +194,16 @@ impl Reader {
         told
     }
 
+    /// Where to listen, `HOST:PORT`, or its default.
+    pub fn address(&mut self, name: &str, default: &str) -> String {
+        let told = self.optional(name).unwrap_or_else(|| default.to_owned());
+        let parts = told.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if parts.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            self.mistake(format!("{name}={told:?}: must be HOST:PORT, like {default}"));
+        }
+        told
+    }
+
     /// Notes a mistake, once.
     pub fn mistake(&mut self, what: impl Into<String>) {
         let what = what.into();
@@ -372,9 +382,7 @@ impl WorkerConfig {
             ),
             control_every: settings.seconds("FLOTILLA_CONTROL_SECONDS", 10.0, (0.1, 3600.0)),
             instance: InstanceConfig::read(settings),
-            http_addr: settings
-                .optional("FLOTILLA_HTTP_ADDR")
-                .unwrap_or_else(|| "127.0.0.1:9100".to_owned()),
+            http_addr: settings.address("FLOTILLA_HTTP_ADDR", "127.0.0.1:9100"),
             presence: PresenceConfig::read(settings),
         }
     }

@@ -17,11 +17,30 @@ fn every_mistake_is_reported_in_one_run_with_its_name() {
         ("FLOTILLA_SLOTS", "0"),
         ("FLOTILLA_WAIT_SECONDS", "21"),
         ("FLOTILLA_GRACE_SECONDS", "soon"),
+        ("FLOTILLA_HTTP_ADDR", "9100"),
     ]);
     WorkerConfig::read(&mut settings);
     let report = settings.finish().unwrap_err().to_string();
-    for name in ["QUEUE_URL", "LEDGER_TABLE", "SLOTS", "WAIT_SECONDS", "GRACE_SECONDS"] {
+    for name in ["QUEUE_URL", "LEDGER_TABLE", "SLOTS", "WAIT_SECONDS", "GRACE_SECONDS", "HTTP_ADDR"]
+    {
         assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
+    }
+}
+
+#[test]
+fn what_a_worker_listens_on_is_a_host_and_a_port() {
+    let name = "FLOTILLA_HTTP_ADDR";
+    let of = |text: &str| {
+        let mut settings = Reader::from_pairs([(name, text)]);
+        let address = settings.address(name, "127.0.0.1:9100");
+        (address, settings.finish().is_ok())
+    };
+    for good in ["127.0.0.1:0", "localhost:9100", "[::1]:65535"] {
+        assert_eq!(of(good), (good.to_owned(), true));
+    }
+    assert_eq!(of(""), ("127.0.0.1:9100".to_owned(), true));
+    for bad in ["9100", ":9100", "localhost", "localhost:", "localhost:http", "127.0.0.1:65536"] {
+        assert!(!of(bad).1, "{bad}");
     }
 }
 
