@@ -6,7 +6,7 @@ mod redrive;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use clap::Subcommand;
+use clap::{Subcommand, builder::NonEmptyStringValueParser};
 use flotilla_runtime::{payload::Payloads, queue::Queue};
 
 use self::{
@@ -47,6 +47,7 @@ enum Action {
     /// Shows one letter whole, with the last lines of its log.
     Show {
         /// Its id, or the id that its message had.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         #[command(flatten)]
         chosen: Chosen,

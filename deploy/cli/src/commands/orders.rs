@@ -1,5 +1,6 @@
 //! `flotilla pause`, `resume`, `drain` and `cancel`: what an operator orders of running workers.
 
+use clap::builder::NonEmptyStringValueParser;
 use flotilla_runtime::{
     aws::dynamo_client,
     control,
@@ -8,7 +9,7 @@ use flotilla_runtime::{
 };
 
 use crate::{
-    console::out,
+    console::{note, out},
     error::Error,
     stack::KINDS,
     target::{self, Target},
@@ -20,6 +21,7 @@ const NEAR: usize = 10;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A kind of worker (grading, compile, schedule, anomaly), or the id of one.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     worker: String,
     #[command(flatten)]
     target: target::Which,
@@ -31,6 +33,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
     /// The kind of worker: grading, compile.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     worker: String,
     /// The job: the key of its effect, a part of that between slashes (a submission's id, a build's
     /// key), or the id of its message on SQS (as in the log).
@@ -63,15 +66,24 @@ pub(crate) async fn run(args: Args, order: Order) -> Result<(), Error> {
 }
 
 /// A name that no worker has would be obeyed by nobody, in silence. Which workers there are is
-/// known of those of this machine alone.
+/// known of those of this machine alone; of others it is said what that means.
 fn known(target: &Target, name: &str) -> Result<(), Error> {
-    let Some(note) = &target.note else { return Ok(()) };
-    let mut ids = note.workers.iter().map(|worker| worker.id.as_str());
-    if KINDS.contains(&name) || ids.any(|id| id == name) {
+    if KINDS.contains(&name) {
         return Ok(());
     }
-    let ids: Vec<_> = note.workers.iter().map(|worker| worker.id.as_str()).collect();
-    let (kinds, ids) = (KINDS.join(", "), ids.join(", "));
+    let kinds = KINDS.join(", ");
+    let Some(here) = &target.note else {
+        note(format!(
+            "{name} is no kind of worker (there are {kinds}), but may be the id of one: where none \
+             has it, nobody obeys"
+        ));
+        return Ok(());
+    };
+    let ids: Vec<_> = here.workers.iter().map(|worker| worker.id.as_str()).collect();
+    if ids.contains(&name) {
+        return Ok(());
+    }
+    let ids = ids.join(", ");
     Err(Error::Usage(format!("no worker is called {name}: there are {kinds}, and {ids}")))
 }
 
@@ -213,6 +225,19 @@ mod tests {
     struct One {
         #[command(flatten)]
         args: CancelArgs,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Told {
+        #[command(flatten)]
+        _args: Args,
+    }
+
+    #[test]
+    fn an_order_to_a_worker_without_a_name_is_refused() {
+        assert!(Told::try_parse_from(["flotilla", "grading"]).is_ok());
+        assert!(Told::try_parse_from(["flotilla", ""]).is_err());
+        assert!(One::try_parse_from(["flotilla", "", "an-id"]).is_err());
     }
 
     fn opened(key: &str, message_id: Option<&str>) -> Open {
