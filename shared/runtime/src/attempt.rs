@@ -25,6 +25,8 @@ use crate::{
     worker::Worker,
 };
 
+/// The longest key of a row, in bytes (DynamoDB quota).
+const LONGEST_KEY: usize = 2048;
 /// How long the answer to a claim is waited for whose job is to end before it began.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -192,6 +194,12 @@ impl<J: Job> Consumer<J> {
             return Ok(Entry::Open(None));
         };
         let key = format!("{}/{key}", J::NAME);
+        if key.len() > LONGEST_KEY {
+            // Every claim of it would be refused.
+            let length = key.len();
+            let what = format!("its effect's key has {length} bytes, at most {LONGEST_KEY} can be");
+            return Err(self.failed(message, None, Failure::permanent("effect_key", what)));
+        }
         let id = &message.delivery.message_id;
         let asked = Instant::now();
         let claimed = claiming.claim(&self.worker.ledger, &key, id).await;

@@ -29,7 +29,7 @@ pub trait BatchJob: Send + Sync + 'static {
     /// The name of the job in logs and metrics.
     const NAME: &'static str;
 
-    /// The most messages of a batch.
+    /// The most messages of a batch; no batch has more than its worker has slots (`FLOTILLA_SLOTS`).
     const AT_ONCE: usize = BATCH;
 
     /// The message body, parsed from JSON. One that does not parse is dead-lettered, and is in no batch.

@@ -258,8 +258,16 @@ const ORDINARY: [&str; 2] = ["done", "released"];
 /// The kinds of failure that every worker may have. Those of a job's own are counted from the first
 /// on, which no rate shows.
 const RETRIED: [&str; 7] = ["dead_letter", "held", "ledger", "panic", "s3", "sqs", "uncommitted"];
-const DEAD: [&str; 7] =
-    ["attempts_exhausted", "cancelled", "held", "ledger", "panic", "payload", "unparsable"];
+const DEAD: [&str; 8] = [
+    "attempts_exhausted",
+    "cancelled",
+    "effect_key",
+    "held",
+    "ledger",
+    "panic",
+    "payload",
+    "unparsable",
+];
 /// What can become of a receive.
 const RECEIVED: [&str; 3] = ["messages", "empty", "error"];
 

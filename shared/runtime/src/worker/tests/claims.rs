@@ -281,6 +281,21 @@ async fn two_messages_of_one_effect_at_two_workers_run_it_once_however_long_it_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_effect_whose_key_no_row_can_have_is_dead_lettered_at_once() {
+    let mut line = Line::new(URL);
+    for length in [2048 - "keyed/".len(), 2049 - "keyed/".len()] {
+        line.put(0, &json!({ "key": "k".repeat(length), "seconds": 1 }));
+    }
+    let office = Office::new(line);
+    let (worker, start) = (office.worker(), Instant::now());
+    office.until_empty().await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    stop(worker).await;
+    assert_eq!((office.row().state, office.runs()), ("done", 1));
+    assert_eq!(office.fake.count("SendMessage"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hand_back_while_the_claim_is_on_its_way_releases_it_and_counts_no_attempt() {
     let mut line = Line::new(URL);
     line.put(0, &json!({ "key": "k", "seconds": 1 }));
