@@ -112,7 +112,7 @@ async fn send_back(
     let mut clock = interval(Duration::from_secs(1) / way.wish.rate);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let batch = letters.next().await?;
+        let (batch, before) = (letters.next().await?, course.sent);
         if batch.is_empty() {
             return Ok(());
         }
@@ -136,7 +136,9 @@ async fn send_back(
                 Redriven::Refused(error) => course.refused.push((letter.id.clone(), error)),
             }
         }
-        note(format!("{} sent back …", course.sent));
+        if course.sent > before {
+            note(format!("{} sent back …", course.sent));
+        }
     }
 }
 
@@ -195,6 +197,9 @@ impl Course {
         lines.push(match self.counted.map(|all| all.saturating_sub(self.back as u64)) {
             None => format!("how many are left on {dead} is not known: SQS did not say"),
             Some(0) => "SQS counts none that was not looked at (up to a minute late)".to_owned(),
+            Some(count) if self.limited || !self.ended => {
+                format!("about {count} more on {dead} were not looked at, as SQS counts")
+            }
             Some(count) => hidden(count, dead),
         });
         lines
@@ -259,8 +264,10 @@ mod tests {
     #[test]
     fn a_redrive_that_ends_early_says_why() {
         let all = |course: Course| told(&Course { limit: 7, ..course });
-        let limited = Course { limited: true, ended: true, ..Course::default() };
-        assert!(all(limited).contains("the limit of 7 was reached"));
+        let counted = Some(9);
+        let limited = all(Course { limited: true, ended: true, counted, ..Course::default() });
+        assert!(limited.contains("the limit of 7 was reached") && limited.contains("about 9 more"));
+        assert!(!limited.contains("somebody else"), "it was the limit: {limited}");
         assert!(all(Course { stopped: true, ..Course::default() }).contains("stopped before"));
         assert!(all(Course::default()).contains("it failed before"));
         let whole = all(Course { ended: true, ..Course::default() });
