@@ -266,6 +266,10 @@ impl<J: Job> Consumer<J> {
             let again = self.handle(hand, back, &acks).await;
             back = back.or(again);
             next = group.as_ref().and_then(|group| self.lanes.next(group));
+            // What waited behind it has not begun, and does not under a pause.
+            if next.is_some() && *self.worker.paused.borrow() {
+                back = back.or(Some(Duration::ZERO));
+            }
         }
     }
 

@@ -92,6 +92,25 @@ async fn what_the_long_poll_of_before_a_pause_brings_goes_back_unbegun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_in_its_group_when_its_worker_is_paused_goes_back_in_order() {
+    let endless = Endless::after(5.0, 60.0);
+    let often = ("FLOTILLA_CONTROL_SECONDS", "1");
+    let running = start_on(&endless.fake, "http://q/main.fifo", &[often]);
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(running.runs.load(Ordering::SeqCst), 1);
+    endless.orders("pause");
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!((endless.receives(), running.runs.load(Ordering::SeqCst)), (2, 1));
+    assert_eq!(entries(&endless.fake, "DeleteMessageBatch"), [("0".to_owned(), None)]);
+    let mut back = entries(&endless.fake, "ChangeMessageVisibilityBatch");
+    back.retain(|(_, visibility)| *visibility == Some(0));
+    let handles: Vec<_> = back.into_iter().map(|(handle, _)| handle).collect();
+    assert_eq!(handles, ["1", "2", "3", "4", "5", "6"]);
+    running.shutdown.cancel();
+    running.ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_starts_under_a_pause_receives_nothing_until_it_is_resumed() {
     let endless = Endless::new(1.0);
     endless.orders("pause");
