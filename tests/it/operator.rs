@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_sdk_sqs::types::MessageAttributeValue;
-use flotilla_runtime::telemetry;
+use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName as System};
+use flotilla_runtime::{queue, telemetry};
 use flotilla_tests::{FakeInstance, Farm, Submission, Worker, World, eventually};
 use jiff::Timestamp;
 use nix::{
@@ -254,6 +254,7 @@ async fn a_letter_whose_queue_is_gone_is_left_and_the_others_go_back() {
 
 #[tokio::test]
 async fn what_a_letter_has_in_s3_is_shown_and_goes_back_with_it() {
+    const X_RAY: &str = "Root=1-5759e988-bd862e3fe1be46a994272793";
     let world = World::new().await;
     let (sqs, url) = (&world.aws.sqs, &world.outputs().grading_queue_url);
     let text = |length: usize| {
@@ -264,6 +265,7 @@ async fn what_a_letter_has_in_s3_is_shown_and_goes_back_with_it() {
     let small = json!({ "id": "b", "always": "permanent" }).to_string();
     for (body, length) in [(&body, 140_000), (&small, 1_047_000)] {
         let call = sqs.send_message().queue_url(url).message_body(body);
+        let call = call.set_message_system_attributes(queue::traced(Some(X_RAY)));
         call.message_attributes("large", text(length)).send().await.unwrap();
     }
     let worker = Running::start(&world, &[]).await;
@@ -281,8 +283,10 @@ async fn what_a_letter_has_in_s3_is_shown_and_goes_back_with_it() {
     let mut lengths = Vec::new();
     while lengths.len() < 2 {
         let call = sqs.receive_message().queue_url(url).message_attribute_names("All");
+        let call = call.message_system_attribute_names(System::AwsTraceHeader);
         let answer = call.wait_time_seconds(2).send().await.unwrap();
         for message in answer.messages.unwrap_or_default() {
+            assert_eq!(message.attributes.unwrap()[&System::AwsTraceHeader], X_RAY);
             let attributes = message.message_attributes.unwrap();
             assert_eq!(attributes.len(), 1, "{:?}", attributes.keys());
             lengths.push(attributes["large"].string_value().unwrap().len());

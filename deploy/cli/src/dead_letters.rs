@@ -66,6 +66,8 @@ pub(crate) struct Letter {
     pub(crate) why: Why,
     /// The tenant.
     pub(crate) group: Option<String>,
+    /// The trace of AWS X-Ray that it is of.
+    pub(crate) trace_header: Option<String>,
     pub(crate) body: String,
     /// Those of its message, the binary ones in Base64.
     #[serde(serialize_with = "as_json")]
@@ -104,6 +106,7 @@ impl Letter {
         let system = |name: System| message.attributes()?.get(&name).cloned();
         let sent_at = system(System::SentTimestamp).and_then(|ms| ms.parse::<u64>().ok());
         let group = system(System::MessageGroupId);
+        let trace_header = system(System::AwsTraceHeader);
         let moved_from = system(System::DeadLetterQueueSourceArn);
         let moved_from = moved_from.and_then(|arn| Some(arn.rsplit_once(':')?.1.to_owned()));
         let mut attributes = message.message_attributes.unwrap_or_default();
@@ -130,6 +133,7 @@ impl Letter {
             sent_at: sent_at.unwrap_or_default(),
             why: told.and_then(|it| serde_json::from_value(it).ok()).unwrap_or_else(unknown),
             group,
+            trace_header,
             body: message.body.unwrap_or_default(),
             attributes,
             handle: message.receipt_handle?,
@@ -341,6 +345,8 @@ impl<'a> DeadLetters<'a> {
         };
         let call = self.clients.sqs.send_message().queue_url(queue).message_body(&letter.body);
         let call = call.set_message_attributes(Some(attributes));
+        let call =
+            call.set_message_system_attributes(queue::traced(letter.trace_header.as_deref()));
         let call = call.set_message_group_id(letter.group.clone());
         let call = call.set_message_deduplication_id(fifo.then(|| letter.id.clone()));
         let answer = call.send().await;

@@ -23,7 +23,7 @@ use serde_json::Value;
 pub use self::message::Received;
 use self::message::{TOLD, received};
 pub(crate) use self::send::{Enclosed, legible};
-pub use self::send::{Told, as_json, enclosed, is_aside, unfolded};
+pub use self::send::{Told, as_json, enclosed, is_aside, traced, unfolded};
 use crate::{
     failure::{Failure, chain},
     payload::SQS_LIMIT,

@@ -266,6 +266,7 @@ fn print_letter(chosen: &Chosen, letter: &Letter) {
         ("image", &why.image),
         ("message", &why.message_id),
         ("trace", &why.trace_id),
+        ("x-ray", &letter.trace_header),
         ("tenant", &letter.group),
         ("log", &why.log),
     ];

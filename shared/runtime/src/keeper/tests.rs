@@ -21,6 +21,7 @@ fn keeper(fake: &FakeAws, visibility: u64) -> Arc<Keeper> {
 
 fn message(id: &str, handle: &str) -> Received {
     Received {
+        trace_header: None,
         body: String::new(),
         attributes: HashMap::new(),
         receipt_handle: handle.to_owned(),

@@ -12,8 +12,12 @@ use tokio::time::Instant;
 use crate::job::Delivery;
 
 /// What SQS tells of a delivery that is looked at here.
-pub(super) const TOLD: [System; 3] =
-    [System::SentTimestamp, System::ApproximateReceiveCount, System::MessageGroupId];
+pub(super) const TOLD: [System; 4] = [
+    System::SentTimestamp,
+    System::ApproximateReceiveCount,
+    System::MessageGroupId,
+    System::AwsTraceHeader,
+];
 
 /// A message in our hands.
 #[derive(Debug, Clone)]
@@ -22,6 +26,8 @@ pub struct Received {
     pub body: String,
     /// The message's attributes, as sent; they follow it to the dead-letter queue.
     pub attributes: HashMap<String, MessageAttributeValue>,
+    /// The trace of AWS X-Ray that it came with (`AWSTraceHeader`); it follows it, too.
+    pub trace_header: Option<String>,
     /// The handle of this delivery: deletes and visibility changes name it, not the message.
     pub receipt_handle: String,
     /// When it arrived here.
@@ -46,7 +52,9 @@ pub(super) fn received(message: Message) -> Option<Received> {
         group: system(System::MessageGroupId),
         traceparent: traceparent.map(str::to_owned),
     };
+    let trace_header = system(System::AwsTraceHeader);
     Some(Received {
+        trace_header,
         body: message.body.unwrap_or_default(),
         receipt_handle: message.receipt_handle?,
         received_at: Instant::now(),

@@ -2,7 +2,14 @@
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
-use aws_sdk_sqs::{error::ProvideErrorMetadata, primitives::Blob, types::MessageAttributeValue};
+use aws_sdk_sqs::{
+    error::ProvideErrorMetadata,
+    primitives::Blob,
+    types::{
+        MessageAttributeValue, MessageSystemAttributeNameForSends as ForSends,
+        MessageSystemAttributeValue as SystemValue,
+    },
+};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -79,6 +86,7 @@ impl Queue {
         let death = self.dead_letter_url.ends_with(".fifo");
         let death = death.then(|| format!("{message_id}-{receive_count}"));
         let call = call.set_message_attributes(Some(attributes));
+        let call = call.set_message_system_attributes(traced(message.trace_header.as_deref()));
         let call = call.set_message_group_id(group.clone()).set_message_deduplication_id(death);
         counted(&self.dead_letter_url, call.send().await)
     }
@@ -237,6 +245,12 @@ pub fn unfolded(why: &Value) -> HashMap<String, MessageAttributeValue> {
     folded.filter_map(one).collect()
 }
 
+/// What has a message go on in the trace of AWS X-Ray that it came with.
+pub fn traced(header: Option<&str>) -> Option<HashMap<ForSends, SystemValue>> {
+    let value = SystemValue::builder().data_type("String").string_value(header?).build();
+    Some(HashMap::from([(ForSends::AwsTraceHeader, value.ok()?)]))
+}
+
 /// The trace of a message, for those that it leads to.
 fn trace(cause: &Delivery) -> Option<HashMap<String, MessageAttributeValue>> {
     trace::carried(&cause.passed_on()?)
@@ -304,6 +318,7 @@ mod tests {
         Received {
             body: String::new(),
             attributes,
+            trace_header: None,
             receipt_handle: "h".to_owned(),
             received_at: tokio::time::Instant::now(),
             delivery: Arc::new(Delivery {
@@ -341,6 +356,20 @@ mod tests {
                 serde_json::from_str(letter.0[REASON].string_value().unwrap()).unwrap();
             assert!(is_aside(&why) && why["reason"] == "r", "{why}");
             assert_eq!(enclosed(&payloads, &why).await.unwrap(), all);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_stays_in_the_trace_of_x_ray_that_its_message_came_with() {
+        for header in [Some("Root=1-5759e988-bd862e3fe1be46a994272793"), None] {
+            let fake = FakeAws::new(|_, _| json!({}));
+            let queue = Queue::of(fake.sqs(), "http://q/main", "http://q/dead");
+            let mut message = message(Told::new());
+            message.trace_header = header.map(str::to_owned);
+            let enclosed = Enclosed::with(Told::new(), &json!({ "reason": "r" })).unwrap();
+            queue.bury("{}", &message, enclosed).await.unwrap();
+            let sent = &fake.calls()[0].1["MessageSystemAttributes"];
+            assert_eq!(sent["AWSTraceHeader"]["StringValue"].as_str(), header);
         }
     }
 
