@@ -1,5 +1,6 @@
 //! Another index, as a client sees it: projects, their files, and the bytes of these.
 
+mod anchor;
 pub(crate) mod bounded;
 mod changelog;
 pub(crate) mod http;

@@ -4,7 +4,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::http::Page;
+use super::{
+    anchor::{Attributes, anchors},
+    http::Page,
+};
 
 /// A project, as its page tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -91,12 +94,13 @@ pub(super) fn files(page: &Page) -> Result<Vec<File>, String> {
 
 fn from_json(text: &str, base: &Url) -> Result<Vec<File>, String> {
     let simple: Simple = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    let file = |mut it: SimpleFile| {
+    let file = |it: SimpleFile| {
+        let hash = |name: &str| it.hashes.get(name).map(|it| hex(it));
         Some(File {
-            filename: it.filename,
             url: base.join(&it.url).ok()?.into(),
-            sha512: it.hashes.remove("sha512").filter(|_| !it.hashes.contains_key("sha256")),
-            sha256: it.hashes.remove("sha256"),
+            sha512: hash("sha512").filter(|_| !it.hashes.contains_key("sha256")),
+            sha256: hash("sha256"),
+            filename: it.filename,
             requires_python: it.requires_python,
             core_metadata: told(&it.core_metadata).or_else(|| told(&it.dist_info_metadata)),
             yanked: match it.yanked {
@@ -114,66 +118,44 @@ fn told(value: &Value) -> Option<String> {
     match value {
         Value::Bool(true) => Some(String::new()),
         Value::Object(hashes) => {
-            Some(hashes.get("sha256").and_then(Value::as_str).unwrap_or_default().to_owned())
+            Some(hex(hashes.get("sha256").and_then(Value::as_str).unwrap_or_default()))
         }
         _ => None,
     }
 }
 
 fn from_html(text: &str, base: &Url) -> Vec<File> {
-    let anchors = text.split("<a ").skip(1).filter_map(|rest| rest.split_once('>'));
-    anchors.filter_map(|(attributes, _)| anchor(&Attributes::parse(attributes), base)).collect()
+    anchors(text).iter().filter_map(|attributes| file(attributes, base)).collect()
 }
 
-fn anchor(attributes: &Attributes, base: &Url) -> Option<File> {
+fn file(attributes: &Attributes, base: &Url) -> Option<File> {
     let mut url = base.join(attributes.get("href")?).ok()?;
-    let hash =
-        |name: &str| url.fragment()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+    let hash = |name: &str| {
+        let mut parts = url.fragment()?.split('&');
+        parts.find_map(|it| Some(hex(it.strip_prefix(name)?.strip_prefix('=')?)))
+    };
     let (sha256, sha512) = (hash("sha256"), hash("sha512"));
     url.set_fragment(None);
-    let filename = url.path_segments()?.next_back()?;
+    let filename = url.path_segments()?.next_back().filter(|it| !it.is_empty())?;
     let filename = percent_encoding::percent_decode_str(filename).decode_utf8().ok()?.into_owned();
     Some(File {
         filename,
         url: url.into(),
+        sha512: sha512.filter(|_| sha256.is_none()),
         sha256,
-        sha512,
         requires_python: attributes.get("data-requires-python").map(str::to_owned),
         core_metadata: attributes
             .get("data-core-metadata")
             .or(attributes.get("data-dist-info-metadata"))
             .filter(|it| *it != "false")
-            .map(|it| it.strip_prefix("sha256=").unwrap_or_default().to_owned()),
+            .map(|it| hex(it.strip_prefix("sha256=").unwrap_or_default())),
         yanked: attributes.get("data-yanked").map(str::to_owned),
     })
 }
 
-/// The attributes of a tag.
-struct Attributes(Vec<(String, String)>);
-
-impl Attributes {
-    fn parse(mut text: &str) -> Self {
-        let mut found = Vec::new();
-        while let Some((name, rest)) = text.split_once('=') {
-            let quote = if rest.starts_with('\'') { '\'' } else { '"' };
-            let Some((value, rest)) = rest.get(1..).and_then(|rest| rest.split_once(quote)) else {
-                break;
-            };
-            let name = name.split_whitespace().next_back().unwrap_or_default();
-            found.push((name.to_ascii_lowercase(), unescape(value)));
-            text = rest;
-        }
-        Self(found)
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
-    }
-}
-
-fn unescape(text: &str) -> String {
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-    text.replace("&#x27;", "'").replace("&#39;", "'").replace("&amp;", "&")
+/// A hash as it is compared, however it is written.
+fn hex(text: &str) -> String {
+    text.to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -219,6 +201,27 @@ mod tests {
         let hashes: Vec<_> = json.iter().map(File::hash).collect();
         assert_eq!(hashes, [Some("aa"), None, Some("cc")]);
         assert_eq!(json[2].sha512, None);
+    }
+
+    #[test]
+    fn a_page_is_read_as_the_standards_allow_it_to_be_written() {
+        let html = page(
+            "<!-- <a href=\"a-0.1.tar.gz#sha256=00\">a-0.1.tar.gz</a> -->\n\
+             <A data-yanked HREF='a-1.0.tar.gz#sha256=00FF' data-requires-python='>=3.8'>a</A>\n\
+             <a\nhref=\"a-1.1.tar.gz#egg=a&sha256=11\" data-yanked>a</a>",
+        );
+        let json = page(
+            r#"{"files":[
+            {"filename":"a-1.0.tar.gz","url":"a-1.0.tar.gz","hashes":{"sha256":"00FF"},
+             "requires-python":">=3.8","yanked":true},
+            {"filename":"a-1.1.tar.gz","url":"a-1.1.tar.gz","hashes":{"sha256":"11"},"yanked":true}]}"#,
+        );
+        assert_eq!(html, json);
+        assert_eq!(html[0].sha256.as_deref(), Some("00ff"));
+        assert!(
+            html.iter().all(|it| it.yanked.as_deref() == Some("")),
+            "withdrawn without a reason"
+        );
     }
 
     #[test]
