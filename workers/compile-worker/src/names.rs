@@ -109,6 +109,12 @@ impl WheelName {
         self.tags[1] == "none" && self.tags[2] == "any"
     }
 
+    /// Whether it is for machines of this platform (`linux_x86_64`) alone.
+    pub fn is_for(&self, platform: &str) -> bool {
+        let mut tags = self.tags[2].split('.');
+        tags.any(|tag| tag == platform || manylinux(tag, platform).is_some())
+    }
+
     /// Whether an interpreter of this ABI (`cp311`) can load it on a plain machine of this
     /// platform (`linux_x86_64`) with this C library, manylinux wheels included.
     pub fn fits(&self, abi: &str, platform: &str, glibc: &str) -> bool {

@@ -228,9 +228,7 @@ fn links(
     (project, natives): (&Project, &HashMap<String, bool>),
     rows: &HashMap<String, &Row>,
 ) -> Vec<Link> {
-    let wheels = project.files.iter().filter_map(|file| WheelName::parse(&file.filename));
-    let mut pure: BTreeMap<String, WheelName> =
-        wheels.filter(WheelName::is_pure).map(|it| (canonical(&it.version), it)).collect();
+    let mut pure = pure(builder, project);
     let nothing = natives.iter().filter(|(_, native)| !**native);
     pure.extend(nothing.map(|(it, _)| (canonical(it), WheelName::pure(name, it))));
     let mut links = Vec::new();
@@ -242,6 +240,19 @@ fn links(
         links.push(Link { requires_python, yanked, ..link });
     }
     links
+}
+
+/// Upstream's own pure wheels, by version; but those beside which it has one for the machine that builds
+/// here: these are for who cannot compile.
+fn pure(builder: &BuilderInfo, project: &Project) -> BTreeMap<String, WheelName> {
+    let wheels = || project.files.iter().filter_map(|file| WheelName::parse(&file.filename));
+    let pure = wheels().filter(WheelName::is_pure);
+    let mut pure: BTreeMap<String, WheelName> =
+        pure.map(|it| (canonical(&it.version), it)).collect();
+    for compiled in wheels().filter(|it| it.is_for(&builder.platform)) {
+        pure.remove(&canonical(&compiled.version));
+    }
+    pure
 }
 
 impl Trouble {
@@ -414,6 +425,24 @@ mod tests {
         let links = remembered("a", &builder(), &versions, &HashMap::new());
         let said = |at: usize| (links[at].requires_python.as_deref(), links[at].yanked.as_deref());
         assert_eq!((said(0), said(1)), ((Some(">=3.8"), None), (None, Some("bad"))));
+    }
+
+    #[test]
+    fn what_upstream_compiles_for_this_machine_is_not_called_pure() {
+        let wheel = |wheels: &[&str]| {
+            let wheels = wheels.iter().map(|tags| file(&format!("a-1.0-{tags}.whl")));
+            let files = wheels.chain([file("a-1.0.tar.gz")]).collect();
+            let project = Project { files, ..Project::default() };
+            let links = links("a", &builder(), (&project, &HashMap::new()), &HashMap::new());
+            links[0].filename.clone()
+        };
+        let (pure, ours) = ("a-1.0-py3-none-any.whl", "a-1.0-cp311-cp311-linux_x86_64.whl");
+        for machine in ["manylinux_2_17_x86_64.manylinux2014_x86_64", "linux_x86_64"] {
+            assert_eq!(wheel(&["py3-none-any", &format!("cp39-cp39-{machine}")]), ours);
+        }
+        for machine in ["win_amd64", "macosx_11_0_arm64", "manylinux2014_aarch64"] {
+            assert_eq!(wheel(&["py3-none-any", &format!("cp311-cp311-{machine}")]), pure);
+        }
     }
 
     #[test]
