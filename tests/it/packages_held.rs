@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Farm, Index, World};
-use serde_json::Value;
+use flotilla_tests::{Farm, Index, World, eventually};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -41,6 +41,27 @@ async fn pip_gets_a_package_that_is_published_while_its_page_is_held() {
     };
     let (got, ()) = tokio::join!(farm.pip("default", "newcomer"), publish);
     assert!(got.unwrap().0.starts_with("newcomer-1.0"));
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_project_that_had_versions_and_is_gone_is_not_waited_for() {
+    let farm = Farm::with(&[("FLOTILLA_REFRESH_PACKAGES", "newcomer")]).await;
+    farm.pure("newcomer", "1.0");
+    assert_eq!(farm.gateway.json("/refresh").await.0, 202);
+    eventually("the version that was seen", Duration::from_secs(60), async || {
+        let (_, known) = farm.gateway.json("/v1/packages/newcomer").await;
+        (known["versions"] == json!(["1.0"])).then_some(())
+    })
+    .await;
+    farm.index.remove("newcomer-1.0.tar.gz");
+    // A page may be a little old.
+    let gone = eventually("a page without it", Duration::from_secs(60), async || {
+        let page = farm.gateway.ask("GET", PAGE, &[("Accept", "text/html")], "").await;
+        (!page.body.contains("<a ")).then_some(page)
+    })
+    .await;
+    assert!(gone.status == 404 && gone.body.contains("no project"), "{gone:?}");
     farm.end().await;
 }
 

@@ -103,6 +103,11 @@ impl Index {
         shelf.changes.push(package_of(filename).unwrap_or_default());
     }
 
+    /// Takes a file away again.
+    pub fn remove(&self, filename: &str) {
+        self.files.lock().expect("no panic before").files.remove(filename);
+    }
+
     /// Publishes a file with a hash that is not its own.
     pub fn put_as(&self, filename: &str, bytes: Vec<u8>, hash: &str) {
         self.put(filename, bytes);

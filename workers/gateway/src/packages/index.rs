@@ -116,7 +116,10 @@ pub(super) async fn project(
     let page = packages.page(&optset, &name, form);
     match tokio::time::timeout(held::PATIENCE, page).await {
         Ok(Ok(page)) => Ok(page.answer(&headers)),
-        Ok(Err(Refusal::Absent(_))) if may_hold => Ok(held::page(packages, optset, name)),
+        // One that had versions and is gone is not waited for.
+        Ok(Err(Refusal::Absent(_))) if may_hold && !packages.knew(&name).await? => {
+            Ok(held::page(packages, optset, name))
+        }
         Ok(Err(why)) => Err(why),
         Err(_) => {
             let what = format!("upstream takes long to say what there is of {name}; ask again");

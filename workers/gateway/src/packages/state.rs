@@ -152,6 +152,13 @@ impl Packages {
         Ok(self.table.known(package).await?)
     }
 
+    /// Whether any version of a project of PyPI was seen before.
+    pub(super) async fn knew(&self, name: &str) -> Result<bool, Refusal> {
+        let known = self.known(&package_key(PYPI, name)).await?;
+        // A set of DynamoDB is never empty.
+        Ok(known.versions.iter().any(|it| !it.is_empty()))
+    }
+
     /// How long the page of a project without versions is held.
     pub(super) fn hold(&self) -> Duration {
         self.config.hold
