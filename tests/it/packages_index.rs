@@ -112,7 +112,10 @@ async fn a_failed_build_is_shown_in_the_page_with_reason_log_and_time() {
     let json = farm.gateway.ask("GET", page, &[("Accept", JSON)], "").await.json();
     let failed = &json["files"][0]["_failed"];
     assert!(failed["reason"].as_str().unwrap().contains("such thing"), "{json}");
-    assert_eq!(failed["log"], format!("/v1/builds/{key}/log"));
+    let log = failed["log"].as_str().unwrap();
+    assert_eq!(log, format!("/v1/builds/{key}/log"));
+    let said = farm.gateway.ask("GET", log, &[], "").await;
+    assert!(said.status == 200 && said.body.contains("error: <no> such thing"), "{said:?}");
     farm.end().await;
 }
 

@@ -17,6 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Packages, answer::Refusal, live};
 
+/// A log of so many bytes is handed out here; for a larger one the client is sent to the bucket.
+const AT_ONCE: u64 = 16 << 20;
+
 /// The query of `explain`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Against {
@@ -146,17 +149,28 @@ pub(super) async fn log(
         return Ok(live::follow(packages, row, &headers).into_response());
     }
     if row.state == State::Ordered {
-        let so_far = live::so_far(&packages, &row).await?;
-        let about = [
-            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-            (header::CACHE_CONTROL, "no-store"),
-        ];
-        return Ok((about, so_far).into_response());
+        return Ok(plain(live::so_far(&packages, &row).await?));
     }
     let key = log_key(&row).ok_or_else(|| {
         Refusal::Absent(format!("{} {} was not begun, so it has no log", row.package, row.version))
     })?;
-    Ok(Redirect::temporary(&packages.url(key).await?).into_response())
+    match packages.object(key, AT_ONCE).await {
+        Ok(said) => Ok(plain(said)),
+        Err(Refusal::Impossible(_)) => {
+            Ok(Redirect::temporary(&packages.url(key).await?).into_response())
+        }
+        Err(why) => Err(why),
+    }
+}
+
+/// What a build said, which is nothing but text, whatever it looks like.
+fn plain(said: Vec<u8>) -> Response {
+    let about = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (about, said).into_response()
 }
 
 /// The key of the log of a build that has ended.
