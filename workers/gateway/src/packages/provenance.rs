@@ -1,7 +1,7 @@
 //! Where an artifact comes from: an SBOM (CycloneDX) and a provenance statement (in-toto, SLSA),
 //! made from its row and signed here.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json,
@@ -88,7 +88,13 @@ async fn requires(packages: &Packages, row: &Row) -> Result<Vec<String>, Refusal
         why => why,
     })?;
     let text = String::from_utf8_lossy(&text);
-    Ok(metadata::values(&text, "Requires-Dist").map(str::to_owned).collect())
+    Ok(said_once(metadata::values(&text, "Requires-Dist")))
+}
+
+/// Without what is said again: the parts of an SBOM have names of their own.
+fn said_once<'t>(lines: impl Iterator<Item = &'t str>) -> Vec<String> {
+    let mut said = BTreeSet::new();
+    lines.filter(|line| said.insert(*line)).map(str::to_owned).collect()
 }
 
 fn statement(artifact: &Artifact, kind: &str, predicate: &Value) -> Value {
@@ -189,10 +195,22 @@ fn part<'a>(artifact: &'a Artifact, name: &str) -> &'a Value {
 fn purl(row: &Row) -> String {
     let (ecosystem, name) = row.named();
     let kind = ecosystem::named(ecosystem).map_or(ecosystem, |it| it.purl);
-    format!("pkg:{kind}/{name}@{}", row.version.replace('+', "%2B"))
+    let version = row.version.replace('+', "%2B").replace('!', "%21");
+    format!("pkg:{kind}/{name}@{version}")
 }
 
 fn time(seconds: u64) -> Option<String> {
     let at = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
     Some(at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_requirement_that_is_said_twice_is_one_part_of_an_sbom() {
+        let said = said_once(["a>1", "b; extra == 'x'", "a>1"].into_iter());
+        assert_eq!(said, ["a>1", "b; extra == 'x'"]);
+    }
 }
