@@ -6,6 +6,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
+use flate2::{Compression, write::GzEncoder};
 use flotilla_tests::{Answer, Farm, Mood, eventually, sdist};
 use serde_json::{Value, json};
 
@@ -122,6 +123,36 @@ fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
         zip.write_all(text.as_bytes()).unwrap();
     }
     zip.finish().unwrap().into_inner()
+}
+
+/// A source in which nothing may be written to, and that writes all the same.
+fn read_only() -> Vec<u8> {
+    let setup = format!("open('tiny.py', 'a').close()\nopen('made', 'w').close()\n{SETUP}");
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (path, mode, text) in [
+        ("", 0o555, ""),
+        ("setup.py", 0o444, setup.replace("zipped", "fixed").as_str()),
+        ("tiny.py", 0o444, "x = 1\n"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(mode);
+        header.set_entry_type(match path {
+            "" => tar::EntryType::Directory,
+            _ => tar::EntryType::Regular,
+        });
+        tar.append_data(&mut header, format!("fixed-1.0/{path}"), text.as_bytes()).unwrap();
+    }
+    tar.into_inner().and_then(GzEncoder::finish).unwrap()
+}
+
+#[tokio::test]
+async fn a_source_that_is_read_only_is_built_as_pip_builds_it() {
+    let farm = Farm::new().await;
+    farm.index.put("fixed-1.0.tar.gz", read_only());
+    let told = farm.built("fixed", "").await;
+    assert_eq!(told["build"]["state"], "done", "{told}");
+    farm.end().await;
 }
 
 #[tokio::test]

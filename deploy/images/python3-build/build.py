@@ -120,9 +120,17 @@ def probe():
     })
 
 
+def writable(members):
+    """Files and folders that who builds may write to, whatever the archive says: backends do."""
+    for member in members:
+        if member.isreg() or member.isdir():
+            member.mode |= 0o700 if member.isdir() else 0o600
+        yield member
+
+
 def source_folder():
     with tarfile.open(f"{ROOT}/source.tar.gz") as source:
-        source.extractall(f"{ROOT}/src")
+        source.extractall(f"{ROOT}/src", members=writable(source))
     folders = [it.path for it in os.scandir(f"{ROOT}/src") if it.is_dir()]
     if len(folders) != 1:
         sys.exit("error: the source distribution does not have one folder at its top")
