@@ -117,9 +117,7 @@ impl Contents {
         if zip.len() > FILES_LIMIT {
             return Err(format!("the wheel has {} files", zip.len()));
         }
-        if let Some(name) = directory::twice(bytes, zip.central_directory_start()) {
-            return Err(format!("the wheel has {name:?} twice"));
-        }
+        directory::check(bytes, zip.central_directory_start())?;
         let (mut contents, mut left) = (Self::default(), SIZE_LIMIT);
         for index in 0..zip.len() {
             let mut file = zip.by_index(index).map_err(broken)?;
@@ -437,6 +435,31 @@ mod tests {
         assert_eq!(names.len(), 2, "before the file, and in the directory");
         names.into_iter().for_each(|at| bytes[at] = b'a');
         assert_eq!(verdict(&bytes).unwrap_err(), "the wheel has \"a.py\" twice");
+    }
+
+    #[test]
+    fn a_wheel_that_is_another_one_without_its_directory_is_refused() {
+        let whole = wheel(&[("a.py", b"x = 1"), ("b.py", b"x = 2")], |record| record);
+        let at = |what: &[u8]| whole.windows(what.len()).position(|it| it == what).unwrap();
+        let with = |at: usize, byte: u8| {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            verdict(&bytes)
+        };
+        assert_eq!(with(at(b"b.py"), b'b'), Ok(()));
+        // The name and the size that stand before the file itself.
+        for (at, byte) in [(at(b"b.py"), b'/'), (at(b"b.py") - 12, 1)] {
+            let why = with(at, byte).unwrap_err();
+            assert_eq!(why, "the directory of the wheel is not true of \"b.py\"");
+        }
+        let directory = at(b"PK\x01\x02");
+        let mut hidden = whole.clone();
+        hidden.splice(directory..directory, b"PK\x03\x04hidden".iter().copied());
+        let offset = hidden.len() - 6;
+        let moved = u32::try_from(directory + 10).unwrap().to_le_bytes();
+        hidden[offset..offset + 4].copy_from_slice(&moved);
+        assert!(verdict(&hidden).unwrap_err().contains("more than its directory says"));
+        assert!(verdict(&[b"before", &whole[..]].concat()).is_err());
     }
 
     #[test]
