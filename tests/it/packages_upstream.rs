@@ -2,6 +2,7 @@
 
 use std::{
     io::{Cursor, Write},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -152,6 +153,39 @@ async fn a_source_that_is_read_only_is_built_as_pip_builds_it() {
     farm.index.put("fixed-1.0.tar.gz", read_only());
     let told = farm.built("fixed", "").await;
     assert_eq!(told["build"]["state"], "done", "{told}");
+    farm.end().await;
+}
+
+/// The same archive, compressed by another module of Python.
+fn compressed(archive: &[u8], module: &str) -> Vec<u8> {
+    let code = format!(
+        "import gzip, sys, {module}\n\
+         sys.stdout.buffer.write({module}.compress(gzip.decompress(sys.stdin.buffer.read())))"
+    );
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", &code]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = python.spawn().expect("python3");
+    python.stdin.take().unwrap().write_all(archive).unwrap();
+    let done = python.wait_with_output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    done.stdout
+}
+
+#[tokio::test]
+async fn a_source_that_is_compressed_in_an_older_way_is_built() {
+    let farm = Farm::new().await;
+    for (module, end) in [("bz2", "tar.bz2"), ("lzma", "tar.xz")] {
+        let setup = SETUP.replace("zipped", module);
+        let archive = sdist(module, "1.0", &[("setup.py", &setup), ("tiny.py", "x = 1\n")]);
+        farm.index.put(&format!("{module}-1.0.{end}"), compressed(&archive, module));
+        let told = farm.built(module, "").await;
+        assert_eq!(told["build"]["state"], "done", "{told}");
+    }
+    let mut broken = compressed(&sdist("broken", "1.0", &[]), "bz2");
+    broken.truncate(broken.len() / 2);
+    farm.index.put("broken-1.0.tar.bz2", broken);
+    let told = farm.built("broken", "").await;
+    assert!(told["build"]["reason"].as_str().unwrap().contains("cannot be unpacked"), "{told}");
     farm.end().await;
 }
 

@@ -3,14 +3,19 @@
 Standard input: eight bytes with the length of a tar, the tar, and nothing more; it stays open for
 as long as somebody waits for the result. Standard error: the log. Standard output: eight bytes
 with the length of a JSON object, the object, and the bytes of the wheel that it describes; or, where
-the build backend wants more requirements than it was given, an object that names these.
+the build backend wants more requirements than it was given, an object that names these. Told to
+`gzip`, it takes an archive in place of the tar, and hands that out compressed in another way.
 """
 
+import bz2
 import glob
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import platform
+import shutil
 import struct
 import subprocess
 import sys
@@ -166,12 +171,17 @@ def hook(python, code, plan, folder):
         failed(status)
 
 
-def given():
-    """Unpacks what this is to work on; gives the plan."""
+def received(path):
+    """Stores what this is to work on."""
     (length,) = struct.unpack(">Q", read_exactly(8))
-    with open(f"{ROOT}/input.tar", "wb") as file:
+    with open(path, "wb") as file:
         file.write(read_exactly(length))
     threading.Thread(target=follow_parent, daemon=True).start()
+
+
+def given():
+    """Unpacks what this is to work on; gives the plan."""
+    received(f"{ROOT}/input.tar")
     with tarfile.open(f"{ROOT}/input.tar") as tar:
         tar.extractall(ROOT)
     os.unlink(f"{ROOT}/input.tar")
@@ -212,5 +222,19 @@ def build():
     answer({"filename": os.path.basename(path), "size": size, "repaired": looked_at}, path)
 
 
+def gzipped():
+    """The same archive, compressed as most are: older ones are with bzip2 or xz."""
+    path, packed = f"{ROOT}/source.tar.gz", f"{ROOT}/source"
+    received(packed)
+    with open(packed, "rb") as file:
+        module = bz2 if file.read(3) == b"BZh" else lzma
+    try:
+        with module.open(packed) as source, gzip.GzipFile(path, "wb", 1, mtime=0) as out:
+            shutil.copyfileobj(source, out)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        sys.exit(f"error: the source cannot be unpacked: {error}")
+    answer({}, path)
+
+
 if __name__ == "__main__":
-    probe() if sys.argv[1:] == ["probe"] else build()
+    {"probe": probe, "gzip": gzipped}.get("".join(sys.argv[1:]), build)()

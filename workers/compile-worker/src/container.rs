@@ -29,7 +29,17 @@ pub(crate) struct Answer<T> {
 
 impl Waiting {
     pub(crate) async fn start(builder: &Builder, limits: &BuildLimits) -> Result<Self, Stopped> {
-        let started = builder.start(Vec::new(), limits.clone()).await;
+        Self::start_to(builder, limits, &[]).await
+    }
+
+    /// One that is told to do something else than to build.
+    pub(crate) async fn start_to(
+        builder: &Builder,
+        limits: &BuildLimits,
+        what: &[&str],
+    ) -> Result<Self, Stopped> {
+        let arguments = what.iter().map(|it| (*it).to_owned()).collect();
+        let started = builder.start(arguments, limits.clone()).await;
         let started = started.map_err(|e| Stopped::Ours(sandbox_failure(e)))?;
         Ok(Self { started, limits: limits.clone() })
     }
@@ -53,6 +63,11 @@ impl Waiting {
         let outcome = outcome(&built, &self.limits);
         Ok((built.log, outcome))
     }
+}
+
+/// An input with its length before it.
+pub(crate) fn counted(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u64).to_be_bytes(), bytes].concat()
 }
 
 /// The tar of a plan and these files, with its length before it.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::versions::{normal, parsed, same};
 
-/// How the names of source distributions end; those of other kinds are no more taken by PyPI (PEP 527).
-const SDISTS: [&str; 3] = [".tar.gz", ".tgz", ".zip"];
+/// How the names of source distributions end; PyPI takes only the first today, and keeps the others (PEP 527).
+const SDISTS: [&str; 5] = [".tar.gz", ".tgz", ".zip", ".tar.bz2", ".tar.xz"];
 /// A package's name is at most this long.
 const NAME_LIMIT: usize = 100;
 
@@ -163,7 +163,9 @@ mod tests {
         assert_eq!(sdist_version("a", "a-b-1.0.tar.gz"), None);
         assert_eq!(sdist_version("a", "a-1.0.zip"), Some("1.0"));
         assert_eq!(sdist_version("a", "a-1.0.tgz"), Some("1.0"));
-        assert_eq!(sdist_version("a", "a-1.0.tar.bz2"), None);
+        assert_eq!(sdist_version("a", "a-1.0.tar.bz2"), Some("1.0"));
+        assert_eq!(sdist_version("a", "a-1.0.tar.xz"), Some("1.0"));
+        assert_eq!(sdist_version("a", "a-1.0.tar.Z"), None);
         assert_eq!(sdist_version("a", "a-1.0.win32.zip"), None);
         assert_eq!(sdist_version("a", "a-1.0.linux-x86_64.tar.gz"), None);
         assert_eq!(sdist_version("a", "a-1.0.exe"), None);

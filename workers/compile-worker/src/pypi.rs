@@ -17,7 +17,7 @@ use crate::{
     builder::{BuilderInfo, Workshop},
     builds::Lock,
     check::check,
-    container::Waiting,
+    container::{Waiting, counted},
     ecosystem::{About, Ecosystem, Grammar, Made, Product, Versions},
     error::{Stopped, aside},
     keys::{ArtifactParts, RECIPE, artifact_key, sha256},
@@ -49,6 +49,8 @@ pub static GRAMMAR: Grammar = Grammar {
 
 /// A source distribution has at most this many bytes.
 const SDIST_LIMIT: usize = 256 << 20;
+/// How archives begin that are compressed with bzip2 or xz.
+const OTHERS: [&[u8]; 2] = [b"BZh", b"\xfd7zXZ\0"];
 /// How often a build backend may want more than it was given.
 const ROUNDS: usize = 4;
 
@@ -86,9 +88,11 @@ impl Pypi {
             .map_err(|why| Stopped::theirs(format!("options: {why}")))?;
         let given = async {
             let file = self.source_file(order).await?;
-            let archive = self.upstream.wheel(&file, SDIST_LIMIT).await?;
+            let published = self.upstream.wheel(&file, SDIST_LIMIT).await?;
+            let archive = self.gzipped(&published, progress, log).await?;
             let known = file.sha256.clone();
-            let (archive, source, hash) = aside(move || read(archive, known)).await??;
+            let read = aside(move || read(&published, archive, known));
+            let (archive, source, hash) = read.await??;
             progress.reached(Step::Fetched).await;
             let resolved = self.first_choice(&source, &options, progress, info).await?;
             Ok::<_, Stopped>((hash, archive, source, resolved))
@@ -116,6 +120,25 @@ impl Pypi {
             metadata: Some(metadata),
             requires: lock.requires,
         })
+    }
+
+    /// An archive that is not compressed with bzip2 or xz. Who compressed it may mean harm, so it is
+    /// unpacked in a container.
+    async fn gzipped(
+        &self,
+        archive: &Arc<[u8]>,
+        progress: &Progress<'_>,
+        log: &mut Vec<u8>,
+    ) -> Result<Arc<[u8]>, Stopped> {
+        if !OTHERS.iter().any(|it| archive.starts_with(it)) {
+            return Ok(Arc::clone(archive));
+        }
+        let (builder, _) = self.workshop.get().await?;
+        let container = Waiting::start_to(builder, &self.limits, &["gzip"]).await?;
+        let input = counted(archive);
+        let (said, answer) = container.run::<Value>(input, progress.live.clone()).await?;
+        log.extend_from_slice(&said);
+        Ok(answer.map_err(Stopped::Theirs)?.bytes.into())
     }
 
     /// Builds with what the source says that it needs, and again with what its backend says that
@@ -199,9 +222,14 @@ impl Ecosystem for Pypi {
     }
 }
 
-/// An archive as a tar, what it says of itself, and its SHA-256, which the index may not have said.
-fn read(archive: Arc<[u8]>, hash: Option<String>) -> Result<(Arc<[u8]>, Source, String), Stopped> {
-    let hash = hash.unwrap_or_else(|| sha256(&archive));
+/// An archive as a tar, what it says of itself, and the SHA-256 of what was published, which the index may
+/// not have said.
+fn read(
+    published: &[u8],
+    archive: Arc<[u8]>,
+    hash: Option<String>,
+) -> Result<(Arc<[u8]>, Source, String), Stopped> {
+    let hash = hash.unwrap_or_else(|| sha256(published));
     let archive = sdist::as_tar(archive)?;
     let source = Source::read(&archive)?;
     Ok((archive, source, hash))
