@@ -79,6 +79,9 @@ async fn a_group_is_told_as_each_ends_and_durably_when_all_have() {
     for bad in ["{}", "{\"requirements\":[]}"] {
         assert_eq!(farm.gateway.ask("POST", "/v1/groups", &[], bad).await.status, 400, "{bad}");
     }
+    let unknown = json!({"requirements": ["one"], "options": {"speed": 11}}).to_string();
+    let refused = farm.gateway.ask("POST", "/v1/groups", &[], &unknown).await;
+    assert!(refused.status == 422 && refused.body.contains("speed"), "{refused:?}");
     assert_eq!(farm.gateway.json("/v1/groups/none").await.0, 404);
     farm.world.aws.sqs.delete_queue().queue_url(queue).send().await.unwrap();
     farm.end().await;

@@ -45,6 +45,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// The body of `POST /v1/groups`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Asked {
     requirements: List,
     #[serde(default)]
@@ -83,6 +84,8 @@ pub(super) async fn open(
     let asked = asked(&headers, beside, &body)?;
     let grammar = packages.ecosystem(&asked.ecosystem)?;
     let requirements = lines(asked.requirements)?;
+    // What is wrong with the options is wrong with all of it.
+    asked.options.options(&grammar.options)?;
     let found = stream::iter(requirements.into_iter().map(|text| {
         let (packages, options) = (&packages, &asked.options);
         async move { (text.clone(), ordered(packages, grammar, &text, options).await) }
@@ -121,7 +124,10 @@ pub(super) async fn group(
 
 fn asked(headers: &HeaderMap, beside: Beside, body: &[u8]) -> Result<Asked, Refusal> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
-    if kind.is_some_and(|kind| kind.starts_with("text/plain")) {
+    let says = |what: &str| kind.is_some_and(|kind| kind.starts_with(what));
+    // curl calls everything a form, unless it is told otherwise.
+    let seems = !says("application/json") && !body.trim_ascii_start().starts_with(b"{");
+    if says("text/plain") || seems {
         let text = std::str::from_utf8(body).map_err(|e| Refusal::Bad(e.to_string()))?;
         let requirements = List::Text(text.to_owned());
         let options = beside.options.map(Wanted::Text).unwrap_or_default();
@@ -270,6 +276,25 @@ async fn complete(packages: &Packages, group: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn asked(kind: &str, body: &str) -> Result<Asked, Refusal> {
+        let headers = [(header::CONTENT_TYPE, kind.parse().unwrap())].into_iter().collect();
+        let beside = Beside { options: None, ecosystem: None };
+        super::asked(&headers, beside, body.as_bytes())
+    }
+
+    #[test]
+    fn a_list_is_read_whatever_curl_calls_it_and_a_mistyped_field_is_refused() {
+        let form = "application/x-www-form-urlencoded";
+        let json = r#" {"requirements": ["a==1", "b"], "options": "opt=3"}"#;
+        for (kind, body) in [("text/plain", "a==1\nb"), (form, "a==1\nb"), (form, json)] {
+            let requirements = lines(asked(kind, body).unwrap().requirements).unwrap();
+            assert_eq!(requirements, ["a==1", "b"], "{kind}");
+        }
+        let why = asked("application/json", r#"{"requirements": ["a"], "option": "opt=3"}"#);
+        assert!(why.unwrap_err().why().contains("unknown field `option`"));
+        assert!(asked("application/json", "a==1").is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_has_nothing_to_say_is_kept_alive() {
