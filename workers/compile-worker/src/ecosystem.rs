@@ -93,14 +93,19 @@ pub struct Made {
 }
 
 impl Made {
-    /// What a build came to that stopped, or did not.
+    /// What a build came to that stopped, or did not. Where one said nothing, its log says why it failed:
+    /// that is what people are sent to.
     ///
     /// # Errors
     /// Ours.
     pub fn of(log: Vec<u8>, built: Result<Product, Stopped>) -> Result<Self, Stopped> {
         match built {
             Ok(product) => Ok(Self { log, artifact: Ok(product) }),
-            Err(Stopped::Theirs(why)) => Ok(Self { log, artifact: Err(why) }),
+            Err(Stopped::Theirs(why)) => {
+                let silent = log.iter().all(u8::is_ascii_whitespace);
+                let log = if silent { format!("{}\n", why.reason).into_bytes() } else { log };
+                Ok(Self { log, artifact: Err(why) })
+            }
             Err(ours) => Err(ours),
         }
     }
@@ -147,4 +152,18 @@ pub struct About {
     /// Why it was withdrawn (empty where nobody says), if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub yanked: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_a_build_that_said_nothing_says_why_it_failed() {
+        let log = |said: &[u8]| {
+            Made::of(said.to_vec(), Err(Stopped::theirs("no wheel satisfies a"))).unwrap().log
+        };
+        assert_eq!(log(b"\n"), b"no wheel satisfies a\n");
+        assert_eq!(log(b"x.c: error"), b"x.c: error");
+    }
 }
