@@ -147,7 +147,7 @@ async fn an_artifact_has_a_signed_provenance_an_sbom_and_a_verdict() {
     let (_, bom) = farm.gateway.json(&format!("/v1/builds/{id}/sbom")).await;
     assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&json!("CycloneDX"), &json!("1.6")));
     assert_eq!(bom["metadata"]["component"]["purl"], "pkg:pypi/fast@1.0");
-    assert!(bom["components"].to_string().contains("setuptools-"), "{bom}");
+    assert!(bom["components"].to_string().contains("pkg:pypi/setuptools@"), "{bom}");
     farm.end().await;
 }
 

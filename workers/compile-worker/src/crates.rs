@@ -42,6 +42,7 @@ pub static GRAMMAR: Grammar = Grammar {
     purl: "cargo",
     package: registry::spelling,
     version: str::to_owned,
+    given,
     options: options::RULES,
     settled: |options, _| Ok(options),
 };
@@ -228,13 +229,18 @@ fn recorded(needed: &[Crate]) -> Lock {
     Lock { requires: Vec::new(), wheels: locked.collect() }
 }
 
-/// A crate out of what was recorded; its name ends where a version begins.
+/// A crate out of what was recorded.
 fn of_lock(it: &Locked) -> Option<Crate> {
-    let stem = it.filename.strip_suffix(".crate")?;
+    let (name, version) = given(&it.filename)?;
+    Some(Crate { name, version, sha256: it.sha256.clone() })
+}
+
+/// Name and version of a crate's file; the name ends where a version begins.
+fn given(file: &str) -> Option<(String, String)> {
+    let stem = file.strip_suffix(".crate")?;
     let mut parts = stem.match_indices('-').map(|(at, _)| (&stem[..at], &stem[at + 1..]));
     let (name, version) = parts.find(|(_, it)| semver::Version::parse(it).is_ok())?;
-    let sha256 = it.sha256.clone();
-    Some(Crate { name: name.to_owned(), version: version.to_owned(), sha256 })
+    Some((name.to_owned(), version.to_owned()))
 }
 
 fn key(

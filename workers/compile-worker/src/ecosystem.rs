@@ -34,6 +34,8 @@ pub struct Grammar {
     pub package: fn(&str) -> Result<String, String>,
     /// The one spelling that equal versions share.
     pub version: fn(&str) -> String,
+    /// The package and the version of a file that builds are given, by its name.
+    pub given: fn(&str) -> Option<(String, String)>,
     /// Its options.
     pub options: Rules,
     /// The options without what this builder does anyway, or why it cannot do them.

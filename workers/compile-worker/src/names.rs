@@ -42,6 +42,12 @@ pub fn sdist_version<'f>(package: &str, filename: &'f str) -> Option<&'f str> {
     parsed(version).map(|_| version)
 }
 
+/// The package (normalised) and the version that a wheel is of, by its name.
+pub(crate) fn wheel_of(filename: &str) -> Option<(String, String)> {
+    let wheel = WheelName::parse(filename)?;
+    Some((normalize(&wheel.name).ok()?, wheel.version))
+}
+
 /// The minor version of the C library 2.x that a manylinux tag of the machine of `platform`
 /// (`linux_x86_64`) asks for; `None` for any other tag.
 pub fn manylinux(tag: &str, platform: &str) -> Option<u32> {

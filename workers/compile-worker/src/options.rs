@@ -84,7 +84,7 @@ impl Options {
             return Err(BadOptions(format!("an option set has at most {LENGTH_LIMIT} characters")));
         }
         let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
-        Self::from_pairs(words.filter(|word| *word != DEFAULT).map(split), rules)
+        Self::from_pairs(words.filter(|word| !word.eq_ignore_ascii_case(DEFAULT)).map(split), rules)
     }
 
     /// From names and values, of which each may be said more than once if it says the same.

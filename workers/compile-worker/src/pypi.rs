@@ -22,7 +22,7 @@ use crate::{
     error::{Stopped, aside},
     keys::{ArtifactParts, RECIPE, artifact_key, sha256},
     message::BuildOrder,
-    names::{WheelName, normalize, sdist_version},
+    names::{WheelName, normalize, sdist_version, wheel_of},
     options::Options,
     progress::Progress,
     recipe::{self, Compiled, Job, Wheel},
@@ -43,6 +43,7 @@ pub static GRAMMAR: Grammar = Grammar {
     purl: "pypi",
     package: normalize,
     version: canonical,
+    given: wheel_of,
     options: options::RULES,
     settled,
 };

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_the_default_is_not_said() {
-        for text in ["", "default", "march=x86-64", "opt=2,-lto", "debug=off"] {
+        for text in ["", "default", "Default", "march=x86-64", "opt=2,-lto", "debug=off"] {
             assert_eq!(parse(text), DEFAULT, "{text}");
         }
     }

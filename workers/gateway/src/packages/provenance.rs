@@ -118,8 +118,10 @@ fn slsa(row: &Row, artifact: &Artifact) -> Value {
         }),
     ];
     let wheels = part("build_requires").as_object().into_iter().flatten();
-    dependencies
-        .extend(wheels.map(|(name, hash)| json!({ "name": name, "digest": { "sha256": hash } })));
+    dependencies.extend(wheels.map(|(file, hash)| {
+        let uri = given(ecosystem, file).map(|it| it.purl);
+        json!({ "uri": uri, "name": file, "digest": { "sha256": hash } })
+    }));
     json!({
         "buildDefinition": {
             "buildType": format!("urn:flotilla:build:{ecosystem}:{}", part("recipe")),
@@ -145,19 +147,25 @@ fn slsa(row: &Row, artifact: &Artifact) -> Value {
 }
 
 fn bom(row: &Row, artifact: &Artifact, requires: &[String]) -> Value {
-    let (_, name) = row.named();
+    let (ecosystem, name) = row.named();
     let sha256 = |hash: &Value| json!([{ "alg": "SHA-256", "content": hash }]);
     let wheels = part(artifact, "build_requires").as_object().into_iter().flatten();
     // Crates are compiled into the artifact, wheels of a build are not.
-    let (inside, usage) = match row.named().0 == crates::GRAMMAR.name {
+    let (inside, usage) = match ecosystem == crates::GRAMMAR.name {
         true => ("required", "linked into it, or used to build it"),
         false => ("excluded", "build"),
     };
-    let built_with = wheels.map(|(name, hash)| {
-        json!({
-            "type": "library", "bom-ref": name, "name": name, "scope": inside,
+    let built_with = wheels.map(|(file, hash)| {
+        let mut component = json!({
+            "type": "library", "bom-ref": file, "name": file, "scope": inside,
             "hashes": sha256(hash), "properties": [{ "name": "flotilla:use", "value": usage }],
-        })
+        });
+        if let Some(Given { name, version, purl }) = given(ecosystem, file) {
+            component["name"] = json!(name);
+            component["version"] = json!(version);
+            component["purl"] = json!(purl);
+        }
+        component
     });
     let needed = requires.iter().map(|text| {
         json!({
@@ -194,9 +202,27 @@ fn part<'a>(artifact: &'a Artifact, name: &str) -> &'a Value {
 
 fn purl(row: &Row) -> String {
     let (ecosystem, name) = row.named();
+    package_url(ecosystem, name, &row.version)
+}
+
+fn package_url(ecosystem: &str, name: &str, version: &str) -> String {
     let kind = ecosystem::named(ecosystem).map_or(ecosystem, |it| it.purl);
-    let version = row.version.replace('+', "%2B").replace('!', "%21");
+    let version = version.replace('+', "%2B").replace('!', "%21");
     format!("pkg:{kind}/{name}@{version}")
+}
+
+/// What a build was given.
+struct Given {
+    name: String,
+    version: String,
+    purl: String,
+}
+
+/// What a file is that a build was given.
+fn given(ecosystem: &str, file: &str) -> Option<Given> {
+    let (name, version) = (ecosystem::named(ecosystem)?.given)(file)?;
+    let purl = package_url(ecosystem, &name, &version);
+    Some(Given { name, version, purl })
 }
 
 fn time(seconds: u64) -> Option<String> {
@@ -207,6 +233,17 @@ fn time(seconds: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_build_was_given_is_named_as_others_name_it() {
+        let purl = |ecosystem, file| given(ecosystem, file).map(|it| it.purl);
+        let wheel = purl("pypi", "Setuptools_SCM-8.1.0+x-py3-none-any.whl");
+        assert_eq!(wheel.as_deref(), Some("pkg:pypi/setuptools-scm@8.1.0%2Bx"));
+        let of_crate = purl("crates", "a-b_c-1.0.0-rc.1.crate");
+        assert_eq!(of_crate.as_deref(), Some("pkg:cargo/a-b_c@1.0.0-rc.1"));
+        assert_eq!((purl("pypi", "a.txt"), purl("none", "a-1.0.0.crate")), (None, None));
+        assert_eq!(package_url("pypi", "a", "1!2.0"), "pkg:pypi/a@1%212.0");
+    }
 
     #[test]
     fn a_requirement_that_is_said_twice_is_one_part_of_an_sbom() {
