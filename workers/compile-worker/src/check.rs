@@ -558,6 +558,25 @@ mod tests {
     }
 
     #[test]
+    fn a_wheel_for_this_python_and_later_ones_is_taken() {
+        let verdict = |python: &str| {
+            let about = about(&format!("{python}-none-any"));
+            let bytes = packed(
+                &[
+                    ("a-1.0.dist-info/METADATA", METADATA_TEXT.as_bytes()),
+                    ("a-1.0.dist-info/WHEEL", about.as_bytes()),
+                ],
+                |record| record,
+            );
+            checked("1.0", &format!("a-1.0-{python}-none-any.whl"), &bytes)
+        };
+        for good in ["py38", "py311", "py2.py3"] {
+            assert_eq!(verdict(good), Ok(()), "{good}");
+        }
+        assert!(verdict("py312").unwrap_err().contains("the tags of"));
+    }
+
+    #[test]
     fn a_name_that_is_no_file_name_anywhere_is_refused() {
         let bytes = wheel(&[], |record| record);
         for name in [

@@ -125,11 +125,12 @@ impl WheelName {
     /// platform (`linux_x86_64`) with this C library, manylinux wheels included.
     pub fn fits(&self, abi: &str, platform: &str, glibc: &str) -> bool {
         let [python, abis, platforms] = &self.tags;
-        let minor = |tag: &str| tag.strip_prefix("cp3")?.parse::<u32>().ok();
-        let own = minor(abi).unwrap_or(0);
+        let minor = |tag: &str, kind: &str| tag.strip_prefix(kind)?.parse::<u32>().ok();
+        let own = minor(abi, "cp3").unwrap_or(0);
+        let no_newer = |tag: &str, kind: &str| minor(tag, kind).is_some_and(|it| it <= own);
         let stable = abis.split('.').any(|tag| tag == "abi3");
         let python = python.split('.').any(|tag| {
-            tag == abi || tag == "py3" || (stable && minor(tag).is_some_and(|it| it <= own))
+            tag == abi || tag == "py3" || no_newer(tag, "py3") || (stable && no_newer(tag, "cp3"))
         });
         let abi = abis.split('.').any(|tag| tag == abi || tag == "none" || tag == "abi3");
         let library = minor_of_glibc(glibc).unwrap_or(0);
@@ -185,6 +186,8 @@ mod tests {
         for good in [
             "a-1-py3-none-any.whl",
             "a-1-py2.py3-none-any.whl",
+            "a-1-py38-none-any.whl",
+            "a-1-py311-none-linux_x86_64.whl",
             "a-1-cp311-cp311-linux_x86_64.whl",
             "a-1-cp37-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
             "a-1-cp311-cp311-manylinux_2_36_x86_64.whl",
@@ -200,6 +203,8 @@ mod tests {
             "a-1-cp311-cp311-manylinux_2_39_x86_64.whl",
             "a-1-cp311-cp311-manylinux_x86_64.whl",
             "a-1-py2-none-any.whl",
+            "a-1-py312-none-any.whl",
+            "a-1-py3x-none-any.whl",
         ] {
             assert!(!fits(bad), "{bad}");
         }
