@@ -171,7 +171,7 @@ fn split(word: &str) -> (&str, &str) {
 impl Rules {
     fn canonical(&self, name: &str, value: &str) -> Result<(String, String), BadOptions> {
         if let Some((kind, rest)) = name.split_once('.') {
-            return self.named(kind, rest, value);
+            return self.named(&spelled(kind), rest, value);
         }
         let name = name.to_ascii_lowercase();
         let known = self.known;
@@ -202,6 +202,14 @@ impl Rules {
             return refuse(format!("a value is of printable ASCII characters, without {SHELL}"));
         }
         Ok((format!("{kind}.{name}"), utf8_percent_encode(&value, ENCODED).to_string()))
+    }
+}
+
+/// The one spelling of a kind of options; `config-settings` is what PEP 517 calls it.
+fn spelled(kind: &str) -> String {
+    match kind.to_ascii_lowercase().replace('_', "-").as_str() {
+        "config-settings" => "config".to_owned(),
+        kind => kind.to_owned(),
     }
 }
 

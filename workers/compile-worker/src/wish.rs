@@ -23,10 +23,18 @@ impl Wanted {
     pub fn options(&self, rules: &Rules) -> Result<Options, BadOptions> {
         match self {
             Self::Text(text) => Options::parse(text, rules),
-            Self::Named(named) => {
-                Options::from_pairs(named.iter().map(|(name, value)| (name, text(value))), rules)
-            }
+            Self::Named(named) => Options::from_pairs(named.iter().flat_map(pairs), rules),
         }
+    }
+}
+
+/// An option as it is written; of an object of options of a kind (`env`), each.
+fn pairs((name, value): (&String, &Value)) -> Vec<(String, String)> {
+    match value {
+        Value::Object(kind) if !kind.is_empty() => {
+            kind.iter().map(|(inner, value)| (format!("{name}.{inner}"), text(value))).collect()
+        }
+        value => vec![(name.clone(), text(value))],
     }
 }
 
@@ -80,7 +88,12 @@ mod tests {
         let list = json!({"opt": 3, "lto": true, "debug": false, "extras": ["a", "b"]});
         assert_eq!(named(list).unwrap(), text);
         assert_eq!(named(json!({})).unwrap(), Options::default());
-        assert!(named(json!({"lto": {}})).is_err());
+        for bad in [json!({"lto": {}}), json!({"lto": {"x": "y"}}), json!({"speed": {}})] {
+            assert!(named(bad.clone()).is_err(), "{bad}");
+        }
+        let of_kinds = json!({"env": {"CFLAGS": "-O3 -g"}, "config-settings": {"a": "b"}});
+        let text = named(json!("env.CFLAGS=-O3%20-g config.a=b")).unwrap();
+        assert_eq!(named(of_kinds).unwrap(), text);
     }
 
     #[test]

@@ -147,6 +147,9 @@ mod tests {
             assert_eq!(parse(text), "extras=b+speed-ups", "{text}");
         }
         assert_eq!(parse("extras="), DEFAULT);
+        for text in ["config.a=B", "Config.a=B", "config-settings.a=B", "CONFIG_SETTINGS.a=B"] {
+            assert_eq!(parse(text), "config.a=B", "{text}");
+        }
     }
 
     #[test]
