@@ -223,10 +223,13 @@ impl<'a> Plan<'a> {
         let over = self.row.over.iter().flat_map(|it| [seconds(it.from), seconds(it.until)]);
         let hand = self.row.hand().map(|(_, since)| since);
         let rule = self.schedule.next(after).map(|it| it.at);
+        // A rule that says what rules said before ends what a hand asked for, too.
+        let by_hand = self.decided(after).is_some_and(|it| matches!(it.why, Why::Hand));
+        let same = by_hand.then(|| self.schedule.next_rule(after)).flatten();
         let lead = SignedDuration::from_secs(self.lead());
         let early = after.checked_add(lead).ok().filter(|_| !lead.is_zero());
         let early = early.and_then(|it| self.schedule.next(it)?.at.checked_sub(lead).ok());
-        let all = over.chain([hand, rule, early]).flatten();
+        let all = over.chain([hand, rule, same, early]).flatten();
         all.filter(|at| *at > after).min()
     }
 

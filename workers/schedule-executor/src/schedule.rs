@@ -17,12 +17,15 @@ use std::fmt;
 use jiff::{Timestamp, Zoned, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use self::zone::{Clock, just_before};
 pub use self::{
     cron::Cron,
     over::{Override, instant, said},
     period::Periods,
     zone::{ClockChange, Fold, Gap, zone},
+};
+use self::{
+    period::Stretch,
+    zone::{Clock, just_before},
 };
 
 /// How many firings are looked at for one that changes the state: of rules, one in each gap of the
@@ -198,17 +201,40 @@ impl Schedule {
     }
 
     fn within(&self, periods: &Periods, at: Timestamp) -> Option<Desired> {
-        let (mut on, mut off) = (None, None);
-        for stretch in periods.begun(&self.clock, at) {
-            let (power, since, local) = match at < stretch.to {
-                true => (Power::On, stretch.from, stretch.from_local),
-                false => (Power::Off, stretch.to, stretch.to_local),
-            };
-            let side = if power == Power::On { &mut on } else { &mut off };
-            *side = later(side.take(), Some(Desired { power, since, local }));
+        let (mut begun, mut over, mut is_on) = (None, None, false);
+        for Stretch { from, from_local, to, to_local } in periods.begun(&self.clock, at) {
+            // The latest beginning is what the rules said last, also of a window that ended within
+            // another one: what a hand asked for before it is over for good.
+            let on = Desired { power: Power::On, since: from, local: from_local };
+            begun = later(begun, Some(on));
+            match at < to {
+                true => is_on = true,
+                false => {
+                    let off = Desired { power: Power::Off, since: to, local: to_local };
+                    over = later(over, Some(off));
+                }
+            }
         }
         // Windows may overlap: it is off only outside all of them.
-        on.or(off)
+        if is_on { begun } else { over }
+    }
+
+    /// When a rule comes next, whether or not it changes the state: a start at 8 follows a start at
+    /// 7. It ends what a hand asked for.
+    pub fn next_rule(&self, after: Timestamp) -> Option<Timestamp> {
+        match &self.plan {
+            Plan::Rules(pair) => {
+                let local = self.clock.reached(after);
+                let next = [&pair.start, &pair.stop].into_iter().flatten();
+                let next = next.filter_map(|rule| self.clock.shown_after(rule, local)).min();
+                next.map(|local| self.clock.instant(local))
+            }
+            Plan::Periods(periods) => {
+                let (begins, ends) =
+                    (periods.next_beginning(&self.clock, after), self.next_end(periods, after));
+                begins.into_iter().chain(ends).min()
+            }
+        }
     }
 
     /// The first change of the desired state after an instant; `None` when there is none in the

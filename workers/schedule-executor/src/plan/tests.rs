@@ -136,6 +136,34 @@ fn a_start_comes_so_much_earlier_that_all_is_ready_by_its_time() {
     assert_eq!(off, Some(24 * 3600 - (11 * 3600 + 600)));
 }
 
+/// What the preview tells of a day, from noon on.
+fn afternoon(row: &Scheduling) -> Vec<(Timestamp, Power)> {
+    let plan = Plan::of(row).unwrap();
+    let changes = plan.preview(at("12:00:00"), at("23:59:59"), 9);
+    changes.iter().map(|it| (it.transition.at, it.transition.power)).collect()
+}
+
+#[test]
+fn a_rule_that_says_the_same_again_ends_what_a_hand_asked_for_and_the_preview_tells_so() {
+    let hand = json!({"powerByHand": false, "lastByHand": at("13:00:00").as_second()});
+    let with = |rules: serde_json::Value| {
+        let mut fields = hand.clone();
+        fields.as_object_mut().unwrap().extend(rules.as_object().unwrap().clone());
+        row(fields)
+    };
+    let again = [(at("13:00:00"), Power::Off), (at("15:00:00"), Power::On)];
+    let rules = with(json!({"schedulingRuleStart": "0 8,15 * * *"}));
+    assert_eq!(afternoon(&rules), [&again[..], &[(at("19:00:00"), Power::Off)]].concat());
+    let no_rules = json!({"schedulingRuleStart": "", "schedulingRuleStop": ""});
+    for period in ["daily 00:00-15:00,15:00-24:00", "daily 00:00-24:00; daily 15:00-16:00"] {
+        let mut fields = no_rules.clone();
+        fields["schedulingPeriod"] = json!(period);
+        assert_eq!(afternoon(&with(fields)), again, "{period}");
+    }
+    let off = Plan::of(&rules).unwrap().seconds_off(at("12:00:00"), at("18:00:00"));
+    assert_eq!(off, Some(2 * 3600), "savings are of the same decision");
+}
+
 fn asked(action: Action, mode: Mode, service: Service) -> Asked<'static> {
     let tick = "2026-06-03T00:00:00Z".parse().unwrap();
     Asked { action, mode, service, hand: false, chosen: None, reason: "because", tick }
@@ -264,16 +292,23 @@ proptest::proptest! {
     /// Ticking every minute does what the preview says, overrides, hands and leads included.
     #[test]
     fn the_preview_is_what_ticks_would_do(
-        start in 0..24u8, stop in 0..24u8, hand in proptest::option::of((0..4320i64, proptest::prelude::any::<bool>())),
+        start in 0..24u8, stop in 0..24u8, again in 0..24u8, length in 1..12u8, windows: bool,
+        hand in proptest::option::of((0..4320i64, proptest::prelude::any::<bool>())),
         over in proptest::option::of((0..4320i64, 1..2000i64, proptest::prelude::any::<bool>())),
         lead in 0..90i64, ready: bool,
     ) {
         let base = at("00:00:00");
         let minute = |m: i64| base.as_second() + m * 60;
         let mut fields = json!({
-            "schedulingRuleStart": format!("10 {start} * * *"), "schedulingRuleStop": format!("40 {stop} * * *"),
+            "schedulingRuleStart": format!("10 {start},{again} * * *"), "schedulingRuleStop": format!("40 {stop} * * *"),
             "timeZone": "Europe/Berlin", "readyBy": ready, "leadSeconds": lead * 60,
         });
+        if windows {
+            let (until, short) = ((start + length) % 24, (again + 1) % 24);
+            fields["schedulingPeriod"] = json!(format!("daily {start}:10-{until}:40,{again}:00-{short}:00"));
+            fields["schedulingRuleStart"] = json!("");
+            fields["schedulingRuleStop"] = json!("");
+        }
         if let Some((m, on)) = hand {
             fields["lastByHand"] = json!(minute(m));
             fields["powerByHand"] = json!(on);

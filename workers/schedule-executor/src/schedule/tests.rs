@@ -140,6 +140,34 @@ fn windows_that_touch_or_overlap_are_one() {
 }
 
 #[test]
+fn the_latest_beginning_is_the_latest_rule_also_after_its_window_ended_within_another() {
+    let schedule = Schedule::periods("daily 08:00-19:00; daily 10:00-11:00", "UTC").unwrap();
+    let since = |time: &str| schedule.desired(ts(&format!("2026-06-01T{time}Z"))).unwrap().since;
+    for (time, latest) in
+        [("09:00:00", "08"), ("10:30:00", "10"), ("12:00:00", "10"), ("20:00:00", "19")]
+    {
+        assert_eq!(since(time), ts(&format!("2026-06-01T{latest}:00:00Z")), "{time}");
+    }
+}
+
+#[test]
+fn the_next_rule_is_one_whether_or_not_it_changes_anything() {
+    let next = |schedule: Result<Schedule, ScheduleError>, after| {
+        schedule.unwrap().next_rule(ts(after)).unwrap().to_string()
+    };
+    let rules = || Schedule::rules("30 2,8 * * *", "0 19 * * *", "America/New_York");
+    assert_eq!(next(rules(), "2026-06-01T00:00:00Z"), "2026-06-01T06:30:00Z");
+    assert_eq!(next(rules(), "2026-06-01T06:30:00Z"), "2026-06-01T12:30:00Z");
+    assert_eq!(next(rules(), "2026-06-01T12:30:00Z"), "2026-06-01T23:00:00Z");
+    // In the gap of 2026-03-08, at its end or not at all.
+    assert_eq!(next(rules(), "2026-03-08T06:59:00Z"), "2026-03-08T07:00:00Z");
+    let skips = rules().and_then(|it| it.with(changed(Gap::Skip, Fold::First)));
+    assert_eq!(next(skips, "2026-03-08T06:59:00Z"), "2026-03-08T12:30:00Z");
+    let always = || Schedule::periods("daily 00:00-24:00", "UTC");
+    assert_eq!(next(always(), "2026-06-01T12:00:00Z"), "2026-06-02T00:00:00Z");
+}
+
+#[test]
 fn periods_take_months_days_of_the_month_and_several_windows() {
     let schedule = Schedule::periods("feb-mar 1,L 08:00-12:00,13:00-24:00", "UTC").unwrap();
     let found = transitions(&schedule, "2026-01-01T00:00:00Z", "2026-03-02T00:00:00Z");

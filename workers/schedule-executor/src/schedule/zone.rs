@@ -11,7 +11,7 @@ use jiff::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::ScheduleError;
+use super::{Cron, ScheduleError};
 
 const GAP: &str = "inside a gap: at its end";
 const FIRST: &str = "inside a fold: at the first";
@@ -146,6 +146,15 @@ impl Clock {
             }
             _ => None,
         }
+    }
+
+    /// The next local time of a rule, without those in gaps where these do not happen.
+    pub(super) fn shown_after(&self, rule: &Cron, local: DateTime) -> Option<DateTime> {
+        let mut next = rule.calendar.after(local)?;
+        while let Some((_, end)) = self.skipped(next) {
+            next = rule.calendar.after(just_before(end))?;
+        }
+        Some(next)
     }
 
     /// Whether a rule's local time is shown once, never, or twice; for the reader.
