@@ -183,16 +183,24 @@ impl<'a> Plan<'a> {
     /// What the rules say; a start that is to be ready by its time comes earlier.
     fn ruled(&self, at: Timestamp) -> Option<Decided<'_>> {
         let now = self.schedule.desired(at);
-        let lead = self.lead();
-        if lead > 0 && now.as_ref().is_none_or(|it| it.power == Power::Off) {
-            let ready = at.checked_add(SignedDuration::from_secs(lead)).ok()?;
-            if let Some(soon) = self.schedule.desired(ready).filter(|it| it.power == Power::On) {
-                let since = soon.since.checked_sub(SignedDuration::from_secs(lead)).ok()?;
-                return Some(Decided { power: Power::On, since, why: Why::Early(soon.local) });
-            }
+        let is_off = now.as_ref().is_none_or(|it| it.power == Power::Off);
+        if let Some(early) = is_off.then(|| self.early(at)).flatten() {
+            // Not before the last rule, which ended what a hand asked for until then.
+            let since = now.map_or(early.since, |now| now.since.max(early.since));
+            return Some(Decided { since, ..early });
         }
         let now = now?;
         Some(Decided { power: now.power, since: now.since, why: Why::Rule(now.local) })
+    }
+
+    /// The next start, where it is no further away than getting ready takes; also one whose window is
+    /// shorter than that.
+    fn early(&self, at: Timestamp) -> Option<Decided<'_>> {
+        let lead = Some(self.lead()).filter(|lead| *lead > 0).map(SignedDuration::from_secs)?;
+        let soon = self.schedule.next(at).filter(|it| it.power == Power::On)?;
+        let since = soon.at.checked_sub(lead).ok().filter(|since| *since <= at)?;
+        let local = self.schedule.desired(soon.at)?.local;
+        Some(Decided { power: Power::On, since, why: Why::Early(local) })
     }
 
     fn lead(&self) -> i64 {

@@ -136,6 +136,27 @@ fn a_start_comes_so_much_earlier_that_all_is_ready_by_its_time() {
     assert_eq!(off, Some(24 * 3600 - (11 * 3600 + 600)));
 }
 
+#[test]
+fn a_start_that_is_to_be_ready_by_its_time_lasts_over_a_window_that_is_shorter_than_that_takes() {
+    let fields = json!({
+        "schedulingRuleStart": "", "schedulingRuleStop": "", "readyBy": true, "leadSeconds": 600,
+        "schedulingPeriod": "daily 08:00-08:04,08:06-08:10",
+    });
+    let row = row(fields);
+    let plan = Plan::of(&row).unwrap();
+    let changes = plan.preview(at("00:00:00"), at("12:00:00"), 9);
+    let told: Vec<_> = changes.iter().map(|it| (it.transition.at, it.transition.power)).collect();
+    assert_eq!(told, [(at("07:50:00"), Power::On), (at("08:10:00"), Power::Off)]);
+    let early = plan.wanted(at("07:57:00")).unwrap();
+    assert_eq!((early.since, early.power), (at("07:50:00"), Power::On), "of the first window");
+    // A hand that a rule ended stays so, although the next start began to be early before it.
+    let by_hand = Some(at("07:58:00").as_second());
+    let row = Scheduling { by_hand, power_by_hand: Some(false), ..row.clone() };
+    let power = |time: &str| wanted(&row, at(time)).unwrap().power;
+    assert_eq!((power("07:59:00"), power("08:00:00")), (Power::Off, Power::On));
+    assert_eq!(power("08:05:00"), Power::On);
+}
+
 /// What the preview tells of a day, from noon on.
 fn afternoon(row: &Scheduling) -> Vec<(Timestamp, Power)> {
     let plan = Plan::of(row).unwrap();
