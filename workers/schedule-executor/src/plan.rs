@@ -157,7 +157,7 @@ impl<'a> Plan<'a> {
         let hand = self.row.hand().filter(|(_, since)| *since <= at);
         let by_hand = hand.map(|(power, since)| Decided { power, since, why: Why::Hand });
         let latest = match (self.ruled(at), by_hand) {
-            (Some(ruled), Some(hand)) if hand.since > ruled.since => Some(hand),
+            (Some(ruled), Some(hand)) if self.is_by_hand_since(ruled.since) => Some(hand),
             (ruled, hand) => ruled.or(hand),
         };
         let over = self.row.over.as_ref().filter(|over| over.holds(at));
@@ -166,6 +166,15 @@ impl<'a> Plan<'a> {
             Some(Decided { power: over.power, since, why: Why::Over(over) })
         });
         over.filter(|over| hand.is_none_or(|hand| over.since >= hand.1)).or(latest)
+    }
+
+    /// Whether the last hand came after an instant, to the millisecond where that is known: within the
+    /// second of a rule it may be either.
+    fn is_by_hand_since(&self, at: Timestamp) -> bool {
+        match self.row.hand_at {
+            Some(exact) => exact > at.as_millisecond(),
+            None => self.row.by_hand.is_some_and(|second| second > at.as_second()),
+        }
     }
 
     fn told(&self, decided: &Decided<'_>) -> String {

@@ -232,6 +232,7 @@ impl Sources {
             }
             row.over = row.over.take().filter(|_| !ends);
             (row.power_by_hand, row.by_hand) = (Some(on), Some(given.as_second()));
+            row.hand_at = Some(exact);
         }
         let now = wanted(row, Timestamp::now().max(given)).ok();
         let other = now.filter(|want| Action::towards(want.power) != order.action);

@@ -36,6 +36,19 @@ fn a_hand_holds_until_the_next_rule() {
 }
 
 #[test]
+fn a_hand_in_the_second_of_a_rule_counts_where_it_came_after_it() {
+    let eight = at("08:00:00");
+    let power = |millisecond: i64| {
+        let hand = json!({
+            "powerByHand": false, "lastByHand": eight.as_second(),
+            "handAt": eight.as_millisecond() + millisecond,
+        });
+        wanted(&row(hand), at("09:00:00")).unwrap().power
+    };
+    assert_eq!((power(0), power(400)), (Power::On, Power::Off));
+}
+
+#[test]
 fn nothing_is_wanted_without_a_running_scheduler_a_rule_or_a_past() {
     for (fields, word) in [
         (json!({"isScheduled": false}), "stopped"),
