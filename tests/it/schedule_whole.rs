@@ -60,6 +60,27 @@ async fn a_tag_is_looked_up_and_switched_in_the_accounts_that_are_named() {
 }
 
 #[tokio::test]
+async fn a_tag_is_ready_by_its_time_once_it_is_known_how_long_that_takes() {
+    let town = Town::new().await;
+    let id = town.moto.instance(HOME, "slow").await;
+    let tag = json!({
+        "tagValues": ["slow"], "schedulingPeriod": "daily 08:00-19:00", "readyBy": true,
+    });
+    put(&town, "/v1/tags/env", tag).await;
+    // Seen to run ten minutes after it was started.
+    for time in ["01T07:00", "01T08:00", "01T08:10", "01T19:00", "02T07:49"] {
+        town.world.tick(&format!("2026-06-{time}:00Z")).await;
+    }
+    assert_eq!(town.instance(&id).await, "stopped");
+    town.world.tick("2026-06-02T07:50:00Z").await;
+    assert_eq!(town.instance(&id).await, "running");
+    let path = "/v1/tags/env/preview?from=2026-06-03T00:00:00Z&to=2026-06-04T00:00:00Z";
+    let (_, preview) = town.gateway.ask("GET", path, Value::Null).await;
+    assert_eq!(preview["transitions"][0]["at"], "2026-06-03T07:50:00Z", "{preview}");
+    town.end().await;
+}
+
+#[tokio::test]
 async fn stages_that_take_five_and_ten_minutes_begin_fifteen_minutes_early() {
     let fleets = FakeAppStream::start(&["desk", "lab"]).await;
     let town =

@@ -1,5 +1,6 @@
 //! A tick: what every schedule wants now, as batches.
 
+mod lead;
 mod planned;
 mod tags;
 mod undo;
@@ -65,7 +66,8 @@ impl Sources {
         let (tags, broken) = self.store.tags().await?;
         broken.iter().for_each(|key| unreadable(&format!("tag/{key}"), tick, &mut planned));
         let mut wishes = Vec::new();
-        for tag in tags {
+        for mut tag in tags {
+            self.know_lead_of_tag(&mut tag).await?;
             let source = format!("tag/{}", tag.key);
             match wanted(&tag.scheduling, at) {
                 Ok(want) => {
@@ -115,9 +117,7 @@ impl Sources {
                 unreadable(&source, tick, planned);
                 continue;
             };
-            if context.scheduling.ready_by {
-                context.scheduling.lead = self.lead(&context, &row).await?;
-            }
+            self.know_lead(&mut context, &row).await?;
             match wanted(&context.scheduling, at) {
                 Ok(want) => {
                     let wish = Wish::scheduled(source, want, tick, &context.scheduling);
@@ -136,31 +136,6 @@ impl Sources {
             Some((context.clone(), ResourceRow::from_json(&context, &row)))
         });
         Ok(rows.collect())
-    }
-
-    /// How long a context takes to be ready: its stages one after the other, each as long as its
-    /// slowest resource. What is new is kept with the context, where the preview finds it.
-    async fn lead(&self, context: &Context, row: &ResourceRow) -> Result<i64, Failure> {
-        let mut stages = HashMap::<String, usize>::new();
-        for (service, list) in &row.lists {
-            for id in &list.id {
-                if let Ok(target) = self.home.target(*service, id) {
-                    stages.insert(target.key(), stage_of(&context.stages, *service, id));
-                }
-            }
-        }
-        let keys: Vec<String> = stages.keys().cloned().collect();
-        let mut longest = HashMap::<usize, i64>::new();
-        for (key, held) in self.store.held(&keys).await? {
-            let stage = longest.entry(stages[&key]).or_default();
-            *stage = (*stage).max(held.lead);
-        }
-        let lead = longest.values().sum();
-        if lead != context.scheduling.lead {
-            let fields = serde_json::json!({ "leadSeconds": lead });
-            self.store.set_context(&context.id, &fields).await?;
-        }
-        Ok(lead)
     }
 
     /// Plans an order, which was sent at `sent` in the message `id`.
