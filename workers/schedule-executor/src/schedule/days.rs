@@ -190,16 +190,18 @@ fn every_week(weekdays: u8, begins: u8) -> u32 {
     ((week * 0x1020_4081) << 1) as u32
 }
 
-/// The numbers of an item, where a range may run over the end of the week: with 0 and 7 both
-/// Sunday, `FRI-MON` would meet it twice, and `5-7` ends on it. Steps without an end go up to
-/// Saturday: `1/2` is Monday, Wednesday and Friday.
+/// The numbers of an item, where a range may run over the end of the week. With 0 and 7 both Sunday,
+/// `FRI-MON` meets it twice: it is one day, and one step. Steps without an end go up to Saturday: `1/2`
+/// is Monday, Wednesday and Friday.
 fn numbers(field: &Field, item: &str) -> Result<Vec<u16>, ScheduleError> {
-    let all = item == "*" || item.contains('/') && !item.contains('-');
-    let field = if field.low == 0 && all { Field { high: 6, ..*field } } else { *field };
-    let found = field.item(item)?;
-    let wrapped = found.first() > found.last();
-    if field.low == 0 && wrapped && !item.contains('/') {
-        return Ok(found.into_iter().filter(|number| *number != 7).collect());
+    let (range, step) = item.split_once('/').unwrap_or((item, "1"));
+    if field.low == 1 || !range.contains('-') {
+        let all = field.low == 0 && (item == "*" || item.contains('/'));
+        let field = if all { Field { high: 6, ..*field } } else { *field };
+        return field.item(item);
     }
-    Ok(found)
+    field.item(item)?;
+    let mut days: Vec<u16> = field.item(range)?.into_iter().map(|number| number % 7).collect();
+    days.dedup();
+    Ok(days.into_iter().step_by(step.parse().unwrap_or(1)).collect())
 }

@@ -50,6 +50,13 @@ fn weekdays_count_from_0_in_5_fields_and_from_1_in_6() {
     let over = ["2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05", "2026-01-09"];
     assert_eq!(days("0 8 * * FRI-MON", new_year, 5), over);
     assert_eq!(days("0 8 ? * FRI-MON *", new_year, 5), over);
+    // Sunday, 0 and 7, is one day of the range, and one step of it.
+    let every_other = ["2026-01-02", "2026-01-04", "2026-01-09", "2026-01-11"];
+    assert_eq!(days("0 8 * * FRI-MON/2", new_year, 4), every_other);
+    assert_eq!(days("0 8 ? * FRI-MON/2 *", new_year, 4), every_other);
+    assert_eq!(days("0 8 * * 6-2/2", new_year, 3), ["2026-01-03", "2026-01-05", "2026-01-10"]);
+    assert_eq!(days("0 8 * * 7-3/2", new_year, 3), ["2026-01-04", "2026-01-06", "2026-01-11"]);
+    assert_eq!(days("0 8 * * 0-7/7", new_year, 2), ["2026-01-04", "2026-01-11"]);
     assert_eq!(days("0 8 * * */3", new_year, 3), ["2026-01-03", "2026-01-04", "2026-01-07"]);
     assert_eq!(days("0 8 * * 1/2", new_year, 3), ["2026-01-02", "2026-01-05", "2026-01-07"]);
 }
