@@ -142,8 +142,9 @@ impl Schedule {
     /// When the period, the file or the zone is none.
     pub fn periods_but(text: &str, holidays: &str, zone_name: &str) -> Result<Self, ScheduleError> {
         let holidays = Some(holidays).filter(|text| !text.trim().is_empty());
-        let plan = Plan::Periods(Periods::parse(text, holidays)?);
-        Ok(Self { clock: Clock::of(zone(zone_name)?), plan })
+        let zone = zone(zone_name)?;
+        let plan = Plan::Periods(Periods::parse(text, holidays, &zone)?);
+        Ok(Self { clock: Clock::of(zone), plan })
     }
 
     /// The same with another policy for the changes of the clock.

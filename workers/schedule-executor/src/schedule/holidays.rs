@@ -1,23 +1,33 @@
 //! Holidays, from an iCalendar file (RFC 5545): whole days, several in a row, and those that come
-//! every year.
+//! back, by the day.
 
 mod event;
-
-use std::collections::BTreeSet;
+mod local;
+mod rule;
+mod series;
+mod yearly;
 
 use jiff::{
     Span,
     civil::{Date, Weekday},
+    tz::TimeZone,
 };
 
-use self::event::{Event, events, until};
+use self::{
+    event::{Event, events, until},
+    rule::Rule,
+    series::Series,
+    yearly::Yearly,
+};
 use super::ScheduleError;
 
 /// The largest file that is read, in bytes.
 const LIMIT: usize = 128 << 10;
 /// The most events.
 const EVENTS: usize = 1_000;
-/// The longest event, in days.
+/// The most of them that come back on more than one day a year: these are looked at day by day.
+const SERIES: usize = 100;
+/// The longest event that comes back, in days.
 const LONGEST: i32 = 366;
 /// The last year that rules know.
 const LAST_YEAR: i16 = 2199;
@@ -37,44 +47,15 @@ pub(super) struct Holidays {
     /// First and last day of each.
     spans: Vec<(Date, Date)>,
     yearly: Vec<Yearly>,
-}
-
-/// An event that comes back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Yearly {
-    first: Date,
-    days: i32,
-    every: i16,
-    until: Option<Date>,
-    except: BTreeSet<Date>,
-    on: On,
-}
-
-/// On which day of its year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum On {
-    /// Days below zero count from the end of the month.
-    Date {
-        month: i8,
-        day: i8,
-    },
-    Nth {
-        month: i8,
-        nth: i8,
-        weekday: Weekday,
-    },
-    NthOfYear {
-        nth: i8,
-        weekday: Weekday,
-    },
+    series: Vec<Series>,
 }
 
 impl Holidays {
-    /// Reads a file.
+    /// Reads a file; a time in UTC is of the date that it is of in `zone`.
     ///
     /// # Errors
     /// When it is none, or has an event whose days cannot be told.
-    pub(super) fn parse(text: &str) -> Result<Self, ScheduleError> {
+    pub(super) fn parse(text: &str, zone: &TimeZone) -> Result<Self, ScheduleError> {
         if text.len() > LIMIT {
             return Err(wrong(&format!("it is over {LIMIT} bytes")));
         }
@@ -84,6 +65,7 @@ impl Holidays {
             return Err(wrong("it does not begin with BEGIN:VCALENDAR"));
         }
         let mut holidays = Self::default();
+        let text = local::dates(&text, zone);
         let events = events(&text)?;
         if events.len() > EVENTS {
             return Err(wrong(&format!("it has over {EVENTS} events")));
@@ -91,6 +73,10 @@ impl Holidays {
         let moved: Vec<(&str, Date)> = events.iter().filter_map(Event::moves).collect();
         for event in events {
             holidays.add(&event, &moved)?;
+        }
+        if holidays.series.len() > SERIES {
+            let what = "events that come back on more than one day a year";
+            return Err(wrong(&format!("it has over {SERIES} {what}")));
         }
         Ok(holidays)
     }
@@ -119,11 +105,21 @@ impl Holidays {
         match event.field("RRULE") {
             None if except.contains(&first) => {}
             None => self.spans.extend(span(first, days)),
+            Some(_) if days > LONGEST => {
+                let what =
+                    format!("an event of over {LONGEST} days comes back: name each by itself");
+                return Err(wrong(&what));
+            }
             Some(rule) => {
                 let rule = rule.to_ascii_uppercase();
-                let mut yearly = Yearly::parse(&rule, first, days, except)?;
-                yearly.ends_at(until(&rule, start)?);
-                self.yearly.push(yearly);
+                let (rule, last) = (Rule::parse(&rule)?, until(&rule, start)?);
+                match Yearly::of(&rule, first, days, &except)? {
+                    Some(mut yearly) => {
+                        yearly.ends_at(last);
+                        self.yearly.push(yearly);
+                    }
+                    None => self.series.push(Series::of(&rule, (first, last), days, except)?),
+                }
             }
         }
         Ok(())
@@ -137,7 +133,8 @@ impl Holidays {
             .yearly
             .iter()
             .flat_map(|it| years.into_iter().filter_map(|year| span(it.begins(year)?, it.days)));
-        let spans = self.spans.iter().copied().chain(yearly);
+        let series = self.series.iter().flat_map(|it| it.spans(first));
+        let spans = self.spans.iter().copied().chain(yearly).chain(series);
         spans.fold(0, |bits, span| bits | within(span, first))
     }
 }
@@ -158,125 +155,14 @@ fn span(first: Date, days: i32) -> Option<(Date, Date)> {
     Some((first, first.checked_add(Span::new().days(days - 1)).ok()?))
 }
 
-impl Yearly {
-    fn parse(
-        rule: &str,
-        first: Date,
-        days: i32,
-        except: BTreeSet<Date>,
-    ) -> Result<Self, ScheduleError> {
-        let bad = || wrong(&format!("RRULE:{rule}: only events of one day a year are known"));
-        let known =
-            ["FREQ", "INTERVAL", "COUNT", "UNTIL", "BYMONTH", "BYMONTHDAY", "BYDAY", "WKST"];
-        let pairs = rule.split(';').map(|part| part.split_once('=')).collect::<Option<Vec<_>>>();
-        let pairs = pairs.filter(|all| all.iter().all(|(key, _)| known.contains(key)));
-        let pairs = pairs.ok_or_else(bad)?;
-        let part = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, it)| *it);
-        let number = |name: &str| part(name).map(|it| it.parse::<i16>().map_err(|_| bad()));
-        if part("FREQ") != Some("YEARLY") {
-            return Err(bad());
-        }
-        let on = On::parse([part("BYMONTH"), part("BYMONTHDAY"), part("BYDAY")], first);
-        let on = on.ok_or_else(bad)?;
-        let every = number("INTERVAL").transpose()?.unwrap_or(1);
-        let times = number("COUNT").transpose()?;
-        if every < 1 || times.is_some_and(|times| times < 1) {
-            return Err(bad());
-        }
-        let mut yearly = Self { first, days, every, until: None, except, on };
-        yearly.ends_at(times.and_then(|times| yearly.nth(times)));
-        Ok(yearly)
-    }
-
-    /// Ends it on a date, unless it ends before that.
-    fn ends_at(&mut self, last: Option<Date>) {
-        self.until = self.until.into_iter().chain(last).min();
-    }
-
-    /// The day of its n-th year: a year without its day, such as one without February 29, does not
-    /// count. None where it comes after the years that rules know.
-    fn nth(&self, times: i16) -> Option<Date> {
-        let years = (self.first.year()..=LAST_YEAR).step_by(usize::try_from(self.every).ok()?);
-        let days = years.filter_map(|year| self.on.of(year)).filter(|day| *day >= self.first);
-        days.take(usize::try_from(times).ok()?).nth(usize::try_from(times - 1).ok()?)
-    }
-
-    fn begins(&self, year: i16) -> Option<Date> {
-        let over = self.until.is_some_and(|until| until.year() < year);
-        if over || year < self.first.year() || (year - self.first.year()) % self.every != 0 {
-            return None;
-        }
-        let day = self.on.of(year).filter(|day| *day >= self.first)?;
-        let within = self.until.is_none_or(|until| day <= until) && !self.except.contains(&day);
-        within.then_some(day)
-    }
-}
-
-impl On {
-    /// The day that `BYMONTH`, `BYMONTHDAY` and `BYDAY` name, or else that of the first event; none
-    /// where these name several days of a year.
-    fn parse([month, day, weekday]: [Option<&str>; 3], first: Date) -> Option<Self> {
-        let own = month.map_or(Some(first.month()), |it| it.parse().ok());
-        let own = own.filter(|month| (1..=12).contains(month))?;
-        match (weekday, day) {
-            (None, None) => Some(Self::Date { month: own, day: first.day() }),
-            // Without a month it would be one of each.
-            (None, Some(day)) => {
-                let day = day.parse().ok().filter(|day| (-31..=31).contains(day) && *day != 0)?;
-                month.map(|_| Self::Date { month: own, day })
-            }
-            (Some(text), None) => {
-                let (nth, name) = text.split_at_checked(text.len().checked_sub(2)?)?;
-                let weekday = WEEKDAYS.iter().find(|(it, _)| *it == name)?.1;
-                let most = if month.is_some() { 5 } else { 53 };
-                let nth =
-                    nth.parse().ok().filter(|nth| (-most..=most).contains(nth) && *nth != 0)?;
-                Some(match month {
-                    Some(_) => Self::Nth { month: own, nth, weekday },
-                    None => Self::NthOfYear { nth, weekday },
-                })
-            }
-            (Some(_), Some(_)) => None,
-        }
-    }
-
-    /// The day in a year, if the year has it.
-    fn of(self, year: i16) -> Option<Date> {
-        let first = |month| Date::new(year, month, 1).ok();
-        match self {
-            Self::Date { month, day } if day < 0 => {
-                let day = first(month)?.days_in_month() + 1 + day;
-                Date::new(year, month, day).ok()
-            }
-            Self::Date { month, day } => Date::new(year, month, day).ok(),
-            Self::Nth { month, nth, weekday } => {
-                first(month)?.nth_weekday_of_month(nth, weekday).ok()
-            }
-            Self::NthOfYear { nth, weekday } => {
-                // The day before the year, or the day after it: not of it itself.
-                let edge = match nth > 0 {
-                    true => Date::new(year - 1, 12, 31).ok()?,
-                    false => Date::new(year + 1, 1, 1).ok()?,
-                };
-                edge.nth_weekday(nth.into(), weekday).ok().filter(|day| day.year() == year)
-            }
-        }
-    }
-}
-
 /// Whether a time is after the beginning of its day.
 fn is_within(text: &str) -> bool {
     let time = text.get(8..).and_then(|rest| rest.strip_prefix(['T', 't']));
     time.is_some_and(|time| time.bytes().any(|b| (b'1'..=b'9').contains(&b)))
 }
 
-/// `20261225`, or a time whose date is `20261225T000000Z`.
-///
-/// A time of day in UTC is of one date here and of another there: whose holiday that is cannot be told.
+/// `20261225`, or a time of that date: `20261225T000000`.
 fn date(text: &str) -> Option<Date> {
-    if text.ends_with(['Z', 'z']) && is_within(text) {
-        return None;
-    }
     let digits = text.get(..8).filter(|it| it.bytes().all(|b| b.is_ascii_digit()))?;
     let number = |range: std::ops::Range<usize>| digits[range].parse::<i16>().ok();
     Date::new(number(0..4)?, number(4..6)? as i8, number(6..8)? as i8).ok()

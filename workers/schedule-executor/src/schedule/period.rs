@@ -5,6 +5,7 @@ use std::{str::FromStr, sync::Arc};
 use jiff::{
     Span, Timestamp,
     civil::{Date, DateTime, Time},
+    tz::TimeZone,
 };
 
 use super::{
@@ -89,20 +90,25 @@ impl FromStr for Periods {
     type Err = ScheduleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text, None)
+        Self::parse(text, None, &TimeZone::UTC)
     }
 }
 
 impl Periods {
-    /// Reads periods, with the iCalendar file of holidays if there is one.
+    /// Reads periods, with the iCalendar file of holidays if there is one, whose times in UTC are of
+    /// the dates of `zone`.
     ///
     /// # Errors
     /// When a period is none, or the file, or a period is about holidays without a file.
-    pub(super) fn parse(text: &str, holidays: Option<&str>) -> Result<Self, ScheduleError> {
+    pub(super) fn parse(
+        text: &str,
+        holidays: Option<&str>,
+        zone: &TimeZone,
+    ) -> Result<Self, ScheduleError> {
         if text.len() > LONGEST {
             return Err(ScheduleError(format!("a period of over {LONGEST} bytes")));
         }
-        let holidays = holidays.map(Holidays::parse).transpose()?.map(Arc::new);
+        let holidays = holidays.map(|file| Holidays::parse(file, zone)).transpose()?.map(Arc::new);
         let text = tight(text);
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
         let windows =

@@ -11,7 +11,7 @@ rule brought, or the state at the beginning.
 A job with `days` has from (a date) and either rule or period, without a time of day. The answer: those
 of so many days on which it is.
 
-Holidays of a period are events: first (a date), days, rule (an RRULE of every year, or null) and except.
+Holidays of a period are events: first (a date), days, rule (an RRULE, or null) and except.
 
 The zones are read by Python's own zoneinfo, from PYTHONTZPATH.
 """
@@ -145,26 +145,69 @@ class Rules:
             self.state = "OFF"
 
 
+@cache
 def year_days(year):
     return [date(year, 1, 1) + n * DAY for n in range(365 + (monthrange(year, 2)[1] == 29))]
 
 
-def in_year(year, first, part):
-    """The days of a year that a rule of every year means."""
-    days = year_days(year)
-    month = int(part.get("BYMONTH", first.month))
-    if "BYDAY" in part:
-        nth, weekday = int(part["BYDAY"][:-2]), part["BYDAY"][-2:]
-        if "BYMONTH" in part:
-            days = [day for day in days if day.month == month]
-        days = [day for day in days if WEEKDAYS[day.isoweekday() % 7].startswith(weekday)]
-        at = nth - 1 if nth > 0 else len(days) + nth
-        return days[at : at + 1] if at >= 0 else []
-    days = [day for day in days if day.month == month]
-    wanted = int(part.get("BYMONTHDAY", first.day))
-    if wanted < 0:
-        return days[len(days) + wanted :][:1] if len(days) + wanted >= 0 else []
-    return [day for day in days if day.day == wanted]
+def rounds(first, part):
+    """The days of each day, week, month or year in which a rule comes."""
+    kind, every, end = part["FREQ"], int(part.get("INTERVAL", 1)), date(2031, 1, 1)
+    if kind == "YEARLY":
+        yield from (year_days(year) for year in range(first.year, end.year, every))
+    elif kind == "MONTHLY":
+        for month in range(12 * first.year + first.month - 1, 12 * end.year, every):
+            year, month = divmod(month, 12)
+            yield [day for day in year_days(year) if day.month == month + 1]
+    else:
+        length = 7 if kind == "WEEKLY" else 1
+        begin = first
+        while length == 7 and WEEKDAYS[begin.isoweekday() % 7][:2] != part.get("WKST", "MO"):
+            begin -= DAY
+        while begin < end:
+            yield [begin + n * DAY for n in range(length)]
+            begin += length * every * DAY
+
+
+def filled(first, part):
+    """What a rule does not say is as it is of the first day."""
+    part = dict(part)
+    if not {"BYMONTHDAY", "BYYEARDAY", "BYDAY"} & set(part):
+        if part["FREQ"] == "WEEKLY":
+            part["BYDAY"] = WEEKDAYS[first.isoweekday() % 7][:2]
+        if part["FREQ"] in ("MONTHLY", "YEARLY"):
+            part["BYMONTHDAY"] = str(first.day)
+        if part["FREQ"] == "YEARLY":
+            part.setdefault("BYMONTH", str(first.month))
+    return part
+
+
+def named(part, name, number, length):
+    """Whether a rule names a number, counted from the beginning or from the end."""
+    return name not in part or bool({number, number - length - 1} & set(map(int, part[name].split(","))))
+
+
+@cache
+def alike(year, month, weekday):
+    """The days of a year, or of a month of it, that are of a weekday."""
+    days = [day for day in year_days(year) if month in (None, day.month)]
+    return [day for day in days if WEEKDAYS[day.isoweekday() % 7].startswith(weekday)]
+
+
+def is_weekday(item, day, part):
+    by_month = part["FREQ"] == "MONTHLY" or "BYMONTH" in part
+    days = alike(day.year, day.month if by_month else None, item[-2:])
+    nth = int(item[:-2] or 0)
+    return day in days and nth in (0, days.index(day) + 1, days.index(day) - len(days))
+
+
+def meant(day, part):
+    return (
+        named(part, "BYMONTH", day.month, 12)
+        and named(part, "BYMONTHDAY", day.day, last_day(day))
+        and named(part, "BYYEARDAY", day.timetuple().tm_yday, len(year_days(day.year)))
+        and ("BYDAY" not in part or any(is_weekday(it, day, part) for it in part["BYDAY"].split(",")))
+    )
 
 
 def begins(event):
@@ -172,10 +215,13 @@ def begins(event):
     if event["rule"] is None:
         yield first
         return
-    part = dict(it.split("=") for it in event["rule"].split(";"))
+    part = filled(first, dict(it.split("=") for it in event["rule"].split(";")))
     left, until = int(part.get("COUNT", 9999)), part.get("UNTIL", "99991231")
-    for year in range(first.year, 2045, int(part.get("INTERVAL", 1))):
-        for day in in_year(year, first, part):
+    for days in rounds(first, part):
+        days = [day for day in days if meant(day, part)]
+        if "BYSETPOS" in part:
+            days = [day for n, day in enumerate(days, 1) if named(part, "BYSETPOS", n, len(days))]
+        for day in days:
             if day < first:
                 continue
             if left == 0 or day.strftime("%Y%m%d") > until:

@@ -116,6 +116,30 @@ fn period_days() -> impl Strategy<Value = String> {
     (when, days).prop_map(|(when, days)| format!("{when} {days}"))
 }
 
+/// A rule by which an event comes on several days of a year.
+fn several_a_year() -> impl Strategy<Value = String> {
+    let day = || select(vec!["MO", "TU", "WE", "TH", "FR", "SA", "SU"]);
+    let days = move || list(day().prop_map(str::to_owned));
+    let number = |most: i16| prop_oneof![1..=most, -most..=-1];
+    let numbers = move |most| list(number(most).prop_map(|it| it.to_string()));
+    prop_oneof![
+        Just("FREQ=DAILY;BYMONTH=2,8".to_owned()),
+        (days(), day())
+            .prop_map(|(days, begins)| format!("FREQ=WEEKLY;BYDAY={days};WKST={begins}")),
+        Just("FREQ=WEEKLY".to_owned()),
+        Just("FREQ=MONTHLY".to_owned()),
+        numbers(31).prop_map(|days| format!("FREQ=MONTHLY;BYMONTHDAY={days}")),
+        (number(5), day()).prop_map(|(nth, day)| format!("FREQ=MONTHLY;BYDAY={nth}{day}")),
+        (days(), numbers(9))
+            .prop_map(|(days, at)| format!("FREQ=MONTHLY;BYDAY={days};BYSETPOS={at}")),
+        day()
+            .prop_map(|day| format!("FREQ=YEARLY;BYMONTH=11;BYDAY={day};BYMONTHDAY=2,3,4,5,6,7,8")),
+        numbers(31).prop_map(|days| format!("FREQ=YEARLY;BYMONTH=3,12;BYMONTHDAY={days}")),
+        numbers(366).prop_map(|days| format!("FREQ=YEARLY;BYYEARDAY={days}")),
+        day().prop_map(|day| format!("FREQ=YEARLY;BYMONTH=5;BYDAY={day}")),
+    ]
+}
+
 /// An event, as the oracle is told it.
 fn event() -> impl Strategy<Value = Value> {
     let nth = prop_oneof![1..=5i8, -5..=-1i8];
@@ -136,8 +160,10 @@ fn event() -> impl Strategy<Value = Value> {
             .prop_map(|(year, month, day, time)| format!(";UNTIL={year}{month:02}{day:02}{time}")),
         (1..4u8).prop_map(|years| format!(";INTERVAL={years}")),
     ];
+    let yearly = on.prop_map(|on| format!("FREQ=YEARLY{on}"));
     let rule =
-        option::weighted(0.8, (on, end).prop_map(|(on, end)| format!("FREQ=YEARLY{on}{end}")));
+        (prop_oneof![3 => yearly, 1 => several_a_year()], end).prop_map(|(on, end)| on + &end);
+    let rule = option::weighted(0.8, rule);
     let first = (2019..2029i16, 1..=366i16).prop_map(|(year, day)| {
         let days = jiff::Span::new().days(day - 1);
         Date::new(year, 1, 1).unwrap().checked_add(days).unwrap()

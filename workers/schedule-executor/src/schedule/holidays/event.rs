@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use jiff::{Span, civil::Date};
 
-use super::{LONGEST, date, is_within, wrong};
+use super::{date, is_within, wrong};
 use crate::schedule::ScheduleError;
+
+/// The most days that are counted: more than those of all years that rules know.
+const ALL: i32 = 100_000;
 
 /// A line of an event.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +155,7 @@ impl<'a> Event<'a> {
 fn up_to(first: Date, end: &str) -> Result<i32, ScheduleError> {
     let last = date(end).ok_or_else(|| wrong(&format!("the end {end} is no date")))?;
     let days = first.until(last).map_or(0, |span| span.get_days()) + i32::from(is_within(end));
-    Ok(days.clamp(1, LONGEST))
+    Ok(days.clamp(1, ALL))
 }
 
 /// How many days a duration is of from a time of day on.
@@ -162,7 +165,7 @@ fn lasting(begin: &str, length: &str) -> Result<i32, ScheduleError> {
     let relative = jiff::SpanRelativeTo::days_are_24_hours();
     let hours = span.total((jiff::Unit::Hour, relative)).map_err(|_| none())?;
     let hours = hours + f64::from(minute(begin)) / 60.0;
-    Ok((hours / 24.0).ceil().clamp(1.0, f64::from(LONGEST)) as i32)
+    Ok((hours / 24.0).ceil().clamp(1.0, f64::from(ALL)) as i32)
 }
 
 /// The last date on which an event that begins at `start` may come by its rule. The end of a rule may
