@@ -2,7 +2,10 @@
 //! told at every tick.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -125,16 +128,20 @@ async fn one_of_many_that_may_not_be_switched_keeps_nobody_from_it() {
 }
 
 /// A stub of ECS: `api` in each cluster, with the count of that in `main`; nobody may look into
-/// `closed`.
+/// `closed`, and the first look into another meets a fault.
 async fn clusters() -> (String, Arc<Mutex<i64>>) {
     let count = Arc::new(Mutex::new(2));
-    let shared = count.clone();
+    let (shared, fault) = (count.clone(), Arc::new(AtomicBool::new(true)));
     let answer = async move |headers: HeaderMap, body: String| {
         let asked: Value = serde_json::from_str(&body).unwrap();
         let mut count = shared.lock().unwrap();
         if asked["cluster"] == "closed" {
             let why = json!({"__type": "AccessDeniedException", "message": "not into this one"});
             return (StatusCode::BAD_REQUEST, Json(why));
+        }
+        if fault.swap(false, Ordering::Relaxed) {
+            let why = json!({"__type": "ServerException", "message": "a fault of ours"});
+            return (StatusCode::INTERNAL_SERVER_ERROR, Json(why));
         }
         if headers["x-amz-target"].to_str().unwrap().ends_with("UpdateService") {
             *count = asked["desiredCount"].as_i64().unwrap();

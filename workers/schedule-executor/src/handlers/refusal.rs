@@ -1,6 +1,11 @@
 //! Why a call was refused, and what can be done about it.
 
-use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use std::any::Any;
+
+use aws_sdk_ec2::{
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+};
 use flotilla_runtime::failure::chain;
 
 /// Why a call was refused.
@@ -52,7 +57,9 @@ impl Refusal {
         };
         let code = metadata.and_then(|it| it.code()).unwrap_or_default().to_owned();
         let kind = metadata.map_or_else(|| unasked(&message), |_| kind(&code));
-        Self { kind, code, message }
+        let raw = error.raw_response().and_then(|it| (it as &dyn Any).downcast_ref());
+        let status = raw.map_or(0, |it: &HttpResponse| it.status().as_u16());
+        Self { kind: of_status(kind, status), code, message }
     }
 
     /// Whether another attempt soon may not meet it.
@@ -106,6 +113,16 @@ fn unasked(message: &str) -> &'static str {
         "no_endpoint"
     } else {
         "unreachable"
+    }
+}
+
+/// The kind, where the code is one that nobody knows: a fault of the service passes, whatever it is called
+/// (`ServerException` of ECS, `InternalServiceException` of the tagging service).
+fn of_status(kind: &'static str, status: u16) -> &'static str {
+    match (kind, status) {
+        ("refused", 429) => "throttled",
+        ("refused", 500..) => "unreachable",
+        _ => kind,
     }
 }
 
@@ -166,6 +183,17 @@ mod tests {
         let advice = |kind| Refusal::new(kind, String::new()).advice();
         let all: std::collections::BTreeSet<_> = Refusal::KINDS.into_iter().map(advice).collect();
         assert_eq!(all.len(), Refusal::KINDS.len());
+    }
+
+    #[test]
+    fn a_fault_of_a_service_passes_whatever_it_is_called() {
+        let at = |code: &str, status| of_status(kind(code), status);
+        for code in ["ServerException", "InternalServiceException", "InternalError", ""] {
+            assert_eq!(at(code, 500), "unreachable", "{code}");
+        }
+        assert_eq!((at("ServerException", 400), at("Slow", 429)), ("refused", "throttled"));
+        assert_eq!(at("InsufficientInstanceCapacity", 500), "capacity");
+        assert_eq!(at("InvalidParameterException", 400), "refused");
     }
 
     #[test]
