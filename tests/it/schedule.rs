@@ -197,6 +197,11 @@ async fn fleets_start_and_stop_and_one_that_is_gone_is_said_to_be() {
     find(&town.audit("appstream:fleet", "lab").await, "skipped", "taken_out");
     town.world.tick("2026-06-01T17:30:00Z").await;
     assert_eq!(fleets.state("desk"), "STOPPED");
+    // Of two that are known the second one is on the next page, and not gone.
+    assert_eq!(town.gateway.ask("DELETE", "/v1/contexts/labs", Value::Null).await.0, 204);
+    town.context("rooms", json!({"appstream:fleet": ["desk", "lab"]})).await;
+    town.world.tick("2026-06-02T06:00:00Z").await;
+    assert_eq!((fleets.state("desk"), fleets.state("lab")), ("RUNNING".into(), "RUNNING".into()));
     town.end().await;
 }
 

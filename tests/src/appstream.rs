@@ -17,7 +17,7 @@ type Fleets = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// Answers `DescribeFleets`, `StartFleet` and `StopFleet`, and nothing else. Fleets change their
 /// state at once, without `STARTING` and `STOPPING`; nothing is checked of a request but the names
-/// in it; there are no pages, permissions or limits.
+/// in it; a page holds one fleet; there are no permissions or limits.
 #[derive(Debug)]
 pub struct FakeAppStream {
     fleets: Fleets,
@@ -111,10 +111,7 @@ fn answer(action: &str, body: &Value, fleets: &Fleets) -> (&'static str, Value) 
             let names: Vec<String> = serde_json::from_value(body["Names"].clone()).expect("names");
             let found = names.iter().map(|name| Some((name, fleets.get(name)?)));
             let found: Option<Vec<_>> = found.collect();
-            found.map_or_else(unknown, |found| {
-                let rows = found.iter().map(|(name, state)| fleet(name, state));
-                ("200 OK", json!({ "Fleets": rows.collect::<Vec<_>>() }))
-            })
+            found.map_or_else(unknown, |found| ("200 OK", page(&found, body)))
         }
         _ => ("400 Bad Request", json!({ "__type": "UnknownOperationException" })),
     }
@@ -126,6 +123,17 @@ fn fleet(name: &str, state: &str) -> Value {
         "InstanceType": "stream.standard.medium", "State": state,
         "ComputeCapacityStatus": { "Desired": 1 },
     })
+}
+
+/// One fleet of those found, and where the next one is.
+fn page(found: &[(&String, &String)], body: &Value) -> Value {
+    let number = body["NextToken"].as_str().and_then(|it| it.parse().ok()).unwrap_or(0);
+    let rows = found.iter().skip(number).take(1).map(|(name, state)| fleet(name, state));
+    let mut page = json!({ "Fleets": rows.collect::<Vec<_>>() });
+    if number + 1 < found.len() {
+        page["NextToken"] = json!((number + 1).to_string());
+    }
+    page
 }
 
 fn unknown() -> (&'static str, Value) {

@@ -31,22 +31,35 @@ impl AppStream {
         Self { client: Client::new(sdk), caller }
     }
 
+    /// Page by page: what is left to the next one is not gone.
     async fn describe(&self, names: &[String]) -> Result<Vec<Fleet>, Refusal> {
-        let call = || self.client.describe_fleets().set_names(Some(names.to_vec())).send();
-        Ok(self.caller.call(call).await?.fleets.unwrap_or_default())
-    }
-
-    /// One by one, where one of the names is not known: that fails the call for all of them.
-    async fn describe_each(&self, names: &[String]) -> Result<Vec<Fleet>, Refusal> {
-        let mut fleets = Vec::new();
-        for name in names {
-            match self.describe(std::slice::from_ref(name)).await {
-                Ok(mut found) => fleets.append(&mut found),
-                Err(refusal) if refusal.kind == "gone" => {}
-                Err(refusal) => return Err(refusal),
+        let (mut fleets, mut token) = (Vec::new(), None::<String>);
+        loop {
+            let call = || {
+                let call = self.client.describe_fleets().set_names(Some(names.to_vec()));
+                call.set_next_token(token.clone()).send()
+            };
+            let page = self.caller.call(call).await?;
+            fleets.extend(page.fleets.unwrap_or_default());
+            token = page.next_token.filter(|it| !it.is_empty());
+            if token.is_none() {
+                return Ok(fleets);
             }
         }
-        Ok(fleets)
+    }
+
+    /// One by one, where one of the names is not known or not taken: that fails the call for all of them.
+    async fn each(&self, names: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let mut states = HashMap::new();
+        for name in names {
+            match self.describe(std::slice::from_ref(name)).await {
+                Ok(found) => states.extend(seen(found)),
+                Err(why) if why.kind == "gone" => {}
+                Err(why) if why.passes() => return Err(why),
+                Err(why) => drop(states.insert(name.clone(), Seen::refused(why))),
+            }
+        }
+        Ok(states)
     }
 
     async fn switch(&self, action: Action, name: &str) -> Result<String, Refusal> {
@@ -67,12 +80,13 @@ impl Handler for AppStream {
     async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
         let mut states = HashMap::new();
         for names in ids.chunks(CALL) {
-            let fleets = match self.describe(names).await {
-                Err(refusal) if refusal.kind == "gone" => self.describe_each(names).await?,
-                described => described?,
-            };
-            let found = fleets.into_iter();
-            states.extend(found.filter_map(|it| Some((it.name?, state(&it.state?).into()))));
+            match self.describe(names).await {
+                Ok(found) => states.extend(seen(found)),
+                Err(why) if matches!(why.kind, "gone" | "refused") => {
+                    states.extend(self.each(names).await?);
+                }
+                Err(why) => return Err(why),
+            }
         }
         Ok(states)
     }
@@ -84,6 +98,10 @@ impl Handler for AppStream {
         }
         outcomes
     }
+}
+
+fn seen(fleets: Vec<Fleet>) -> impl Iterator<Item = (String, Seen)> {
+    fleets.into_iter().filter_map(|it| Some((it.name?, state(&it.state?).into())))
 }
 
 fn state(state: &FleetState) -> Observed {
