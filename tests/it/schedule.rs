@@ -118,6 +118,10 @@ async fn a_context_starts_and_stops_by_schedule_and_a_tick_without_a_difference_
         (&context["powerState"], &context["lastScheduling"]),
         (&json!(true), &json!(1_780_380_000))
     );
+    // Who changes its rules and says nothing of its state does not make it another.
+    let rules = json!({"schedulingRuleStart": "0 9 * * 1-5", "schedulingRuleStop": "0 19 * * 1-5"});
+    let (_, told) = town.gateway.ask("PUT", "/v1/contexts/web", rules).await;
+    assert_eq!(told["powerState"], true, "{told}");
     town.end().await;
 }
 

@@ -128,14 +128,15 @@ impl Store {
         Ok((rows, broken))
     }
 
-    /// Registers a context, or changes it: what was done last is kept.
-    pub async fn put_context(&self, context: &Context) -> Result<(), Failure> {
-        self.upsert(&self.names.contexts, "contextID", to_item(context)).await
+    /// Registers a context, or changes it: what was done last is kept, and so is the state that it is
+    /// in unless that is `powered` by the request.
+    pub async fn put_context(&self, context: &Context, powered: bool) -> Result<(), Failure> {
+        self.upsert(&self.names.contexts, "contextID", to_item(context), powered).await
     }
 
-    /// Registers a tag, or changes it: what was done last is kept.
-    pub async fn put_tag(&self, tag: &Tag) -> Result<(), Failure> {
-        self.upsert(&self.names.tags, "tagKey", to_item(tag)).await
+    /// Registers a tag, or changes it, as [`put_context`](Self::put_context) does.
+    pub async fn put_tag(&self, tag: &Tag, powered: bool) -> Result<(), Failure> {
+        self.upsert(&self.names.tags, "tagKey", to_item(tag), powered).await
     }
 
     /// Writes the resources of a context.
@@ -303,7 +304,16 @@ impl Store {
         Ok(old.is_some_and(|old| !old.is_empty()))
     }
 
-    async fn upsert(&self, table: &str, key: &str, mut item: Item) -> Result<(), Failure> {
+    async fn upsert(
+        &self,
+        table: &str,
+        key: &str,
+        mut item: Item,
+        powered: bool,
+    ) -> Result<(), Failure> {
+        if !powered {
+            item.remove("powerState");
+        }
         item.remove("lastScheduling");
         item.remove("lastByHand");
         item.remove("handAt");

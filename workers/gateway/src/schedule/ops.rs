@@ -118,9 +118,10 @@ impl Schedules {
         }
         if dry {
             let old = self.store.context(&context.id).await?.map(|it| it.scheduling);
-            return Ok(Context { scheduling: tried::kept(context.scheduling, old), ..context });
+            let scheduling = tried::kept(context.scheduling, old, powered(request));
+            return Ok(Context { scheduling, ..context });
         }
-        self.store.put_context(&context).await?;
+        self.store.put_context(&context, powered(request)).await?;
         if let Some(row) = resources {
             self.store.put_resources(&row).await?;
         }
@@ -338,6 +339,11 @@ fn list(row: &mut ResourceRow, service: Service) -> Value {
 
 fn read<T: DeserializeOwned>(request: &Value) -> Done<T> {
     T::deserialize(request).map_err(|why| Refused::Bad(why.to_string()))
+}
+
+/// Whether a request says in which state a context or tag is; else that stays what it is.
+fn powered(request: &Value) -> bool {
+    request.get("powerState").is_some()
 }
 
 fn check(scheduling: &Scheduling) -> Done<()> {

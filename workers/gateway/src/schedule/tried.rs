@@ -18,9 +18,11 @@ pub(super) fn would_be(row: impl Serialize) -> Value {
     json!({ "dryRun": true, "wouldBe": row })
 }
 
-/// A schedule as it would be registered: what was done last is kept.
-pub(super) fn kept(new: Scheduling, old: Option<Scheduling>) -> Scheduling {
-    let Some(Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, .. }) = old else {
+/// A schedule as it would be registered: what was done last is kept, and the state that it is in unless
+/// the request is `powered` by saying it.
+pub(super) fn kept(new: Scheduling, old: Option<Scheduling>, powered: bool) -> Scheduling {
+    let Some(Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, power, .. }) = old
+    else {
         return Scheduling {
             last: 0,
             by_hand: None,
@@ -31,7 +33,8 @@ pub(super) fn kept(new: Scheduling, old: Option<Scheduling>) -> Scheduling {
             ..new
         };
     };
-    Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, ..new }
+    let power = if powered { new.power } else { power };
+    Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, power, ..new }
 }
 
 /// The settings as they would be with these fields of their row.
@@ -71,9 +74,14 @@ mod tests {
                 json!({ "lastScheduling": last, "leadSeconds": last, "schedulingRuleStart": rule });
             serde_json::from_value(fields).unwrap()
         };
-        let told = kept(row(7, "new"), Some(row(5, "old")));
+        let told = kept(row(7, "new"), Some(row(5, "old")), false);
         assert_eq!((told.last, told.lead, told.start.as_str()), (5, 5, "new"));
-        assert_eq!(kept(row(7, "new"), None).last, 0);
+        assert_eq!(kept(row(7, "new"), None, false).last, 0);
+        let is_on = |powered| {
+            let on = Scheduling { power: true, ..row(5, "old") };
+            kept(row(7, "new"), Some(on), powered).power
+        };
+        assert_eq!((is_on(false), is_on(true)), (true, false), "what is said counts");
     }
 
     #[test]

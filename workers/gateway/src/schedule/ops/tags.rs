@@ -3,7 +3,7 @@
 use schedule_executor::rows::Tag;
 use serde_json::{Value, json};
 
-use super::{Done, Refused, Source, bad, check, check_key, read};
+use super::{Done, Refused, Source, bad, check, check_key, powered, read};
 use crate::schedule::{
     Schedules,
     tried::{self, Came},
@@ -18,9 +18,10 @@ impl Schedules {
         check_values(&tag.values)?;
         if dry {
             let old = self.store.tag(&tag.key).await?.map(|it| it.scheduling);
-            return Ok(Tag { scheduling: tried::kept(tag.scheduling, old), ..tag });
+            let scheduling = tried::kept(tag.scheduling, old, powered(request));
+            return Ok(Tag { scheduling, ..tag });
         }
-        self.store.put_tag(&tag).await?;
+        self.store.put_tag(&tag, powered(request)).await?;
         self.tag(&tag.key).await
     }
 
