@@ -33,12 +33,11 @@ struct Kind {
 
 impl Schedules {
     /// The hours that a context's resources do not run from `from` to `to`, against running all of
-    /// it, and their price.
+    /// it, and their price; without those that go by a context before it.
     pub(super) async fn savings_of(&self, id: &str, from: Timestamp, to: Timestamp) -> Done<Value> {
         check(from, to)?;
-        let context = self.context(id).await?;
-        let row = self.store.resources(id).await?;
-        self.saved(Whole::of(context, row), (from, to)).await
+        self.resources(id).await?;
+        self.saved(&Source::Context(id.to_owned()), (from, to)).await
     }
 
     /// The same of a tag's, without those that go by a context or by a tag before it.
@@ -50,9 +49,7 @@ impl Schedules {
     ) -> Done<Value> {
         check(from, to)?;
         self.tag(key).await?;
-        let tags = self.tags_with_resources().await?;
-        let whole = tags.into_iter().find(|it| it.name == key);
-        self.saved(whole.ok_or_else(|| Source::Tag(key.to_owned()).missing())?, (from, to)).await
+        self.saved(&Source::Tag(key.to_owned()), (from, to)).await
     }
 
     /// The resources that carry a tag, as the scheduler found them last.
@@ -66,49 +63,44 @@ impl Schedules {
         Ok(json!({ "tagKey": key, "foundAt": since, "resources": lists }))
     }
 
-    async fn saved(&self, whole: Whole, span: (Timestamp, Timestamp)) -> Done<Value> {
+    async fn saved(&self, source: &Source, span: (Timestamp, Timestamp)) -> Done<Value> {
+        let whole = self.wholes().await?.0.into_iter().find(|it| it.source() == *source);
+        let whole = whole.ok_or_else(|| source.missing())?;
         let (settings, home) = (self.store.settings().await?, self.home.clone());
         apart(move || add_up(&home, &whole, &settings, span)).await
     }
 
-    /// All tags with what goes by them.
-    async fn tags_with_resources(&self) -> Done<Vec<Whole>> {
-        let rows = self.store.all_resources().await?;
-        let rows = rows.iter().filter_map(|row| ResourceRow::from_json("", row));
-        let mut taken: HashSet<Target> = rows.flat_map(|row| targets(&self.home, &row)).collect();
-        let mut tags = Vec::new();
-        for tag in self.store.tags().await?.0 {
-            let mut row = row_of(&tag.key, &self.store.members(&tag.key).await?.arns);
-            for (service, list) in &mut row.lists {
-                list.id.retain(|id| {
-                    self.home.target(*service, id).is_ok_and(|target| taken.insert(target))
-                });
-                list.scheduled.truncate(list.id.len());
-                list.attrib.truncate(list.id.len());
+    /// All contexts and tags with what goes by each: of several that have a resource it goes by the first
+    /// one that is scheduled, as in a tick. And those of which that cannot be told, with the reason.
+    async fn wholes(&self) -> Done<(Vec<Whole>, Vec<Value>)> {
+        let (mut taken, mut wholes, mut unknown) = (HashSet::new(), Vec::new(), Vec::new());
+        let (rows, broken) = self.store.contexts().await?;
+        for context in rows {
+            let id = context.id.clone();
+            match self.store.resources(&id).await.map_err(Refused::from) {
+                Ok(row) => wholes.push(Whole::of(context, row).less(&self.home, &mut taken)),
+                Err(Refused::Bad(why)) => unknown.push(json!({ "contextID": id, "why": why })),
+                Err(other) => return Err(other),
             }
-            let (field, name, scheduling) = ("tagKey", tag.key, tag.scheduling);
-            tags.push(Whole { field, name, scheduling, row });
         }
-        Ok(tags)
+        for tag in self.store.tags().await?.0 {
+            let row = row_of(&tag.key, &self.store.members(&tag.key).await?.arns);
+            let (field, name, scheduling) = ("tagKey", tag.key, tag.scheduling);
+            let whole = Whole { field, name, scheduling, row };
+            wholes.push(whole.less(&self.home, &mut taken));
+        }
+        let unread = |id| json!({ "contextID": id, "why": "its row cannot be read" });
+        unknown.extend(broken.into_iter().map(unread));
+        Ok((wholes, unknown))
     }
 
     /// The same of every context and tag.
     pub(super) async fn savings(&self, from: Timestamp, to: Timestamp) -> Done<Value> {
         check(from, to)?;
         let settings = Arc::new(self.store.settings().await?);
-        let (mut contexts, mut tags, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut contexts, mut tags) = (Vec::new(), Vec::new());
         let (mut hours, mut money) = (0.0, 0.0);
-        let (rows, broken) = self.store.contexts().await?;
-        let mut wholes = Vec::new();
-        for context in rows {
-            let id = context.id.clone();
-            match self.store.resources(&id).await.map_err(Refused::from) {
-                Ok(row) => wholes.push(Whole::of(context, row)),
-                Err(Refused::Bad(why)) => unknown.push(json!({ "contextID": id, "why": why })),
-                Err(other) => return Err(other),
-            }
-        }
-        wholes.extend(self.tags_with_resources().await?);
+        let (wholes, mut unknown) = self.wholes().await?;
         for whole in wholes {
             let (field, name) = (whole.field, whole.name.clone());
             let (settings, home) = (settings.clone(), self.home.clone());
@@ -123,8 +115,6 @@ impl Schedules {
                 Err(other) => return Err(other),
             }
         }
-        let unread = |id| json!({ "contextID": id, "why": "its row cannot be read" });
-        unknown.extend(broken.into_iter().map(unread));
         Ok(json!({
             "from": from, "to": to, "hoursAvoided": cents(hours), "money": cents(money),
             "contexts": contexts, "tags": tags, "unknown": unknown,
@@ -145,6 +135,33 @@ impl Whole {
     fn of(context: Context, row: ResourceRow) -> Self {
         Self { field: "contextID", name: context.id, scheduling: context.scheduling, row }
     }
+
+    fn source(&self) -> Source {
+        let name = self.name.clone();
+        if self.field == "tagKey" { Source::Tag(name) } else { Source::Context(name) }
+    }
+
+    /// Without what is taken by another; what goes by this one is taken from then on.
+    fn less(mut self, home: &Home, taken: &mut HashSet<Target>) -> Self {
+        let takes = self.scheduling.scheduled && self.scheduling.schedule().is_ok();
+        for (service, list) in &mut self.row.lists {
+            let all = std::mem::take(list);
+            let rest = all.scheduled.into_iter().zip(all.attrib);
+            for (id, (scheduled, attrib)) in all.id.into_iter().zip(rest) {
+                let target = home.target(*service, &id).ok().filter(|_| scheduled);
+                let is_taken = target.is_some_and(|target| match takes {
+                    true => !taken.insert(target),
+                    false => taken.contains(&target),
+                });
+                if !is_taken {
+                    list.id.push(id);
+                    list.scheduled.push(scheduled);
+                    list.attrib.push(attrib);
+                }
+            }
+        }
+        self
+    }
 }
 
 /// ARNs by their kinds; what can be switched by nobody is left out.
@@ -159,11 +176,6 @@ fn row_of(key: &str, arns: &[String]) -> ResourceRow {
         }
     }
     row
-}
-
-fn targets(home: &Home, row: &ResourceRow) -> Vec<Target> {
-    let all = row.lists.iter().flat_map(|(service, list)| list.id.iter().map(|id| (*service, id)));
-    all.filter_map(|(service, id)| home.target(service, id).ok()).collect()
 }
 
 fn add_up(
@@ -239,6 +251,28 @@ fn check(from: Timestamp, to: Timestamp) -> Done<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_two_contexts_have_is_saved_by_the_one_that_it_goes_by() {
+        let home = Home { account: "123456789012".to_owned(), region: "eu-west-1".to_owned() };
+        let arn = "arn:aws:rds:eu-west-1:123456789012:db:orders";
+        let mut taken = HashSet::new();
+        let mut left = |id: &str, scheduled: bool, resources: Value| {
+            let fields = json!({
+                "contextID": id, "schedulingPeriod": "daily 08:00-19:00", "isScheduled": scheduled,
+            });
+            let row = ResourceRow::from_json(id, &resources).unwrap();
+            let whole = Whole::of(serde_json::from_value(fields).unwrap(), row);
+            let lists = whole.less(&home, &mut taken).row.lists;
+            lists.into_iter().flat_map(|(_, list)| list.id).collect::<Vec<_>>()
+        };
+        let both = json!({ "rds:instance": ["Orders", "orders", "sales"] });
+        assert_eq!(left("stopped", false, both.clone()), ["Orders", "orders", "sales"]);
+        let out = json!({ "rds:instance": { "id": ["sales"], "isScheduled": [false] } });
+        assert_eq!(left("a", true, both), ["Orders", "sales"], "one resource is one");
+        assert_eq!(left("b", true, json!({ "rds:instance": [arn, "other"] })), ["other"]);
+        assert_eq!(left("c", true, out), ["sales"], "it is taken out, and saves nothing here");
+    }
 
     #[test]
     fn nothing_saved_is_zero_and_not_below_it() {
