@@ -83,6 +83,9 @@ impl Hands {
             }
             let row = self.scheduling(source).await?;
             let why = match row.as_ref().map(|row| wanted(row, at)) {
+                _ if row.as_ref().is_some_and(|row| row.dry_run) => {
+                    Some("by now all of it is only tried (`dryRun`)".to_owned())
+                }
                 Some(Ok(want)) if Action::towards(want.power) == batch.action => None,
                 Some(Ok(want)) => Some(format!("by now it is to be {}", want.reason)),
                 // An order does not ask whether a schedule runs.
