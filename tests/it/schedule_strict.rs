@@ -160,6 +160,28 @@ async fn what_is_only_tried_is_not_switched_by_hand_nor_by_a_batch_that_was_sent
 }
 
 #[tokio::test]
+async fn hands_that_come_together_are_all_taken_and_the_last_one_counts() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
+    let web = daily(json!({"ec2": ["i-0000"]}));
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", web).await.0, 200);
+    let hand = |power: &'static str| {
+        let path = format!("/v1/contexts/web/power/{power}");
+        let gateway = &town.gateway;
+        async move { gateway.ask("POST", &path, Value::Null).await }
+    };
+    let hands = ["off", "on"].into_iter().cycle().take(8).map(hand);
+    for (status, told) in futures::future::join_all(hands).await {
+        assert_eq!(status, 204, "{told}");
+    }
+    town.world.until_scheduled().await;
+    let (_, row) = ask(&town, "GET", "/v1/contexts/web", Value::Null).await;
+    let state = if row["powerByHand"] == true { "running" } else { "stopped" };
+    assert_eq!(ec2.count(state), 1, "{row}");
+    town.end().await;
+}
+
+#[tokio::test]
 async fn what_was_just_asked_for_is_undone_though_it_is_still_to_be_worked() {
     let ec2 = FakeEc2::start(1, 1).await;
     let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;

@@ -23,6 +23,8 @@ const PREVIEW: usize = 10_000;
 
 /// The longest id that is nothing but a mistake, in bytes.
 const LONGEST_ID: usize = 512;
+/// How often a hand is noted anew when another came between.
+const HANDS: usize = 20;
 /// How far the clock of another gateway may be ahead, in milliseconds.
 const AHEAD: i64 = 60_000;
 
@@ -235,12 +237,7 @@ impl Schedules {
     /// run, also of what is only tried, is only written down in the audit. Gives the bulk action's name,
     /// for an undo.
     pub async fn power(&self, source: &Source, on: bool, dry_run: bool) -> Done<String> {
-        let scheduling = self.scheduling(source).await?;
-        let dry_run = dry_run || scheduling.dry_run;
-        let at = later(Timestamp::now(), scheduling.hand_at);
-        if !dry_run && !self.store.by_hand(&source.name(), on, at, true).await? {
-            return Err(source.missing());
-        }
+        let (at, dry_run) = self.noted(source, on, dry_run).await?;
         let action = if on { "START" } else { "STOP" };
         let (kind, name) = match source {
             Source::Context(id) => ("context", id),
@@ -254,6 +251,21 @@ impl Schedules {
             self.store.note_asked(&bulk, at).await?;
         }
         Ok(bulk)
+    }
+
+    /// Notes a hand with its context or tag, unless it is a dry run; gives its time, which is after that of
+    /// every hand before it, and whether it is only tried.
+    async fn noted(&self, source: &Source, on: bool, dry: bool) -> Done<(Timestamp, bool)> {
+        for _ in 0..HANDS {
+            let row = self.scheduling(source).await?;
+            let (at, dry) = (later(Timestamp::now(), row.hand_at), dry || row.dry_run);
+            if dry || self.store.by_hand(&source.name(), on, at, true).await? {
+                return Ok((at, dry));
+            }
+            // Another hand came between.
+        }
+        let what = "is switched by many hands at this moment: ask again";
+        Err(Refused::Bad(format!("{} {what}", source.name())))
     }
 
     /// Puts a message on the scheduler's queue.
