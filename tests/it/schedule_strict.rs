@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flotilla_tests::{FakeEc2, eventually};
+use flotilla_tests::{FakeEc2, Moto, World, eventually};
 use serde_json::{Value, json};
 
 use crate::schedule::{HOME, Town, find};
@@ -211,6 +211,23 @@ async fn what_was_just_asked_for_is_undone_though_it_is_still_to_be_worked() {
     find(&town.world.audit("scheduler").await, "skipped", "nothing_to_undo");
     assert_eq!(ec2.count("running"), 1);
     town.end().await;
+}
+
+#[tokio::test]
+async fn an_undo_does_not_wait_for_an_order_that_is_refused_for_good() {
+    let (world, moto) = tokio::join!(World::new(), Moto::start());
+    let mut gateway = world.gateway(&[]).await;
+    let web = daily(json!({"ec2": ["i-1"]}));
+    assert_eq!(gateway.ask("PUT", "/v1/contexts/web", web).await.0, 200);
+    assert_eq!(gateway.ask("POST", "/v1/contexts/web/power/off", Value::Null).await.0, 204);
+    assert_eq!(gateway.ask("DELETE", "/v1/contexts/web", Value::Null).await.0, 204);
+    assert_eq!(gateway.ask("POST", "/v1/undo", Value::Null).await.0, 202);
+    let mut scheduler = world.schedule_executor(&moto).ready().await;
+    world.until_scheduled().await;
+    let letters = &world.outputs().schedule_dead_letter_queue_url;
+    assert_eq!(world.dead_letters_on(letters, 1).await[0].why["kind"], "not_registered");
+    find(&world.audit("scheduler").await, "skipped", "nothing_to_undo");
+    assert!(scheduler.stop().await.success() && gateway.process.stop().await.success());
 }
 
 #[tokio::test]

@@ -107,6 +107,22 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Plans an order. Who undoes it is not to wait for one that changes nothing, or that is refused for
+    /// good.
+    async fn hand(&self, order: &Order, lease: &Lease) -> Result<(), Failure> {
+        let delivery = lease.delivery();
+        let id = &delivery.message_id;
+        let planned = self.sources.order(order, id, sent(delivery)).await;
+        let ends = match &planned {
+            Ok(planned) => planned.batches.is_empty(),
+            Err(why) => matches!(why, Failure::Permanent(_)),
+        };
+        if ends && !order.dry_run {
+            self.sources.store.note_unchanged(&order.name(id)).await?;
+        }
+        self.send(planned?, lease).await
+    }
+
     /// Where nothing is to be switched at all, a batch that was sent before that was so is tried too.
     fn tried(&self, message: Message) -> Message {
         match message {
@@ -166,15 +182,7 @@ impl Job for Scheduler {
     async fn run(&self, work: Work, lease: &Lease) -> Result<(), Failure> {
         match work {
             Work::Tick(tick) => self.tick(tick, lease).await,
-            Work::Hand(order) => {
-                let delivery = lease.delivery();
-                let planned =
-                    self.sources.order(&order, &delivery.message_id, sent(delivery)).await?;
-                if planned.batches.is_empty() && !order.dry_run {
-                    self.sources.store.note_unchanged(&planned.bulk).await?;
-                }
-                self.send(planned, lease).await
-            }
+            Work::Hand(order) => self.hand(&order, lease).await,
             Work::Undo(undo) => {
                 let delivery = lease.delivery();
                 let at = second(sent(delivery));
