@@ -10,6 +10,7 @@ mod clusters;
 mod ec2;
 mod ecs;
 mod groups;
+mod look;
 mod places;
 mod rds;
 mod refusal;

@@ -8,15 +8,15 @@ use aws_sdk_appstream::{
     types::{Fleet, FleetState},
 };
 
-use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
+use super::{
+    Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible,
+    look::{self, Look},
+};
 use crate::{
     plan::{Action, Observed},
     rows::Service,
     schedule::Power,
 };
-
-/// The most names that a call takes.
-const CALL: usize = 25;
 
 /// AppStream fleets of one region.
 #[derive(Debug)]
@@ -48,20 +48,6 @@ impl AppStream {
         }
     }
 
-    /// One by one, where one of the names is not known or not taken: that fails the call for all of them.
-    async fn each(&self, names: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
-        let mut states = HashMap::new();
-        for name in names {
-            match self.describe(std::slice::from_ref(name)).await {
-                Ok(found) => states.extend(seen(found)),
-                Err(why) if why.kind == "gone" => {}
-                Err(why) if why.passes() => return Err(why),
-                Err(why) => drop(states.insert(name.clone(), Seen::refused(why))),
-            }
-        }
-        Ok(states)
-    }
-
     async fn switch(&self, action: Action, name: &str) -> Result<String, Refusal> {
         match action {
             Action::Start => {
@@ -76,19 +62,18 @@ impl AppStream {
     }
 }
 
+impl Look for AppStream {
+    const CALL: usize = 25;
+
+    async fn look(&self, names: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let found = self.describe(names).await?.into_iter();
+        Ok(found.filter_map(|it| Some((it.name?, state(&it.state?).into()))).collect())
+    }
+}
+
 impl Handler for AppStream {
     async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
-        let mut states = HashMap::new();
-        for names in ids.chunks(CALL) {
-            match self.describe(names).await {
-                Ok(found) => states.extend(seen(found)),
-                Err(why) if matches!(why.kind, "gone" | "refused") => {
-                    states.extend(self.each(names).await?);
-                }
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(states)
+        look::each(self, ids).await
     }
 
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
@@ -98,10 +83,6 @@ impl Handler for AppStream {
         }
         outcomes
     }
-}
-
-fn seen(fleets: Vec<Fleet>) -> impl Iterator<Item = (String, Seen)> {
-    fleets.into_iter().filter_map(|it| Some((it.name?, state(&it.state?).into())))
 }
 
 fn state(state: &FleetState) -> Observed {

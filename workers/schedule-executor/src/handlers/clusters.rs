@@ -12,6 +12,7 @@ use futures::{StreamExt, stream};
 
 use super::{
     Caller, Handler, Outcomes, Refusal, Seen, Subject,
+    look::{self, Look},
     rds::{AT_ONCE, CALL, state},
 };
 use crate::plan::Action;
@@ -81,16 +82,18 @@ impl Clusters {
     }
 }
 
+impl Look for Clusters {
+    const CALL: usize = CALL;
+
+    async fn look(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let found = self.describe(ids).await?.into_iter();
+        Ok(found.filter_map(|it| Some((it.db_cluster_identifier.clone()?, seen(&it)?))).collect())
+    }
+}
+
 impl Handler for Clusters {
     async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
-        let mut states = HashMap::new();
-        for ids in ids.chunks(CALL) {
-            let found = self.describe(ids).await?.into_iter();
-            states.extend(
-                found.filter_map(|it| Some((it.db_cluster_identifier.clone()?, seen(&it)?))),
-            );
-        }
-        Ok(states)
+        look::each(self, ids).await
     }
 
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {

@@ -8,8 +8,12 @@ use aws_sdk_ec2::{
     types::{AttributeValue, Filter, Instance, InstanceStateName as State},
 };
 
-use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
+use super::{
+    Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible,
+    look::{self, Look},
+};
 use crate::{
+    message::BATCH,
     plan::{Action, Observed},
     rows::Service,
     schedule::Power,
@@ -214,10 +218,18 @@ fn permitted(dry: Result<(), Refusal>) -> Result<(), Refusal> {
     }
 }
 
-impl Handler for Ec2 {
-    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+impl Look for Ec2 {
+    const CALL: usize = BATCH;
+
+    async fn look(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
         let found = self.describe(ids).await?.into_iter();
         Ok(found.filter_map(|it| Some((it.instance_id.clone()?, seen(&it)?.into()))).collect())
+    }
+}
+
+impl Handler for Ec2 {
+    async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        look::each(self, ids).await
     }
 
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {

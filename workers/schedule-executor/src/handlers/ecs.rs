@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use aws_config::SdkConfig;
 use aws_sdk_ecs::{Client, types::Service as EcsService};
 
-use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
+use super::{
+    Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible,
+    look::{self, Look},
+};
 use crate::{
     plan::{Action, Observed},
     rows::Service,
     schedule::Power,
 };
-
-/// The most services that a call takes.
-const CALL: usize = 10;
 
 /// Services of one region.
 #[derive(Debug)]
@@ -77,33 +77,40 @@ fn unknown_count(id: &str) -> Refusal {
     Refusal::new("refused", why)
 }
 
+/// The services of one cluster, which a call names.
+struct InCluster<'a> {
+    ecs: &'a Ecs,
+    cluster: &'a str,
+}
+
+impl Look for InCluster<'_> {
+    const CALL: usize = 10;
+
+    async fn look(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let names: Vec<&str> = ids.iter().map(|id| parts(id).1).collect();
+        let found = self.ecs.describe(self.cluster, &names).await?;
+        let named = found.iter().flat_map(|service| {
+            let ids = ids.iter().filter(move |id| service.service_name() == Some(parts(id).1));
+            ids.map(move |id| (id.clone(), seen(service)))
+        });
+        Ok(named.collect())
+    }
+}
+
 impl Handler for Ecs {
     async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
-        let mut clusters = BTreeMap::<&str, Vec<&str>>::new();
+        let mut clusters = BTreeMap::<&str, Vec<String>>::new();
         for id in ids {
-            let (cluster, name) = parts(id);
-            clusters.entry(cluster).or_default().push(name);
+            clusters.entry(parts(id).0).or_default().push(id.clone());
         }
         let mut states = HashMap::new();
-        for (cluster, names) in clusters {
-            for names in names.chunks(CALL) {
-                let found = match self.describe(cluster, names).await {
-                    // Of this cluster alone: the others can be looked at.
-                    Err(why) if !why.passes() => {
-                        let hidden = ids.iter().filter(|id| {
-                            let (of, name) = parts(id);
-                            of == cluster && names.contains(&name)
-                        });
-                        let seen = |id: &String| (id.clone(), Seen::refused(why.clone()));
-                        states.extend(hidden.map(seen));
-                        continue;
-                    }
-                    found => found?,
-                };
-                for service in found {
-                    let name = service.service_name().unwrap_or_default();
-                    let ids = ids.iter().filter(|id| parts(id) == (cluster, name));
-                    states.extend(ids.map(|id| (id.clone(), seen(&service))));
+        for (cluster, ids) in clusters {
+            match look::each(&InCluster { ecs: self, cluster }, &ids).await {
+                Ok(found) => states.extend(found),
+                Err(why) if why.passes() => return Err(why),
+                // Of this cluster alone: the others can be looked at.
+                Err(why) => {
+                    states.extend(ids.into_iter().map(|id| (id, Seen::refused(why.clone()))))
                 }
             }
         }

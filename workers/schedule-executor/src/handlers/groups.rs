@@ -9,15 +9,16 @@ use aws_sdk_autoscaling::{
 };
 use futures::{StreamExt, stream};
 
-use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible};
+use super::{
+    Caller, Handler, Outcomes, Refusal, Seen, Subject, impossible,
+    look::{self, Look},
+};
 use crate::{
     plan::{Action, Observed},
     rows::Service,
     schedule::Power,
 };
 
-/// The most names that a call takes.
-const CALL: usize = 50;
 const AT_ONCE: usize = 4;
 
 /// Groups of one region.
@@ -111,21 +112,23 @@ fn unknown_size(id: &str) -> Refusal {
     Refusal::new("refused", why)
 }
 
+impl Look for Groups {
+    const CALL: usize = 50;
+
+    async fn look(&self, names: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let call = || {
+            let call = self.client.describe_auto_scaling_groups();
+            let call = call.set_auto_scaling_group_names(Some(names.to_vec()));
+            call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
+        };
+        let found = self.caller.call(call).await?.into_iter();
+        Ok(found.filter_map(|it| Some((it.auto_scaling_group_name.clone()?, seen(&it)))).collect())
+    }
+}
+
 impl Handler for Groups {
     async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
-        let mut states = HashMap::new();
-        for names in ids.chunks(CALL) {
-            let call = || {
-                let call = self.client.describe_auto_scaling_groups();
-                let call = call.set_auto_scaling_group_names(Some(names.to_vec()));
-                call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
-            };
-            let found = self.caller.call(call).await?.into_iter();
-            states.extend(
-                found.filter_map(|it| Some((it.auto_scaling_group_name.clone()?, seen(&it)))),
-            );
-        }
-        Ok(states)
+        look::each(self, ids).await
     }
 
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {

@@ -10,7 +10,10 @@ use aws_sdk_rds::{
 };
 use futures::{StreamExt, stream};
 
-use super::{Caller, Handler, Outcomes, Refusal, Seen, Subject};
+use super::{
+    Caller, Handler, Outcomes, Refusal, Seen, Subject,
+    look::{self, Look},
+};
 use crate::{
     plan::{Action, Observed},
     schedule::Power,
@@ -55,22 +58,24 @@ impl Rds {
     }
 }
 
+impl Look for Rds {
+    const CALL: usize = CALL;
+
+    async fn look(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
+        let filter =
+            Filter::builder().name("db-instance-id").set_values(Some(ids.to_vec())).build();
+        let call = || {
+            let call = self.client.describe_db_instances().filters(filter.clone());
+            call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
+        };
+        let found = self.caller.call(call).await?.into_iter();
+        Ok(found.filter_map(|it| Some((it.db_instance_identifier.clone()?, seen(&it)?))).collect())
+    }
+}
+
 impl Handler for Rds {
     async fn observe(&self, ids: &[String]) -> Result<HashMap<String, Seen>, Refusal> {
-        let mut states = HashMap::new();
-        for ids in ids.chunks(CALL) {
-            let filter = Filter::builder().name("db-instance-id").set_values(Some(ids.to_vec()));
-            let filter = filter.build();
-            let call = || {
-                let call = self.client.describe_db_instances().filters(filter.clone());
-                call.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
-            };
-            let found = self.caller.call(call).await?.into_iter();
-            states.extend(
-                found.filter_map(|it| Some((it.db_instance_identifier.clone()?, seen(&it)?))),
-            );
-        }
-        Ok(states)
+        look::each(self, ids).await
     }
 
     async fn act(&self, action: Action, subjects: &[Subject]) -> Outcomes {
