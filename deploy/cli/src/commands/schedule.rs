@@ -57,7 +57,8 @@ struct Preview {
     #[arg(long)]
     period: Option<String>,
     /// An iCalendar file of the days on which no period begins.
-    #[arg(long, value_name = "FILE", requires = "period")]
+    // What requires a period does not where there are rules, which a period conflicts with.
+    #[arg(long, value_name = "FILE", requires = "period", conflicts_with_all = ["start", "stop"])]
     holidays: Option<std::path::PathBuf>,
     /// The IANA zone of rules and periods.
     #[arg(long, default_value = DEFAULT_ZONE)]
@@ -214,6 +215,11 @@ mod tests {
         assert_eq!(parse(&["--tag", "env"]).unwrap(), Some(Scope::Tag("env".to_owned())));
         for also in [["--zone", "UTC"], ["--start", "0 8 * * *"], ["--tag", "env"]] {
             assert!(parse(&[&["--context", "web"][..], &also].concat()).is_err(), "{also:?}");
+        }
+        let holidays = |also: &str, value: &str| parse(&["--holidays", "file.ics", also, value]);
+        assert!(holidays("--period", "daily 08:00-19:00").is_ok());
+        for rule in ["--start", "--stop"] {
+            assert!(holidays(rule, "0 8 * * *").is_err(), "{rule}: holidays are for periods");
         }
     }
 }
