@@ -133,9 +133,17 @@ pub async fn run(args: Args, sdk: &SdkConfig) -> ExitCode {
     }
 }
 
-/// A class is for MODCLASS; else words that the kind reads.
+/// A class is for MODCLASS of databases; else words that the kind reads.
 fn attribute(args: &Args) -> Result<(), String> {
+    let has_class = matches!(args.service, Service::Rds | Service::Cluster);
     match args.what {
+        What::Modclass if !has_class => {
+            Err(format!("modclass is for rds and aurora, and not for {}", args.service.name()))
+        }
+        What::Modclass if args.attrib.trim().is_empty() => {
+            Err("modclass needs the new class: name it with --attrib, such as db.t3.large"
+                .to_owned())
+        }
         What::Modclass => Ok(()),
         _ => attrib::check(args.service, &args.attrib).map_err(|why| format!("--attrib: {why}")),
     }
@@ -305,6 +313,22 @@ fn print(lines: &[Line], as_json: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_is_changed_to_one_that_is_named_and_of_what_has_one() {
+        let checked = |line: &[&str]| {
+            let line = [&["flotilla", "resource", "modclass", "--ids", "a"], line].concat();
+            let Some(Command::Resource(args)) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("it is a command")
+            };
+            attribute(&args)
+        };
+        assert_eq!(checked(&["--service", "aurora", "--attrib", "db.r6g.large"]), Ok(()));
+        let why = checked(&["--service", "rds"]).unwrap_err();
+        assert!(why.contains("--attrib"), "{why}");
+        let why = checked(&["--service", "ec2", "--attrib", "m5a.large"]).unwrap_err();
+        assert!(why.contains("rds") && why.contains("ec2:instance"), "{why}");
+    }
 
     #[test]
     fn what_cannot_be_asked_for_is_said_of_its_id_with_what_to_do() {
