@@ -1,10 +1,13 @@
 //! What arrives on the queue: ticks, orders by hand, and the worker's own batches.
 
+mod schema;
+
 use flotilla_runtime::once::Once;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::schema::schema;
 use crate::{
     arn::{Target, region, short},
     plan::Action,

@@ -15,6 +15,7 @@ enum Worker {
     Anomaly,
     Compile,
     Grading,
+    Schedule,
 }
 
 pub(crate) fn run(args: Args) {
@@ -22,6 +23,7 @@ pub(crate) fn run(args: Args) {
         Worker::Anomaly => anomaly_worker::message::schema(),
         Worker::Compile => compile_worker::message::schema(),
         Worker::Grading => grading_worker::message::schema(),
+        Worker::Schedule => schedule_executor::message::schema(),
     };
     out(format!("{schema:#}"));
 }
