@@ -37,20 +37,32 @@ pub(super) fn cases<'a>(
         if let Some(step) = has_class(batch, item, &seen) {
             return Case { item, key, seen, held, over: None, step };
         }
-        let asked = Asked {
-            action: batch.action,
-            service: batch.service,
-            mode: batch.mode,
-            hand: batch.actor == "hand",
-            chosen: item.chosen.then_some(item.since),
-            reason: &item.reason,
-            tick: batch.tick,
-        };
+        let asked = asked(batch, item);
         let step = reconcile(asked, held, &seen.state, batch.at());
         let over = overriding(asked, held, batch.at());
         Case { item, key, seen, held, over, step }
     };
     batch.items.iter().zip(keys).map(case).collect()
+}
+
+/// What a batch asks of one of its resources.
+fn asked<'a>(batch: &Batch, item: &'a BatchItem) -> Asked<'a> {
+    Asked {
+        action: batch.action,
+        service: batch.service,
+        mode: batch.mode,
+        hand: batch.actor == "hand",
+        chosen: item.chosen.then_some(item.since),
+        reason: &item.reason,
+        tick: batch.tick,
+    }
+}
+
+/// Whether a resource's own override keeps it in the other state than its context's batch brings it to.
+pub(super) fn is_held_back(batch: &Batch, held: &Held) -> bool {
+    let asked = batch.items.first().map(|item| asked(batch, item));
+    let over = asked.and_then(|asked| overriding(asked, Some(held), batch.at()));
+    over.is_some_and(|over| Action::towards(over.power) != batch.action)
 }
 
 /// A class that it has already is no change, which an undo would bring back.
@@ -190,6 +202,30 @@ mod tests {
         let act = Step::Act(Action::Stop, String::new());
         let acted = note(Some(&known), act, Some(&Ok(String::new()))).unwrap();
         assert_eq!(acted["restartsAt"], Value::Null);
+    }
+
+    #[test]
+    fn what_its_own_override_keeps_as_it_is_makes_no_stage_wait() {
+        let batch = |actor: &str, chosen: bool| -> Batch {
+            serde_json::from_value(json!({
+                "account": "", "region": "r", "service": "ec2:instance", "action": "START",
+                "tick": "2026-06-01T08:00:00Z", "actor": actor, "occasion": "o",
+                "items": [{"id": "i-1", "source": "context/a", "since": "2026-06-01T08:00:00Z",
+                    "chosen": chosen, "reason": ""}],
+            }))
+            .unwrap()
+        };
+        let over = |power: &str, until: i64| -> Held {
+            let over = json!({ "power": power, "from": 1_780_000_000, "until": until });
+            serde_json::from_value(json!({ "override": over })).unwrap()
+        };
+        let (tomorrow, past) = (1_780_400_000, 1_780_290_000);
+        let tick = batch("schedule", false);
+        assert!(is_held_back(&tick, &over("OFF", tomorrow)));
+        assert!(!is_held_back(&tick, &over("ON", tomorrow)), "it is brought there itself");
+        assert!(!is_held_back(&tick, &over("OFF", past)) && !is_held_back(&tick, &Held::default()));
+        let later = [batch("hand", false), batch("schedule", true)];
+        assert!(later.iter().all(|batch| !is_held_back(batch, &over("OFF", tomorrow))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use flotilla_runtime::Failure;
 use jiff::Timestamp;
 
-use super::Hands;
+use super::{Hands, case::is_held_back};
 use crate::{
     arn::Target,
     handlers::{AnyHandler, Handler},
@@ -75,7 +75,8 @@ impl Hands {
         }
     }
 
-    /// The resources of the stages that come first, without those that nobody switches.
+    /// The resources of the stages that come first, without those that nobody switches, or that their
+    /// own override keeps as they are.
     async fn before(&self, batch: &Batch, gate: &Gate) -> Result<Vec<Target>, Failure> {
         let Some(context) = self.store.context(&gate.context).await? else {
             return Ok(Vec::new());
@@ -104,6 +105,9 @@ impl Hands {
                 }
             }
         }
+        let keys: Vec<String> = first.iter().map(Target::key).collect();
+        let held = self.store.held(&keys).await?;
+        first.retain(|it| held.get(&it.key()).is_none_or(|held| !is_held_back(batch, held)));
         Ok(first)
     }
 
