@@ -9,7 +9,6 @@ use std::{
     thread::{available_parallelism, scope},
 };
 
-use anomaly_worker::engine::Limits;
 use serde_json::json;
 
 use super::{score::Score, sewer::Sewer, watch::watched};
@@ -96,7 +95,7 @@ fn watch_all(sewers: &[(&str, Sewer)]) -> Vec<Watched> {
 }
 
 fn watch(kind: &str, sewer: Sewer) -> Watched {
-    let (simulated, watch) = watched(&sewer, Limits::default());
+    let (simulated, watch) = watched(&sewer);
     let [all, causes] = watch.scores(&simulated.truth);
     let both = |it: Score| [it.precision, it.recall];
     let ([a, b], [c, d]) = (both(all), both(causes));

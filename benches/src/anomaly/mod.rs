@@ -74,7 +74,7 @@ fn speed(sewer: &Sewer, settings: &Settings) {
     let mut bytes = [0.0; 3];
     let mut reviews = 0;
     for _ in 0..settings.rounds {
-        let mut watch = Watch::new(&simulated, Limits::default());
+        let mut watch = Watch::new(&simulated);
         let began = Instant::now();
         for number in 0..READINGS {
             for sensor in 0..DEVICES {
@@ -123,7 +123,7 @@ fn seasonal_bytes() -> usize {
 }
 
 fn quality(sewer: &Sewer) {
-    let (simulated, watch) = watched(sewer, Limits::default());
+    let (simulated, watch) = watched(sewer);
     let mut detail = detail(sewer, &simulated, &watch);
     let [all, causes] = watch.scores(&simulated.truth);
     let named = |it: &dyn std::fmt::Debug| format!("{it:?}");
@@ -169,7 +169,7 @@ fn detail(sewer: &Sewer, simulated: &Simulated, watch: &Watch) -> Value {
 /// The same frames in another order within the hour, under the same limits: how many rows of the
 /// ledger differ.
 fn differences(simulated: &Simulated, watch: &Watch) -> usize {
-    let mut again = Watch::new(simulated, Limits::default());
+    let mut again = Watch::new(simulated);
     let mut frames = simulated.frames.clone();
     let mixed = |it: &Frame| it.seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ it.sensor as u64;
     frames.sort_by_key(|it| (it.at / 3_600_000, mixed(it)));

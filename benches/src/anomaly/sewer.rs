@@ -197,11 +197,11 @@ impl Sewer {
         DELAY * self.interval
     }
 
-    /// After so many milliseconds without a reading a sensor is silent: of all readings, fewer than
-    /// one in ten such sewers are lost so often in a row.
+    /// After so many milliseconds without a reading a sensor is silent: of all readings, those of one in a
+    /// thousand such sewers are lost so often in a row, and its clock may be behind.
     pub fn silence(&self) -> i64 {
-        let rare = (self.sensors as f64 * self.readings as f64 * 10.0).ln() / -self.lost.ln();
-        SILENCE.max(rare.ceil() as i64) * self.interval
+        let rare = (self.sensors as f64 * self.readings as f64 * 1000.0).ln() / -self.lost.ln();
+        SILENCE.max(rare.ceil() as i64) * self.interval + self.wrong()
     }
 
     /// How far neighbours may differ: by half of what the least fault makes them differ. The other half
@@ -220,8 +220,17 @@ impl Sewer {
 
     /// How far two clocks may be apart, in milliseconds, and so two readings that are compared.
     pub fn clock(&self) -> i64 {
-        let wrong = if self.skewed > 0.0 { 2 * self.skew_by } else { 0 };
-        wrong + self.interval
+        2 * self.wrong() + self.interval
+    }
+
+    /// How far a clock may be wrong, in milliseconds.
+    fn wrong(&self) -> i64 {
+        if self.skewed > 0.0 { self.skew_by } else { 0 }
+    }
+
+    /// When the last reading is over, in milliseconds.
+    pub fn end(&self) -> i64 {
+        self.readings * self.interval
     }
 
     /// What must be beyond the tolerance in all before it counts: more than noise adds up to in one of

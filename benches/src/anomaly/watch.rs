@@ -34,6 +34,8 @@ pub type Ledger = BTreeMap<(Unit, Key), Episode>;
 pub struct Watch {
     net: Net,
     interval: i64,
+    /// Until when there are readings, in milliseconds.
+    end: i64,
     units: HashMap<Subject, Unit>,
     /// What follows from what, as it was written.
     links: BTreeMap<(Unit, Key), (Unit, Key)>,
@@ -56,14 +58,15 @@ fn id(sensor: usize) -> String {
     format!("s{sensor:05}")
 }
 
-/// How all edges are compared. What is older than the readings before it tells little.
+/// How all edges are compared. Where a reading was lost the next is waited for: what was said before it
+/// tells little of what is now, and less of a wave that passes.
 pub fn rule(sewer: &Sewer) -> Rule {
     Rule {
         tolerance: sewer.tolerance(),
         hysteresis: 2.0,
         delay: sewer.delay(),
         clock: sewer.clock(),
-        stale: [Some(5 * sewer.interval / 2); 2],
+        stale: [Some(3 * sewer.interval / 2); 2],
         confirm: Confirm {
             count: 3,
             debounce: sewer.debounce(),
@@ -74,6 +77,13 @@ pub fn rule(sewer: &Sewer) -> Rule {
     }
 }
 
+/// How late readings may come: an hour, or as late as frames do here, by clocks that are apart.
+fn limits(sewer: &Sewer) -> Limits {
+    let plain = Limits::default();
+    let latest = sewer.late_by + sewer.clock();
+    Limits { lateness: plain.lateness.max(latest), ..plain }
+}
+
 fn device_rule(sewer: &Sewer) -> DeviceRule {
     let (interval, silence) = (Some(sewer.interval), Some(sewer.silence()));
     DeviceRule { interval, silence, ..DeviceRule::default() }
@@ -81,9 +91,9 @@ fn device_rule(sewer: &Sewer) -> DeviceRule {
 
 impl Watch {
     /// The sensors of a sewer, each with an edge to the one that follows.
-    pub fn new(sewer: &Simulated, limits: Limits) -> Self {
+    pub fn new(sewer: &Simulated) -> Self {
         let of = &sewer.sewer;
-        let (mut net, device) = (Net::new(limits), Arc::new(device_rule(of)));
+        let (mut net, device) = (Net::new(limits(of)), Arc::new(device_rule(of)));
         for sensor in 0..sewer.tree.sensors() {
             let state = State::beginning(DeviceStand::expected(0));
             net.add_device(&id(sensor), device.clone(), Vec::new(), Some((0, state)));
@@ -97,6 +107,7 @@ impl Watch {
         let mut watch = Self {
             net,
             interval: of.interval,
+            end: of.end(),
             units: HashMap::new(),
             links: BTreeMap::new(),
             ledger: Ledger::new(),
@@ -118,10 +129,10 @@ impl Watch {
         Self { write_units: Some(self.net.len() as u64), ..self }
     }
 
-    /// Watches all frames as they arrive, and the clock until the last was sent.
+    /// Watches all frames as they arrive, and the clock until the last was sent. The sensors' own clocks may
+    /// be ahead of it.
     pub fn watch(&mut self, frames: &[Frame]) {
-        let end = frames.iter().map(|frame| frame.at).max().unwrap_or(0);
-        let mut swept = 0;
+        let (end, mut swept) = (self.end, 0);
         for frame in frames {
             self.take(frame);
             if frame.arrives - swept > SWEEP * self.interval && frame.arrives <= end {
@@ -341,9 +352,9 @@ fn row_units(state: usize) -> u64 {
 }
 
 /// A sewer, watched from its first frame to its last.
-pub fn watched(sewer: &Sewer, limits: Limits) -> (Simulated, Watch) {
+pub fn watched(sewer: &Sewer) -> (Simulated, Watch) {
     let simulated = sewer.simulate();
-    let mut watch = Watch::new(&simulated, limits).priced();
+    let mut watch = Watch::new(&simulated).priced();
     watch.watch(&simulated.frames);
     (simulated, watch)
 }
@@ -359,7 +370,7 @@ mod tests {
     // One seed: unoptimised, a sewer takes its time. The bench scores more of them.
     #[test]
     fn what_is_wrong_is_told_and_little_else() {
-        let (sewer, watch) = watched(&small(0), Limits::default());
+        let (sewer, watch) = watched(&small(0));
         for score in watch.scores(&sewer.truth) {
             assert!(score.counts[1] >= 15, "{score:?}");
             assert!(score.precision.min(score.recall) >= 0.95, "{score:?}");
@@ -370,7 +381,7 @@ mod tests {
     fn what_noise_and_wrong_clocks_hide_of_a_leak_is_told_nevertheless() {
         for kind in ["noise=5", "skewed=0.5,skew_seconds=120"] {
             let sewer = Sewer { sensors: 100, readings: 400, ..small(1) };
-            let (sewer, watch) = watched(&sewer.with(kind).unwrap(), Limits::default());
+            let (sewer, watch) = watched(&sewer.with(kind).unwrap());
             let [score, _] = watch.scores(&sewer.truth);
             assert!(score.precision.min(score.recall) >= 0.95, "{kind}: {score:?}");
         }
@@ -380,8 +391,8 @@ mod tests {
     fn frames_that_come_in_any_order_end_in_the_same_ledger() {
         // Small: to compare again all that the lateness leaves open costs the square of it.
         let tiny = Sewer { sensors: 30, readings: 120, faults: [2, 2, 2], ..small(3) };
-        let (sewer, watch) = watched(&tiny, Limits::default());
-        let mut again = Watch::new(&sewer, Limits::default());
+        let (sewer, watch) = watched(&tiny);
+        let mut again = Watch::new(&sewer);
         let mut frames = sewer.frames.clone();
         frames.sort_by_key(|it| {
             (it.at / 3_600_000, (it.seq as u32).wrapping_mul(0x9E37_79B9), it.sensor)

@@ -128,7 +128,7 @@ impl Known<'_> {
     }
 
     fn end(&self) -> i64 {
-        self.sewer.readings * self.sewer.interval
+        self.sewer.end()
     }
 
     fn silent_since(&self, sensor: usize) -> Option<i64> {
