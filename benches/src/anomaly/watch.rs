@@ -72,6 +72,7 @@ pub fn rule(sewer: &Sewer) -> Rule {
             debounce: sewer.debounce(),
             sum: sewer.sum(),
             flap: sewer.flap(),
+            between: sewer.silence(),
         },
         ..Rule::default()
     }

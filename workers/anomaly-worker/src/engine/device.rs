@@ -95,7 +95,7 @@ impl DeviceStand {
         if silent >= at {
             return false;
         }
-        let evidence = Evidence { current: self.heard.said(), following: None };
+        let evidence = Evidence { current: self.heard.said(), ..Evidence::default() };
         let turn = Turn { at: silent, evidence };
         let silence = &mut self.apart.get_or_insert_default().silence;
         silence.answer(&for_silence(rule), &Some(Kind::Silence).into(), turn, ended)
@@ -161,7 +161,7 @@ impl DeviceStand {
 
 /// What a device's own word decides.
 fn heard(now: Sample) -> Turn {
-    Turn { at: now.at, evidence: Evidence { current: Some(now), following: None } }
+    Turn { at: now.at, evidence: Evidence { current: Some(now), ..Evidence::default() } }
 }
 
 /// A silence counts at once.

@@ -67,7 +67,19 @@ impl From<EdgeStand> for Stored {
 
 impl Ends {
     fn evidence(self) -> Evidence {
-        Evidence { current: self.current.said(), following: self.following.said() }
+        let [current, following] = [self.current, self.following].map(Sample::said);
+        Evidence { current, following, heard: None }
+    }
+
+    /// When who speaks now spoke before (Unix milliseconds, at the following sensor), if that is not too
+    /// long ago to tell what began meanwhile.
+    fn spoke_before(&self, rule: &Rule, said: &[Moment]) -> Option<i64> {
+        let most = Some(rule.confirm.between).filter(|it| *it > 0)?;
+        let before = |it: &Moment| match it.of_current {
+            true => self.current.said().map(|last| last.at + rule.delay),
+            false => self.following.said().map(|last| last.at),
+        };
+        said.iter().filter_map(|it| before(it).filter(|last| it.at - last <= most)).max()
     }
 
     fn hear(&mut self, rule: &Rule, moment: &Moment) {
@@ -141,12 +153,14 @@ impl Machine for EdgeStand {
 
     fn step(&mut self, rule: &Rule, said: &[Moment], ended: &mut Vec<Episode>) -> bool {
         let Some(Moment { at, .. }) = said.last().copied() else { return false };
+        let before = self.last;
         said.iter().for_each(|it| self.last.hear(rule, it));
         if self.track.is_calm() && self.last.is_quiet(rule) {
             return false;
         }
         let Some(found) = self.last.compare(rule, self.track.kind(), at) else { return false };
         let turn = Turn { at, evidence: self.last.evidence() };
+        let turn = turn.dated_since(before.spoke_before(rule, said));
         self.track.answer(&rule.confirm, &found, turn, ended)
     }
 

@@ -38,6 +38,9 @@ pub struct Evidence {
     /// The last of the following sensor.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub following: Option<Sample>,
+    /// When they told it, in Unix milliseconds, where it is dated before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub heard: Option<i64>,
 }
 
 /// A change of the answer.
@@ -47,6 +50,28 @@ pub struct Turn {
     pub at: i64,
     /// What decided.
     pub evidence: Evidence,
+}
+
+impl Turn {
+    /// When it was told, in Unix milliseconds of event time.
+    pub(crate) fn heard_at(&self) -> i64 {
+        self.evidence.heard.unwrap_or(self.at)
+    }
+
+    /// The same, dated in the middle of the time since then (Unix milliseconds).
+    pub(super) fn dated_since(self, then: Option<i64>) -> Self {
+        let Some(then) = then else { return self };
+        let evidence = Evidence { heard: Some(self.at), ..self.evidence };
+        Self { at: self.at - (self.at - then) / 2, evidence }
+    }
+
+    /// The same, not dated before another or with it.
+    fn after(self, other: i64) -> Self {
+        match self.evidence.heard {
+            Some(_) => Self { at: self.at.max(other + 1), ..self },
+            None => self,
+        }
+    }
 }
 
 /// A problem from its opening to its end.
@@ -94,6 +119,9 @@ struct History {
     candidate: Option<Box<Candidate>>,
     #[serde(skip_serializing_if = "is_zero", default)]
     count: u32,
+    /// When the answer changed last (Unix milliseconds), where a change may be dated before it was told.
+    #[serde(skip_serializing_if = "is_never", default)]
+    turned: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -108,6 +136,10 @@ struct Candidate {
 
 fn is_zero(count: &u32) -> bool {
     *count == 0
+}
+
+fn is_never(turned: &i64) -> bool {
+    *turned == 0
 }
 
 fn is_nothing(sum: &f64) -> bool {
@@ -210,6 +242,9 @@ impl Track {
         }
         let history = self.0.get_or_insert_default();
         let Some(turn) = history.confirmed(confirm, answer, turn) else { return false };
+        if confirm.between > 0 {
+            history.turned = turn.at;
+        }
         if let Some(mut open) = history.open.take() {
             open.resolved = Some(turn);
             ended.push(*open);
@@ -240,7 +275,7 @@ impl Candidate {
     /// Whether it counts, at this time (Unix milliseconds).
     fn is_enough(&self, confirm: &Confirm, at: i64) -> bool {
         self.count >= confirm.count
-            && at - self.since.at >= confirm.debounce
+            && at - self.since.heard_at() >= confirm.debounce
             && self.sum >= confirm.sum
     }
 }
@@ -254,14 +289,17 @@ impl History {
             Some(it) if it.answer == answer.found => {
                 Candidate { count: it.count + 1, sum: it.sum + speaks, ..*it }
             }
-            _ => Candidate { answer: answer.found, since: turn, count: 1, sum: speaks },
+            _ => {
+                let since = turn.after(self.turned);
+                Candidate { answer: answer.found, since, count: 1, sum: speaks }
+            }
         }
     }
 
     /// When an answer began, once it counts.
     fn confirmed(&mut self, confirm: &Confirm, answer: &Answer, turn: Turn) -> Option<Turn> {
         let candidate = self.heard(confirm, answer, turn);
-        let enough = candidate.is_enough(confirm, turn.at);
+        let enough = candidate.is_enough(confirm, turn.heard_at());
         self.candidate = (!enough).then(|| Box::new(candidate));
         enough.then_some(candidate.since)
     }

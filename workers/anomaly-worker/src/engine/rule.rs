@@ -115,11 +115,15 @@ pub struct Confirm {
     pub sum: f64,
     /// A problem that comes back within so many milliseconds is the same problem, flapping.
     pub flap: i64,
+    /// An answer that begins with a sensor's word is dated in the middle of the time since the sensor's word
+    /// before, if that is no longer than this, in milliseconds: it began at any time between the two. After a
+    /// longer time nobody knows, and where this is 0 it is dated by the word. Of edges alone.
+    pub between: i64,
 }
 
 impl Default for Confirm {
     fn default() -> Self {
-        Self { debounce: 0, count: 1, sum: 0.0, flap: 0 }
+        Self { debounce: 0, count: 1, sum: 0.0, flap: 0, between: 0 }
     }
 }
 

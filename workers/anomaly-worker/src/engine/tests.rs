@@ -153,7 +153,7 @@ fn a_blockage_opens_once_and_is_resolved_with_its_evidence() {
     ];
     let ledger = ledger(&readings, &OPEN);
     assert_eq!(outline(&ledger), [(Kind::Obstruction, 3, Some(9))]);
-    let Evidence { current, following } = ledger[&3].resolved.unwrap().evidence;
+    let Evidence { current, following, .. } = ledger[&3].resolved.unwrap().evidence;
     assert_eq!(current.unwrap().at, 4);
     assert_eq!(following, Some(Sample { at: 9, filling: 100.0 }));
     assert_eq!(ledger[&3].opened.evidence.current.unwrap().at, 1);

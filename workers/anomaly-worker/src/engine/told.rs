@@ -230,7 +230,7 @@ mod tests {
     fn other_readings_have_another_digest() {
         let turn = |at, filling| {
             let current = Some(Sample { at, filling });
-            Turn { at: 5, evidence: super::super::Evidence { current, following: None } }
+            Turn { at: 5, evidence: super::super::Evidence { current, ..Default::default() } }
         };
         assert_ne!(digest(Some(&turn(1, 2.0))), digest(Some(&turn(1, 3.0))));
         assert_ne!(digest(Some(&turn(1, 2.0))), digest(Some(&turn(2, 2.0))));

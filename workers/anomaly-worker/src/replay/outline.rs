@@ -138,7 +138,9 @@ mod tests {
 
     fn trouble(current: &str, following: &str, opened: i64, resolved: Option<i64>) -> Trouble {
         let said = |at| Some(Sample { at, filling: 1.0 });
-        let turn = |at| Turn { at, evidence: Evidence { current: said(at), following: said(at) } };
+        let evidence =
+            |at| Evidence { current: said(at), following: said(at), ..Evidence::default() };
+        let turn = |at| Turn { at, evidence: evidence(at) };
         let subject =
             Subject::Edge { current: current.to_owned(), following: following.to_owned() };
         let (opened, resolved) = (turn(opened), resolved.map(turn));

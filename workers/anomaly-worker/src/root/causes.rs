@@ -78,8 +78,8 @@ impl Trouble {
     fn decided(&self) -> (&str, i64) {
         let opened = self.episode.opened;
         match self.subject.following() {
-            Some(following) if self.at(opened.evidence.following) == opened.at => {
-                (following, opened.at)
+            Some(following) if self.at(opened.evidence.following) == opened.heard_at() => {
+                (following, opened.heard_at())
             }
             _ => (self.subject.current(), self.at(opened.evidence.current)),
         }

@@ -13,7 +13,7 @@ type Drawn = (u8, u8, i64, i64);
 fn heard(mut trouble: Trouble, current: i64, following: i64) -> Trouble {
     let said = |at| Some(Sample { at, filling: 1.0 });
     trouble.episode.opened.evidence =
-        Evidence { current: said(current), following: said(following) };
+        Evidence { current: said(current), following: said(following), heard: None };
     trouble
 }
 
@@ -110,6 +110,21 @@ fn a_silent_sensor_is_no_cause_of_a_blockage_that_it_has_no_part_in() {
     // Also where nobody else's word tells of the second.
     let alone = heard(trouble("k3-k4", 95, None), 90, 95);
     assert_eq!(causes(&[all[0].clone(), alone, silence], unknown), [None, Some(2), None]);
+}
+
+#[test]
+fn what_is_dated_before_it_was_heard_is_told_by_who_was_heard() {
+    // What `k3` said at 100 opened both; `k4` was heard at 95 for the last time.
+    let dated = |mut trouble: Trouble| {
+        trouble.episode.opened.evidence.heard = Some(100);
+        trouble
+    };
+    let all = [
+        dated(heard(trouble("k3-k5", 90, None), 100, 98)),
+        dated(of_kind(Kind::Problem, heard(trouble("k4-k3", 90, Some(115)), 95, 100))),
+        of_kind(Kind::Silence, heard(trouble("k4", 115, Some(200)), 95, 95)),
+    ];
+    assert_eq!(causes(&all, unknown), [None, Some(0), None]);
 }
 
 #[test]

@@ -260,7 +260,7 @@ mod tests {
 
     fn turn(at: i64) -> Turn {
         let sample = Sample { at, filling: 1.0 };
-        Turn { at, evidence: Evidence { current: Some(sample), following: None } }
+        Turn { at, evidence: Evidence { current: Some(sample), ..Evidence::default() } }
     }
 
     fn episode(kind: Kind, opened: i64, resolved: Option<i64>) -> Episode {

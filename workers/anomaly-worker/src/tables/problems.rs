@@ -5,7 +5,8 @@
 //! - as in the original service `problem` (the kind), `problem_time` (Unix seconds),
 //!   `problem_status`;
 //! - `current` (the sensor, or the device) and `following`; `opening` and `resolution`, the readings
-//!   that decided, as JSON; `resolved`, in Unix milliseconds of event time;
+//!   that decided, as JSON, with `heard`, when they told it, where it is dated before; `resolved`, in Unix
+//!   milliseconds of event time;
 //! - `opened_processed` and `resolved_processed`, in Unix milliseconds of processing time;
 //! - `certainty`: `PROVISIONAL` while a reading may come in time that changes what the row says,
 //!   then `FINAL`; `corrected_processed`, in Unix milliseconds of processing time, where a reading

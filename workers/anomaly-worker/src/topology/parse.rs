@@ -183,6 +183,7 @@ fn edge_rule(table: &mut Table<'_>) -> Rule {
             // What passes both is told by each at another time, and is no problem meanwhile.
             debounce: confirm.debounce.max(clock),
             sum: table.take("debounce_sum", not_negative).unwrap_or(plain.confirm.sum),
+            between: table.take("between", milliseconds).unwrap_or(plain.confirm.between),
             ..confirm
         },
     };
@@ -195,8 +196,8 @@ fn confirm(table: &mut Table<'_>) -> Confirm {
     Confirm {
         debounce: table.take("debounce", milliseconds).unwrap_or(plain.debounce),
         count: table.take("debounce_count", count).unwrap_or(plain.count),
-        sum: plain.sum,
         flap: table.take("flap", milliseconds).unwrap_or(plain.flap),
+        ..plain
     }
 }
 

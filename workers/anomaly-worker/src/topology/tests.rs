@@ -146,6 +146,7 @@ fn a_debounce_is_never_shorter_than_clocks_may_be_apart() {
     assert_eq!(both(rule("clock = '40s'")), (40_000, 40_000));
     assert_eq!(both(rule("clock = '40s'\ndebounce = '1m'")), (40_000, 60_000));
     assert_eq!(rule("debounce_sum = 12.5").confirm.sum, 12.5);
+    assert_eq!((rule("between = '90s'").confirm.between, rule("").confirm.between), (90_000, 0));
 }
 
 #[test]

@@ -109,6 +109,47 @@ fn clocks_that_are_apart_are_no_problem_and_hide_none() {
     assert_eq!(kinds(apart, &flow(10..70)), [(Kind::Obstruction, 10, Some(70))]);
 }
 
+/// What begins with a word of these is dated between it and the one before, if they are so near.
+fn between(between: i64) -> Rule {
+    Rule { confirm: Confirm { between, ..Confirm::default() }, ..Rule::default() }
+}
+
+#[test]
+fn what_began_while_readings_were_lost_is_dated_in_the_middle_of_that_time() {
+    // One after the other, never at one time; of the following sensor's words some are lost.
+    let level = |at| if (11..33).contains(&at) { 0.0 } else { 9.0 };
+    let is_heard = |at: &i64| !(11..18).contains(at) && !(31..36).contains(at);
+    let heard = (0..40).filter(is_heard).map(|at| said(false, 2 * at, level(at)));
+    let mut all: Vec<_> = (0..40).map(|at| said(true, 2 * at + 1, 9.0)).chain(heard).collect();
+    let found = ledger_of(between(20), &all, &OPEN);
+    assert_eq!(outline(&found), [(Kind::Obstruction, 28, Some(66))]);
+    let heard = |turn: Turn| (turn.evidence.following.map(|it| it.at), turn.evidence.heard);
+    let turns = [found[&28].opened, found[&28].resolved.unwrap()].map(heard);
+    assert_eq!(turns, [(Some(36), Some(36)), (Some(72), Some(72))]);
+    // Of a longer time nobody knows, and who is not told to look dates by the words alone.
+    for rule in [between(11), Rule::default()] {
+        let plain = outline(&ledger_of(rule, &all, &OPEN));
+        assert_eq!(plain, [(Kind::Obstruction, 36, Some(72))]);
+    }
+    // One of the lost comes late.
+    all.push(said(false, 22, 0.0));
+    let moved = outline(&ledger_of(between(20), &all, &OPEN));
+    assert_eq!(moved, [(Kind::Obstruction, 21, Some(66))]);
+}
+
+#[test]
+fn no_change_is_dated_before_the_one_before_it() {
+    // The current sensor turns, while the following one is not heard from 10 on.
+    let resolved = |turns: i64, heard: i64| {
+        let level = |at| if at < turns { 9.0 } else { 5.0 };
+        let current = (0..heard).map(|at| said(true, at, level(at)));
+        let following = [(10, 9.0), (heard, 5.0)].map(|(at, level)| said(false, at, level));
+        outline(&ledger_of(between(40), &current.chain(following).collect::<Vec<_>>(), &OPEN))
+    };
+    assert_eq!(resolved(19, 40), [(Kind::Problem, 19, Some(25))]);
+    assert_eq!(resolved(26, 34), [(Kind::Problem, 26, Some(27))], "22 were the middle");
+}
+
 #[test]
 fn travel_delay_compares_with_what_passed_before() {
     let rule = Rule { delay: 10, ..Rule::default() };
