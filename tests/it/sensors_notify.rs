@@ -86,7 +86,7 @@ async fn a_problem_is_told_once_then_to_the_next_and_its_end_to_those_who_were_t
 }
 
 #[tokio::test]
-async fn a_problem_whose_opening_a_late_reading_moves_is_told_on_and_not_told_to_have_ended() {
+async fn a_problem_whose_opening_moves_is_told_on_and_one_of_another_kind_is_told_too() {
     let world = World::new().await;
     let mut worker = world.anomaly_worker().ready().await;
     let hook = Recorder::new(|_| (204, String::new())).await;
@@ -104,6 +104,11 @@ async fn a_problem_whose_opening_a_late_reading_moves_is_told_on_and_not_told_to
     let opened = |it: &Recorded| it.json()["problem"]["opened"].as_i64();
     assert_eq!(opened(&told[0]), Some((THEN + 10) * 1000));
     assert_eq!(opened(&told[1]), Some((THEN + 7) * 1000));
+    // Now more arrives than flows: that is no problem that came back.
+    say(&world, &[reading("02", 150, THEN + 30)]).await;
+    let told = hook.until(3).await;
+    assert_eq!(gists(&told)[2..], ["a 0102 opened"]);
+    assert_eq!(told[2].json()["problem"]["problem"], "PROBLEM");
     assert!(gateway.stop().await.success() && worker.stop().await.success());
 }
 

@@ -67,6 +67,9 @@ pub(super) struct Notice {
     /// milliseconds. Until then another may take its place.
     #[serde(default)]
     pub(super) ends: i64,
+    /// When an episode before was last told to anybody, in Unix milliseconds, as far as is known.
+    #[serde(default)]
+    pub(super) told_before: Option<i64>,
 }
 
 /// What is next.
@@ -83,7 +86,8 @@ pub(super) enum Next {
 impl Notice {
     /// Of a problem that may be told from then on (Unix milliseconds).
     pub(super) fn new(noted: i64) -> Self {
-        Self { noted, standing: Standing::Lasts, sent: Vec::new(), ends: 0 }
+        let (standing, sent) = (Standing::Lasts, Vec::new());
+        Self { noted, standing, sent, ends: 0, told_before: None }
     }
 
     /// What to do at this time (Unix milliseconds) where these targets are meant.
@@ -210,10 +214,10 @@ impl Notice {
         self.of(target, What::Opened).is_some_and(|it| it.given_up)
     }
 
-    /// When the problem was last told to anybody, in Unix milliseconds.
+    /// When the problem was last told to anybody, by this episode or by one before, in Unix milliseconds.
     pub(super) fn told_at(&self) -> Option<i64> {
         let opened = self.sent.iter().filter(|it| it.what == What::Opened);
-        opened.filter_map(|it| it.done).max()
+        opened.filter_map(|it| it.done).chain(self.told_before).max()
     }
 }
 

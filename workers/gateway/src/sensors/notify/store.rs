@@ -19,6 +19,12 @@ const OWNER: &str = "#owner";
 /// How long rows are kept after the last word, in seconds.
 const KEPT: i64 = 35 * 86_400;
 
+/// The newest episodes of a kind, each of which knows when one before it was told, and how many rows are
+/// read to find them, at a time and in all.
+const NEWEST: usize = 20;
+const PAGE: i32 = 100;
+const ROWS: usize = 1000;
+
 /// The table.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
@@ -100,14 +106,27 @@ impl Store {
         Ok(answer.item.as_ref().and_then(entry))
     }
 
-    /// When this problem was last told, in Unix milliseconds, by its newest episodes.
-    pub(super) async fn told_at(&self, problem: &str) -> Result<Option<i64>, Failure> {
+    /// When this problem was last told to be of this kind, in Unix milliseconds. Who was told that too
+    /// little arrives does not know that too much does.
+    pub(super) async fn told_at(
+        &self,
+        problem: &str,
+        kind: &Value,
+    ) -> Result<Option<i64>, Failure> {
         let call = self.client.query().table_name(&self.table).consistent_read(true);
         let call = call.key_condition_expression("problem_id = :id").scan_index_forward(false);
-        let call = call.expression_attribute_values(":id", text(problem)).limit(20);
-        let answer = call.send().await.map_err(|e| self.failed("Query", chain(&e)))?;
-        let entries = answer.items().iter().filter_map(entry);
-        Ok(entries.filter_map(|it| it.notice.told_at()).max())
+        let call = call.expression_attribute_values(":id", text(problem)).limit(PAGE);
+        let mut items = call.into_paginator().items().send();
+        let (mut newest, mut read) = (Vec::new(), 0);
+        while let Some(row) = items.next().await {
+            let row = row.map_err(|e| self.failed("Query", chain(&e)))?;
+            newest.extend(entry(&row).filter(|it| it.problem["problem"] == *kind));
+            read += 1;
+            if newest.len() >= NEWEST || read >= ROWS {
+                break;
+            }
+        }
+        Ok(last_told(&newest))
     }
 
     /// Writes an entry over the version that was read; `false` if another did.
@@ -145,6 +164,11 @@ impl Store {
     }
 }
 
+/// When one of these was last told, or one before them, in Unix milliseconds.
+fn last_told(newest: &[Entry]) -> Option<i64> {
+    newest.iter().filter_map(|it| it.notice.told_at()).max()
+}
+
 fn entry(row: &Row) -> Option<Entry> {
     let number = |name: &str| row.get(name)?.as_n().ok();
     Some(Entry {
@@ -168,4 +192,29 @@ fn number(value: impl ToString) -> Attr {
 
 fn words(row: &Row, name: &str) -> Option<String> {
     row.get(name)?.as_s().ok().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::notice::What, *};
+
+    #[test]
+    fn a_problem_that_comes_back_again_and_again_knows_when_it_was_told_first() {
+        let entry = |notice| {
+            let key = EpisodeKey { problem_id: "0102".to_owned(), opened: 1 };
+            Entry { key, problem: json!({ "problem": "OBSTRUCTION" }), notice, version: 1 }
+        };
+        let mut first = Notice::new(0);
+        first.tried("a", What::Opened, 7, Ok(()), 0.5);
+        let mut all = vec![entry(first)];
+        for number in 1..100 {
+            // It ends before it is told, as often as it comes back.
+            let told_before = last_told(&all[..all.len().min(NEWEST)]);
+            assert_eq!(told_before, Some(7), "{number}");
+            all.insert(0, entry(Notice { told_before, ..Notice::new(number) }));
+        }
+        assert_eq!(last_told(&[entry(Notice::new(0))]), None);
+    }
 }

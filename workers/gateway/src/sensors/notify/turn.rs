@@ -264,14 +264,14 @@ impl Owner<'_> {
         let now = now_ms();
         let told = match self.teller.policy.dedup {
             0 => None,
-            _ => self.teller.store.told_at(&key.problem_id).await?,
+            _ => self.teller.store.told_at(&key.problem_id, &problem["problem"]).await?,
         };
         let noted = told.map_or(now, |at| now.max(at + self.teller.policy.dedup));
         let fresh = Entry { key, problem: problem.clone(), notice: Notice::new(noted), version: 0 };
         // Two of a kind do not last at one time: the other one is about to be taken back.
         let lasts = self.like(&fresh).any(|(_, it)| it.notice.standing != Standing::Ended);
         let noted = if lasts { noted.max(now + HANDOVER) } else { noted };
-        Ok(Entry { notice: Notice::new(noted), ..fresh })
+        Ok(Entry { notice: Notice { told_before: told, ..Notice::new(noted) }, ..fresh })
     }
 
     fn keep(&mut self, name: Name, entry: Entry) {
