@@ -240,6 +240,7 @@ async fn hostile_ids_and_numbers_are_refused_with_the_reason() {
         "/v1/problems?limit=1&limit=2",
         "/v1/problems?cursor=AAAA",
         "/v1/problems?cursor=%00",
+        "/v1/problems?cursor=eyJwcm9ibGVtX2lkIjoiIiwib3BlbmVkIjo1fQ",
         "/v1/devices?cursor=eyJkZXZpY2UiOiIifQ",
         "/v1/devices?limit=x",
         "/v1/devices/1/measurements?every=0s",

@@ -104,7 +104,7 @@ impl Span {
     /// Whether this can be the key of a reading of the stretch.
     pub fn holds(&self, key: &str) -> bool {
         let (first, last) = self.ends();
-        first.as_str() <= key && key <= last.as_str()
+        key.len() <= KEY && first.as_str() <= key && key <= last.as_str()
     }
 
     fn ends(&self) -> (String, String) {
@@ -135,6 +135,9 @@ pub struct LateReading {
     /// When it was stored, in Unix milliseconds of processing time.
     pub stored_at: i64,
 }
+
+/// The longest key that DynamoDB sorts by, in bytes.
+const KEY: usize = 1024;
 
 /// What the late list has in place of a device. Ids have no slash.
 const LATE: &str = "/late";
@@ -427,6 +430,15 @@ mod tests {
     use aws_sdk_dynamodb::types::{CancellationReason, error::TransactionCanceledException};
 
     use super::*;
+
+    #[test]
+    fn what_no_reading_can_have_is_no_place_in_a_stretch() {
+        let span = Span { from: 5, to: 900, after: None, newest_first: false };
+        let reading = |at| Reading { at, filling: f64::from_bits(1), seq: Some(u64::MAX) };
+        assert!(span.holds(&reading(5).key()) && span.holds(&reading(899).key()));
+        assert!(!span.holds(&reading(4).key()) && !span.holds(&reading(900).key()));
+        assert!(!span.holds(&format!("{:015}{}", 7, "x".repeat(1024))));
+    }
 
     #[test]
     fn a_reading_that_was_there_is_told_from_a_row_that_another_wrote() {

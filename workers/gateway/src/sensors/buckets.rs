@@ -55,7 +55,8 @@ impl Bucket {
 
     /// The mean is kept in a form that no sum can overflow.
     fn add(&mut self, filling: f64) {
-        self.count += 1;
+        // It may come from a cursor, and a cursor from anybody.
+        self.count = self.count.saturating_add(1);
         self.min = self.min.min(filling);
         self.max = self.max.max(filling);
         let count = self.count as f64;
@@ -125,6 +126,16 @@ mod tests {
         for text in ["", "5", "m", "0s", "-5m", "1.5h", "367d", "99999999999999999999d", "5mm", "ä"]
         {
             assert!(period(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_a_cursor_made_up_takes_a_level_as_any_other() {
+        for count in [0, u64::MAX] {
+            let made_up = Bucket { at: 0, min: 9.0, max: -9.0, mean: 1e308, count };
+            let mut buckets = Buckets::new(1000, 5, Some(made_up));
+            assert!(buckets.add(10, 1.0) && buckets.add(20, -1e308));
+            assert!(buckets.finish()[0].mean.is_finite());
         }
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Sensors,
-    ask::{Params, ProblemId, Refused, cursor, limit, place, time},
+    ask::{Params, ProblemId, Refused, check_problem_id, cursor, limit, place, time},
     filter::Filter,
     subscription::{capitals, check_names, kinds},
     view,
@@ -68,6 +68,7 @@ impl Asked {
 pub(super) async fn list(State(it): State<Arc<Sensors>>, Params(asked): Params<Asked>) -> Answer {
     let (filter, limit) = (asked.filter()?, limit(asked.limit, LIMIT, MOST)?);
     let mut after = asked.cursor.as_deref().map(place::<EpisodeKey>).transpose()?;
+    after.as_ref().map_or(Ok(()), |it| check_problem_id(&it.problem_id)).map_err(Refused::Bad)?;
     let (mut found, mut read) = (Vec::new(), 0);
     loop {
         let (rows, last) = it.problems.rows(after.as_ref(), PAGE).await?;
