@@ -1,7 +1,10 @@
 //! Topologies, and what is told beside neighbours, end to end: rules of an edge's own, devices that
 //! are never heard, levels that cannot be, and the cause of what fails together.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{World, eventually, reading};
@@ -180,6 +183,12 @@ async fn a_topology_that_is_stored_again_expects_no_device_anew() {
     let second = put("town", device("dead") + &device("new")).await;
     put("village", device("other")).await;
     assert!(second > first);
+    // Of what is replaced no more stays than who began to read it may need.
+    let rows = world.table(&world.outputs().edges_table_name).await;
+    let versions =
+        rows.iter().filter_map(|row| row["edge"].as_s().ok()?.strip_prefix("topologies:town:"));
+    let versions: BTreeSet<_> = versions.filter_map(|it| it.split(['-', ':']).next()).collect();
+    assert_eq!(versions, BTreeSet::from(["2", "3"]));
     let mut worker = world.anomaly_worker().env("FLOTILLA_SWEEP_SECONDS", "0.5").ready().await;
     for (id, since) in [("dead", first), ("new", second)] {
         let id = format!("{id}/SILENCE");

@@ -290,6 +290,21 @@ async fn topologies_are_uploaded_listed_and_removed_and_give_zones() {
     assert_eq!(zone().await, "north");
     let (_, found) = live.gateway.json("/v1/devices?zone=north").await;
     assert_eq!(found["devices"][0]["id"], "tank");
+    // Of two that come at one time one takes the other's place, whole.
+    let json = r#"{"edges":[{"current":"pump","following":"tank"}]}"#;
+    for _ in 0..8 {
+        let (one, other) = futures::join!(
+            put("town", "application/toml", toml),
+            put("town", "application/json", json)
+        );
+        assert_eq!((one.0, other.0), (200, 200), "{} {}", one.1, other.1);
+        let (_, list) = live.gateway.json("/v1/topologies").await;
+        let is_json = list["topologies"][0]["format"] == "json";
+        let whole = if is_json { json } else { toml };
+        let page = live.gateway.page("/v1/topologies/town").await;
+        assert_eq!(page, Some((200, whole.to_owned())));
+    }
+    assert_eq!(put("town", "application/toml", toml).await.0, 200);
     let (status, _) = live.gateway.send("DELETE", "/v1/topologies/town", "", "").await;
     assert_eq!(status, 204);
     assert_eq!(live.gateway.send("DELETE", "/v1/topologies/town", "", "").await.0, 404);

@@ -82,7 +82,7 @@ impl Plans {
         if let Some(known) = self.known().filter(|known| known.version == index.version) {
             return Ok(known);
         }
-        let all = self.topologies.load(&index).await?;
+        let (index, all) = self.topologies.load_newest(index).await?;
         let refused = |e: TopologyError| Failure::permanent("topology", e.to_string());
         let plan = Plan::of(&all, self.plain).map_err(refused)?;
         let since = self.topologies.since(&index, &all).await?;

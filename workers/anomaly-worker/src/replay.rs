@@ -112,7 +112,7 @@ struct Walk<'a> {
 /// Transient when DynamoDB does not answer; permanent for a row or a topology that cannot be read.
 pub async fn replay(tables: &Tables, wanted: Wanted) -> Result<Replay, Failure> {
     let index = tables.topologies.index().await?;
-    let all = tables.topologies.load(&index).await?;
+    let (index, all) = tables.topologies.load_newest(index).await?;
     let refused = |e: TopologyError| Failure::permanent("topology", e.to_string());
     let plan = Plan::of(&all, wanted.plain).map_err(refused)?;
     let since = tables.topologies.since(&index, &all).await?;

@@ -4,9 +4,10 @@
 //! `names`, a map from name to `{"parts", "format", "at", "stored", "first", "later"}`: the number of
 //! parts of the text, how it is written, since when (Unix milliseconds) the topology of that name holds,
 //! and the version that its parts are stored under; since when its devices are expected, and the number
-//! of parts after those of the text that name the devices which are so since another time. A part is a
-//! row `topologies:NAME:VERSION:PART` with its piece of the `text`. Keys of edges have a slash, these
-//! have none.
+//! of parts after those of the text that name the devices which are so since another time; and `before`,
+//! where the one is that it replaced, whose parts stay until it is replaced itself. A part is a
+//! row `topologies:NAME:TAG:PART` with its piece of the `text`; the tag is the version with `nonce`, which
+//! tells those apart that come at one time. Keys of edges have a slash, these have none.
 //!
 //! Parts are written before the row that names them, which is written on the condition that nobody
 //! else changed it: so a reader of the row finds all parts. Workers look at the row every few
@@ -14,6 +15,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher, RandomState},
     ops::Range,
 };
 
@@ -63,6 +65,32 @@ pub struct Stored {
     /// In how many rows more the devices are that are expected since another time.
     #[serde(default)]
     pub later: usize,
+    /// What tells its rows from those of another that came at the same time.
+    #[serde(default)]
+    nonce: u64,
+    /// The rows of the one that it replaced, which whoever had begun to may still read.
+    #[serde(default)]
+    before: Option<Rows>,
+}
+
+/// The rows that a topology is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Rows {
+    tag: String,
+    count: usize,
+}
+
+impl Stored {
+    fn tag(&self) -> String {
+        match self.nonce {
+            0 => self.stored.to_string(),
+            nonce => format!("{}-{nonce:x}", self.stored),
+        }
+    }
+
+    fn rows(&self) -> Rows {
+        Rows { tag: self.tag(), count: self.parts + self.later }
+    }
 }
 
 /// What the index row says.
@@ -122,17 +150,18 @@ impl Topologies {
     /// # Errors
     /// As of [`index`](Self::index).
     pub async fn text(&self, name: &str, stored: &Stored) -> Result<String, Failure> {
-        self.read_parts(name, stored.stored, 0..stored.parts).await
+        self.read_parts(name, stored, 0..stored.parts).await
     }
 
     async fn read_parts(
         &self,
         name: &str,
-        version: u64,
+        stored: &Stored,
         parts: Range<usize>,
     ) -> Result<String, Failure> {
+        let tag = stored.tag();
         let parts = parts.map(async |part| {
-            let key = part_key(name, version, part);
+            let key = part_key(name, &tag, part);
             let call = self.client.get_item().table_name(&self.table).consistent_read(true);
             let answer = call.key("edge", text(&key)).send().await;
             let answer =
@@ -174,7 +203,7 @@ impl Topologies {
             return Ok(HashMap::new());
         }
         let parts = stored.parts..stored.parts + stored.later;
-        let text = self.read_parts(name, stored.stored, parts).await?;
+        let text = self.read_parts(name, stored, parts).await?;
         let later: BTreeMap<i64, Vec<String>> =
             serde_json::from_str(&text).map_err(|_| self.bad(name))?;
         Ok(later
@@ -184,10 +213,7 @@ impl Topologies {
     }
 
     /// All topologies of an index.
-    ///
-    /// # Errors
-    /// As of [`index`](Self::index).
-    pub async fn load(&self, index: &Index) -> Result<Vec<(String, Topology)>, Failure> {
+    async fn load(&self, index: &Index) -> Result<Vec<(String, Topology)>, Failure> {
         let all = index.names.iter().map(async |(name, stored)| {
             let format = Format::from_name(&stored.format).ok_or_else(|| self.bad(name))?;
             let topology = Topology::parse(&self.text(name, stored).await?, format);
@@ -196,6 +222,29 @@ impl Topologies {
             })
         });
         try_join_all(all).await
+    }
+
+    /// All topologies, and the index that they are of: this one, or a newer one where it was outdated before
+    /// all were read.
+    ///
+    /// # Errors
+    /// As of [`index`](Self::index).
+    pub async fn load_newest(
+        &self,
+        mut index: Index,
+    ) -> Result<(Index, Vec<(String, Topology)>), Failure> {
+        loop {
+            match self.load(&index).await {
+                Ok(all) => return Ok((index, all)),
+                Err(failure) => {
+                    let newer = self.index().await?;
+                    if newer.version == index.version {
+                        return Err(failure);
+                    }
+                    index = newer;
+                }
+            }
+        }
     }
 
     /// Stores a topology under a name, in place of the one of that name; gives the new version.
@@ -213,10 +262,10 @@ impl Topologies {
         check_name(name)?;
         let topology = Topology::parse(body, format)?;
         for _ in 0..ATTEMPTS {
-            let mut index = self.index().await?;
+            let (mut index, mut all) = self.load_newest(self.index().await?).await?;
             let before = index.version;
-            let mut all = self.load(&index).await?;
             let since = self.since(&index, &all).await?;
+            let replaced = index.names.get(name).cloned();
             all.retain(|it| it.0 != name);
             all.push((name.to_owned(), topology.clone()));
             Plan::of(&all, Rule::default())?;
@@ -224,7 +273,7 @@ impl Topologies {
                 let what = format!("{} topologies are more than {TOPOLOGIES}", all.len());
                 return Err(TopologyError { faults: vec![what] }.into());
             }
-            let first = index.names.get(name).map_or(now, |it| it.first.unwrap_or(it.at));
+            let first = replaced.as_ref().map_or(now, |it| it.first.unwrap_or(it.at));
             let later = named_later(&topology, &since, first, now);
             let later = serde_json::to_string(&later).map_err(|e| super::unbuilt("devices", e))?;
             let stored = Stored {
@@ -234,14 +283,22 @@ impl Topologies {
                 stored: before + 1,
                 first: Some(first),
                 later: if later == "{}" { 0 } else { pieces(&later).len() },
+                nonce: RandomState::new().hash_one(now) | 1,
+                before: replaced.as_ref().map(Stored::rows),
             };
             let pieces: Vec<&str> = pieces(body)
                 .into_iter()
                 .chain(pieces(&later).into_iter().take(stored.later))
                 .collect();
-            self.write_parts(name, &pieces, before + 1).await?;
+            let rows = stored.rows();
+            self.write_parts(name, &pieces, &rows.tag).await?;
             index.names.insert(name.to_owned(), stored);
-            if self.write_index(before, &index.names).await? {
+            let is_written = self.write_index(before, &index.names).await?;
+            let unread = if is_written { replaced.and_then(|it| it.before) } else { Some(rows) };
+            if let Err(failure) = self.remove_rows(name, unread).await {
+                tracing::warn!("rows of topology {name} that nobody reads stay: {failure}");
+            }
+            if is_written {
                 return Ok(before + 1);
             }
         }
@@ -258,7 +315,7 @@ impl Topologies {
             let mut index = self.index().await?;
             let Some(stored) = index.names.remove(name) else { return Ok(false) };
             if self.write_index(index.version, &index.names).await? {
-                self.remove_parts(name, &stored).await?;
+                self.remove_rows(name, [stored.rows()].into_iter().chain(stored.before)).await?;
                 return Ok(true);
             }
         }
@@ -266,9 +323,9 @@ impl Topologies {
         Err(Failure::transient("topology_conflict", what))
     }
 
-    async fn write_parts(&self, name: &str, pieces: &[&str], version: u64) -> Result<(), Failure> {
+    async fn write_parts(&self, name: &str, pieces: &[&str], tag: &str) -> Result<(), Failure> {
         let writes = pieces.iter().enumerate().map(async |(part, piece)| {
-            let key = part_key(name, version, part);
+            let key = part_key(name, tag, part);
             let call = self.client.put_item().table_name(&self.table).item("edge", text(&key));
             let sent = call.item("text", text(*piece)).send().await;
             sent.map(drop).map_err(|e| unavailable("PutItem", &key, &self.table, chain(&e)))
@@ -276,9 +333,13 @@ impl Topologies {
         try_join_all(writes).await.map(drop)
     }
 
-    async fn remove_parts(&self, name: &str, stored: &Stored) -> Result<(), Failure> {
-        let removals = (0..stored.parts + stored.later).map(async |part| {
-            let key = part_key(name, stored.stored, part);
+    async fn remove_rows(
+        &self,
+        name: &str,
+        all: impl IntoIterator<Item = Rows>,
+    ) -> Result<(), Failure> {
+        let keys = |it: Rows| (0..it.count).map(move |part| part_key(name, &it.tag, part));
+        let removals = all.into_iter().flat_map(keys).map(async |key| {
             let call = self.client.delete_item().table_name(&self.table).key("edge", text(&key));
             let sent = call.send().await;
             sent.map(drop).map_err(|e| unavailable("DeleteItem", &key, &self.table, chain(&e)))
@@ -335,8 +396,8 @@ fn named_later(
     later
 }
 
-fn part_key(name: &str, version: u64, part: usize) -> String {
-    format!("{INDEX}:{name}:{version}:{part}")
+fn part_key(name: &str, tag: &str, part: usize) -> String {
+    format!("{INDEX}:{name}:{tag}:{part}")
 }
 
 fn check_name(name: &str) -> Result<(), TopologyError> {

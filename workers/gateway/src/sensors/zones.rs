@@ -68,7 +68,7 @@ impl Zones {
         if self.named.read().unwrap_or_else(PoisonError::into_inner).version == index.version {
             return Ok(());
         }
-        let all = topologies.load(&index).await?;
+        let (index, all) = topologies.load_newest(index).await?;
         let named = Named::of(index.version, &all);
         let named = named.map_err(|e| Failure::permanent("topology", e.to_string()))?;
         *self.named.write().unwrap_or_else(PoisonError::into_inner) = named;
