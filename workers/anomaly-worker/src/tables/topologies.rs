@@ -247,6 +247,19 @@ impl Topologies {
         }
     }
 
+    /// The same, without the one of a name where that cannot be read: so it can be replaced.
+    async fn load_beside(&self, name: &str) -> Result<(Index, Vec<(String, Topology)>), Failure> {
+        let index = self.index().await?;
+        match self.load_newest(index.clone()).await {
+            Err(_) if index.names.contains_key(name) => {
+                let mut others = index.clone();
+                others.names.remove(name);
+                Ok((index, self.load(&others).await?))
+            }
+            loaded => loaded,
+        }
+    }
+
     /// Stores a topology under a name, in place of the one of that name; gives the new version.
     /// `now` is in Unix milliseconds.
     ///
@@ -262,7 +275,7 @@ impl Topologies {
         check_name(name)?;
         let topology = Topology::parse(body, format)?;
         for _ in 0..ATTEMPTS {
-            let (mut index, mut all) = self.load_newest(self.index().await?).await?;
+            let (mut index, mut all) = self.load_beside(name).await?;
             let before = index.version;
             let since = self.since(&index, &all).await?;
             let replaced = index.names.get(name).cloned();
