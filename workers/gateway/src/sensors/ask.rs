@@ -28,7 +28,7 @@ pub(super) enum Refused {
     Missing(String),
     /// This status, for this reason, with more to it.
     Other(StatusCode, Value),
-    /// 503: a table or a queue does not answer.
+    /// 503: a table or a queue does not answer; 500: what is stored cannot be read.
     Down(Failure),
 }
 
@@ -47,7 +47,13 @@ impl IntoResponse for Refused {
             Self::Down(failure) => {
                 tracing::error!(kind = failure.kind(), "{failure}");
                 let why = "the tables cannot be reached now: try again";
-                (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": why }))
+                match failure {
+                    Failure::Permanent(_) => {
+                        let why = failure.to_string();
+                        (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": why }))
+                    }
+                    _ => (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": why })),
+                }
             }
         };
         (status, Json(body)).into_response()
@@ -173,6 +179,14 @@ mod tests {
         for text in ["", "nan", "inf", "-1", "1e400", "yesterday", "9999-12-31T23:59:60Z"] {
             assert!(matches!(time("from", text), Err(Refused::Bad(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_what_cannot_be_read_is_not_told_to_try_again() {
+        let what = "the stored topology town: TOML parse error";
+        let status = |why: Failure| Refused::Down(why).into_response().status();
+        assert_eq!(status(Failure::permanent("topology", what)), 500);
+        assert_eq!(status(Failure::transient("dynamodb", what)), 503);
     }
 
     #[test]
