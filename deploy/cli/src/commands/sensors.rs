@@ -101,11 +101,7 @@ async fn problems(
     limit: usize,
     json: bool,
 ) -> Result<(), Error> {
-    let status = status.map(str::to_uppercase);
-    if let Some(unknown) = status.as_ref().filter(|it| Status::ALL.iter().all(|s| s.name() != *it))
-    {
-        return Err(Error::Usage(format!("--status {unknown:.40?} is none")));
-    }
+    let status = status.map(known_status).transpose()?;
     let (problems, mut found, mut after) = (tables(target).problems, Vec::new(), None);
     loop {
         let page = problems.rows(after.as_ref(), PAGE).await;
@@ -143,6 +139,18 @@ async fn problems(
     }));
     out(rows);
     Ok(())
+}
+
+/// A status as it is written.
+fn known_status(text: &str) -> Result<String, Error> {
+    let (status, known) = (text.to_uppercase(), Status::ALL.map(Status::name));
+    match known.contains(&status.as_str()) {
+        true => Ok(status),
+        false => {
+            let known = known.join(", ");
+            Err(Error::Usage(format!("--status {text:.40?} is none of {known}")))
+        }
+    }
 }
 
 /// In order of opening, the newest of them.
@@ -222,5 +230,17 @@ fn value(row: &Row, name: &str) -> Value {
             |number| serde_json::from_str(number).unwrap_or(Value::Null),
         ),
         None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_there_is_not_is_refused_with_those_that_there_are() {
+        assert_eq!(known_status("resolved").ok().as_deref(), Some("RESOLVED"));
+        let why = known_status("open").unwrap_err().to_string();
+        assert!(why.contains("\"open\" is none of UNRESOLVED, ACKNOWLEDGED"), "{why}");
     }
 }
