@@ -275,48 +275,52 @@ impl Topologies {
         check_name(name)?;
         let topology = Topology::parse(body, format)?;
         for _ in 0..ATTEMPTS {
-            let (mut index, mut all) = self.load_beside(name).await?;
-            let before = index.version;
-            let since = self.since(&index, &all).await?;
-            let replaced = index.names.get(name).cloned();
-            all.retain(|it| it.0 != name);
-            all.push((name.to_owned(), topology.clone()));
-            Plan::of(&all, Rule::default())?;
-            if all.len() > TOPOLOGIES {
-                let what = format!("{} topologies are more than {TOPOLOGIES}", all.len());
-                return Err(TopologyError { faults: vec![what] }.into());
-            }
-            let first = replaced.as_ref().map_or(now, |it| it.first.unwrap_or(it.at));
-            let later = named_later(&topology, &since, first, now);
-            let later = serde_json::to_string(&later).map_err(|e| super::unbuilt("devices", e))?;
-            let stored = Stored {
-                parts: pieces(body).len(),
-                format: format.name().to_owned(),
-                at: now,
-                stored: before + 1,
-                first: Some(first),
-                later: if later == "{}" { 0 } else { pieces(&later).len() },
-                nonce: RandomState::new().hash_one(now) | 1,
-                before: replaced.as_ref().map(Stored::rows),
-            };
-            let pieces: Vec<&str> = pieces(body)
-                .into_iter()
-                .chain(pieces(&later).into_iter().take(stored.later))
-                .collect();
-            let rows = stored.rows();
-            self.write_parts(name, &pieces, &rows.tag).await?;
-            index.names.insert(name.to_owned(), stored);
-            let is_written = self.write_index(before, &index.names).await?;
-            let unread = if is_written { replaced.and_then(|it| it.before) } else { Some(rows) };
-            if let Err(failure) = self.remove_rows(name, unread).await {
-                tracing::warn!("rows of topology {name} that nobody reads stay: {failure}");
-            }
-            if is_written {
-                return Ok(before + 1);
+            if let Some(version) = self.try_put(name, (body, format), &topology, now).await? {
+                return Ok(version);
             }
         }
         let what = format!("topology {name}: others changed topologies at the same time");
         Err(Failure::transient("topology_conflict", what).into())
+    }
+
+    /// None where others changed something meanwhile.
+    async fn try_put(
+        &self,
+        name: &str,
+        (body, format): (&str, Format),
+        topology: &Topology,
+        now: i64,
+    ) -> Result<Option<u64>, NotStored> {
+        let (mut index, mut all) = self.load_beside(name).await?;
+        let since = self.since(&index, &all).await?;
+        let (before, replaced) = (index.version, index.names.get(name).cloned());
+        all.retain(|it| it.0 != name);
+        all.push((name.to_owned(), topology.clone()));
+        check(&all)?;
+        let first = replaced.as_ref().map_or(now, |it| it.first.unwrap_or(it.at));
+        let later = named_later(topology, &since, first, now);
+        let later = serde_json::to_string(&later).map_err(|e| super::unbuilt("devices", e))?;
+        let later = if later == "{}" { Vec::new() } else { pieces(&later) };
+        let text = pieces(body);
+        let stored = Stored {
+            parts: text.len(),
+            format: format.name().to_owned(),
+            at: now,
+            stored: before + 1,
+            first: Some(first),
+            later: later.len(),
+            nonce: RandomState::new().hash_one(now) | 1,
+            before: replaced.as_ref().map(Stored::rows),
+        };
+        let rows = stored.rows();
+        self.write_parts(name, &[text, later].concat(), &rows.tag).await?;
+        index.names.insert(name.to_owned(), stored);
+        let is_written = self.write_index(before, &index.names).await?;
+        let unread = if is_written { replaced.and_then(|it| it.before) } else { Some(rows) };
+        if let Err(failure) = self.remove_rows(name, unread).await {
+            tracing::warn!("rows of topology {name} that nobody reads stay: {failure}");
+        }
+        Ok(is_written.then_some(before + 1))
     }
 
     /// Removes a topology; `false` where there is none of this name.
@@ -390,6 +394,16 @@ impl Topologies {
         let what = format!("the row {row} of table {} cannot be read as a topology's", self.table);
         Failure::permanent("topology_row", what)
     }
+}
+
+/// Refuses topologies that are too many, or do not go together.
+fn check(all: &[(String, Topology)]) -> Result<(), TopologyError> {
+    Plan::of(all, Rule::default())?;
+    if all.len() > TOPOLOGIES {
+        let what = format!("{} topologies are more than {TOPOLOGIES}", all.len());
+        return Err(TopologyError { faults: vec![what] });
+    }
+    Ok(())
 }
 
 /// The devices that a topology names which are expected since another time than the first, by that time.
