@@ -22,10 +22,12 @@ const SEEDS: [u64; 2] = [10, 4];
 /// Sensors.
 const SIZES: [&str; 3] = ["sensors=100", "sensors=300", "sensors=1000"];
 /// What is harder than the default.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 18] = [
     "sensors=300,noise=5",
     "sensors=300,lost=0.1",
     "sensors=300,lost=0.2",
+    "sensors=300,lost=0.3",
+    "sensors=300,lost=0.1,late=0.3,skewed=1,skew_seconds=60",
     "sensors=300,late=0.3,late_minutes=58",
     "sensors=300,skewed=0.5,skew_seconds=60",
     "sensors=300,skewed=0.5,skew_seconds=120",
