@@ -5,9 +5,9 @@
 //! what a fault says is not so, what is observed is. No cause begins after its effect, by what the
 //! sensor that both have in common had said when each opened.
 //!
-//! - A fault is the cause of what the sensor's own words decided: at its edges, and no further. A
-//!   silence is of what the last word decided at them, unless a later word of the other end decided
-//!   another edge as well.
+//! - A fault is the cause of what the sensor's own words decided while it lasted, and not of what the
+//!   word that ended it did: at its edges, and no further. A silence is of what the last word decided at
+//!   them once the next was due, unless a later word of the other end decided another edge as well.
 //! - Edges belong together when they last at the same time, in part at least, and have a sensor in
 //!   common; or when others between them do. They must have begun to fail together, too: within
 //!   three readings of that sensor, or an hour where nobody knows how often it is read. What came

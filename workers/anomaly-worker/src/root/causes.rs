@@ -89,6 +89,11 @@ impl Trouble {
         self.episode.lasts_with(&other.episode)
     }
 
+    /// Whether it had not ended at this time (Unix milliseconds): what ends a fault is a good word.
+    fn lasts_beyond(&self, at: i64) -> bool {
+        self.episode.resolved.is_none_or(|end| end.at > at)
+    }
+
     /// Whether something is in the way behind this sensor.
     fn blocks(&self, sensor: &str) -> bool {
         self.episode.kind == Kind::Obstruction && self.subject.current() == sensor
@@ -143,12 +148,28 @@ impl<'t, P: Fn(&str) -> Pace> All<'t, P> {
         let it = &self.troubles[of];
         match (fault.episode.kind, it.is_edge()) {
             (Kind::Silence, true) => {
-                fault.last_word(sensor) == it.last_word(sensor) && !self.is_of_the_other(of, sensor)
+                fault.last_word(sensor) == it.last_word(sensor)
+                    && self.was_due(it, sensor)
+                    && !self.is_of_the_other(of, sensor)
             }
-            (_, true) => self.since(fault).0 <= it.last_word(sensor),
+            (_, true) => {
+                let word = it.last_word(sensor);
+                self.since(fault).0 <= word && fault.lasts_beyond(word)
+            }
             (Kind::Silence, false) => false,
-            (_, false) => it.episode.kind != Kind::Silence && self.since(fault) < self.since(it),
+            (_, false) => {
+                it.episode.kind != Kind::Silence
+                    && self.since(fault) < self.since(it)
+                    && fault.lasts_beyond(it.episode.opened.at)
+            }
         }
+    }
+
+    /// Whether a sensor should have spoken again when an edge failed, as far as is known.
+    fn was_due(&self, it: &Trouble, sensor: &str) -> bool {
+        let heard = it.episode.opened.heard_at();
+        let passed = heard.saturating_sub(it.last_word(sensor));
+        (self.pace)(sensor).interval.is_none_or(|interval| passed > interval)
     }
 
     /// Since when a device is in trouble, and which counts first of those at one time.

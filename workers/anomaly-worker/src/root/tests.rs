@@ -179,6 +179,28 @@ fn a_silence_is_the_cause_of_what_the_last_word_decided_and_of_nothing_before_or
     assert_eq!(causes(&[silence, edges(140)], unknown), [None, None]);
 }
 
+#[test]
+fn a_fault_is_no_cause_of_what_the_word_that_ended_it_decided() {
+    let edge = heard(trouble("a-b", 11, None), 5, 11);
+    let high = of_kind(Kind::Threshold, trouble("b", 11, None));
+    let range = |until| of_kind(Kind::Range, trouble("b", 10, Some(until)));
+    for it in [edge, high] {
+        assert_eq!(causes(&[it.clone(), range(12)], unknown), [Some(1), None]);
+        assert_eq!(causes(&[it, range(11)], unknown), [None, None]);
+    }
+}
+
+#[test]
+fn a_silence_is_no_cause_of_what_failed_before_the_sensor_was_due() {
+    let minute = |_: &str| Pace { interval: Some(60), ..Pace::default() };
+    let silence = of_kind(Kind::Silence, heard(trouble("a", 280, None), 100, 100));
+    let failed = |at| heard(trouble("a-b", at, None), 100, at);
+    // It had just spoken, as far as is known.
+    assert_eq!(causes(&[failed(101), silence.clone()], minute), [None, None]);
+    assert_eq!(causes(&[failed(101), silence.clone()], unknown), [Some(1), None]);
+    assert_eq!(causes(&[failed(170), silence], minute), [Some(1), None]);
+}
+
 proptest! {
     #[test]
     fn what_belongs_together_is_found_from_any_of_its_problems(
