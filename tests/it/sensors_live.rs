@@ -304,6 +304,14 @@ async fn topologies_are_uploaded_listed_and_removed_and_give_zones() {
         let page = live.gateway.page("/v1/topologies/town").await;
         assert_eq!(page, Some((200, whole.to_owned())));
     }
+    // Nor does one of many wait in vain.
+    let many = (0..12).map(async |number| {
+        let edge = format!("[[edges]]\ncurrent = 'x{number}-'\nfollowing = 'y{number}-'\n");
+        put(&format!("n{number}"), "application/toml", &edge).await
+    });
+    for (status, answer) in futures::future::join_all(many).await {
+        assert_eq!(status, 200, "{answer}");
+    }
     assert_eq!(put("town", "application/toml", toml).await.0, 200);
     let (status, _) = live.gateway.send("DELETE", "/v1/topologies/town", "", "").await;
     assert_eq!(status, 204);

@@ -17,10 +17,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
     ops::Range,
+    time::Duration,
 };
 
 use aws_sdk_dynamodb::Client;
-use flotilla_runtime::{Failure, failure::chain};
+use flotilla_runtime::{Failure, failure::chain, retry::RetryPolicy};
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,9 @@ const PART: usize = 300_000;
 /// The most topologies: the index row stays small.
 const TOPOLOGIES: usize = 100;
 /// How often a change is tried when others change something at the same time.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: u32 = 20;
+/// How long to wait before the next, at first and at most.
+const PAUSE: RetryPolicy = RetryPolicy::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// The topologies. Clones share the client.
 #[derive(Debug, Clone)]
@@ -274,10 +277,11 @@ impl Topologies {
     ) -> Result<u64, NotStored> {
         check_name(name)?;
         let topology = Topology::parse(body, format)?;
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
             if let Some(version) = self.try_put(name, (body, format), &topology, now).await? {
                 return Ok(version);
             }
+            tokio::time::sleep(PAUSE.delay(attempt)).await;
         }
         let what = format!("topology {name}: others changed topologies at the same time");
         Err(Failure::transient("topology_conflict", what).into())
@@ -317,9 +321,7 @@ impl Topologies {
         index.names.insert(name.to_owned(), stored);
         let is_written = self.write_index(before, &index.names).await?;
         let unread = if is_written { replaced.and_then(|it| it.before) } else { Some(rows) };
-        if let Err(failure) = self.remove_rows(name, unread).await {
-            tracing::warn!("rows of topology {name} that nobody reads stay: {failure}");
-        }
+        self.forget_rows(name, unread).await;
         Ok(is_written.then_some(before + 1))
     }
 
@@ -328,13 +330,14 @@ impl Topologies {
     /// # Errors
     /// Transient, when DynamoDB does not take it.
     pub async fn remove(&self, name: &str) -> Result<bool, Failure> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
             let mut index = self.index().await?;
             let Some(stored) = index.names.remove(name) else { return Ok(false) };
             if self.write_index(index.version, &index.names).await? {
-                self.remove_rows(name, [stored.rows()].into_iter().chain(stored.before)).await?;
+                self.forget_rows(name, [stored.rows()].into_iter().chain(stored.before)).await;
                 return Ok(true);
             }
+            tokio::time::sleep(PAUSE.delay(attempt)).await;
         }
         let what = format!("topology {name}: others changed topologies at the same time");
         Err(Failure::transient("topology_conflict", what))
@@ -348,6 +351,13 @@ impl Topologies {
             sent.map(drop).map_err(|e| unavailable("PutItem", &key, &self.table, chain(&e)))
         });
         try_join_all(writes).await.map(drop)
+    }
+
+    /// Removes rows that nobody reads; those that the table does not let go stay.
+    async fn forget_rows(&self, name: &str, all: impl IntoIterator<Item = Rows>) {
+        if let Err(failure) = self.remove_rows(name, all).await {
+            tracing::warn!("rows of topology {name} that nobody reads stay: {failure}");
+        }
     }
 
     async fn remove_rows(
