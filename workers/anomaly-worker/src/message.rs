@@ -109,12 +109,13 @@ pub fn schema() -> Value {
             "uplink_message": {
                 "type": "object",
                 "properties": {
-                    "frm_payload": { "type": "string", "maxLength": PAYLOAD_LIMIT },
+                    "frm_payload": { "type": ["string", "null"], "maxLength": PAYLOAD_LIMIT },
                     "decoded_payload": { "properties": { "filling": decoded } },
                     "f_cnt": seq, "received_at": time,
                 },
                 "anyOf": [
-                    { "required": ["frm_payload"] },
+                    { "required": ["frm_payload"],
+                      "properties": { "frm_payload": { "type": "string" } } },
                     { "properties": { "decoded_payload": {
                         "required": ["filling"], "properties": { "filling": filling } } },
                       "required": ["decoded_payload"] },
@@ -164,7 +165,7 @@ impl TryFrom<Value> for AnomalyMessage {
     type Error = String;
 
     fn try_from(message: Value) -> Result<Self, String> {
-        if let Some(uplink) = message.get("uplink_message") {
+        if let Some(uplink) = message.get("uplink_message").filter(|it| !it.is_null()) {
             return from_uplink(&message, uplink);
         }
         let id = message
@@ -395,6 +396,9 @@ mod tests {
             json!({ "id": "01" }),
             uplink(json!({ "frm_payload": "NTA=" })),
             uplink(json!({ "decoded_payload": { "filling": 5 }, "f_cnt": 0 })),
+            uplink(json!({ "decoded_payload": { "filling": 5 }, "frm_payload": null })),
+            uplink(json!({ "decoded_payload": {}, "frm_payload": null })),
+            json!({ "id": "01", "filling": 1, "uplink_message": null }),
             uplink(json!({ "decoded_payload": {} })),
             uplink(json!({ "decoded_payload": { "filling": null } })),
             uplink(json!({ "frm_payload": "NTA=", "decoded_payload": { "filling": null } })),
