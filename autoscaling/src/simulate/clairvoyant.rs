@@ -20,10 +20,10 @@ pub const NAME: &str = "clairvoyant";
 /// Every boot takes the median.
 pub fn clairvoyant(trace: &Trace, world: &World) -> Millis {
     let mut changes: Vec<(Millis, bool)> = Vec::with_capacity(trace.jobs().len() * 2);
-    // A job of no time takes no place.
-    for job in trace.jobs().iter().filter(|job| job.service > 0) {
+    for job in trace.jobs() {
         changes.push((job.at, true));
-        changes.push((job.at + job.service, false));
+        // Somebody must be there for a job of no time, too.
+        changes.push((job.at + job.service.max(1), false));
     }
     // An end comes before an arrival of the same time, whose job takes the place.
     changes.sort_unstable();

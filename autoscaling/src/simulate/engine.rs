@@ -1,5 +1,6 @@
 //! From event to event.
 
+mod looks;
 mod orders;
 
 use std::{
@@ -24,8 +25,6 @@ const AFTERWARDS: Millis = 20 * 60_000;
 const STUCK: Millis = 12 * 3_600_000;
 /// A job that was lost so often will be lost again.
 const LOST: u32 = 1000;
-/// How long before the next arrival the policy looks again, where nothing is there for long.
-const BEFORE: Millis = 3_600_000;
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,6 +111,10 @@ struct Engine<'a> {
     busy: u64,
     timed: Millis,
     last_finish: Millis,
+    /// When a job began or ended last, well or not.
+    worked: Millis,
+    /// When anything but a look happened last.
+    moved: Millis,
     waiting: VecDeque<u32>,
     /// What was known to have arrived, by look, in the last minute.
     arrivals: VecDeque<(Millis, u64)>,
@@ -142,6 +145,8 @@ impl<'a> Engine<'a> {
             busy: 0,
             timed: 0,
             last_finish: 0,
+            worked: 0,
+            moved: 0,
             waiting: VecDeque::new(),
             arrivals: VecDeque::new(),
             group: Group::new(world),
@@ -162,22 +167,21 @@ impl<'a> Engine<'a> {
 
     fn last_change(&self) -> Millis {
         let arrived = self.arrived.checked_sub(1).map_or(0, |last| self.jobs[last].at);
-        let longest = if self.busy > 0 { self.now } else { 0 };
-        arrived.max(self.last_finish).max(longest)
+        arrived.max(self.worked)
     }
 
     fn over(&self, at: Millis) -> bool {
         if self.arrived < self.jobs.len() {
             return false;
         }
-        if at > self.last_change() + STUCK {
+        if self.busy == 0 && at > self.last_change() + STUCK {
             return true;
         }
         self.done() && (self.group.all() == 0 || at > self.last_finish + AFTERWARDS)
     }
 
     fn arrive(&mut self, at: Millis) {
-        self.now = at;
+        (self.now, self.moved) = (at, at);
         let job = self.arrived as u32;
         self.arrived += 1;
         self.offer(job);
@@ -200,6 +204,7 @@ impl<'a> Engine<'a> {
         let Job { at, service } = self.jobs[job as usize];
         self.out.waits[job as usize] = u32::try_from(self.now - at).unwrap_or(u32::MAX);
         self.group.work(key, job, self.now);
+        self.worked = self.now;
         self.busy += 1;
         self.out.peak_in_flight = self.out.peak_in_flight.max(self.busy);
         self.events.push(Reverse((self.now + service, Event::Finish { key, job })));
@@ -216,6 +221,9 @@ impl<'a> Engine<'a> {
     fn step(&mut self, scaler: &mut dyn Scaler) {
         let Some(Reverse((at, event))) = self.events.pop() else { return };
         self.now = at;
+        if event != Event::Look {
+            self.moved = at;
+        }
         match event {
             Event::Finish { key, job } if self.group.there(key) => self.finish(key, job),
             Event::Ready { key } => self.ready(key),
@@ -233,7 +241,7 @@ impl<'a> Engine<'a> {
         self.finished += 1;
         self.books.finish(self.now);
         self.timed += self.jobs[job as usize].service;
-        self.last_finish = self.now;
+        (self.last_finish, self.worked) = (self.now, self.now);
         match self.group.drains(key) {
             true => self.drained(key),
             false => self.free(key),
@@ -257,6 +265,7 @@ impl<'a> Engine<'a> {
     /// Ends an instance; says whether it was at work.
     fn end(&mut self, key: u32) -> bool {
         let Some(job) = self.group.end(key, self.now) else { return false };
+        self.worked = self.now;
         self.busy -= 1;
         let losses = self.losses.entry(job).or_default();
         *losses += 1;
@@ -284,20 +293,13 @@ impl<'a> Engine<'a> {
         };
         let order = scaler.look(&view);
         self.group.observed.spot_interruptions = 0;
+        let before = self.group.all();
         self.carry_out(&order, scaler.orders_by_row() && self.world.order_ms > 0);
-        let next = self.next_look(scaler.every_ms().max(1));
-        self.events.push(Reverse((next, Event::Look)));
-    }
-
-    /// When the policy looks again. While nothing is there and nothing comes for long, it would see
-    /// the same each time.
-    fn next_look(&self, every: Millis) -> Millis {
-        let empty = self.busy == 0 && self.waiting.is_empty() && self.events.is_empty();
-        let coming = self.jobs.get(self.arrived).filter(|_| empty && self.group.all() == 0);
-        match coming {
-            Some(job) if job.at > self.now + STUCK => job.at - BEFORE,
-            _ => self.now + every,
+        if self.group.all() != before {
+            self.moved = self.now;
         }
+        let next = self.next_look(scaler);
+        self.events.push(Reverse((next, Event::Look)));
     }
 
     fn see(&mut self, visible: u64, in_flight: u64) {

@@ -7,6 +7,8 @@ use super::World;
 use crate::observed::{Instance, Millis, Observed, State};
 
 const GONE: u32 = u32::MAX;
+/// Longer than any run lasts, and short enough to be added to any time: a thousand centuries.
+const FOR_EVER: Millis = 100_000 * 366 * 86_400_000;
 
 /// What of an instance nobody sees.
 #[derive(Clone, Copy)]
@@ -86,7 +88,7 @@ impl Group {
         self.peak = self.peak.max(self.bodies.len() as u32);
         let drawn = self.boot.map(|boot| boot.sample(&mut self.random) as Millis);
         let boot = drawn.unwrap_or(self.median_boot);
-        let life = self.life.map(|life| life.sample(&mut self.random) as Millis);
+        let life = self.life.map(|life| (life.sample(&mut self.random) as Millis).min(FOR_EVER));
         Launched { key, boot, life }
     }
 

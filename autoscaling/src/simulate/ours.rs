@@ -8,6 +8,9 @@ use crate::{
     policy::Policy,
 };
 
+/// After so many boots' time the memory of a rise in demand is gone.
+const FORGOTTEN: Millis = 32;
+
 /// Calls [`decide`](crate::decide) as the process `autoscaler` does.
 #[derive(Debug, Clone)]
 pub struct Ours {
@@ -30,6 +33,18 @@ impl Scaler for Ours {
 
     fn orders_by_row(&self) -> bool {
         true
+    }
+
+    fn settles_ms(&self) -> Millis {
+        let Policy { delayed_off_boots, minimum_billed_ms, queues, .. } = &self.policy;
+        // What is expected by the time of day changes with it.
+        if self.policy.prediction > 0.0 {
+            return Millis::MAX;
+        }
+        let boot = self.memory.boot_ms(&self.policy);
+        let kept = boot.saturating_mul(FORGOTTEN).max((boot as f64 * delayed_off_boots) as Millis);
+        let waits = queues.iter().map(|queue| queue.wait_target_ms).max().unwrap_or_default();
+        kept.max(*minimum_billed_ms).max(waits)
     }
 
     fn look(&mut self, view: &View<'_>) -> Order {

@@ -13,6 +13,11 @@ pub trait Scaler {
         false
     }
 
+    /// After how long without any change it does nothing new, where that is more than half a day.
+    fn settles_ms(&self) -> Millis {
+        0
+    }
+
     /// What is to be done now.
     fn look(&mut self, view: &View<'_>) -> Order;
 }

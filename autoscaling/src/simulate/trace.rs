@@ -35,6 +35,14 @@ pub enum TraceError {
         /// What is wrong, and in which line.
         source: csv::Error,
     },
+    /// Its first line does not name the columns: the first job would be taken for it, and be missed.
+    #[error("trace {}: the first line is `arrival_seconds,service_seconds`, and here {found:?}", path.display())]
+    Heading {
+        /// The file.
+        path: PathBuf,
+        /// What its first line says, as far as that is shown.
+        found: String,
+    },
     /// The file cannot be read.
     #[error("trace {} cannot be read", path.display())]
     File {
@@ -58,6 +66,9 @@ pub enum TraceError {
         row: usize,
     },
 }
+
+/// The columns of a trace.
+const COLUMNS: [&str; 2] = ["arrival_seconds", "service_seconds"];
 
 #[derive(Deserialize)]
 struct Row {
@@ -84,6 +95,11 @@ impl Trace {
         };
         let reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path);
         let mut reader = reader.map_err(rows)?;
+        let heading = reader.headers().map_err(rows)?;
+        if !heading.is_empty() && COLUMNS.iter().any(|name| heading.iter().all(|it| it != *name)) {
+            let found = heading.iter().collect::<Vec<_>>().join(",").chars().take(60).collect();
+            return Err(TraceError::Heading { path: path.to_owned(), found });
+        }
         let mut jobs = Vec::new();
         for (row, read) in (1..).zip(reader.deserialize::<Row>()) {
             let Row { arrival_seconds, service_seconds } = read.map_err(rows)?;

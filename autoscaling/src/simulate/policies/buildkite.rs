@@ -32,6 +32,10 @@ impl Scaler for Buildkite {
         10_000
     }
 
+    fn settles_ms(&self) -> Millis {
+        self.idle_ms
+    }
+
     fn look(&mut self, view: &View<'_>) -> Order {
         let idle = view.observed.instances.iter().flatten().filter(|it| {
             it.state == State::Idle && view.now.saturating_sub(it.since) >= self.idle_ms

@@ -95,7 +95,8 @@ fn picture(text: &str) -> Result<(PathBuf, Format), String> {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
-    let unknown = args.policies.iter().find(|it| *it != CLAIRVOYANT && named(it).is_none());
+    let known = |name: &str| name == CLAIRVOYANT || named(name, &world(args, 1)).is_some();
+    let unknown = args.policies.iter().find(|name| !known(name));
     if let Some(name) = unknown {
         return Err(no_policy(name));
     }
@@ -126,7 +127,11 @@ fn told(points: &[Point], args: &Args) -> String {
 }
 
 fn no_policy(name: &str) -> Error {
-    Error::Usage(format!("no policy {name}: those there are: {}, {CLAIRVOYANT}", NAMES.join(", ")))
+    let names = NAMES.join(", ");
+    Error::Usage(format!(
+        "no policy {name}: those there are: {names}, {CLAIRVOYANT}; the setting after the = is a number, \
+         from 0 to 1 for ours, from 1 on for static, and above 0 for the others"
+    ))
 }
 
 fn read(args: &Args) -> Result<Trace, Error> {
@@ -155,8 +160,9 @@ fn point(name: &str, trace: &Trace, args: &Args) -> Result<Point, Error> {
         return Ok(Point::of(name, &runs, cheapest));
     }
     for seed in 1..=args.seeds {
-        let mut scaler = named(name).ok_or_else(|| no_policy(name))?;
-        runs.push(simulate(trace, &world(args, seed), scaler.as_mut()));
+        let world = world(args, seed);
+        let mut scaler = named(name, &world).ok_or_else(|| no_policy(name))?;
+        runs.push(simulate(trace, &world, scaler.as_mut()));
     }
     Ok(Point::of(name, &runs, cheapest))
 }
