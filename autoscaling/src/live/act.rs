@@ -23,6 +23,8 @@ pub(super) struct Hands<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) hearing: &'a Hearing,
     pub(super) patience: Patience,
+    /// Whether an instance that is new may have come out of the warm pool.
+    pub(super) pooled: bool,
 }
 
 impl Hands<'_> {
@@ -135,11 +137,12 @@ impl Hands<'_> {
         self.hearing.is_drained(id, row, &self.patience, Instant::now())
     }
 
-    /// Notes instances that are new, and forgets those that are gone.
+    /// Notes instances that are new, each once it is out of the warm pool, and forgets those that are gone.
     pub(super) async fn keep_rows(&self, seen: &Described, rows: &Rows) {
         let members: HashSet<&str> = seen.members.iter().map(|it| it.id.as_str()).collect();
         let known = |id: &str| rows.instances.get(id).is_some_and(|row| row.seen_at.is_some());
-        let new = members.iter().filter(|id| !known(id)).map(|id| self.fleet.see(id));
+        let new = seen.members.iter().filter(|it| !it.is_warm() && !known(&it.id));
+        let new = new.map(|it| self.fleet.see(&it.id, self.pooled));
         at_once(new).await.into_iter().for_each(told);
         let lost = look::lost(Some(seen), Some(rows));
         let lost: HashSet<&String> = lost.iter().collect();

@@ -37,7 +37,10 @@ pub(super) struct Row {
     /// When the worker last told of itself; 0 for never.
     pub(super) at: Millis,
     pub(super) since: Millis,
+    /// When it was first seen outside of the warm pool.
     pub(super) seen_at: Option<Millis>,
+    /// Whether it may have come out of the warm pool.
+    pub(super) pooled: bool,
     pub(super) started_at: Option<Millis>,
     pub(super) ready_at: Option<Millis>,
     /// When the first of its workers was ready.
@@ -110,13 +113,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Notes when an instance was first seen.
-    pub(super) async fn see(&self, instance: &str) -> Result<(), Failure> {
+    /// Notes when an instance was first seen, and whether it may be `pooled`: out of the warm pool.
+    pub(super) async fn see(&self, instance: &str, pooled: bool) -> Result<(), Failure> {
         let call = self.update(instance);
-        let call = call.update_expression(
+        let call = call.update_expression(format!(
             "SET seen_at = if_not_exists(seen_at, :now), \
-             expires_at = if_not_exists(expires_at, :end)",
-        );
+             expires_at = if_not_exists(expires_at, :end){}",
+            if pooled { ", pooled = :now" } else { "" }
+        ));
         let call = call.expression_attribute_values(":now", number(now_ms()));
         let call = call.expression_attribute_values(":end", number(now_ms() / 1000 + ROW_LIFE_S));
         call.send().await.map(drop).map_err(|e| self.failed("writing to", &e))
@@ -200,6 +204,7 @@ impl Row {
             at: count("at"),
             since: count("since"),
             seen_at: numeral(item, "seen_at"),
+            pooled: numeral(item, "pooled").is_some(),
             started_at: numeral(item, "started_at"),
             ready_at: numeral(item, "ready_at"),
             first_ready_at: numeral(item, "first_ready_at"),

@@ -68,6 +68,13 @@ pub(super) struct Member {
     pub(super) kind: String,
 }
 
+impl Member {
+    /// Whether it is in the warm pool.
+    pub(super) fn is_warm(&self) -> bool {
+        self.lifecycle.as_str().starts_with("Warmed")
+    }
+}
+
 impl Group {
     pub(super) fn new(sdk: &SdkConfig, name: &str) -> Self {
         Self { client: Client::new(sdk), name: name.to_owned() }

@@ -58,8 +58,7 @@ fn ends(lifecycle: &Lifecycle) -> bool {
 }
 
 fn warmed(group: &Described) -> u32 {
-    let warm = |it: &&Member| it.lifecycle.as_str().starts_with("Warmed");
-    group.members.iter().filter(warm).count() as u32
+    group.members.iter().filter(|it| it.is_warm()).count() as u32
 }
 
 /// Instances that left the group with messages in hand: a spot instance taken back, a lost host.
@@ -108,8 +107,12 @@ fn instance(member: &Member, row: Option<&Row>, now: Millis, silent: bool) -> In
 }
 
 /// When an instance had booted whose whole boot was seen. Of one that ran before anybody looked nobody
-/// knows how long it took; and a worker that starts again is no boot.
+/// knows how long it took; a worker that starts again is no boot, nor is what was prepared in a warm pool
+/// and is only started.
 fn booted(row: &Row) -> Option<Millis> {
+    if row.pooled {
+        return None;
+    }
     let ready = row.first_ready_at.or(row.ready_at)?;
     let started = row.started_at.unwrap_or(ready).min(ready);
     row.seen_at.filter(|seen| *seen <= started).map(|_| ready)
@@ -193,6 +196,13 @@ mod tests {
             assert_eq!(seen(&row, false).ready_at.is_some(), booted, "{seen_at}");
         }
         assert_eq!(seen(&row, false).ready_at, None);
+    }
+
+    #[test]
+    fn what_may_have_come_out_of_a_warm_pool_is_no_boot() {
+        let row = Row { seen_at: Some(NOW - 60_000), started_at: Some(NOW - 55_000), ..idle() };
+        assert!(seen(&row, false).ready_at.is_some());
+        assert_eq!(seen(&Row { pooled: true, ..row }, false).ready_at, None);
     }
 
     #[test]

@@ -9,19 +9,37 @@ use crate::observed::Millis;
 /// that cannot be removed, or is not its own to remove, tells of a loss once.
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
-    first: HashMap<String, Millis>,
+    /// When each was first seen, and whether it may have come out of the warm pool.
+    first: HashMap<String, (Millis, bool)>,
     lost: HashSet<String>,
+    /// Instances of the warm pool at the last look.
+    pool: Option<u32>,
 }
 
 impl Sightings {
-    /// Fills in when each instance was first seen, where its row does not say.
-    pub(super) fn fill_in(&mut self, group: &Described, rows: &mut Rows, now: Millis) {
-        let there: HashSet<&str> = group.members.iter().map(|it| it.id.as_str()).collect();
+    /// Notes the warm pool; says whether an instance that is new now may have come out of it: then
+    /// nobody knows how long one boots that does not.
+    pub(super) fn see_pool(&mut self, group: &Described) -> bool {
+        let before = self.pool.replace(group.pooled);
+        group.pooled > 0 || before.map_or(group.warm.is_some(), |before| before > 0)
+    }
+
+    /// Fills in when each instance was first seen outside of the warm pool, where its row does not say.
+    pub(super) fn fill_in(
+        &mut self,
+        group: &Described,
+        rows: &mut Rows,
+        pooled: bool,
+        now: Millis,
+    ) {
+        let members = group.members.iter().filter(|it| !it.is_warm());
+        let there: HashSet<&str> = members.map(|it| it.id.as_str()).collect();
         self.first.retain(|id, _| there.contains(id.as_str()));
         for id in there {
-            let first = *self.first.entry(id.to_owned()).or_insert(now);
+            let (first, pooled) = *self.first.entry(id.to_owned()).or_insert((now, pooled));
             let row = rows.instances.entry(id.to_owned()).or_default();
             row.seen_at.get_or_insert(first);
+            row.pooled |= pooled;
         }
     }
 
@@ -39,7 +57,7 @@ mod tests {
     use aws_sdk_autoscaling::types::LifecycleState;
 
     use super::*;
-    use crate::live::group::Member;
+    use crate::live::group::{Member, WarmPool};
 
     fn group(ids: &[&str]) -> Described {
         let (lifecycle, kind) = (LifecycleState::InService, String::new());
@@ -56,12 +74,38 @@ mod tests {
         let mut sightings = Sightings::default();
         let mut seen = |ids: &[&str], now| {
             let mut rows = Rows::default();
-            sightings.fill_in(&group(ids), &mut rows, now);
+            sightings.fill_in(&group(ids), &mut rows, false, now);
             rows.instances.get("i-1").and_then(|row| row.seen_at)
         };
         assert_eq!([seen(&["i-1"], 10), seen(&["i-1", "i-2"], 20)], [Some(10); 2]);
         assert_eq!(seen(&["i-2"], 30), None);
         assert_eq!(seen(&["i-1"], 40), Some(40), "it was gone meanwhile");
+    }
+
+    #[test]
+    fn what_is_new_may_be_of_a_pool_that_had_somebody_at_this_look_or_the_last() {
+        let warm = Some(WarmPool { least: 1, prepared: 3 });
+        let seen = |sightings: &mut Sightings, pooled| {
+            sightings.see_pool(&Described { warm, pooled, ..group(&[]) })
+        };
+        let (mut fresh, mut sightings) = (Sightings::default(), Sightings::default());
+        assert!(seen(&mut fresh, 0), "nobody knows what was there before");
+        assert!(!sightings.see_pool(&group(&["i-1"])), "there is no pool");
+        let told = [0, 1, 1, 0, 0].map(|pooled| seen(&mut sightings, pooled));
+        assert_eq!(told, [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn one_in_the_pool_is_seen_once_it_is_out_of_it() {
+        let (mut sightings, mut rows) = (Sightings::default(), Rows::default());
+        let mut pool = group(&["i-1"]);
+        pool.members[0].lifecycle = LifecycleState::WarmedStopped;
+        sightings.fill_in(&pool, &mut rows, true, 10);
+        assert!(rows.instances.is_empty());
+        sightings.fill_in(&group(&["i-1"]), &mut rows, true, 9_000);
+        sightings.fill_in(&group(&["i-1"]), &mut rows, false, 9_500);
+        let row = &rows.instances["i-1"];
+        assert_eq!((row.seen_at, row.pooled), (Some(9_000), true));
     }
 
     #[test]

@@ -115,15 +115,16 @@ impl Autoscaler {
         }
         let group = seen(self.group.describe().await);
         let mut rows = seen(self.fleet.rows().await);
+        let pooled = group.as_ref().is_some_and(|group| self.sightings.see_pool(group));
         if let (true, Some(group), Some(rows)) = (self.config.shadow, &group, &mut rows) {
-            self.sightings.fill_in(group, rows, now_ms());
+            self.sightings.fill_in(group, rows, pooled, now_ms());
         }
         let mut record = self.decide(group.as_ref(), rows.as_ref()).await;
         let frozen = rows.as_ref().and_then(|rows| rows.frozen.clone());
         record.done.extend(self.why_nothing(frozen.as_deref()));
         // Before anything is done: an end of the process in between leaves no act without its inputs.
         self.log.write(&record);
-        let acted = self.act(&record, group.as_ref().zip(rows.as_ref())).await;
+        let acted = self.act(&record, group.as_ref().zip(rows.as_ref()), pooled).await;
         metrics::decided(&record, frozen.is_some());
         if self.config.shadow {
             self.shadow.note(&record.observed, &record.policy, record.now);
@@ -220,6 +221,7 @@ impl Autoscaler {
         &mut self,
         record: &Record,
         seen: Option<(&Described, &Rows)>,
+        pooled: bool,
     ) -> Result<(), Failure> {
         if self.config.shadow {
             return Ok(());
@@ -227,7 +229,7 @@ impl Autoscaler {
         let held = self.hold(&record.decision.memory).await;
         let done = match (&held, seen) {
             (Ok(None), _) => vec!["nothing: another autoscaler took over".to_owned()],
-            (Ok(Some(_)), Some((group, rows))) => self.hands(record, group, rows).await,
+            (Ok(Some(_)), Some((group, rows))) => self.hands(record, group, rows, pooled).await,
             _ => Vec::new(),
         };
         if !done.is_empty() {
@@ -238,11 +240,17 @@ impl Autoscaler {
         held.map(drop)
     }
 
-    async fn hands(&self, record: &Record, group: &Described, rows: &Rows) -> Vec<String> {
+    async fn hands(
+        &self,
+        record: &Record,
+        group: &Described,
+        rows: &Rows,
+        pooled: bool,
+    ) -> Vec<String> {
         let Self { owner, group: calls, fleet, config, hearing, .. } = self;
         let boot = record.decision.memory.boot_ms(&record.policy);
         let patience = Patience::new(config.silent, boot, config.count_lag);
-        let hands = Hands { owner, group: calls, fleet, hearing, patience };
+        let hands = Hands { owner, group: calls, fleet, hearing, patience, pooled };
         let done = match rows.frozen {
             Some(_) => Vec::new(),
             None => hands.act(&record.decision, group, rows).await,
@@ -253,5 +261,5 @@ impl Autoscaler {
 }
 
 fn seen<T>(result: Result<T, Failure>) -> Option<T> {
-    result.map_err(|failure| tracing::warn!(%failure, "cannot be seen: holding")).ok()
+    result.map_err(|failure| tracing::warn!(%failure, "cannot be seen now")).ok()
 }
