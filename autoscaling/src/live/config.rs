@@ -20,7 +20,8 @@ pub struct AutoscalerConfig {
     pub prices: Vec<(String, u64)>,
     /// `FLOTILLA_FLEET_TABLE`: where the workers tell of themselves.
     pub fleet_table: String,
-    /// `FLOTILLA_WORKER_ID`: unique among autoscalers; by default host, process and a random number.
+    /// `FLOTILLA_WORKER_ID` (by default host and process), and a random number: two of one name are
+    /// still two, of which one owns the group.
     pub id: String,
     /// `FLOTILLA_DECIDE_SECONDS`: how often it decides (default 5 s).
     pub every: Duration,
@@ -73,7 +74,7 @@ impl AutoscalerConfig {
         Self {
             group: settings.required("FLOTILLA_GROUP"),
             fleet_table: settings.required("FLOTILLA_FLEET_TABLE"),
-            id: settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(own_id),
+            id: unique(settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(default_worker_id)),
             every,
             lease,
             silent: settings.seconds("FLOTILLA_SILENT_SECONDS", 30.0, (0.5, 3600.0)),
@@ -100,9 +101,9 @@ fn once_each(settings: &mut Reader, urls: &[String]) {
     }
 }
 
-/// Two containers on a host's network may both be its process 1.
-fn own_id() -> String {
-    format!("{}-{:x}", default_worker_id(), rand::random::<u64>())
+/// Two containers on a host's network may both be its process 1, and two hosts have the same settings.
+fn unique(name: String) -> String {
+    format!("{name}-{:x}", rand::random::<u64>())
 }
 
 fn cloudwatch(settings: &mut Reader) -> Duration {
@@ -142,6 +143,17 @@ mod tests {
         for name in names {
             assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
         }
+    }
+
+    #[test]
+    fn two_autoscalers_of_one_name_are_two() {
+        let id = || {
+            let mut settings = Reader::from_pairs([("FLOTILLA_WORKER_ID", "scaler")]);
+            AutoscalerConfig::read(&mut settings).id
+        };
+        let (one, other) = (id(), id());
+        assert!(one.starts_with("scaler-") && other.starts_with("scaler-"), "{one} {other}");
+        assert_ne!(one, other);
     }
 
     #[test]
