@@ -147,6 +147,25 @@ async fn where_the_autoscaler_sizes_the_group_it_is_installed_and_may_do_what_it
 }
 
 #[test]
+fn a_changed_parameter_reaches_the_autoscaler_by_another_instance() {
+    let rolling = &resource("Scaler")["UpdatePolicy"]["AutoScalingRollingUpdate"];
+    assert_eq!(rolling["MinInstancesInService"], Value::from(1), "there is one meanwhile");
+    let most = &resource("Scaler")["Properties"]["MaxSize"];
+    assert_eq!(most.as_str(), Some("2"), "the next begins before the last ends");
+}
+
+#[test]
+fn a_type_that_is_given_as_the_other_one_too_is_named_once() {
+    for (other, types) in [("c7a.large", 1), ("c6a.large", 2)] {
+        let template = template("fleet", &[("OtherInstanceType", other)]);
+        let group = template.properties("Group").unwrap();
+        let named = &group["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"];
+        let all = [json!({ "InstanceType": "c7a.large" }), json!({ "InstanceType": "c6a.large" })];
+        assert_eq!(named, &json!(all[..types]));
+    }
+}
+
+#[test]
 fn where_aws_sizes_the_group_there_is_no_autoscaler() {
     let template = template("fleet", &[]);
     for name in ["Scaler", "ScalerTemplate", "ScalerProfile", "ScalerRole"] {
