@@ -77,6 +77,40 @@ async fn an_instance_of_a_group_of_a_fixed_size_is_replaced_and_not_taken_away()
 }
 
 #[tokio::test]
+async fn a_turn_that_outlasts_the_lease_does_nothing_where_another_took_over() {
+    let world = World::new().await;
+    let group = HookedGroup::start(0, &[]).await;
+    let start = || {
+        let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+        Autoscaler { process: builder.start(), log }
+    };
+    let mut first = start();
+    first.until_owner().await;
+    let mut look = group.slow_look();
+    look.came().await;
+    let before = first.decisions().len();
+    let mut second = start();
+    second.until_owner().await;
+    world.nap("only", 100).await;
+    let asked = async || (group.desired() == 1).then_some(());
+    eventually("one more", Duration::from_secs(30), asked).await;
+    drop(look);
+    let slow = eventually("the end of the slow turn", Duration::from_secs(30), async || {
+        let said = first.decisions().get(before)?["done"][0].as_str()?.to_owned();
+        Some(said)
+    })
+    .await;
+    assert_eq!(slow, "nothing: another autoscaler took over");
+    assert!(second.owns().await && !first.owns().await);
+    assert_eq!(group.calls(), ["SetDesiredCapacity 1"]);
+    // Nothing is left for others on the queue.
+    let mut worker = world.sleeper(HOOKED, "i-1").start();
+    world.until_queue_is_empty().await;
+    assert!(worker.stop().await.success());
+    assert!(first.process.stop().await.success() && second.process.stop().await.success());
+}
+
+#[tokio::test]
 async fn each_act_follows_its_decision_in_the_log() {
     let world = World::new().await;
     let group = HookedGroup::start(0, &[]).await;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +13,11 @@ use axum::{
     http::StatusCode,
     routing::post,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot::{Receiver, Sender, channel},
+    task::JoinHandle,
+};
 
 /// The group's name.
 pub const HOOKED: &str = "hooked";
@@ -37,6 +41,26 @@ struct Known {
     calls: Vec<String>,
     /// When launches failed for want of capacity; `None` where there is enough.
     failed: Option<Vec<SystemTime>>,
+    /// The look that is not answered yet: who waits for it is told when it came, and says until when.
+    slow: Option<(Sender<()>, Receiver<()>)>,
+}
+
+/// A look at a group that is kept waiting for its answer until this is dropped.
+#[derive(Debug)]
+pub struct SlowLook {
+    came: Receiver<()>,
+    _until: Sender<()>,
+}
+
+impl SlowLook {
+    /// Waits until somebody looks.
+    ///
+    /// # Panics
+    /// When nobody does for a minute.
+    pub async fn came(&mut self) {
+        let came = tokio::time::timeout(Duration::from_secs(60), &mut self.came).await;
+        came.expect("a look within a minute").expect("a group that is there");
+    }
 }
 
 impl HookedGroup {
@@ -60,17 +84,24 @@ impl HookedGroup {
 
     /// From now on its launches fail.
     pub fn has_no_capacity(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(Vec::new());
+        known(&self.state).failed = Some(Vec::new());
+    }
+
+    /// Keeps the next look at it waiting.
+    pub fn slow_look(&self) -> SlowLook {
+        let ((told, came), (until, over)) = (channel(), channel());
+        known(&self.state).slow = Some((told, over));
+        SlowLook { came, _until: until }
     }
 
     /// How many instances it was told to have.
     pub fn desired(&self) -> u32 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).desired
+        known(&self.state).desired
     }
 
     /// The calls that changed anything.
     pub fn calls(&self) -> Vec<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).calls.clone()
+        known(&self.state).calls.clone()
     }
 }
 
@@ -80,12 +111,24 @@ impl Drop for HookedGroup {
     }
 }
 
+fn known(state: &Shared) -> MutexGuard<'_, Known> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 async fn answer(
     State(state): State<Shared>,
     Form(form): Form<HashMap<String, String>>,
 ) -> Result<String, StatusCode> {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let action = form.get("Action").ok_or(StatusCode::BAD_REQUEST)?;
+    let slow = match action.as_str() {
+        "DescribeAutoScalingGroups" => known(&state).slow.take(),
+        _ => None,
+    };
+    if let Some((told, over)) = slow {
+        // Nobody may wait for either any more.
+        let _ = (told.send(()), over.await);
+    }
+    let mut state = known(&state);
     let result = match action.as_str() {
         "DescribeAutoScalingGroups" => described(&state),
         "DescribeScalingActivities" => activities(&state),

@@ -45,7 +45,7 @@ pub use expression::evaluate;
 pub use farm::{BACKEND, Farm, SETUP};
 pub use faults::{Fault, Rule, Seed};
 pub use group::{Machines, ScaledGroup};
-pub use hooked::{HOOKED, HookedGroup};
+pub use hooked::{HOOKED, HookedGroup, SlowLook};
 pub use index::{Index, Mood, sdist, wheel, wheel_that_says};
 pub use instance::FakeInstance;
 pub use moto::Moto;
