@@ -387,4 +387,7 @@ async fn a_log_that_was_changed_is_found_out_by_its_line() {
     // Nor is a log without any decision one whose decisions are the same.
     std::fs::write(&scaler.log, "\n").unwrap();
     assert!(!replayed(&scaler).0);
+    let mut shadow = Command::new(binary("flotilla"));
+    let shadow = shadow.args(["autoscale", "shadow"]).arg(&scaler.log).output().unwrap();
+    assert_eq!(shadow.status.code(), Some(1), "what nobody decided saves nothing");
 }

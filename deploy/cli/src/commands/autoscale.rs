@@ -78,9 +78,7 @@ fn replay_log(path: &std::path::Path) -> Result<(), Error> {
     unread.iter().for_each(|why| out(crate::chain(why)));
     match (mismatches.len(), unread.len()) {
         // Whoever replays a file that holds none has named another, or one of a standby.
-        (0, 0) if count == 0 => {
-            Err(Error::Fleet(format!("{}: there is no decision in it", path.display())))
-        }
+        (0, 0) if count == 0 => Err(no_decision(path)),
         (0, 0) => {
             out(format!("{count} decisions, made again: each the same"));
             Ok(())
@@ -93,14 +91,24 @@ fn replay_log(path: &std::path::Path) -> Result<(), Error> {
     }
 }
 
+fn no_decision(path: &std::path::Path) -> Error {
+    Error::Fleet(format!("{}: there is no decision in it", path.display()))
+}
+
 fn shadow(path: &std::path::Path, json: bool) -> Result<(), Error> {
     let log = File::open(path).doing(|| format!("reading {}", path.display()))?;
-    let mut shadow = Shadow::default();
+    let (mut shadow, mut count) = (Shadow::default(), 0);
     for read in records(BufReader::new(log)) {
         match read {
-            Ok((_, record)) => shadow.note(&record.observed, &record.policy, record.now),
+            Ok((_, record)) => {
+                count += 1;
+                shadow.note(&record.observed, &record.policy, record.now);
+            }
             Err(why) => note(format!("left out: {}: {}", path.display(), crate::chain(&why))),
         }
+    }
+    if count == 0 {
+        return Err(no_decision(path));
     }
     let report = shadow.report();
     match json {
