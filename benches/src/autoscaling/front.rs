@@ -16,6 +16,11 @@ pub(super) const SEEDS: u64 = 10;
 /// cheaper setting.
 const NEAR: f64 = 1.04;
 const NEAR_SECONDS: f64 = 2.0;
+/// For how many boots an idle level is kept.
+const OFF: [f64; 4] = [0.25, 0.5, 1.0, 2.0];
+/// The same where nothing is on the front with these: on a steady load it costs little, and after a
+/// rush it would be paid for.
+const OFF_LATE: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0];
 
 /// A setting of ours.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,29 +50,52 @@ pub(super) struct Front {
 
 impl Front {
     /// Chooses the settings on `first` and runs them, and all peers, on `rest`. What a peer comes
-    /// near to on either half of `first` alone is left out: it would be luck on the rest, too.
+    /// near to on either half of `first` alone is left out: it would be luck on the rest, too. Where
+    /// that leaves none, those are told that are left without peers.
     pub(super) fn of(first: &Trace, rest: &Trace) -> Self {
         // Nobody knows the rest's peak when a group's size is chosen.
         let peers = peers::all(peak(first));
         let on = |trace: &Trace| places(&peers, |(name, begin): &Peer| point(name, trace, begin));
-        let mut kept = choose(first, &on(first));
         let (early, late) = first.halves();
-        for part in [early, late] {
-            let (ours, theirs) = (places(&kept, |(it, _)| it.point(&part)), on(&part));
-            let mut ours = ours.iter();
-            kept.retain(|_| {
-                ours.next().is_some_and(|it| !theirs.iter().any(|peer| near(peer, it)))
-            });
-        }
+        let tried = Tried { theirs: on(first), parts: [early, late].map(|it| (on(&it), it)) };
+        let kept = tried.kept(first);
         let points = places(&kept, |(it, _)| it.point(rest));
         let chosen = |((setting, tuned), point)| Chosen { setting, tuned, point };
         Self { ours: kept.into_iter().zip(points).map(chosen).collect(), others: on(rest) }
     }
 }
 
+/// What others do where settings are chosen: on all of the trace, and on each half of it.
+struct Tried {
+    theirs: Vec<Point>,
+    parts: [(Vec<Point>, Trace); 2],
+}
+
+impl Tried {
+    /// The settings to be reported: there are always some.
+    fn kept(&self, first: &Trace) -> Vec<(Setting, Point)> {
+        let kept = [&OFF[..], &OFF_LATE].into_iter().map(|offs| self.chosen(first, offs));
+        let mut kept = kept.skip_while(Vec::is_empty);
+        kept.next().unwrap_or_else(|| choose(first, &OFF, &[]))
+    }
+
+    /// Those that no peer comes near to, of those that keep idle levels for so long.
+    fn chosen(&self, first: &Trace, offs: &[f64]) -> Vec<(Setting, Point)> {
+        let mut kept = choose(first, offs, &self.theirs);
+        for (theirs, part) in &self.parts {
+            let ours = places(&kept, |(it, _)| it.point(part));
+            let mut ours = ours.iter();
+            kept.retain(|_| {
+                ours.next().is_some_and(|it| !theirs.iter().any(|peer| near(peer, it)))
+            });
+        }
+        kept
+    }
+}
+
 /// The settings to be reported, the cheapest first, with their places here.
-fn choose(first: &Trace, theirs: &[Point]) -> Vec<(Setting, Point)> {
-    let settings = Setting::all();
+fn choose(first: &Trace, offs: &[f64], theirs: &[Point]) -> Vec<(Setting, Point)> {
+    let settings = Setting::all(offs);
     let tuned = places(&settings, |it| it.point(first));
     let mut all: Vec<(Setting, Point)> = settings.into_iter().zip(tuned).collect();
     all.sort_by(|(_, a), (_, b)| {
@@ -97,12 +125,12 @@ fn near(peer: &Point, to: &Point) -> bool {
 }
 
 impl Setting {
-    /// What there is to choose from.
-    fn all() -> Vec<Self> {
+    /// What there is to choose from, of those that keep idle levels for so long.
+    fn all(offs: &[f64]) -> Vec<Self> {
         let mut all = Vec::new();
         for readiness in [0.0, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9] {
             for reuse in [0.0, 0.2, 0.5] {
-                for off in [0.25, 0.5, 1.0, 2.0] {
+                for &off in offs {
                     all.push(Self { readiness, reuse, off });
                 }
             }
@@ -187,4 +215,23 @@ fn peak(trace: &Trace) -> u32 {
         most = most.max(now);
     }
     most.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_autoscaling::simulate::Interval;
+
+    use super::*;
+
+    #[test]
+    fn there_is_a_front_to_tell_of_though_a_peer_comes_near_to_all_of_it() {
+        let cheap = Point { cost: Interval::of(vec![-1.0]), ..Point::default() };
+        let none = || (Vec::new(), Trace::default());
+        let tried = |theirs| Tried { theirs, parts: [none(), none()] };
+        let nothing = Trace::default();
+        let near = tried(vec![cheap]);
+        assert!(near.chosen(&nothing, &OFF_LATE).is_empty());
+        assert_eq!(near.kept(&nothing), tried(Vec::new()).kept(&nothing));
+        assert!(!near.kept(&nothing).is_empty());
+    }
 }
