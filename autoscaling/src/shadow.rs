@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Turns further apart than this are no account of what was between them.
-const GAP: Millis = 300_000;
+pub(crate) const GAP: Millis = 300_000;
 
 /// Two policies on the same arrivals.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use flotilla_runtime::config::{Reader, default_worker_id};
 
 use super::wanted::{policy, prices};
-use crate::policy::Policy;
+use crate::{policy::Policy, shadow::GAP};
 
 /// What the autoscaler needs to know.
 #[derive(Debug, Clone)]
@@ -71,6 +71,15 @@ impl AutoscalerConfig {
             settings
                 .mistake("FLOTILLA_LEASE_SECONDS must be twice FLOTILLA_DECIDE_SECONDS or more");
         }
+        let shadow = settings.parsed("FLOTILLA_SHADOW", false);
+        // A turn takes its time beside.
+        if shadow && every * 2 > Duration::from_millis(GAP) {
+            settings.mistake(format!(
+                "FLOTILLA_DECIDE_SECONDS must be {} or less with FLOTILLA_SHADOW: what is between turns \
+                 too far apart is not counted",
+                GAP / 2000
+            ));
+        }
         Self {
             group: settings.required("FLOTILLA_GROUP"),
             fleet_table: settings.required("FLOTILLA_FLEET_TABLE"),
@@ -83,7 +92,7 @@ impl AutoscalerConfig {
             cloudwatch_url: settings.optional("AWS_ENDPOINT_URL_CLOUDWATCH"),
             log: settings.optional("FLOTILLA_DECISION_LOG").map(PathBuf::from),
             http_addr: settings.address("FLOTILLA_HTTP_ADDR", "127.0.0.1:9100"),
-            shadow: settings.parsed("FLOTILLA_SHADOW", false),
+            shadow,
             prices: prices(settings),
             policy: policy(settings, &queue_urls),
             queue_urls,
@@ -142,6 +151,25 @@ mod tests {
         ];
         for name in names {
             assert!(report.contains(&format!("FLOTILLA_{name}")), "{name} is not in {report}");
+        }
+    }
+
+    #[test]
+    fn a_shadow_that_would_count_nothing_is_refused() {
+        let report = |seconds: &str, shadow: &str| {
+            let pairs = [
+                ("FLOTILLA_DECIDE_SECONDS", seconds),
+                ("FLOTILLA_LEASE_SECONDS", "1200"),
+                ("FLOTILLA_SHADOW", shadow),
+            ];
+            let mut settings = Reader::from_pairs(pairs);
+            AutoscalerConfig::read(&mut settings);
+            settings.finish().unwrap_err().to_string()
+        };
+        assert!(report("151", "true").contains("FLOTILLA_DECIDE_SECONDS"));
+        for (seconds, shadow) in [("150", "true"), ("600", "false")] {
+            let report = report(seconds, shadow);
+            assert!(!report.contains("FLOTILLA_DECIDE_SECONDS"), "{report}");
         }
     }
 
