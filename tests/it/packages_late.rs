@@ -32,7 +32,7 @@ async fn a_worker_that_wakes_up_after_its_lease_publishes_nothing() {
     assert_eq!((&built["build"]["state"], farm.begun().await), (&json!("done"), 2), "{built}");
     let end = async || {
         let rows = farm.world.builds("sleepy").await;
-        ["detail", "epoch", "ended_at", "live_generation"].map(|name| rows[0][name].clone())
+        ["detail", "epoch", "ended_at", "live_generation"].map(|name| rows[0].get(name).cloned())
     };
     let counts = end().await;
     first.signal(Signal::SIGCONT);

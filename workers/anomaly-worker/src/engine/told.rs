@@ -61,7 +61,9 @@ fn digest(turn: Option<&Turn>) -> u32 {
     let evidence = turn.map(|it| it.evidence).unwrap_or_default();
     let said =
         |it: Option<Sample>| it.map_or([0, u64::MAX], |it| [it.at as u64, it.filling.to_bits()]);
-    let words = [said(evidence.current), said(evidence.following)].concat();
+    let mut words = [said(evidence.current), said(evidence.following)].concat();
+    // What is not dated before it was heard keeps the digest that it always had.
+    words.extend(evidence.heard.map(|at| at as u64));
     // The finaliser of SplitMix64 (S. Vigna), word by word.
     let mixed = words.into_iter().fold(0_u64, |hash, word| {
         let z = (hash ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -235,5 +237,8 @@ mod tests {
         assert_ne!(digest(Some(&turn(1, 2.0))), digest(Some(&turn(1, 3.0))));
         assert_ne!(digest(Some(&turn(1, 2.0))), digest(Some(&turn(2, 2.0))));
         assert_eq!(digest(Some(&turn(1, 2.0))), digest(Some(&turn(1, 2.0))));
+        let dated = turn(1, 2.0).dated_since(Some(4));
+        assert_eq!(dated.at, 5, "in the middle, to the millisecond");
+        assert_ne!(digest(Some(&dated)), digest(Some(&turn(1, 2.0))));
     }
 }
