@@ -91,6 +91,9 @@ impl<T: Clone + Send + Sync + 'static> Fresh<T> {
         }
         let found = look_up(slot.value()).await;
         *turn = self.shelf.ended(&slot, &found);
+        if found.is_err() {
+            self.shelf.forget_empty(key, &slot);
+        }
         found
     }
 
@@ -161,6 +164,16 @@ impl<T: Clone> Shelf<T> {
                 None
             }
             Err(why) => Some((now, why.clone())),
+        }
+    }
+
+    /// Forgets a key under which nothing was ever found: who asks for what there is not, again and again
+    /// by another name, is to fill no memory.
+    fn forget_empty(&self, key: &str, slot: &Arc<Slot<T>>) {
+        let mut slots = self.slots();
+        let same = slots.by_key.get(key).is_some_and(|it| Arc::ptr_eq(it, slot));
+        if same && slot.kept().is_none() {
+            slots.by_key.remove(key);
         }
     }
 
@@ -244,6 +257,16 @@ mod tests {
     async fn an_old_value_is_looked_up_again_and_a_failure_not_kept() {
         let fresh = Fresh::new(Duration::ZERO);
         assert_eq!(fresh.get("a", async |_| Ok(1)).await.unwrap(), 1);
+        assert!(fresh.get("a", async |_| Err(no())).await.is_err());
+        assert_eq!(fresh.get("a", async |old| Ok(old.unwrap() + 1)).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_never_found_takes_no_room() {
+        let fresh = Fresh::new(Duration::ZERO);
+        assert!(fresh.get("a", async |_| Err(no())).await.is_err());
+        assert!(fresh.shelf.slots().by_key.is_empty());
+        fresh.get("a", async |_| Ok(1)).await.unwrap();
         assert!(fresh.get("a", async |_| Err(no())).await.is_err());
         assert_eq!(fresh.get("a", async |old| Ok(old.unwrap() + 1)).await.unwrap(), 2);
     }
