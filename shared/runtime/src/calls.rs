@@ -163,3 +163,17 @@ fn error(context: &FinalizerInterceptorContextRef<'_>, code: &str) -> Option<Str
         _ => Some(code.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeAws;
+
+    #[tokio::test]
+    async fn requests_to_queues_and_tables_are_made_under_a_short_name() {
+        let fake = FakeAws::new(|_, _| serde_json::json!({}));
+        fake.sqs().receive_message().queue_url("http://q/main").send().await.unwrap();
+        fake.dynamo().list_tables().send().await.unwrap();
+        assert_eq!(fake.agents(), [SHORT_NAME, SHORT_NAME]);
+    }
+}

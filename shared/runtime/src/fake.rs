@@ -29,6 +29,7 @@ type Answer = dyn Fn(&str, &Value) -> Value + Send + Sync;
 pub(crate) struct FakeAws {
     answer: Arc<Answer>,
     calls: Calls,
+    agents: Arc<Mutex<Vec<String>>>,
 }
 
 impl fmt::Debug for FakeAws {
@@ -39,12 +40,17 @@ impl fmt::Debug for FakeAws {
 
 impl FakeAws {
     pub(crate) fn new(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
-        Self { answer: Arc::new(answer), calls: Calls::default() }
+        Self { answer: Arc::new(answer), calls: Calls::default(), agents: Arc::default() }
     }
 
     /// Every call so far: operation and body.
     pub(crate) fn calls(&self) -> Vec<(String, Value)> {
         self.calls.lock().unwrap().clone()
+    }
+
+    /// Every name under which it was called, in all headers that may say one.
+    pub(crate) fn agents(&self) -> Vec<String> {
+        self.agents.lock().unwrap().clone()
     }
 
     /// How often an operation was called.
@@ -82,6 +88,9 @@ impl HttpConnector for FakeAws {
         let (operation, body) = read(&request);
         let answer = (self.answer)(&operation, &body);
         self.calls.lock().unwrap().push((operation, body));
+        let named = |name| request.headers().get(name).map(str::to_owned);
+        let names = ["user-agent", "x-amz-user-agent"].into_iter().filter_map(named);
+        self.agents.lock().unwrap().extend(names);
         HttpConnectorFuture::new(async move {
             let seconds = answer["__hang"].as_f64().unwrap_or_default();
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
