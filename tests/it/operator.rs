@@ -263,7 +263,8 @@ async fn what_a_letter_has_in_s3_is_shown_and_goes_back_with_it() {
     };
     let body = json!({ "id": "a", "always": "permanent", "rest": "x".repeat(900_000) }).to_string();
     let small = json!({ "id": "b", "always": "permanent" }).to_string();
-    for (body, length) in [(&body, 140_000), (&small, 1_047_000)] {
+    // The attribute of the second is too large to stand beside a reason, however short that is.
+    for (body, length) in [(&body, 140_000), (&small, 1_048_000)] {
         let call = sqs.send_message().queue_url(url).message_body(body);
         let call = call.set_message_system_attributes(queue::traced(Some(X_RAY)));
         call.message_attributes("large", text(length)).send().await.unwrap();
@@ -295,7 +296,7 @@ async fn what_a_letter_has_in_s3_is_shown_and_goes_back_with_it() {
         }
     }
     lengths.sort_unstable();
-    assert_eq!(lengths, [140_000, 1_047_000]);
+    assert_eq!(lengths, [140_000, 1_048_000]);
 }
 
 #[tokio::test]
