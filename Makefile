@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-localstack chaos bench fmt lint lint-templates doc clean-docker
+.PHONY: help setup demo test test-localstack chaos bench fmt lint lint-templates doc deny clean-docker
 
 # Runs a command with cargo on PATH and what the programs expect in the environment.
 RUN := deploy/dev/in-env
@@ -56,6 +56,9 @@ lint-templates: ## the CloudFormation templates, with cfn-lint
 
 doc: ## the API documentation, with warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(RUN) cargo doc --workspace --no-deps
+
+deny: ## the dependency tree (licences, sources, bans, advisories), with cargo-deny
+	@$(RUN) deploy/dev/deny
 
 clean-docker: ## remove Flotilla's containers from the Docker engine
 	@deploy/dev/clean-docker
