@@ -320,6 +320,18 @@ async fn what_is_told_of_a_context_may_be_sent_back_and_what_is_left_out_stays()
         let (status, why) = ask(&town, "PUT", "/v1/contexts/web", body).await;
         assert!(status == 400 && why["error"].as_str().unwrap().contains(word), "{field}: {why}");
     }
+    // Neither does a registration start what was stopped, nor a resource what was taken out.
+    let stop = "/v1/contexts/web/scheduler/stop";
+    assert_eq!(ask(&town, "POST", stop, Value::Null).await.0, 204);
+    let later = json!({"schedulingPeriod": "daily 09:00-19:00"});
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", later).await.1["isScheduled"], false);
+    let one = "/v1/contexts/web/resources/ec2/i-2";
+    for said in [json!({"isScheduled": false}), json!({"attrib": "hibernate"}), json!({})] {
+        assert_eq!(ask(&town, "PUT", one, said).await.0, 204);
+    }
+    let (_, row) = ask(&town, "GET", "/v1/contexts/web/resources", Value::Null).await;
+    let kept = json!({"id": ["i-2"], "isScheduled": [false], "attrib": ["hibernate"]});
+    assert_eq!(row["resources"]["ec2:instance"], kept);
     let never = json!({"schedulingRuleStart": "0 8 30 2 *", "schedulingRuleStop": "0 19 * * *"});
     let (status, why) = ask(&town, "PUT", "/v1/contexts/odd", never).await;
     assert!(status == 400 && why["error"].as_str().unwrap().contains("never comes"), "{why}");

@@ -128,15 +128,15 @@ impl Store {
         Ok((rows, broken))
     }
 
-    /// Registers a context, or changes it: what was done last is kept, and so is the state that it is
-    /// in unless that is `powered` by the request.
-    pub async fn put_context(&self, context: &Context, powered: bool) -> Result<(), Failure> {
-        self.upsert(&self.names.contexts, "contextID", to_item(context), powered).await
+    /// Registers a context, or changes it: what was done last is kept, and so are the states that the
+    /// request does not name.
+    pub async fn put_context(&self, context: &Context, said: Said) -> Result<(), Failure> {
+        self.upsert(&self.names.contexts, "contextID", to_item(context), said).await
     }
 
     /// Registers a tag, or changes it, as [`put_context`](Self::put_context) does.
-    pub async fn put_tag(&self, tag: &Tag, powered: bool) -> Result<(), Failure> {
-        self.upsert(&self.names.tags, "tagKey", to_item(tag), powered).await
+    pub async fn put_tag(&self, tag: &Tag, said: Said) -> Result<(), Failure> {
+        self.upsert(&self.names.tags, "tagKey", to_item(tag), said).await
     }
 
     /// Writes the resources of a context.
@@ -309,10 +309,13 @@ impl Store {
         table: &str,
         key: &str,
         mut item: Item,
-        powered: bool,
+        said: Said,
     ) -> Result<(), Failure> {
-        if !powered {
+        if !said.power {
             item.remove("powerState");
+        }
+        if !said.scheduled {
+            item.remove("isScheduled");
         }
         item.remove("lastScheduling");
         item.remove("lastByHand");
@@ -359,6 +362,24 @@ impl Store {
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(Some(values));
         settled(call.send().await, table)
+    }
+}
+
+/// Which states of a context or tag a registration names. They are switched by requests of their own, too,
+/// and one that is not named stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Said {
+    /// `powerState`: whether it is on.
+    pub power: bool,
+    /// `isScheduled`: whether its scheduler runs.
+    pub scheduled: bool,
+}
+
+impl Said {
+    /// Those that a request names.
+    pub fn of(request: &Value) -> Self {
+        let names = |field| request.get(field).is_some();
+        Self { power: names("powerState"), scheduled: names("isScheduled") }
     }
 }
 

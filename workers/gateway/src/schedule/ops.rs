@@ -9,6 +9,7 @@ use schedule_executor::{
     message,
     plan::{Action, Change, Plan},
     rows::{ALL, Context, ResourceRow, Scheduling, Service},
+    store::Said,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -120,10 +121,10 @@ impl Schedules {
         }
         if dry {
             let old = self.store.context(&context.id).await?.map(|it| it.scheduling);
-            let scheduling = tried::kept(context.scheduling, old, powered(request));
+            let scheduling = tried::kept(context.scheduling, old, Said::of(request));
             return Ok(Context { scheduling, ..context });
         }
-        self.store.put_context(&context, powered(request)).await?;
+        self.store.put_context(&context, Said::of(request)).await?;
         if let Some(row) = resources {
             self.store.put_resources(&row).await?;
         }
@@ -163,12 +164,12 @@ impl Schedules {
     }
 
     /// Adds a resource to a context, or changes what is known of it: whether it takes part, and the
-    /// words of its attribute.
+    /// words of its attribute. What is not said of either stays.
     pub(super) async fn add_resource(
         &self,
         context: &str,
         (service, id): (Service, &str),
-        (scheduled, attrib): (bool, &str),
+        (scheduled, attrib): (Option<bool>, Option<&str>),
         dry: bool,
     ) -> Done<Came> {
         self.context(context).await?;
@@ -178,7 +179,7 @@ impl Schedules {
         let target = self.home.target(service, id).map_err(Refused::Bad)?;
         self.home.has(&target).map_err(|why| at(id, &why))?;
         let add = |list: &mut schedule_executor::rows::Resources| {
-            list.add(id, scheduled, attrib);
+            list.change(id, scheduled, attrib);
             true
         };
         if dry {
@@ -353,32 +354,33 @@ fn read<T: DeserializeOwned>(request: &Value) -> Done<T> {
     T::deserialize(request).map_err(|why| Refused::Bad(why.to_string()))
 }
 
-/// Whether a request says in which state a context or tag is; else that stays what it is.
-fn powered(request: &Value) -> bool {
-    request.get("powerState").is_some()
-}
-
 fn check(scheduling: &Scheduling) -> Done<()> {
     let schedule = scheduling.schedule().map_err(|why| Refused::Bad(why.to_string()))?;
     schedule.never().map_or(Ok(()), |what| Err(Refused::Bad(format!("{what} never comes"))))
 }
 
-/// A field that is true or false, or its default.
-pub(super) fn flag(data: &Value, name: &str, default: bool) -> Done<bool> {
+/// A field that is true or false, where it is said.
+pub(super) fn flag(data: &Value, name: &str) -> Done<Option<bool>> {
     match data.get(name).is_none_or(Value::is_null) {
-        true => Ok(default),
-        false => message::flag(data, name).map_err(Refused::Bad),
+        true => Ok(None),
+        false => message::flag(data, name).map(Some).map_err(Refused::Bad),
     }
 }
 
 /// Whether a request asks for a dry run, in either spelling.
 pub(super) fn is_dry(data: &Value) -> Done<bool> {
-    Ok(flag(data, "dry_run", false)? | flag(data, "dryRun", false)?)
+    let said = |name| Ok::<_, Refused>(flag(data, name)?.unwrap_or_default());
+    Ok(said("dry_run")? | said("dryRun")?)
 }
 
 /// A field that is text; empty where it is left out.
 pub(super) fn words<'a>(data: &'a Value, name: &str) -> Done<&'a str> {
-    Ok(message::text(data, name).map_err(Refused::Bad)?.unwrap_or_default())
+    Ok(text(data, name)?.unwrap_or_default())
+}
+
+/// A field that is text, where it is said.
+pub(super) fn text<'a>(data: &'a Value, name: &str) -> Done<Option<&'a str>> {
+    message::text(data, name).map_err(Refused::Bad)
 }
 
 fn at(id: &str, why: &str) -> Refused {
@@ -452,7 +454,7 @@ mod tests {
         for wrong in [json!("true"), json!(1), json!([true])] {
             assert!(matches!(is_dry(&json!({ "dry_run": wrong })), Err(Refused::Bad(_))));
         }
-        assert!(flag(&json!({"isScheduled": "false"}), "isScheduled", true).is_err());
+        assert!(flag(&json!({"isScheduled": "false"}), "isScheduled").is_err());
         assert!(words(&json!({"attrib": 7}), "attrib").is_err());
     }
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::{
     Schedules,
-    ops::{Done, Refused, Source, flag, is_dry, words},
+    ops::{self, Done, Refused, Source, flag, is_dry},
     v1,
 };
 
@@ -98,8 +98,8 @@ impl Schedules {
             "override" => self.set_override(&source(), data, dry).await.map(drop),
             "override-end" => self.end_override(&source(), dry).await,
             "resource-add" => {
-                let scheduled = flag(data, "isScheduled", true)?;
-                let attrib = words(data, "attrib")?;
+                let scheduled = flag(data, "isScheduled")?;
+                let attrib = ops::text(data, "attrib")?;
                 let (service, resource) = (service(data)?, text(data, "id")?);
                 let added = (scheduled, attrib);
                 self.add_resource(id, (service, resource), added, dry).await.map(drop)

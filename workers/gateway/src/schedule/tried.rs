@@ -1,6 +1,9 @@
 //! What a request would write: told to who only tries it, and written by nobody.
 
-use schedule_executor::rows::{Scheduling, Settings};
+use schedule_executor::{
+    rows::{Scheduling, Settings},
+    store::Said,
+};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -18,11 +21,10 @@ pub(super) fn would_be(row: impl Serialize) -> Value {
     json!({ "dryRun": true, "wouldBe": row })
 }
 
-/// A schedule as it would be registered: what was done last is kept, and the state that it is in unless
-/// the request is `powered` by saying it.
-pub(super) fn kept(new: Scheduling, old: Option<Scheduling>, powered: bool) -> Scheduling {
-    let Some(Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, power, .. }) = old
-    else {
+/// A schedule as it would be registered: what was done last is kept, and so are the states that the
+/// request does not name.
+pub(super) fn kept(new: Scheduling, old: Option<Scheduling>, said: Said) -> Scheduling {
+    let Some(old) = old else {
         return Scheduling {
             last: 0,
             by_hand: None,
@@ -33,8 +35,10 @@ pub(super) fn kept(new: Scheduling, old: Option<Scheduling>, powered: bool) -> S
             ..new
         };
     };
-    let power = if powered { new.power } else { power };
-    Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, power, ..new }
+    let Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, .. } = old;
+    let power = if said.power { new.power } else { old.power };
+    let scheduled = if said.scheduled { new.scheduled } else { old.scheduled };
+    Scheduling { last, by_hand, hand_at, power_by_hand, over, lead, power, scheduled, ..new }
 }
 
 /// The settings as they would be with these fields of their row.
@@ -74,14 +78,19 @@ mod tests {
                 json!({ "lastScheduling": last, "leadSeconds": last, "schedulingRuleStart": rule });
             serde_json::from_value(fields).unwrap()
         };
-        let told = kept(row(7, "new"), Some(row(5, "old")), false);
+        let told = kept(row(7, "new"), Some(row(5, "old")), Said::default());
         assert_eq!((told.last, told.lead, told.start.as_str()), (5, 5, "new"));
-        assert_eq!(kept(row(7, "new"), None, false).last, 0);
-        let is_on = |powered| {
+        assert_eq!(kept(row(7, "new"), None, Said::default()).last, 0);
+        let is_on = |power| {
             let on = Scheduling { power: true, ..row(5, "old") };
-            kept(row(7, "new"), Some(on), powered).power
+            kept(row(7, "new"), Some(on), Said { power, ..Said::default() }).power
         };
         assert_eq!((is_on(false), is_on(true)), (true, false), "what is said counts");
+        let runs = |scheduled| {
+            let stopped = Scheduling { scheduled: false, ..row(5, "old") };
+            kept(row(7, "new"), Some(stopped), Said { scheduled, ..Said::default() }).scheduled
+        };
+        assert_eq!((runs(false), runs(true)), (false, true), "a stopped scheduler stays stopped");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 pub(super) use self::said::{Said, fields, instant, is_dry, parameters, tries};
 use super::{
     Schedules,
-    ops::{Done, Refused, Source, flag, words},
+    ops::{Done, Refused, Source, flag, text},
     strict,
     tried::{Came, would_be},
 };
@@ -125,8 +125,8 @@ async fn put_resource(
         let service = kind(&service)?;
         let fields = fields(&body)?;
         strict::only(&fields, "a resource of a context", &strict::RESOURCE)?;
-        let (scheduled, attrib) = (flag(&fields, "isScheduled", true)?, words(&fields, "attrib")?);
-        attrib::check(service, attrib).map_err(Refused::Bad)?;
+        let (scheduled, attrib) = (flag(&fields, "isScheduled")?, text(&fields, "attrib")?);
+        attrib::check(service, attrib.unwrap_or_default()).map_err(Refused::Bad)?;
         let dry = is_dry(&query, &fields)?;
         it.add_resource(&id, (service, &resource), (scheduled, attrib), dry).await
     };

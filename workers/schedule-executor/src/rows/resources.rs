@@ -49,6 +49,15 @@ impl Resources {
         self.attrib.push(attrib.to_owned());
     }
 
+    /// Adds a resource, or changes of what is known of it that which is said: of a new one, that it takes
+    /// part, and nothing else.
+    pub fn change(&mut self, id: &str, scheduled: Option<bool>, attrib: Option<&str>) {
+        let known = self.id.iter().position(|it| it == id);
+        let took = known.and_then(|index| self.scheduled.get(index)).copied().unwrap_or(true);
+        let had = known.and_then(|index| self.attrib.get(index)).cloned().unwrap_or_default();
+        self.add(id, scheduled.unwrap_or(took), attrib.unwrap_or(&had));
+    }
+
     /// Adds all of another list: one kind may be named twice, by its short name and by its long one.
     fn merge(&mut self, other: Self) {
         if self.id.is_empty() {

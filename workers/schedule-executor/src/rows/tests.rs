@@ -55,6 +55,20 @@ fn a_resource_is_added_once_and_removed() {
 }
 
 #[test]
+fn what_is_not_said_of_a_resource_stays() {
+    let mut list = Resources::default();
+    list.change("a", Some(false), Some("hibernate"));
+    let known = |list: &Resources| (list.scheduled[0], list.attrib[0].clone());
+    list.change("a", None, None);
+    assert_eq!(known(&list), (false, "hibernate".to_owned()));
+    list.change("a", None, Some(""));
+    assert_eq!(known(&list), (false, String::new()));
+    list.change("a", Some(true), None);
+    list.change("b", None, None);
+    assert_eq!((list.id.len(), list.scheduled), (2, vec![true, true]));
+}
+
+#[test]
 fn one_tick_in_each_period_counts() {
     let mut settings = Settings { period: Some(300), ..Settings::default() };
     let at = |second| Timestamp::from_second(second).unwrap();

@@ -1,9 +1,9 @@
 //! What can be asked of tags and their values.
 
-use schedule_executor::rows::Tag;
+use schedule_executor::{rows::Tag, store::Said};
 use serde_json::{Value, json};
 
-use super::{Done, Refused, Source, bad, check, check_key, powered, read};
+use super::{Done, Refused, Source, bad, check, check_key, read};
 use crate::schedule::{
     Schedules,
     tried::{self, Came},
@@ -18,10 +18,10 @@ impl Schedules {
         check_values(&tag.values)?;
         if dry {
             let old = self.store.tag(&tag.key).await?.map(|it| it.scheduling);
-            let scheduling = tried::kept(tag.scheduling, old, powered(request));
+            let scheduling = tried::kept(tag.scheduling, old, Said::of(request));
             return Ok(Tag { scheduling, ..tag });
         }
-        self.store.put_tag(&tag, powered(request)).await?;
+        self.store.put_tag(&tag, Said::of(request)).await?;
         self.tag(&tag.key).await
     }
 
