@@ -1,6 +1,8 @@
 //! Ticks that come late, and stages whose rule is long ago: what is done is of the present.
 
-use flotilla_tests::{FakeAppStream, FakeEc2};
+use std::time::Duration;
+
+use flotilla_tests::{FakeAppStream, FakeEc2, eventually};
 use serde_json::json;
 
 use crate::{
@@ -97,5 +99,39 @@ async fn a_stage_goes_on_at_its_limit_though_its_rule_comes_every_minute() {
         town.world.tick(&format!("2026-06-01T12:0{minute}:00Z")).await;
         assert_eq!(town.instance(&id).await, state, "at minute {minute}");
     }
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_stage_that_waited_starts_nothing_that_is_not_wanted_any_more() {
+    let (fleets, ec2) = (FakeAppStream::start(&["desk"]).await, FakeEc2::start(0, 1).await);
+    ec2.add("i-app", "stopped");
+    fleets.put("desk", "STARTING");
+    let town = Town::with(&[
+        ("AWS_ENDPOINT_URL_APPSTREAM", fleets.url()),
+        ("AWS_ENDPOINT_URL_EC2", ec2.url()),
+    ])
+    .await;
+    let context = json!({
+        "schedulingPeriod": "daily 00:00-24:00",
+        "stages": [["appstream:fleet"], ["ec2:instance"]],
+        "resources": {"appstream:fleet": ["desk"], "ec2:instance": ["i-app"]},
+    });
+    put(&town, "/v1/contexts/web", context).await;
+    assert_eq!(town.gateway.ask("POST", "/v1/scheduler/tick", json!({})).await.0, 202);
+    let queue = town.world.outputs().schedule_queue_url.clone();
+    eventually("the second stage to wait", Duration::from_secs(30), async || {
+        let first = town.audit("appstream:fleet", "desk").await;
+        let (all, held) = (town.world.left_on(&queue).await, town.world.in_flight(&queue).await);
+        (!first.is_empty() && (all, held) == (1, 1)).then_some(())
+    })
+    .await;
+    let stop = "/v1/contexts/web/scheduler/stop";
+    assert_eq!(town.gateway.ask("POST", stop, json!({})).await.0, 204);
+    fleets.put("desk", "RUNNING");
+    town.world.until_scheduled().await;
+    let rows = town.audit("ec2:instance", "i-app").await;
+    assert!(find(&rows, "skipped", "superseded")["reason"].contains("scheduler is stopped"));
+    assert_eq!((ec2.count("stopped"), ec2.calls().get("StartInstances")), (1, None));
     town.end().await;
 }

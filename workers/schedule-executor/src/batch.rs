@@ -68,16 +68,7 @@ impl Hands {
     /// Transient, when the service throttles or does not answer, or a table does not.
     pub async fn work(&self, batch: &Batch, lease: &Lease) -> Result<(), Failure> {
         let by = effect_key(batch);
-        let (batch, left) = self.still_wanted(batch, lease.delivery().age()).await?;
-        let batch = &batch;
-        self.audit.write(left).await?;
-        if batch.items.is_empty() {
-            self.unchanged(batch).await?;
-            return ended(lease, batch).await;
-        }
-        if let Some(why) = self.gated(batch).await? {
-            return self.waits(batch, &why, lease).await;
-        }
+        let Some(batch) = &self.let_in(batch, lease).await? else { return Ok(()) };
         let handler = match self.handler(batch).await {
             Ok(handler) => handler,
             Err(why) => return self.refused(batch, &why, lease).await,
@@ -97,6 +88,36 @@ impl Hands {
             return self.audit.write(entries).await;
         }
         self.switch((batch, &by), cases, &handler, lease).await
+    }
+
+    /// What of a batch is to be done now; nothing where none of it is wanted any more, or its stage has
+    /// to wait. Then it is over.
+    async fn let_in(&self, batch: &Batch, lease: &Lease) -> Result<Option<Batch>, Failure> {
+        let batch = self.narrowed(batch, lease).await?;
+        if !batch.items.is_empty()
+            && let Some(why) = self.gated(&batch).await?
+        {
+            self.waits(&batch, &why, lease).await?;
+            return Ok(None);
+        }
+        // While its stage waited here, somebody may have asked for something else.
+        let batch = match &batch.gate {
+            Some(_) if !batch.items.is_empty() => self.narrowed(&batch, lease).await?,
+            _ => batch,
+        };
+        if batch.items.is_empty() {
+            self.unchanged(&batch).await?;
+            ended(lease, &batch).await?;
+            return Ok(None);
+        }
+        Ok(Some(batch))
+    }
+
+    /// The batch without what is not wanted any more, which is written down.
+    async fn narrowed(&self, batch: &Batch, lease: &Lease) -> Result<Batch, Failure> {
+        let (batch, left) = self.still_wanted(batch, lease.delivery().age()).await?;
+        self.audit.write(left).await?;
+        Ok(batch)
     }
 
     /// Acts on what differs and is claimed, writes down what came of it, and completes the effect.

@@ -1,6 +1,9 @@
 //! Whether what a batch is to do is still wanted: it may have waited, or failed for minutes.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use flotilla_runtime::Failure;
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +19,8 @@ use crate::{
 /// A batch that is older than this looks at its sources again: an override or a hand may have come
 /// after its tick.
 const PROMPT: Duration = Duration::from_secs(2);
+/// A batch of no more sources looks at them whatever its age: that is a call for each.
+const FEW: usize = 8;
 
 impl Hands {
     /// The batch without what is not to be touched or not wanted any more, and the rows of that.
@@ -69,7 +74,7 @@ impl Hands {
         // A later tick was planned since: what that says counts.
         let newest = Timestamp::from_second(settings.last_tick).unwrap_or_default();
         let later = by_schedule && settings.is_past(batch.tick, Timestamp::now());
-        let asks = waited > prompt || later;
+        let asks = waited > prompt || later || has_few(batch);
         if !asks || batch.dry_run || batch.action == Action::ModClass || undoes {
             return Ok(HashMap::new());
         }
@@ -105,4 +110,9 @@ impl Hands {
             _ => None,
         })
     }
+}
+
+/// Whether a batch is of few sources.
+fn has_few(batch: &Batch) -> bool {
+    batch.items.iter().map(|it| &it.source).collect::<HashSet<_>>().len() <= FEW
 }
