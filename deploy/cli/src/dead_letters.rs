@@ -1,5 +1,7 @@
 //! The dead letters of a queue: read without being used up, and sent back.
 
+mod clock;
+
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
@@ -14,6 +16,7 @@ use flotilla_runtime::{payload::Payloads, queue, tally};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use self::clock::Clock;
 use crate::{
     aws::Clients,
     console::one_line,
@@ -300,6 +303,16 @@ impl<'a> DeadLetters<'a> {
     /// An error once the operator has asked to stop.
     pub(crate) fn go_on(&self) -> Result<(), Error> {
         if self.stop.is_asked() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// The time by the clock that letters are dated by, to the second; by the operator's own where SQS does
+    /// not tell.
+    pub(crate) async fn now(&self) -> Result<SystemTime, Error> {
+        let (clock, call) = (Clock::default(), self.clients.sqs.get_queue_attributes());
+        let call = call.queue_url(self.url).attribute_names(Attribute::QueueArn);
+        let asked = call.customize().interceptor(clock.clone()).send().await;
+        asked.doing(|| format!("asking {} for the time", self.url))?;
+        Ok(clock.time().unwrap_or_else(SystemTime::now))
     }
 
     /// How many letters SQS counts on the queue, visible or not (approximately).

@@ -1,7 +1,5 @@
 //! `flotilla dlq delete`: dead letters that nobody wants any more.
 
-use std::time::SystemTime;
-
 use super::{
     Chosen, Place, counted,
     look::{both, not_looked_at, read, unseen},
@@ -42,10 +40,10 @@ pub(super) async fn preview(
 pub(super) async fn run(chosen: &Chosen, id: Option<&str>, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
     let place = chosen.place(&target).await?;
-    // What dies meanwhile nobody has looked at.
-    let start = SystemTime::now();
-    let wanted = |it: &Letter| takes(chosen, &place, id, it) && it.was_dead_at(start);
     let mut letters = DeadLetters::new(&target.clients, &place.dead, stop);
+    // What dies meanwhile nobody has looked at.
+    let start = letters.now().await?;
+    let wanted = |it: &Letter| takes(chosen, &place, id, it) && it.was_dead_at(start);
     let mut deleted = 0;
     let done = delete(&mut letters, wanted, chosen.limit, &mut deleted).await;
     let back = letters.put_back().await;
