@@ -110,6 +110,7 @@ async fn a_stage_that_waited_starts_nothing_that_is_not_wanted_any_more() {
     let town = Town::with(&[
         ("AWS_ENDPOINT_URL_APPSTREAM", fleets.url()),
         ("AWS_ENDPOINT_URL_EC2", ec2.url()),
+        ("FLOTILLA_SLOTS", "4"),
     ])
     .await;
     let context = json!({

@@ -13,6 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use flotilla_runtime::{Failure, Lease, payload::hex};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use self::{
     case::{Case, cases},
@@ -24,11 +25,14 @@ use crate::{
     handlers::{AnyHandler, Handler, Limits, Places, Refusal, Subject},
     message::Batch,
     plan::{Action, Step},
+    rows::Settings,
     store::Store,
 };
 
 /// After how long an order whose stage has to wait is looked at again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Ticks that are so many seconds apart look soon enough at a stage that has to wait.
+const OFTEN: i64 = 60;
 
 /// What a batch is worked off with.
 #[derive(Debug, Clone)]
@@ -47,6 +51,8 @@ pub struct Hands {
     pub stage_wait: Duration,
     /// After how long a stage goes on whatever those before it are.
     pub stage_limit: Duration,
+    /// How many stages may wait at a time, each in a slot.
+    pub seats: Arc<Semaphore>,
 }
 
 /// The name of a batch's effect: these resources, this action, this occasion.
@@ -160,15 +166,15 @@ impl Hands {
     }
 
     /// Its stage has to wait. The next tick sends it again; an order, which no tick knows of, is
-    /// sent again here.
+    /// sent again here, and so is what the next tick is far from.
     async fn waits(&self, batch: &Batch, why: &str, lease: &Lease) -> Result<(), Failure> {
         let entries = batch
             .items
             .iter()
             .map(|it| skipped(batch, it, batch.action, "unknown", "waiting", why.to_owned()));
         self.audit.write(entries.collect()).await?;
-        if batch.actor == "hand" {
-            let later = Batch { turn: batch.turn + 1, ..batch.clone() };
+        if batch.actor == "hand" || is_far(batch, &self.store.settings().await?) {
+            let later = later(batch, lease.delivery().age());
             lease.send_after(&json!({ "batch": later }).to_string(), AGAIN).await?;
         }
         ended(lease, batch).await
@@ -220,6 +226,22 @@ impl Hands {
     }
 }
 
+/// Whether the next tick is far from a batch, and has not come yet.
+fn is_far(batch: &Batch, settings: &Settings) -> bool {
+    let seldom = settings.period.is_some_and(|period| period > OFTEN);
+    seldom && settings.last_tick <= batch.tick.as_second()
+}
+
+/// A batch as it is sent again, of an age. An order goes by the clock, and not by how long it waited.
+fn later(batch: &Batch, age: Duration) -> Batch {
+    let waited = match batch.actor.as_str() {
+        "hand" => 0,
+        _ => u32::try_from(age.as_secs()).unwrap_or(u32::MAX),
+    };
+    let waited = batch.waited.saturating_add(waited);
+    Batch { turn: batch.turn.saturating_add(1), waited, ..batch.clone() }
+}
+
 async fn ended(lease: &Lease, batch: &Batch) -> Result<(), Failure> {
     if batch.dry_run {
         return Ok(());
@@ -238,6 +260,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_stage_that_has_to_wait_does_not_wait_for_a_tick_that_is_far_away() {
+        let batch: Batch = serde_json::from_value(json!({
+            "account": "", "region": "r", "service": "ec2:instance", "action": "START",
+            "tick": "2026-01-01T08:00:00Z", "actor": "schedule", "occasion": "stage 1", "items": [],
+        }))
+        .unwrap();
+        let tick = batch.tick.as_second();
+        let far = |period, last_tick| {
+            is_far(&batch, &Settings { period, last_tick, ..Settings::default() })
+        };
+        assert!(far(Some(3600), tick) && far(Some(300), tick - 300));
+        assert!(!far(None, tick) && !far(Some(60), tick), "the next one is near");
+        assert!(!far(Some(3600), tick + 1), "a later one sends its own");
+        let twice = later(&later(&batch, Duration::from_secs(45)), Duration::from_secs(2));
+        assert_eq!((twice.turn, twice.waited), (2, 47));
+        let clock = twice.at_after(jiff::SignedDuration::from_secs(13));
+        assert_eq!(clock.as_second(), tick + 60, "an override of that minute counts");
+        assert_ne!(effect_key(&twice), effect_key(&batch));
+        let order = Batch { actor: "hand".to_owned(), ..batch };
+        assert_eq!(later(&order, Duration::from_secs(45)).waited, 0);
+    }
 
     #[test]
     fn an_effect_is_named_by_its_resources_and_occasion_and_not_by_its_tick() {

@@ -32,13 +32,16 @@ pub struct ScheduleConfig {
     /// `FLOTILLA_STAGE_LIMIT_SECONDS`: after how long a stage goes on although one before it is
     /// not ready (default 900 s).
     pub stage_limit: Duration,
+    /// How many stages may wait at a time: half of the slots, so that what can be done is done
+    /// meanwhile.
+    pub seats: usize,
     /// `FLOTILLA_DRY_RUN`: whether nothing is switched at all.
     pub dry_run: bool,
 }
 
 impl ScheduleConfig {
-    /// Reads the settings.
-    pub fn read(settings: &mut Reader) -> Self {
+    /// Reads the settings of a worker that has so many slots.
+    pub fn read(settings: &mut Reader, slots: usize) -> Self {
         let regions = list(settings, "FLOTILLA_REGIONS");
         for why in regions.iter().filter_map(|it| region(it).err()) {
             settings.mistake(format!("FLOTILLA_REGIONS: {why}"));
@@ -57,6 +60,7 @@ impl ScheduleConfig {
             tag_accounts,
             stage_wait: settings.seconds("FLOTILLA_STAGE_WAIT_SECONDS", 45.0, (0.0, 600.0)),
             stage_limit: settings.seconds("FLOTILLA_STAGE_LIMIT_SECONDS", 900.0, (0.0, 86_400.0)),
+            seats: slots / 2,
             dry_run: settings.parsed("FLOTILLA_DRY_RUN", false),
         }
     }

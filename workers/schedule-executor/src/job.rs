@@ -6,6 +6,7 @@ use aws_config::SdkConfig;
 use flotilla_runtime::{Delivery, Effect, Failure, Job, Lease, aws};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
 
 use crate::{
     arn::Home,
@@ -70,6 +71,7 @@ impl Scheduler {
             home: home.clone(),
             stage_wait: config.stage_wait,
             stage_limit: config.stage_limit,
+            seats: Arc::new(Semaphore::new(config.seats)),
         };
         let (tag_accounts, dry_run) = (config.tag_accounts, config.dry_run);
         let sources =

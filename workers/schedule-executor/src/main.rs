@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
         return resource::run(args, &aws::sdk_config().await).await;
     }
     process::worker(
-        |settings, _| ScheduleConfig::read(settings),
+        |settings, worker| ScheduleConfig::read(settings, worker.slots),
         |config, sdk| Ok(Scheduler::new(config, sdk)),
     )
     .await

@@ -134,9 +134,12 @@ pub struct Batch {
     /// act on it, the tick when drift is mended, the name of an order.
     pub occasion: String,
     /// How often it was sent again because its stage had to wait: of an order, which no tick
-    /// repeats.
+    /// repeats, or of a tick that the next one is far from.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub turn: u32,
+    /// For how many seconds it had waited when it was sent again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waited: u32,
     /// The resources.
     pub items: Vec<BatchItem>,
 }
@@ -145,6 +148,12 @@ impl Batch {
     /// The instant that it was planned for: overrides and hands of that time count.
     pub fn at(&self) -> Timestamp {
         self.at.unwrap_or(self.tick)
+    }
+
+    /// The same of which as much has passed since as it has waited, and `more`.
+    pub fn at_after(&self, more: SignedDuration) -> Timestamp {
+        let waited = more.saturating_add(SignedDuration::from_secs(self.waited.into()));
+        self.at().saturating_add(waited).unwrap_or(Timestamp::MAX)
     }
 }
 

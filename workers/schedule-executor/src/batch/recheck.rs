@@ -78,7 +78,7 @@ impl Hands {
         if !asks || batch.dry_run || batch.action == Action::ModClass || undoes {
             return Ok(HashMap::new());
         }
-        let at = batch.at().saturating_add(waited).unwrap_or(Timestamp::MAX);
+        let at = batch.at_after(waited);
         let at = if later { at.max(newest) } else { at };
         let mut found = HashMap::new();
         for item in &batch.items {

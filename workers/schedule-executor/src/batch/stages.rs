@@ -6,7 +6,7 @@ use std::{
 };
 
 use flotilla_runtime::Failure;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Hands, case::is_held_back};
 use crate::{
@@ -44,7 +44,9 @@ impl Hands {
             known.as_ref().filter(|it| it.what == wait.what).map_or(wait.since, |it| it.since);
         let limit = i64::try_from(self.stage_limit.as_secs()).unwrap_or(i64::MAX);
         let is_over = wait.since - since >= limit;
-        let patience = if is_over { Duration::ZERO } else { self.stage_wait };
+        // Who waits has a slot, and most of them are for what can be done now.
+        let seat = self.seats.try_acquire().ok().filter(|_| !is_over);
+        let patience = if seat.is_some() { self.stage_wait } else { Duration::ZERO };
         match self.await_ready(&first, power, patience).await {
             None if known.is_some() => self.store.waits_no_more(&key).await.map(|()| None),
             Some(why) if !is_over => {
@@ -146,7 +148,7 @@ fn waiting(batch: &Batch, gate: &Gate) -> (String, Waiting) {
     let action = batch.action.name();
     let (what, clock) = match batch.actor.as_str() {
         "hand" => (format!("{action} {}", batch.bulk), Timestamp::now()),
-        _ => (action.to_owned(), batch.at()),
+        _ => (action.to_owned(), batch.at_after(SignedDuration::ZERO)),
     };
     let key = format!("stage/{}/{}/{}", batch.actor, gate.stage, gate.context);
     (key, Waiting { what, since: clock.as_second() })

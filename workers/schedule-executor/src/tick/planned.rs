@@ -276,6 +276,7 @@ impl Planned {
                     gate: key.gate.clone(),
                     occasion: key.occasion.clone(),
                     turn: 0,
+                    waited: 0,
                     items: items.to_vec(),
                 });
             }
