@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use flotilla_runtime::config::Reader;
+use flotilla_runtime::config::{Reader, WorkerConfig};
 
 use crate::{
     arn::{account_of_queue, region},
     handlers::Accounts,
     store::TableNames,
 };
+
+/// How many messages are worked on at a time: most of that is waiting for answers, and where one
+/// account's are slow the others are not to wait for them.
+const SLOTS: usize = 64;
 
 /// What the scheduler needs to know beside what every worker does.
 #[derive(Debug, Clone)]
@@ -40,8 +44,11 @@ pub struct ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// Reads the settings of a worker that has so many slots.
-    pub fn read(settings: &mut Reader, slots: usize) -> Self {
+    /// Reads the settings. Where `FLOTILLA_SLOTS` is not set, the worker gets 64.
+    pub fn read(settings: &mut Reader, worker: &mut WorkerConfig) -> Self {
+        if settings.optional("FLOTILLA_SLOTS").is_none() {
+            worker.slots = SLOTS;
+        }
         let regions = list(settings, "FLOTILLA_REGIONS");
         for why in regions.iter().filter_map(|it| region(it).err()) {
             settings.mistake(format!("FLOTILLA_REGIONS: {why}"));
@@ -60,7 +67,7 @@ impl ScheduleConfig {
             tag_accounts,
             stage_wait: settings.seconds("FLOTILLA_STAGE_WAIT_SECONDS", 45.0, (0.0, 600.0)),
             stage_limit: settings.seconds("FLOTILLA_STAGE_LIMIT_SECONDS", 900.0, (0.0, 86_400.0)),
-            seats: slots / 2,
+            seats: worker.slots / 2,
             dry_run: settings.parsed("FLOTILLA_DRY_RUN", false),
         }
     }
@@ -79,5 +86,23 @@ fn accounts(settings: &mut Reader) -> Accounts {
         own: settings.optional("FLOTILLA_ACCOUNT").unwrap_or_else(|| of_queue.to_owned()),
         role: settings.optional("FLOTILLA_ROLE"),
         external_id: settings.optional("FLOTILLA_EXTERNAL_ID"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_for_waiting_and_half_of_them_for_stages() {
+        let read = |pairs: &[(&'static str, &'static str)]| {
+            let mut settings = Reader::from_pairs(pairs.iter().copied());
+            let mut worker = WorkerConfig::read(&mut settings);
+            let seats = ScheduleConfig::read(&mut settings, &mut worker).seats;
+            (worker.slots, seats)
+        };
+        assert_eq!(read(&[]), (64, 32));
+        assert_eq!(read(&[("FLOTILLA_SLOTS", "3")]), (3, 1));
+        assert_eq!(read(&[("FLOTILLA_SLOTS", "1")]), (1, 0), "it is for what can be done now");
     }
 }

@@ -19,9 +19,5 @@ async fn main() -> ExitCode {
     if let Some(Command::Resource(args)) = Cli::parse().command {
         return resource::run(args, &aws::sdk_config().await).await;
     }
-    process::worker(
-        |settings, worker| ScheduleConfig::read(settings, worker.slots),
-        |config, sdk| Ok(Scheduler::new(config, sdk)),
-    )
-    .await
+    process::worker(ScheduleConfig::read, |config, sdk| Ok(Scheduler::new(config, sdk))).await
 }
