@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Store,
-    states::{KEY, LAST_ASKED, LATELY},
+    states::{KEY, LAST_ASKED, LATELY, Noted},
 };
 
 /// How long an order is taken to be on its way that is not the last one.
@@ -35,6 +35,25 @@ impl Store {
         self.hold(LAST_ASKED, &json!({ "worked": bulk })).await
     }
 
+    /// What a hand asked for last; not what was worked since and changed nothing, but for a while, so that
+    /// who undoes it at once is told of that, and does not undo what was before it.
+    pub(super) async fn last_asked(&self, now: Timestamp) -> Result<Option<Noted>, Failure> {
+        let asked = self.noted_bulk(LAST_ASKED).await?;
+        match asked {
+            Some((bulk, at)) if now.duration_since(at) > ON_ITS_WAY => {
+                let done = self.changed_nothing(&bulk).await?;
+                Ok(Some((bulk, at)).filter(|_| !done))
+            }
+            asked => Ok(asked),
+        }
+    }
+
+    /// Whether a bulk action is the last that was worked and changed nothing.
+    async fn changed_nothing(&self, bulk: &str) -> Result<bool, Failure> {
+        let item = self.get(&self.names.states, KEY, LAST_ASKED).await?.unwrap_or_default();
+        Ok(item.get("worked").and_then(|it| it.as_s().ok()).is_some_and(|it| it == bulk))
+    }
+
     /// How far an order by hand is, by its name as a bulk action; none where nobody gave it.
     pub async fn asked(&self, bulk: &str, now: Timestamp) -> Result<Option<Progress>, Failure> {
         let Some((on, source, at)) = order(bulk) else { return Ok(None) };
@@ -48,8 +67,7 @@ impl Store {
         if !is_last && row.is_none_or(|row| (row.hand_at, row.power_by_hand) != given) {
             return Ok(None);
         }
-        let item = self.get(&self.names.states, KEY, LAST_ASKED).await?.unwrap_or_default();
-        let worked = item.get("worked").and_then(|it| it.as_s().ok()).is_some_and(|it| it == bulk);
+        let worked = self.changed_nothing(bulk).await?;
         let longest = if is_last { LATELY } else { ON_ITS_WAY };
         let waits = !worked && now.duration_since(at) <= longest;
         Ok(Some(if waits { Progress::Pending } else { Progress::Worked }))

@@ -29,6 +29,11 @@ const LAST_BY_HAND: &str = "bulk/last-by-hand";
 pub(super) const LAST_ASKED: &str = "bulk/asked";
 /// How long the last bulk action of a hand is what an undo means.
 pub(super) const LATELY: SignedDuration = SignedDuration::from_hours(24);
+/// What a tick does so soon after a hand is not what whoever undoes it means.
+const ABOUT: SignedDuration = SignedDuration::from_mins(5);
+
+/// A bulk action by its name, and when it was.
+pub(super) type Noted = (String, Timestamp);
 
 impl Store {
     /// What is known of these resources, by key; those that nothing is known of are left out.
@@ -130,27 +135,19 @@ impl Store {
         self.hold(key, &json!({ "bulk": id, "at": at.to_string() })).await
     }
 
-    /// The last bulk action: that of a hand, if one acted or was asked for within a day of `now`.
-    /// Nobody who asks for an undo means what a tick did after it, nor what was before what was just
-    /// asked for, though that is still to be worked.
+    /// The last bulk action: that of a hand, if one acted or was asked for within a day of `now`, and
+    /// no tick has done another since but at about the same time. Nobody who asks for an undo means
+    /// what was before what was just asked for, though that is still to be worked.
     ///
     /// # Errors
     /// Transient, when DynamoDB does not answer.
     pub async fn last_bulk(&self, now: Timestamp) -> Result<Option<String>, Failure> {
-        let day_ago = now.saturating_sub(LATELY).unwrap_or(Timestamp::MIN);
         let acted = self.noted_bulk(LAST_BY_HAND).await?;
-        let by_hand = later(self.noted_bulk(LAST_ASKED).await?, acted);
-        let lately = by_hand.as_ref().is_some_and(|(_, at)| *at >= day_ago);
-        if lately {
-            return Ok(by_hand.map(|(id, _)| id));
-        }
-        Ok(self.noted_bulk(LAST_BULK).await?.or(by_hand).map(|(id, _)| id))
+        let by_hand = later(self.last_asked(now).await?, acted);
+        Ok(last(by_hand, self.noted_bulk(LAST_BULK).await?, now))
     }
 
-    pub(super) async fn noted_bulk(
-        &self,
-        key: &str,
-    ) -> Result<Option<(String, Timestamp)>, Failure> {
+    pub(super) async fn noted_bulk(&self, key: &str) -> Result<Option<Noted>, Failure> {
         let item = self.get(&self.names.states, KEY, key).await?;
         let noted = item.and_then(|item| {
             let text = |name: &str| item.get(name)?.as_s().ok();
@@ -160,12 +157,19 @@ impl Store {
     }
 }
 
+/// Of a hand and a tick, who did the last bulk action.
+fn last(by_hand: Option<Noted>, by_tick: Option<Noted>, now: Timestamp) -> Option<String> {
+    let counts = |hand: &Noted| {
+        let later = by_tick.as_ref().is_some_and(|tick| tick.1.duration_since(hand.1) > ABOUT);
+        now.duration_since(hand.1) <= LATELY && !later
+    };
+    let hand = by_hand.as_ref().filter(|it| counts(it));
+    hand.or(by_tick.as_ref()).or(by_hand.as_ref()).map(|it| it.0.clone())
+}
+
 /// What a hand asked for, unless a hand acted after it. Acts are noted under the whole second of their
 /// order: in that second an undo is of what was asked, and anything else is what was asked itself.
-fn later(
-    asked: Option<(String, Timestamp)>,
-    acted: Option<(String, Timestamp)>,
-) -> Option<(String, Timestamp)> {
+fn later(asked: Option<Noted>, acted: Option<Noted>) -> Option<Noted> {
     let (Some(asked), Some(acted)) = (&asked, &acted) else { return asked.or(acted) };
     let (wish, act) = (asked.1.as_second(), acted.1.as_second());
     let is_act = act > wish || (act == wish && acted.0.starts_with(UNDO));
@@ -175,6 +179,19 @@ fn later(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_tick_did_after_a_hand_is_the_last_bulk_action_unless_it_was_at_about_the_same_time() {
+        let at = |time: &str| format!("2026-06-02T{time}:00Z").parse::<Timestamp>().unwrap();
+        let row = |name: &str, time: &str| Some((name.to_owned(), at(time)));
+        let of = |hand, tick, now| last(hand, tick, at(now)).unwrap();
+        assert_eq!(of(row("hand", "18:00"), row("tick", "19:00"), "19:01"), "tick");
+        assert_eq!(of(row("hand", "18:56"), row("tick", "19:00"), "19:10"), "hand");
+        assert_eq!(of(row("hand", "19:01"), row("tick", "19:00"), "19:10"), "hand");
+        let yesterday = Some(("hand".to_owned(), "2026-06-01T08:00:00Z".parse().unwrap()));
+        assert_eq!(of(yesterday.clone(), row("tick", "08:00"), "19:00"), "tick");
+        assert_eq!(of(yesterday, None, "19:00"), "hand");
+    }
 
     #[test]
     fn the_last_bulk_action_is_what_was_just_asked_for_though_nothing_of_it_is_done_yet() {
