@@ -286,6 +286,31 @@ async fn a_resource_has_one_name_in_every_request_and_command() {
     town.end().await;
 }
 
+/// A registration starts no scheduler that was stopped, puts nothing back in that was taken out, and
+/// forgets no values: of the context `web`, which has the instance `i-2` alone.
+async fn leaves_what_it_does_not_name(town: &Town) {
+    let (web, env) = ("/v1/contexts/web", "/v1/tags/env");
+    let stop = format!("{web}/scheduler/stop");
+    assert_eq!(ask(town, "POST", &stop, Value::Null).await.0, 204);
+    let later = || json!({"schedulingPeriod": "daily 09:00-19:00"});
+    assert_eq!(ask(town, "PUT", web, later()).await.1["isScheduled"], false);
+    let one = format!("{web}/resources/ec2/i-2");
+    for said in [json!({"isScheduled": false}), json!({"attrib": "hibernate"}), json!({})] {
+        assert_eq!(ask(town, "PUT", &one, said).await.0, 204);
+    }
+    let (_, row) = ask(town, "GET", &format!("{web}/resources"), Value::Null).await;
+    let kept = json!({"id": ["i-2"], "isScheduled": [false], "attrib": ["hibernate"]});
+    assert_eq!(row["resources"]["ec2:instance"], kept);
+    let mut tag = later();
+    tag["tagValues"] = json!(["dev"]);
+    assert_eq!(ask(town, "PUT", env, tag).await.0, 200);
+    for path in [env, "/v1/tags/env?dry_run=true"] {
+        let (_, told) = ask(town, "PUT", path, later()).await;
+        let row = told.get("wouldBe").unwrap_or(&told);
+        assert_eq!(row["tagValues"], json!(["dev"]), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_told_of_a_context_may_be_sent_back_and_what_is_left_out_stays() {
     let town = Town::new().await;
@@ -320,18 +345,7 @@ async fn what_is_told_of_a_context_may_be_sent_back_and_what_is_left_out_stays()
         let (status, why) = ask(&town, "PUT", "/v1/contexts/web", body).await;
         assert!(status == 400 && why["error"].as_str().unwrap().contains(word), "{field}: {why}");
     }
-    // Neither does a registration start what was stopped, nor a resource what was taken out.
-    let stop = "/v1/contexts/web/scheduler/stop";
-    assert_eq!(ask(&town, "POST", stop, Value::Null).await.0, 204);
-    let later = json!({"schedulingPeriod": "daily 09:00-19:00"});
-    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", later).await.1["isScheduled"], false);
-    let one = "/v1/contexts/web/resources/ec2/i-2";
-    for said in [json!({"isScheduled": false}), json!({"attrib": "hibernate"}), json!({})] {
-        assert_eq!(ask(&town, "PUT", one, said).await.0, 204);
-    }
-    let (_, row) = ask(&town, "GET", "/v1/contexts/web/resources", Value::Null).await;
-    let kept = json!({"id": ["i-2"], "isScheduled": [false], "attrib": ["hibernate"]});
-    assert_eq!(row["resources"]["ec2:instance"], kept);
+    leaves_what_it_does_not_name(&town).await;
     let never = json!({"schedulingRuleStart": "0 8 30 2 *", "schedulingRuleStop": "0 19 * * *"});
     let (status, why) = ask(&town, "PUT", "/v1/contexts/odd", never).await;
     assert!(status == 400 && why["error"].as_str().unwrap().contains("never comes"), "{why}");

@@ -128,7 +128,7 @@ impl Store {
         Ok((rows, broken))
     }
 
-    /// Registers a context, or changes it: what was done last is kept, and so are the states that the
+    /// Registers a context, or changes it: what was done last is kept, and so is of `said` what the
     /// request does not name.
     pub async fn put_context(&self, context: &Context, said: Said) -> Result<(), Failure> {
         self.upsert(&self.names.contexts, "contextID", to_item(context), said).await
@@ -317,6 +317,9 @@ impl Store {
         if !said.scheduled {
             item.remove("isScheduled");
         }
+        if !said.values {
+            item.remove("tagValues");
+        }
         item.remove("lastScheduling");
         item.remove("lastByHand");
         item.remove("handAt");
@@ -365,21 +368,23 @@ impl Store {
     }
 }
 
-/// Which states of a context or tag a registration names. They are switched by requests of their own, too,
-/// and one that is not named stays as it is.
+/// What a registration names of that which requests of their own change, too: what is not named stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Said {
     /// `powerState`: whether it is on.
     pub power: bool,
     /// `isScheduled`: whether its scheduler runs.
     pub scheduled: bool,
+    /// `tagValues`: the values of a tag that count.
+    pub values: bool,
 }
 
 impl Said {
-    /// Those that a request names.
+    /// What a request names.
     pub fn of(request: &Value) -> Self {
-        let names = |field| request.get(field).is_some();
-        Self { power: names("powerState"), scheduled: names("isScheduled") }
+        let [power, scheduled, values] =
+            ["powerState", "isScheduled", "tagValues"].map(|field| request.get(field).is_some());
+        Self { power, scheduled, values }
     }
 }
 

@@ -17,9 +17,11 @@ impl Schedules {
         check(&tag.scheduling)?;
         check_values(&tag.values)?;
         if dry {
-            let old = self.store.tag(&tag.key).await?.map(|it| it.scheduling);
-            let scheduling = tried::kept(tag.scheduling, old, Said::of(request));
-            return Ok(Tag { scheduling, ..tag });
+            let (old, said) = (self.store.tag(&tag.key).await?, Said::of(request));
+            let known = old.as_ref().filter(|_| !said.values).map(|it| it.values.clone());
+            let values = known.unwrap_or(tag.values);
+            let scheduling = tried::kept(tag.scheduling, old.map(|it| it.scheduling), said);
+            return Ok(Tag { scheduling, values, ..tag });
         }
         self.store.put_tag(&tag, Said::of(request)).await?;
         self.tag(&tag.key).await
