@@ -22,6 +22,8 @@ use crate::{
 /// The pause between two looks: it doubles from the first up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// A stage that waits is looked at within so many seconds.
+const LOOKED: i64 = 900;
 
 impl Hands {
     /// Waits for the stages before that of a batch: databases before what uses them, and the other
@@ -40,22 +42,19 @@ impl Hands {
         let first = self.before(batch, gate).await?;
         let (key, wait) = waiting(batch, gate);
         let known = self.store.waiting(&key).await?;
-        let since =
-            known.as_ref().filter(|it| it.what == wait.what).map_or(wait.since, |it| it.since);
         let limit = i64::try_from(self.stage_limit.as_secs()).unwrap_or(i64::MAX);
-        let is_over = wait.since - since >= limit;
+        let wait = gone_on(known.as_ref(), wait, limit);
+        let is_over = wait.seen - wait.since >= limit;
         // Who waits has a slot, and most of them are for what can be done now.
         let seat = self.seats.try_acquire().ok().filter(|_| !is_over);
         let patience = if seat.is_some() { self.stage_wait } else { Duration::ZERO };
         match self.await_ready(&first, power, patience).await {
             None if known.is_some() => self.store.waits_no_more(&key).await.map(|()| None),
-            Some(why) if !is_over => {
-                if known.is_none_or(|it| it.what != wait.what) {
-                    self.store.waits(&key, &wait).await?;
-                }
-                Ok(Some(why))
+            None => Ok(None),
+            Some(why) => {
+                self.store.waits(&key, &wait).await?;
+                Ok(Some(why).filter(|_| !is_over))
             }
-            _ => Ok(None),
         }
     }
 
@@ -151,5 +150,31 @@ fn waiting(batch: &Batch, gate: &Gate) -> (String, Waiting) {
         _ => (action.to_owned(), batch.at_after(SignedDuration::ZERO)),
     };
     let key = format!("stage/{}/{}/{}", batch.actor, gate.stage, gate.context);
-    (key, Waiting { what, since: clock.as_second() })
+    (key, Waiting { what, since: clock.as_second(), seen: clock.as_second() })
+}
+
+/// A wait that began before, where that was for the same and has gone on since. One that was broken off,
+/// since its scheduler was stopped or somebody wanted the contrary, was another.
+fn gone_on(known: Option<&Waiting>, now: Waiting, limit: i64) -> Waiting {
+    let same = |it: &&Waiting| it.what == now.what && now.seen - it.seen <= limit.max(LOOKED);
+    let since = known.filter(same).map_or(now.since, |it| it.since);
+    Waiting { since, ..now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_was_broken_off_is_no_reason_to_go_on_at_once_the_next_time() {
+        let at = |what: &str, since, seen| Waiting { what: what.to_owned(), since, seen };
+        let since =
+            |known: &Waiting, now, limit| gone_on(Some(known), at("START", now, now), limit);
+        let monday = at("START", 1_000, 1_060);
+        assert_eq!(since(&monday, 1_120, 900).since, 1_000, "it goes on");
+        assert_eq!(since(&monday, 1_900, 900).since, 1_000, "a tick a quarter of an hour later");
+        assert_eq!(since(&monday, 87_400, 900).since, 87_400, "the next day's is its own");
+        assert_eq!(since(&monday, 1_120, 30).since, 1_000, "ticks may be rarer than the limit");
+        assert_eq!(since(&at("STOP", 1_000, 1_060), 1_120, 900).since, 1_120);
+    }
 }

@@ -14,6 +14,9 @@ pub struct Waiting {
     pub what: String,
     /// The clock of the first tick or look that waited, in seconds since 1970.
     pub since: i64,
+    /// The same of the last.
+    #[serde(default)]
+    pub seen: i64,
 }
 
 impl Store {
