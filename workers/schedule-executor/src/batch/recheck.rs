@@ -86,17 +86,11 @@ impl Hands {
             if found.contains_key(source) {
                 continue;
             }
-            let row = self.scheduling(source).await?;
-            let why = match row.as_ref().map(|row| wanted(row, at)) {
-                _ if row.as_ref().is_some_and(|row| row.dry_run) => {
-                    Some("by now all of it is only tried (`dryRun`)".to_owned())
-                }
-                Some(Ok(want)) if Action::towards(want.power) == batch.action => None,
-                Some(Ok(want)) => Some(format!("by now it is to be {}", want.reason)),
-                // An order does not ask whether a schedule runs.
-                _ if batch.actor == "hand" => None,
-                Some(Err(why)) => Some(format!("by now nothing is wanted: {why}")),
-                None => Some("by now its source is not registered".to_owned()),
+            let why = match self.scheduling(source).await {
+                Ok(row) => otherwise(batch, row.as_ref(), at),
+                // One that cannot be read keeps nobody else's from being done.
+                Err(why @ Failure::Permanent(_)) => Some(format!("by now it is not known: {why}")),
+                Err(why) => return Err(why),
             };
             found.insert(source, why);
         }
@@ -112,7 +106,73 @@ impl Hands {
     }
 }
 
+/// Why a batch is not wanted any more by one of its sources, as that is at an instant; nothing where it is.
+fn otherwise(batch: &Batch, row: Option<&Scheduling>, at: Timestamp) -> Option<String> {
+    let hand = batch.actor == "hand";
+    let Some(row) = row else {
+        return (!hand).then(|| "by now its source is not registered".to_owned());
+    };
+    if row.dry_run {
+        return Some("by now all of it is only tried (`dryRun`)".to_owned());
+    }
+    match wanted(row, at) {
+        Ok(want) if Action::towards(want.power) == batch.action => None,
+        Ok(want) => Some(format!("by now it is to be {}", want.reason)),
+        // An order does not ask whether a schedule runs.
+        Err(why) => (!hand).then(|| format!("by now nothing is wanted: {why}")),
+    }
+}
+
 /// Whether a batch is of few sources.
 fn has_few(batch: &Batch) -> bool {
     batch.items.iter().map(|it| &it.source).collect::<HashSet<_>>().len() <= FEW
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn batch(actor: &str, sources: usize) -> Batch {
+        let items: Vec<Value> = (0..sources)
+            .map(|n| json!({"id": "i", "source": format!("context/{n}"), "since": "2026-06-01T08:00:00Z", "reason": ""}))
+            .collect();
+        serde_json::from_value(json!({
+            "account": "", "region": "r", "service": "ec2:instance", "action": "START",
+            "tick": "2026-06-01T08:00:00Z", "actor": actor, "occasion": "o", "items": items,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_batch_of_few_sources_asks_them_though_it_is_as_young_as_can_be() {
+        assert!(has_few(&batch("schedule", 1)) && has_few(&batch("schedule", FEW)));
+        assert!(!has_few(&batch("schedule", FEW + 1)), "it would be a call for each");
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_left_with_its_reason() {
+        let at = "2026-06-01T08:00:01Z".parse().unwrap();
+        let why = |actor: &str, fields: Option<Value>| {
+            let row = fields.map(|fields| serde_json::from_value(fields).unwrap());
+            otherwise(&batch(actor, 1), row.as_ref(), at)
+        };
+        let row = |name: &str, value: Value| {
+            Some(json!({ "schedulingPeriod": "daily 08:00-19:00", name: value }))
+        };
+        let said = |fields, word: &str| {
+            let why = why("schedule", fields).unwrap();
+            assert!(why.contains(word), "{why}");
+        };
+        assert_eq!(why("schedule", row("mode", json!("enforce"))), None);
+        said(row("dryRun", json!(true)), "dryRun");
+        said(row("isScheduled", json!(false)), "stopped");
+        let off = json!({"power": "OFF", "from": 1_780_300_000, "until": 1_780_400_000});
+        said(row("override", off), "off by override");
+        said(None, "not registered");
+        // An order asks neither whether a schedule runs nor, of ids alone, for one.
+        assert_eq!(why("hand", row("isScheduled", json!(false))), None);
+        assert_eq!(why("hand", None), None);
+    }
 }
