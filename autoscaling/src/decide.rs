@@ -23,6 +23,10 @@ pub struct Decision {
     pub desired: u32,
     /// The idle instances that go, the newest first.
     pub remove: Vec<String>,
+    /// By how many fewer the group is to be told to have since they were asked for, never launched, and
+    /// are needed no more.
+    #[serde(default)]
+    pub back: u32,
     /// How many prepared and stopped instances the warm pool should hold; `None` for no pool, or
     /// for one that stays as it is. With those that serve it is never more than the maximum.
     #[serde(default)]
@@ -45,6 +49,8 @@ pub struct Decision {
 /// - removes idle instances only, the newest first, one for each level that was idle for as long
 ///   as a boot takes, none before it was idle for longer than the counts lag, and none within its
 ///   minimum billing;
+/// - asks for instances no more that were not launched, once nothing has needed them for as long as the
+///   counts lag;
 /// - never wants more than the policy's maximum.
 pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) -> Decision {
     if let Some(missing) = seen.missing(policy) {
@@ -59,15 +65,17 @@ pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) ->
         0 => shrink::choose(seen, policy, &mut memory, &capacity, &demand, now),
         _ => Vec::new(),
     };
+    let back = shrink::take_back(seen, policy, &mut memory, &capacity, &demand, now);
     let live = (capacity.live + more).saturating_sub(remove.len() as u32).min(most);
     // From what the group is told to have, and not from how many are listed: what is listed beyond it
     // (a replacement that came before the other went, or what is just ending) is no wish for more.
-    let told = seen.desired.unwrap_or_default().min(policy.max);
+    let told = seen.desired.unwrap_or_default().saturating_sub(back).min(policy.max);
     let desired = told.saturating_add(more).saturating_sub(remove.len() as u32).min(policy.max);
-    let reason = words(&capacity, &demand, more, limit, remove.len());
+    let reason = words(&capacity, &demand, more, limit, (remove.len(), back));
     Decision {
         desired,
         remove,
+        back,
         warm: (policy.warm > 0.0).then(|| demand.warm.min(most.saturating_sub(live))),
         hold: false,
         reason,
@@ -80,6 +88,7 @@ fn hold(seen: &Observed, policy: &Policy, memory: &Memory, missing: &str) -> Dec
     Decision {
         desired: seen.desired.unwrap_or(listed).min(policy.max),
         remove: Vec::new(),
+        back: 0,
         warm: None,
         hold: true,
         reason: format!("held as it is: {missing} could not be seen"),
@@ -119,7 +128,7 @@ fn words(
     demand: &demand::Demand,
     more: u32,
     limit: Option<&'static str>,
-    fewer: usize,
+    (fewer, back): (usize, u32),
 ) -> String {
     let Capacity { starting, idle, busy, draining, .. } = capacity;
     let there = format!("{busy} busy, {idle} idle, {starting} starting, {draining} draining");
@@ -129,6 +138,10 @@ fn words(
             format!("{fewer} fewer: idle for longer than a boot costs, and past the minimum bill")
         }
         _ => format!("{more} more: {}", demand.why),
+    };
+    let what = match back {
+        0 => what,
+        _ => format!("{what}; {back} not asked for any more: not launched, and not needed"),
     };
     match limit {
         Some(limit) => format!("{what}; {limit} ({there})"),

@@ -133,6 +133,31 @@ async fn each_act_follows_its_decision_in_the_log() {
 }
 
 #[tokio::test]
+async fn what_was_asked_for_and_never_launched_is_taken_back_where_nobody_is_ended_by_it() {
+    let world = World::new().await;
+    let group = HookedGroup::start(0, &[]).await;
+    let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    world.nap("only", 100).await;
+    let told = async |desired| (group.desired() == desired).then_some(());
+    let soon = Duration::from_secs(30);
+    eventually("one more", soon, async || told(1).await).await;
+    // Nothing comes of it, and somebody else does the job.
+    let purge = world.aws.sqs.purge_queue().queue_url(&world.outputs().grading_queue_url);
+    purge.send().await.expect("PurgeQueue");
+    let done = |words: &str| {
+        let decisions = scaler.decisions();
+        decisions.iter().any(|line| line["done"].to_string().contains(words)).then_some(())
+    };
+    eventually("a word", soon, async || done("not all instances are protected")).await;
+    assert_eq!(group.calls(), ["SetDesiredCapacity 1"], "AWS might have ended another");
+    group.protects();
+    eventually("none", soon, async || told(0).await).await;
+    assert_eq!(group.calls(), ["SetDesiredCapacity 1", "SetDesiredCapacity 0"]);
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
 async fn a_decision_that_cannot_be_logged_is_counted() {
     let world = World::new().await;
     let group = HookedGroup::start(0, &[]).await;

@@ -39,6 +39,8 @@ struct Known {
     /// Id and lifecycle state.
     instances: Vec<(String, String)>,
     calls: Vec<String>,
+    /// Whether its instances are protected from scale-in.
+    protects: bool,
     /// When launches failed for want of capacity; `None` where there is enough.
     failed: Option<Vec<SystemTime>>,
     /// The look that is not answered yet: who waits for it is told when it came, and says until when.
@@ -80,6 +82,11 @@ impl HookedGroup {
     /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// From now on its instances are protected from scale-in.
+    pub fn protects(&self) {
+        known(&self.state).protects = true;
     }
 
     /// From now on its launches fail.
@@ -176,15 +183,17 @@ fn described(state: &Known) -> String {
         format!(
             "<member><InstanceId>{id}</InstanceId><InstanceType>c7g.large</InstanceType>\
              <AvailabilityZone>us-east-1a</AvailabilityZone><LifecycleState>{lifecycle}</LifecycleState>\
-             <HealthStatus>Healthy</HealthStatus><ProtectedFromScaleIn>true</ProtectedFromScaleIn>\
-             </member>"
+             <HealthStatus>Healthy</HealthStatus><ProtectedFromScaleIn>{}</ProtectedFromScaleIn>\
+             </member>",
+            state.protects
         )
     };
     let instances: String = state.instances.iter().map(member).collect();
     format!(
         "<AutoScalingGroups><member><AutoScalingGroupName>{HOOKED}</AutoScalingGroupName>\
          <MinSize>0</MinSize><MaxSize>9</MaxSize><DesiredCapacity>{}</DesiredCapacity>\
+         <NewInstancesProtectedFromScaleIn>{}</NewInstancesProtectedFromScaleIn>\
          <Instances>{instances}</Instances></member></AutoScalingGroups>",
-        state.desired
+        state.desired, state.protects
     )
 }

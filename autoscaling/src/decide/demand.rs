@@ -13,6 +13,8 @@ use crate::{
 pub(crate) struct Demand {
     /// Instances beyond those there are.
     pub(crate) more: u32,
+    /// Messages that wait, and those that are booted for ahead.
+    pub(crate) all: u64,
     /// Messages that may be waiting, delayed ones included: so many slots must not go.
     pub(crate) at_most: u64,
     /// Messages that are held beyond what the instances say that they hold.
@@ -86,6 +88,7 @@ pub(crate) fn of(
         demand.limited |= wanted.instances > most;
         demand.room = demand.room.saturating_add(most);
         demand.more = demand.more.saturating_add(wanted.instances.min(most));
+        demand.all = demand.all.saturating_add(wanted.all);
         ask.explain(&mut demand, &wanted);
     }
     let held = asks.iter().filter_map(|ask| Some(ask.seen.in_flight?.value));

@@ -16,6 +16,10 @@ use super::{
 };
 use crate::{decide::Decision, observed::Millis};
 
+/// Why a group is not told to have fewer than it has.
+const UNPROTECTED: &str =
+    "not all instances are protected from scale-in, so AWS might end one that serves";
+
 /// The hands of the autoscaler.
 pub(super) struct Hands<'a> {
     pub(super) owner: &'a Owner,
@@ -42,15 +46,27 @@ impl Hands<'_> {
         }
         let ended = self.end_drained(seen, rows, &mut done).await;
         let desired = decision.desired.saturating_sub(ended);
-        if desired > seen.desired.saturating_sub(ended) && self.owner.may_act() {
-            let what = format!("desired capacity {desired}");
-            note(&mut done, what, self.group.set_desired(desired).await);
+        let told = seen.desired.saturating_sub(ended);
+        if desired > told {
+            self.tell(desired, &mut done).await;
+        } else if decision.back > 0 && seen.protects {
+            self.tell(told.saturating_sub(decision.back), &mut done).await;
+        } else if decision.back > 0 {
+            done.push(format!("left {} that are not launched: {UNPROTECTED}", decision.back));
         }
         self.warm(decision, desired, seen, &mut done).await;
         let orders = decision.remove.iter().map(|instance| self.order(instance));
         done.extend(at_once(orders).await.into_iter().flatten());
         done.extend(self.give_up_silent(seen, rows).await);
         done
+    }
+
+    /// Tells the group how many instances to have.
+    async fn tell(&self, desired: u32, done: &mut Vec<String>) {
+        if self.owner.may_act() {
+            let what = format!("desired capacity {desired}");
+            note(done, what, self.group.set_desired(desired).await);
+        }
     }
 
     /// Sizes the warm pool, where the policy has one.

@@ -27,6 +27,9 @@ pub(super) struct Described {
     pub(super) warm: Option<WarmPool>,
     /// Instances in it.
     pub(super) pooled: u32,
+    /// Whether every instance is protected from scale-in, and each that comes will be: then AWS chooses
+    /// none to end where the group is told to have fewer.
+    pub(super) protects: bool,
 }
 
 impl Described {
@@ -89,7 +92,10 @@ impl Group {
             let what = format!("there is no group {}: create deploy/cfn/fleet.yaml", self.name);
             Failure::transient("group", what)
         })?;
-        let members = group.instances.unwrap_or_default().into_iter().filter_map(|it| {
+        let instances = group.instances.unwrap_or_default();
+        let protects = group.new_instances_protected_from_scale_in == Some(true)
+            && instances.iter().all(|it| it.protected_from_scale_in == Some(true));
+        let members = instances.into_iter().filter_map(|it| {
             Some(Member {
                 id: it.instance_id?,
                 lifecycle: it.lifecycle_state?,
@@ -101,7 +107,7 @@ impl Group {
         let max = size(group.max_size);
         let warm = group.warm_pool_configuration.as_ref().map(warm_pool);
         let pooled = size(group.warm_pool_size);
-        Ok(Described { desired, min, max, members: members.collect(), warm, pooled })
+        Ok(Described { desired, min, max, members: members.collect(), warm, pooled, protects })
     }
 
     /// How many more launches failed for want of capacity.
@@ -218,7 +224,7 @@ mod tests {
     fn a_group_at_its_minimum_is_told_to_have_no_fewer() {
         let group = |desired, min| {
             let (members, warm) = (Vec::new(), None);
-            Described { desired, min, max: 9, members, warm, pooled: 0 }
+            Described { desired, min, max: 9, members, warm, pooled: 0, protects: true }
         };
         assert!(!group(3, 3).may_have_fewer(0) && !group(0, 0).may_have_fewer(0));
         assert_eq!([0, 1, 2].map(|before| group(5, 3).may_have_fewer(before)), [true, true, false]);

@@ -218,7 +218,8 @@ mod tests {
     }
 
     fn described() -> Described {
-        Described { desired: 0, min: 0, max: 9, members: Vec::new(), warm: None, pooled: 0 }
+        let (members, warm) = (Vec::new(), None);
+        Described { desired: 0, min: 0, max: 9, members, warm, pooled: 0, protects: true }
     }
 
     #[test]

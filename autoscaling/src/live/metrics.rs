@@ -66,7 +66,7 @@ pub(super) fn unlogged() {
 
 pub(super) fn decided(record: &Record, frozen: bool) {
     let Record { observed, decision, policy, .. } = record;
-    let what = match (decision.hold, decision.remove.is_empty()) {
+    let what = match (decision.hold, decision.remove.is_empty() && decision.back == 0) {
         (true, _) => "hold",
         (_, false) => "shrink",
         _ if Some(decision.desired) > observed.desired => "grow",

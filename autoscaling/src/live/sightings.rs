@@ -66,7 +66,7 @@ mod tests {
             Member { id: (*id).to_owned(), lifecycle, kind }
         };
         let members = ids.iter().map(member).collect();
-        Described { desired: 1, min: 0, max: 9, members, warm: None, pooled: 0 }
+        Described { desired: 1, min: 0, max: 9, members, warm: None, pooled: 0, protects: true }
     }
 
     #[test]

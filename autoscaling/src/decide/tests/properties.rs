@@ -122,6 +122,23 @@ proptest! {
     }
 
     #[test]
+    fn what_is_taken_back_is_not_asked_for_again(
+        seen in any_observed(), policy in any_policy(), memory in any_memory(),
+    ) {
+        let mut policy = Policy { readiness: 0.0, prediction: 0.0, ..policy };
+        policy.queues.truncate(1);
+        let seen = Observed { spot_interruptions: 0, capacity_errors: 0, ..seen };
+        let first = decide(&seen, &policy, &memory, NOW);
+        let then = decide(&seen, &policy, &first.memory, NOW + 90_000);
+        let told = seen.desired.unwrap_or_default();
+        prop_assert!(then.back <= told.saturating_sub(policy.min.min(policy.max)), "{then:?}");
+        let fewer = told - then.back;
+        let seen = Observed { desired: Some(fewer), ..seen };
+        let again = decide(&seen, &policy, &then.memory, NOW + 90_000);
+        prop_assert!(then.back == 0 || again.desired <= fewer, "{then:?} {again:?}");
+    }
+
+    #[test]
     fn whatever_grows_it_stays_within_the_money(
         seen in any_observed(), policy in any_policy(), memory in any_memory(),
     ) {

@@ -59,3 +59,51 @@ fn however_many_were_idle_for_a_boot_go_at_once() {
     let later = decide(&seen, &policy, &then.memory, NOW + 120_000);
     assert_eq!(later.remove.len(), 20_000, "{}", later.reason);
 }
+
+/// A group that was told to have so many, and of which none was launched.
+fn unlaunched(desired: u32, visible: u64) -> Observed {
+    let late = |value| Some(Count { value, error: 0.1, lag_ms: 60_000 });
+    let queue = QueueSeen { visible: late(visible), in_flight: late(0), ..QueueSeen::empty("q") };
+    Observed { queues: vec![queue], desired: Some(desired), ..Observed::empty_group() }
+}
+
+#[test]
+fn what_was_asked_for_and_never_launched_is_taken_back_once_nothing_needs_it() {
+    for (min, left) in [(0, 0), (2, 2)] {
+        let policy = Policy { min, ..Policy::for_queue("q", 100) };
+        let (mut memory, mut desired, mut back) = (Memory::default(), 5, Vec::new());
+        for look in 0..60 {
+            // Five wait at first, and then somebody purges the queue.
+            let seen = unlaunched(desired, if look < 10 { 5 } else { 0 });
+            let decision = decide(&seen, &policy, &memory, NOW + look * 5_000);
+            assert_eq!(decision.desired, desired - decision.back, "{}", decision.reason);
+            (memory, desired) = (decision.memory, decision.desired);
+            back.push(decision.back);
+        }
+        assert_eq!((desired, back.iter().filter(|back| **back > 0).count()), (left, 1));
+        let at = back.iter().position(|back| *back > 0).unwrap();
+        assert!((22..=34).contains(&at), "a minute or two after the last was seen to wait: {at}");
+    }
+}
+
+#[test]
+fn what_is_needed_is_asked_for_however_long_it_is_not_launched() {
+    let policy = Policy::for_queue("q", 100);
+    let mut memory = Memory::default();
+    for look in 0..100 {
+        let decision = decide(&unlaunched(5, 5), &policy, &memory, NOW + look * 5_000);
+        assert_eq!((decision.desired, decision.back), (5, 0), "{}", decision.reason);
+        memory = decision.memory;
+    }
+}
+
+#[test]
+fn of_what_was_asked_for_above_a_maximum_that_is_lower_now_nothing_more_is_launched() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let seen = with_queue(group((0..3).map(busy).collect()), 500, 3);
+    let seen = Observed { desired: Some(10), ..seen };
+    for (max, back) in [(4, 6), (3, 7), (2, 7), (20, 0)] {
+        let decision = decide(&seen, &Policy::for_queue("q", max), &Memory::default(), NOW);
+        assert_eq!(decision.back, back, "{max}: {}", decision.reason);
+    }
+}
