@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{Autoscaler, HOOKED, HookedGroup, Machines, ScaledGroup, World, eventually};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -155,6 +156,34 @@ async fn what_was_asked_for_and_never_launched_is_taken_back_where_nobody_is_end
     eventually("none", soon, async || told(0).await).await;
     assert_eq!(group.calls(), ["SetDesiredCapacity 1", "SetDesiredCapacity 0"]);
     assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
+async fn one_that_stands_by_tells_nothing_of_the_group() {
+    let world = World::new().await;
+    let group = HookedGroup::start(1, &[("i-1", "InService")]).await;
+    let start = || {
+        let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+        Autoscaler { process: builder.start(), log }
+    };
+    let mut first = start();
+    let until = async |scaler: &Autoscaler, value: &str| {
+        eventually(value, Duration::from_secs(30), async || {
+            let page = scaler.process.page("/metrics").await.unwrap_or_default().1;
+            let name = "flotilla_autoscaler_desired_instances";
+            let line = page.lines().find(|line| line.starts_with(name))?;
+            line.ends_with(&format!(" {value}")).then_some(())
+        })
+        .await;
+    };
+    until(&first, "1").await;
+    first.process.signal(Signal::SIGSTOP);
+    let mut second = start();
+    until(&second, "1").await;
+    first.process.signal(Signal::SIGCONT);
+    // What it told as the owner would be told for ever, beside what the owner tells.
+    until(&first, "NaN").await;
+    assert!(first.process.stop().await.success() && second.process.stop().await.success());
 }
 
 #[tokio::test]

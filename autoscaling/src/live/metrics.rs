@@ -56,6 +56,15 @@ pub(super) fn owner(is: bool) {
     metrics::gauge!(OWNER).set(f64::from(u8::from(is)));
 }
 
+/// Takes back what one that owned the group told of it: another tells that now.
+pub(super) fn stands_by() {
+    metrics::gauge!(FROZEN).set(0.0);
+    metrics::gauge!(DESIRED).set(f64::NAN);
+    for (_, name) in STATES {
+        metrics::gauge!(INSTANCES, "state" => name).set(f64::NAN);
+    }
+}
+
 pub(super) fn failed() {
     metrics::counter!(FAILED).increment(1);
 }

@@ -111,6 +111,7 @@ impl Autoscaler {
         // One that only watches owns nothing, and stands by for nobody.
         if !self.config.shadow && !self.owns().await? {
             tracing::debug!("another autoscaler owns the group: standing by");
+            metrics::stands_by();
             return Ok(());
         }
         let group = seen(self.group.describe().await);
