@@ -11,12 +11,12 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
-    Job, Kill, Order, Scaler, Trace, View, World,
+    Job, Scaler, Trace, World,
     group::Group,
     limits::Bucket,
     sight::{Books, Sight},
 };
-use crate::observed::{Millis, QueueSeen, Service};
+use crate::observed::Millis;
 
 /// For how long after the last job a policy may go on to give its instances up.
 const AFTERWARDS: Millis = 20 * 60_000;
@@ -277,124 +277,6 @@ impl<'a> Engine<'a> {
             false => self.given_up.push(job),
         }
         true
-    }
-
-    fn look(&mut self, scaler: &mut dyn Scaler) {
-        self.end_drained();
-        let (visible, in_flight) = self.sight.look(self.now, self.waiting.len() as u64, self.busy);
-        self.see(visible, in_flight);
-        let view = View {
-            now: self.now,
-            observed: &self.group.observed,
-            visible,
-            in_flight,
-            ready: self.group.ready,
-            live: self.group.live(),
-        };
-        let order = scaler.look(&view);
-        self.group.observed.spot_interruptions = 0;
-        let before = self.group.all();
-        self.carry_out(&order, scaler.orders_by_row() && self.world.order_ms > 0);
-        if self.group.all() != before {
-            self.moved = self.now;
-        }
-        let next = self.next_look(scaler);
-        self.events.push(Reverse((next, Event::Look)));
-    }
-
-    fn see(&mut self, visible: u64, in_flight: u64) {
-        let (sent, finished) = self.books.look(self.now, &self.jobs[..self.arrived]);
-        // As the process does: what more is there, and what was finished meanwhile.
-        let rate = self.rate(visible + in_flight + finished);
-        let (visible, in_flight) = (self.sight.count(visible), self.sight.count(in_flight));
-        let service = Service { kind: "job".to_owned(), jobs: self.finished, total_ms: self.timed };
-        let queue = QueueSeen {
-            visible: Some(visible),
-            in_flight: Some(in_flight),
-            sent: self.world.books.then_some(sent),
-            finished: Some(finished),
-            books_lag_ms: self.world.books_lag_ms,
-            arrivals_per_s: Some(rate),
-            services: vec![service],
-            ..QueueSeen::empty("q")
-        };
-        self.group.observed.queues = vec![queue];
-        self.group.observed.desired = Some(self.group.all());
-    }
-
-    fn rate(&mut self, known: u64) -> f64 {
-        self.arrivals.push_back((self.now, known));
-        while self.arrivals.get(1).is_some_and(|(at, _)| at + 60_000 <= self.now) {
-            self.arrivals.pop_front();
-        }
-        let Some((at, count)) = self.arrivals.front() else { return 0.0 };
-        let seconds = (self.now - at).max(1_000) as f64 / 1000.0;
-        known.saturating_sub(*count) as f64 / seconds
-    }
-
-    fn carry_out(&mut self, order: &Order, by_row: bool) {
-        let ends = order.remove.len() as u32;
-        for id in order.remove.iter().take(self.allowed(|it| &mut it.ends, ends) as usize) {
-            match self.group.idle_named(id) {
-                Some(key) if by_row => self.order(key),
-                Some(key) => drop(self.group.end(key, self.now)),
-                None => {}
-            }
-        }
-        let desired = order.desired.min(self.world.max);
-        let room = self.world.max.saturating_sub(self.group.all());
-        let missing = desired.saturating_sub(self.group.live()).min(room);
-        for _ in 0..self.allowed(|it| &mut it.launches, missing) {
-            self.launch();
-        }
-        let over = self.group.live().saturating_sub(desired);
-        if over > 0 && order.rest != Kill::None {
-            self.give_up(over, order.rest);
-        }
-    }
-
-    /// As many of these as a limit allows now.
-    fn allowed(&mut self, of: fn(&mut Self) -> &mut Option<Bucket>, wanted: u32) -> u32 {
-        let now = self.now;
-        let given = of(self).as_mut().map_or(wanted, |bucket| bucket.take(wanted, now));
-        self.out.throttled += u64::from(wanted - given);
-        given
-    }
-
-    fn launch(&mut self) {
-        let launched = self.group.launch(self.now);
-        let key = launched.key;
-        self.events.push(Reverse((self.now + launched.boot, Event::Ready { key })));
-        if let Some(life) = launched.life {
-            self.events.push(Reverse((self.now + life, Event::Lost { key })));
-        }
-    }
-
-    fn give_up(&mut self, over: u32, how: Kill) {
-        let starting = self.group.starting(over as usize);
-        let left = over - starting.len() as u32;
-        for key in starting {
-            self.group.end(key, self.now);
-        }
-        for _ in 0..left {
-            let chosen = match how {
-                Kill::None => None,
-                Kill::Idle => self.group.any_idle(),
-                Kill::Any | Kill::Drain => self.group.any_serving(),
-            };
-            match chosen {
-                Some(key) => self.let_go(key, how),
-                None => return,
-            }
-        }
-    }
-
-    fn let_go(&mut self, key: u32, how: Kill) {
-        if how == Kill::Drain && self.group.at_work(key) {
-            self.group.drain(key);
-        } else {
-            self.out.killed += u64::from(self.end(key));
-        }
     }
 
     fn outcome(mut self) -> Outcome {
