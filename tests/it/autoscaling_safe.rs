@@ -159,6 +159,49 @@ async fn what_was_asked_for_and_never_launched_is_taken_back_where_nobody_is_end
 }
 
 #[tokio::test]
+async fn an_instance_whose_worker_is_drained_is_held_by_its_terminating_hook_no_longer() {
+    let world = World::new().await;
+    let members = [("i-drained", "Terminating:Wait"), ("i-drains", "Terminating:Wait")];
+    let group = HookedGroup::start(0, &members).await;
+    let mut drains = world.sleeper(HOOKED, "i-drains").start();
+    world.nap("long", 6_000).await;
+    let row = async |id: &str, field: &str| {
+        let row = world.fleet_row(HOOKED, id).await;
+        row.get(field).cloned()
+    };
+    let soon = Duration::from_secs(30);
+    let one = Some(Attr::N("1".to_owned()));
+    let at_work = async || (row("i-drains", "held").await == one).then_some(());
+    eventually("the job in hand", soon, at_work).await;
+    for id in ["i-drained", "i-drains"] {
+        world.order_to_drain(HOOKED, id).await;
+    }
+    let mut drained = world.sleeper(HOOKED, "i-drained").start();
+    assert!(drained.end().await.success() && row("i-drained", "drained").await.is_some());
+    let (builder, log) = world.autoscaler_of(HOOKED, group.url());
+    let builder = builder.env("FLOTILLA_TERMINATING_HOOK", "drain");
+    let mut scaler = Autoscaler { process: builder.start(), log };
+    eventually("both released", Duration::from_secs(60), async || {
+        let calls = group.calls();
+        let of = |id: &str| calls.iter().any(|call| call.ends_with(id));
+        let ended = row("i-drains", "drained").await.is_some();
+        assert!(ended || !of("i-drains"), "it was at work: {calls:?}");
+        (of("i-drained") && of("i-drains")).then_some(())
+    })
+    .await;
+    assert!(drains.end().await.success());
+    let before = scaler.decisions().len();
+    let more = async || (scaler.decisions().len() > before + 3).then_some(());
+    eventually("some turns more", soon, more).await;
+    let mut calls = group.calls();
+    calls.sort_unstable();
+    let release = |id| format!("CompleteLifecycleAction drain {id}");
+    assert_eq!(calls, ["i-drained", "i-drains"].map(release), "each once");
+    assert_eq!(world.done_at_once().await, 1);
+    assert!(scaler.process.stop().await.success());
+}
+
+#[tokio::test]
 async fn one_that_stands_by_tells_nothing_of_the_group() {
     let world = World::new().await;
     let group = HookedGroup::start(1, &[("i-1", "InService")]).await;

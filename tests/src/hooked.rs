@@ -150,6 +150,12 @@ async fn answer(
             state.calls.push(call);
             String::new()
         }
+        "CompleteLifecycleAction" => {
+            let said = ["LifecycleHookName", "InstanceId"].map(|it| form.get(it).cloned());
+            let said = said.map(Option::unwrap_or_default).join(" ");
+            state.calls.push(format!("{action} {said}"));
+            String::new()
+        }
         _ => {
             state.calls.push(action.clone());
             String::new()

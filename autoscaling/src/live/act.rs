@@ -41,9 +41,6 @@ impl Hands<'_> {
         rows: &Rows,
     ) -> Vec<String> {
         let mut done = Vec::new();
-        if decision.hold {
-            return done;
-        }
         let ended = self.end_drained(seen, rows, &mut done).await;
         let desired = decision.desired.saturating_sub(ended);
         let told = seen.desired.saturating_sub(ended);
@@ -147,6 +144,21 @@ impl Hands<'_> {
             Ok(()) => (format!("ended {id}, to be replaced: the group is at its minimum"), false),
             Err(failure) => (failed(failure), false),
         })
+    }
+
+    /// Has the group go on to end these instances: nobody is left there who would tell it to, and it would
+    /// wait, and pay, until its hook's time is over.
+    pub(super) async fn release(&self, instances: &[String], hook: &str) -> Vec<String> {
+        let releases = instances.iter().map(|id| self.release_one(id, hook));
+        at_once(releases).await.into_iter().flatten().collect()
+    }
+
+    async fn release_one(&self, id: &str, hook: &str) -> Option<String> {
+        if !self.owner.may_act() {
+            return None;
+        }
+        let released = self.group.release(id, hook).await;
+        Some(released.map_or_else(failed, |()| format!("released {id} from its hook {hook}")))
     }
 
     fn is_drained(&self, id: &str, row: &Row) -> bool {

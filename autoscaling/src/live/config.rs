@@ -46,6 +46,9 @@ pub struct AutoscalerConfig {
     pub shadow: bool,
     /// `FLOTILLA_HTTP_ADDR`: where `/metrics`, `/healthz` and `/readyz` listen.
     pub http_addr: String,
+    /// `FLOTILLA_TERMINATING_HOOK`: the group's lifecycle hook (default `terminating`), as its workers are
+    /// told.
+    pub hook: String,
     /// What is wanted: `FLOTILLA_POLICY`, a JSON file of a [`Policy`] as in the log; or
     /// `FLOTILLA_MAX_INSTANCES` with `FLOTILLA_MIN_INSTANCES` (0), `FLOTILLA_SPARE_INSTANCES` (0),
     /// `FLOTILLA_WAIT_TARGET_SECONDS` (0), `FLOTILLA_DOLLARS_PER_HOUR` (for each queue; no limit),
@@ -93,6 +96,9 @@ impl AutoscalerConfig {
             log: settings.optional("FLOTILLA_DECISION_LOG").map(PathBuf::from),
             http_addr: settings.address("FLOTILLA_HTTP_ADDR", "127.0.0.1:9100"),
             shadow,
+            hook: settings
+                .optional("FLOTILLA_TERMINATING_HOOK")
+                .unwrap_or_else(|| "terminating".to_owned()),
             prices: prices(settings),
             policy: policy(settings, &queue_urls),
             queue_urls,

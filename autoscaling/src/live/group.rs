@@ -145,6 +145,15 @@ impl Group {
         answer.map(drop).map_err(|e| self.failed(&what, &e))
     }
 
+    /// Has the group go on to end an instance that waits in its terminating `hook`.
+    pub(super) async fn release(&self, instance: &str, hook: &str) -> Result<(), Failure> {
+        let call = self.client.complete_lifecycle_action().auto_scaling_group_name(&self.name);
+        let call = call.lifecycle_hook_name(hook).instance_id(instance);
+        let answer = call.lifecycle_action_result("CONTINUE").send().await;
+        let what = format!("completing hook {hook} of instance {instance} of");
+        answer.map(drop).map_err(|e| self.failed(&what, &e))
+    }
+
     fn failed<E: std::error::Error + 'static>(&self, what: &str, error: &E) -> Failure {
         Failure::transient("group", format!("{what} group {}: {}", self.name, chain(error)))
     }

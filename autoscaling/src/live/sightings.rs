@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use aws_sdk_autoscaling::types::LifecycleState;
+
 use super::{fleet::Rows, group::Described};
 use crate::observed::Millis;
 
@@ -12,6 +14,8 @@ pub(super) struct Sightings {
     /// When each was first seen, and whether it may have come out of the warm pool.
     first: HashMap<String, (Millis, bool)>,
     lost: HashSet<String>,
+    /// Those that wait in their terminating hook for a worker that is drained.
+    drained: HashSet<String>,
     /// Instances of the warm pool at the last look.
     pool: Option<u32>,
 }
@@ -43,6 +47,21 @@ impl Sightings {
         }
     }
 
+    /// Instances that wait in their terminating hook, and whose workers said that they are drained; each
+    /// once, since another hook may hold it on.
+    pub(super) fn newly_drained(&mut self, group: &Described, rows: &Rows) -> Vec<String> {
+        let drained = |id: &str| rows.instances.get(id).is_some_and(|row| row.drained.is_some());
+        let waits = group
+            .members
+            .iter()
+            .filter(|it| it.lifecycle == LifecycleState::TerminatingWait && drained(&it.id));
+        let waits: HashSet<String> = waits.map(|it| it.id.clone()).collect();
+        let mut new: Vec<String> = waits.difference(&self.drained).cloned().collect();
+        new.sort_unstable();
+        self.drained = waits;
+        new
+    }
+
     /// How many of these losses were not counted yet.
     pub(super) fn newly_lost(&mut self, lost: Vec<String>) -> u32 {
         let lost: HashSet<String> = lost.into_iter().collect();
@@ -54,10 +73,11 @@ impl Sightings {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_autoscaling::types::LifecycleState;
-
     use super::*;
-    use crate::live::group::{Member, WarmPool};
+    use crate::live::{
+        fleet::Row,
+        group::{Member, WarmPool},
+    };
 
     fn group(ids: &[&str]) -> Described {
         let (lifecycle, kind) = (LifecycleState::InService, String::new());
@@ -106,6 +126,18 @@ mod tests {
         sightings.fill_in(&group(&["i-1"]), &mut rows, false, 9_500);
         let row = &rows.instances["i-1"];
         assert_eq!((row.seen_at, row.pooled), (Some(9_000), true));
+    }
+
+    #[test]
+    fn of_those_that_wait_in_their_hook_each_whose_worker_is_drained_is_told_of_once() {
+        let mut group = group(&["i-1", "i-2", "i-3"]);
+        group.members[..2].iter_mut().for_each(|it| it.lifecycle = LifecycleState::TerminatingWait);
+        let row = |drained| Row { drained, ..Row::default() };
+        let rows = [("i-1", None), ("i-2", Some(5)), ("i-3", Some(6))];
+        let instances = rows.map(|(id, drained)| (id.to_owned(), row(drained))).into();
+        let (rows, mut sightings) = (Rows { instances, ..Rows::default() }, Sightings::default());
+        assert_eq!(sightings.newly_drained(&group, &rows), ["i-2"]);
+        assert!(sightings.newly_drained(&group, &rows).is_empty());
     }
 
     #[test]

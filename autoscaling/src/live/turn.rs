@@ -242,20 +242,22 @@ impl Autoscaler {
     }
 
     async fn hands(
-        &self,
+        &mut self,
         record: &Record,
         group: &Described,
         rows: &Rows,
         pooled: bool,
     ) -> Vec<String> {
-        let Self { owner, group: calls, fleet, config, hearing, .. } = self;
+        let Self { owner, group: calls, fleet, config, hearing, sightings, .. } = self;
         let boot = record.decision.memory.boot_ms(&record.policy);
         let patience = Patience::new(config.silent, boot, config.count_lag);
         let hands = Hands { owner, group: calls, fleet, hearing, patience, pooled };
-        let done = match rows.frozen {
-            Some(_) => Vec::new(),
-            None => hands.act(&record.decision, group, rows).await,
-        };
+        let mut done = Vec::new();
+        if rows.frozen.is_none() && !record.decision.hold {
+            done = hands.act(&record.decision, group, rows).await;
+            let drained = sightings.newly_drained(group, rows);
+            done.extend(hands.release(&drained, &config.hook).await);
+        }
         hands.keep_rows(group, rows).await;
         done
     }

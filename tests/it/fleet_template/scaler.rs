@@ -21,6 +21,7 @@ async fn where_the_autoscaler_sizes_the_group_it_is_installed_and_may_do_what_it
         &format!("FLOTILLA_GROUP={}\n", group.name),
         "FLOTILLA_FLEET_TABLE=data-fleet\n",
         "FLOTILLA_MAX_INSTANCES=7\n",
+        "FLOTILLA_TERMINATING_HOOK=drain\n",
     ] {
         assert!(script.contains(said), "{said} is not in {script}");
     }
@@ -43,6 +44,7 @@ async fn where_the_autoscaler_sizes_the_group_it_is_installed_and_may_do_what_it
         "autoscaling:SetDesiredCapacity",
         "autoscaling:TerminateInstanceInAutoScalingGroup",
         "autoscaling:PutWarmPool",
+        "autoscaling:CompleteLifecycleAction",
     ] {
         assert!(actions.iter().any(|it| it == needed), "{needed} is not in {actions:?}");
     }
