@@ -1,6 +1,7 @@
 //! The decision.
 
 mod demand;
+mod reason;
 mod shrink;
 mod waiting;
 
@@ -60,7 +61,8 @@ pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) ->
     let capacity = Capacity::of(seen, policy, &memory, now);
     let demand = demand::of(seen, policy, &mut memory, &capacity, now);
     let most = policy.max.saturating_sub(capacity.draining);
-    let (more, limit) = grow(policy, &memory, &capacity, &demand, most, now);
+    let growth = grow(policy, &memory, &capacity, &demand, most, now);
+    let more = growth.more;
     let remove = match more {
         0 => shrink::choose(seen, policy, &mut memory, &capacity, &demand, now),
         _ => Vec::new(),
@@ -71,7 +73,7 @@ pub fn decide(seen: &Observed, policy: &Policy, memory: &Memory, now: Millis) ->
     // (a replacement that came before the other went, or what is just ending) is no wish for more.
     let told = seen.desired.unwrap_or_default().saturating_sub(back).min(policy.max);
     let desired = told.saturating_add(more).saturating_sub(remove.len() as u32).min(policy.max);
-    let reason = words(&capacity, &demand, more, limit, (remove.len(), back));
+    let reason = reason::of(policy, &capacity, &demand, &growth, (remove.len(), back));
     Decision {
         desired,
         remove,
@@ -96,7 +98,16 @@ fn hold(seen: &Observed, policy: &Policy, memory: &Memory, missing: &str) -> Dec
     }
 }
 
-/// How many more instances there shall be, and what kept it from being as many as wanted.
+/// How many more instances there shall be.
+#[derive(Debug)]
+struct Growth {
+    more: u32,
+    /// What more are wanted for, in words; nothing where none are.
+    why: String,
+    /// What kept it from being as many as wanted.
+    limit: Option<&'static str>,
+}
+
 fn grow(
     policy: &Policy,
     memory: &Memory,
@@ -104,49 +115,26 @@ fn grow(
     demand: &demand::Demand,
     most: u32,
     now: Millis,
-) -> (u32, Option<&'static str>) {
+) -> Growth {
     // By slots: where jobs are spread over instances that are half free, none may be wholly idle.
-    let spare = capacity.missing(demand.spare);
-    let floor = policy.min.saturating_sub(capacity.live);
     // What is kept ready is as dear as what works; a minimum is wanted whatever it costs.
-    let wanted = demand.more.max(spare.min(demand.room)).max(floor);
+    let spare = capacity.missing(demand.spare).min(demand.room);
+    let floor = policy.min.saturating_sub(capacity.live);
+    let wanted = demand.more.max(spare).max(floor);
+    let why = reason::of_more(policy, demand, spare, floor);
     let room = most.saturating_sub(capacity.live);
     if wanted > 0 && now < memory.paused_until {
         // From zero it is tried all the same: a fleet that serves nobody cannot wait.
-        let first = u32::from(capacity.live == 0).min(room);
-        return (first, Some("launches failed for want of capacity, so no more are asked for yet"));
+        let more = u32::from(capacity.live == 0).min(room);
+        let limit = "launches failed for want of capacity, so no more are asked for yet";
+        return Growth { more, why, limit: Some(limit) };
     }
-    match (wanted > room, demand.limited) {
+    let (more, limit) = match (wanted > room, demand.limited) {
         (true, _) => (room, Some("the maximum is reached")),
         (false, true) => (wanted, Some("the money limit is reached")),
         (false, false) => (wanted, None),
-    }
-}
-
-fn words(
-    capacity: &Capacity,
-    demand: &demand::Demand,
-    more: u32,
-    limit: Option<&'static str>,
-    (fewer, back): (usize, u32),
-) -> String {
-    let Capacity { starting, idle, busy, draining, .. } = capacity;
-    let there = format!("{busy} busy, {idle} idle, {starting} starting, {draining} draining");
-    let what = match (more, fewer) {
-        (0, 0) => format!("enough: {}", shrink::why_kept(capacity, demand)),
-        (0, _) => {
-            format!("{fewer} fewer: idle for longer than a boot costs, and past the minimum bill")
-        }
-        _ => format!("{more} more: {}", demand.why),
     };
-    let what = match back {
-        0 => what,
-        _ => format!("{what}; {back} not asked for any more: not launched, and not needed"),
-    };
-    match limit {
-        Some(limit) => format!("{what}; {limit} ({there})"),
-        None => format!("{what} ({there})"),
-    }
+    Growth { more, why, limit }
 }
 
 #[cfg(test)]

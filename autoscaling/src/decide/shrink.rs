@@ -113,13 +113,3 @@ fn newest(instances: &[Instance], policy: &Policy, count: usize, now: Millis) ->
     idle.sort_unstable_by(order);
     idle.into_iter().map(|it| it.id.clone()).collect()
 }
-
-/// Why nothing changes, in words.
-pub(super) fn why_kept(capacity: &Capacity, demand: &Demand) -> &'static str {
-    match (capacity.idle, demand.at_most) {
-        (0, 0) => "nothing waits, and nothing is idle",
-        (0, _) => "what waits can begin in time on what there is",
-        (_, 0) => "nothing waits, and what is idle is kept for now",
-        _ => "what waits can begin in time, and idle instances are kept for it",
-    }
-}

@@ -6,6 +6,7 @@ mod any;
 mod growing;
 mod hostile;
 mod properties;
+mod reasons;
 mod shrinking;
 mod steady;
 mod waiting;
