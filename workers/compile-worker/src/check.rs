@@ -21,10 +21,11 @@ use crate::{
 };
 
 const FILES_LIMIT: usize = 50_000;
+/// Unpacked, a wheel has at most this many bytes,
 const SIZE_LIMIT: u64 = 1 << 30;
-/// Larger than any honest file shrinks.
-const RATIO_LIMIT: u64 = 1000;
-const SMALL: u64 = 1 << 20;
+/// and at most so many times its own, unless it is small: one file of it may be all zeros.
+const RATIO_LIMIT: u64 = 200;
+const SMALL: u64 = 32 << 20;
 /// A name is at most this long: it becomes that of a file.
 const NAME_LIMIT: usize = 255;
 /// What is read of a wheel, of the folder that tells about it, and how large each may be; the rest
@@ -118,7 +119,7 @@ impl Contents {
             return Err(format!("the wheel has {} files", zip.len()));
         }
         directory::check(bytes, zip.central_directory_start())?;
-        let (mut contents, mut left) = (Self::default(), SIZE_LIMIT);
+        let (mut contents, mut left) = (Self::default(), unpacked_limit(bytes.len() as u64));
         for index in 0..zip.len() {
             let mut file = zip.by_index(index).map_err(broken)?;
             let name = safe_name(&file)?;
@@ -166,6 +167,11 @@ impl Contents {
     }
 }
 
+/// How many bytes may come out of a wheel of so many.
+fn unpacked_limit(packed: u64) -> u64 {
+    packed.saturating_mul(RATIO_LIMIT).clamp(SMALL, SIZE_LIMIT)
+}
+
 /// The name of a file that stays where the wheel is unpacked, and is a file.
 fn safe_name<R: Read>(file: &ZipFile<'_, R>) -> Result<String, String> {
     let name = file.name();
@@ -191,8 +197,6 @@ fn passed<R: Read>(
     left: &mut u64,
     keep: &mut Option<(&mut Vec<u8>, u64)>,
 ) -> Result<(String, u64), String> {
-    let packed = file.compressed_size();
-    let allowed = (*left).min(packed.saturating_mul(RATIO_LIMIT).max(SMALL));
     let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
     loop {
         let read = file.read(&mut piece);
@@ -201,8 +205,12 @@ fn passed<R: Read>(
             break;
         }
         size += read as u64;
-        if size > allowed {
-            return Err(format!("the wheel's {name} is a bomb: {packed} bytes become too many"));
+        if size > *left {
+            let packed = file.compressed_size();
+            return Err(format!(
+                "the wheel is a bomb: with {name}, whose {packed} bytes become over {size}, it has more \
+                 than a wheel of its size may have unpacked"
+            ));
         }
         hash.update(&piece[..read]);
         if let Some((kept, limit)) = keep {
@@ -491,10 +499,20 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_not_unpacked() {
-        let zeros = vec![0; 8 << 20];
-        let why = verdict(&wheel(&[("a.bin", &zeros)], |record| record)).unwrap_err();
-        assert!(why.contains("bomb"), "{why}");
+    fn a_bomb_is_not_unpacked_and_a_file_of_zeros_is_none() {
+        let zeros = vec![0; 11 << 20];
+        let table: (&str, &[u8]) = ("a.bin", &zeros);
+        assert_eq!(verdict(&wheel(&[table, ("b.bin", &zeros)], |record| record)), Ok(()));
+        let why = wheel(&[table, ("b.bin", &zeros), ("c.bin", &zeros)], |record| record);
+        let why = verdict(&why).unwrap_err();
+        assert!(why.contains("bomb") && why.contains("c.bin"), "{why}");
+    }
+
+    #[test]
+    fn a_wheel_becomes_no_more_than_its_size_and_the_limit_allow() {
+        assert_eq!(unpacked_limit(0), SMALL);
+        assert_eq!(unpacked_limit(1 << 20), 200 << 20);
+        assert_eq!(unpacked_limit(u64::MAX), SIZE_LIMIT);
     }
 
     #[test]
