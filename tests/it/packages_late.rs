@@ -83,12 +83,6 @@ async fn a_group_tells_of_each_while_others_are_built_and_chooses_as_pip_does() 
     }
     assert_eq!(told.last().unwrap()["counts"], json!({"done": 2}), "{told:?}");
     assert!(curl.wait().await.unwrap().success());
-    // Who is given an address downloads.
-    let known = eventually("a download", Duration::from_secs(10), async || {
-        let (_, known) = farm.gateway.json("/v1/packages/quick").await;
-        (known["wanted"] == json!(["default"])).then_some(known)
-    });
-    known.await;
     let over = format!("a; {}", "(".repeat(100_000));
     let text = [("Content-Type", "text/plain")];
     let answer = farm.gateway.ask("POST", "/v1/groups", &text, &over).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{Farm, Mood, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn refresh(farm: &Farm) {
     let (status, _) = farm.gateway.json("/refresh").await;
@@ -234,6 +234,56 @@ async fn versions(farm: &Farm, name: &str) -> Vec<String> {
         rows.iter().map(|row| row["version"].as_s().unwrap().clone()).collect();
     versions.sort();
     versions
+}
+
+/// The path of the artifact of a build, as the gateway says it.
+fn place(told: &Value) -> String {
+    let url = told["url"].as_str().unwrap_or_else(|| panic!("no address: {told}"));
+    format!("/v1/artifacts{}", url.split_once("/v1/artifacts").expect("an address here").1)
+}
+
+#[tokio::test]
+async fn who_only_looks_how_a_build_stands_downloads_nothing() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    let (looked_at, had) = (farm.built("tiny", "").await, farm.built("tiny", "opt=3").await);
+    assert_ne!(place(&looked_at), place(&had));
+    assert_eq!(farm.gateway.ask("HEAD", &place(&looked_at), &[], "").await.status, 200);
+    let sent = farm.gateway.ask("GET", &place(&had), &[], "").await;
+    assert!(sent.status == 302 && sent.header("location").unwrap().contains("/blobs/sha256/"));
+    eventually("a download that is noted", Duration::from_secs(20), async || {
+        let (_, known) = farm.gateway.json("/v1/packages/tiny").await;
+        (known["wanted"] == json!(["opt=3"])).then_some(())
+    })
+    .await;
+    farm.pure("tiny", "1.1");
+    refresh(&farm).await;
+    let rows = farm.world.builds("tiny").await;
+    let new = rows.iter().filter(|row| row["version"].as_s().unwrap() == "1.1");
+    let options: Vec<_> = new.map(|row| row["options"].as_s().unwrap().as_str()).collect();
+    assert_eq!(options, ["opt=3"], "nobody had the other");
+    let other = place(&had).replace("tiny-1.0", "tiny-1.1");
+    assert_eq!(farm.gateway.ask("GET", &other, &[], "").await.status, 404);
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn an_artifact_that_is_gone_is_built_again_for_who_asks_for_it_by_its_key() {
+    let farm = Farm::new().await;
+    farm.pure("tiny", "1.0");
+    let told = farm.built("tiny", "").await;
+    let (bucket, s3) = (&farm.world.outputs().artifacts_bucket_name, &farm.world.aws.s3);
+    let blob = told["build"]["blob"].as_str().unwrap();
+    s3.delete_object().bucket(bucket).key(blob).send().await.unwrap();
+    eventually("word that it was lost", Duration::from_secs(20), async || {
+        let lost = farm.gateway.ask("GET", &place(&told), &[], "").await;
+        (lost.status != 302).then(|| assert_eq!(lost.status, 503, "{lost:?}"))
+    })
+    .await;
+    let healed = farm.ended(told["key"].as_str().unwrap()).await;
+    assert_eq!((&healed["epoch"], &healed["url"]), (&json!(2), &told["url"]), "{healed}");
+    assert_eq!(farm.gateway.ask("GET", &place(&told), &[], "").await.status, 302);
+    farm.end().await;
 }
 
 #[tokio::test]

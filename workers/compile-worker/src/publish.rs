@@ -61,8 +61,7 @@ impl Artifacts {
     }
 
     fn put(&self, key: &str, bytes: Bytes) -> PutObjectFluentBuilder {
-        let kind = if key.ends_with(".zst") { "application/zstd" } else { "application/zip" };
-        let call = self.client.put_object().bucket(&self.bucket).key(key).content_type(kind);
+        let call = self.client.put_object().bucket(&self.bucket).key(key).content_type(kind(key));
         call.body(ByteStream::from(bytes))
     }
 
@@ -165,6 +164,11 @@ impl Artifacts {
 /// The key of an artifact.
 pub fn blob_key(sha256: &str, filename: &str) -> String {
     format!("blobs/sha256/{sha256}/{filename}")
+}
+
+/// The content type of an artifact, by its key.
+pub fn kind(key: &str) -> &'static str {
+    if key.ends_with(".zst") { "application/zstd" } else { "application/zip" }
 }
 
 /// The key of a piece of a live log; the bucket forgets them after a day.

@@ -7,6 +7,7 @@
 
 mod accept;
 mod answer;
+mod artifact;
 mod builds;
 mod config;
 mod fresh;
@@ -51,6 +52,7 @@ pub fn router(packages: Packages) -> Router {
         .route("/v1/builds/{key}/provenance", get(provenance::provenance))
         .route("/v1/builds/{key}/sbom", get(provenance::sbom))
         .route("/v1/builds/{key}/sbom/signed", get(provenance::signed_sbom))
+        .route("/v1/artifacts/{key}/{filename}", get(artifact::artifact))
         .route("/v1/signing-key", get(provenance::signing_key))
         .route("/v1/packages", get(search::search))
         .route("/v1/packages/{name}", get(search::package))

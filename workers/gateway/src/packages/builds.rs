@@ -15,7 +15,7 @@ use compile_worker::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Packages, answer::Refusal, live};
+use super::{Packages, answer::Refusal, artifact::artifact_url, live};
 
 /// A log of so many bytes is handed out here; for a larger one the client is sent to the bucket.
 const AT_ONCE: u64 = 16 << 20;
@@ -36,7 +36,6 @@ pub(super) async fn order(
     let wish = wish_of(wish).map_err(Refusal::Bad)?;
     let request = packages.wished(&wish).await?;
     let row = packages.ordered(&request).await?;
-    handed_out(&packages, &row);
     standing(&packages, &headers, &row).await
 }
 
@@ -60,15 +59,7 @@ pub(super) async fn build(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
     let row = row(&packages, &key).await?;
-    handed_out(&packages, &row);
     Ok(Json(describe(&packages, &headers, &row).await?))
-}
-
-/// Who is given the address of an artifact downloads it, as far as anybody can tell here.
-pub(super) fn handed_out(packages: &Arc<Packages>, row: &Row) {
-    if let (State::Done(_), None, Some(request)) = (&row.state, &row.overtaken_by, row.request()) {
-        packages.note_download(&request, row);
-    }
 }
 
 /// `POST /v1/builds/{key}/retry`: builds what has ended again, with what its requirements are now.
@@ -247,7 +238,7 @@ pub(super) async fn describe(
     if let State::Done(artifact) = &row.state
         && (row.overtaken_by.is_none() || packages.is_there(artifact).await?)
     {
-        told["url"] = json!(packages.url(&artifact.blob).await?);
+        told["url"] = json!(artifact_url(headers, artifact));
     }
     Ok(told)
 }
@@ -267,7 +258,7 @@ pub(super) fn log_url(headers: &HeaderMap, key: &str) -> String {
 }
 
 /// This gateway, as the client called it; what stands before it says whether that was over TLS.
-fn base(headers: &HeaderMap) -> String {
+pub(super) fn base(headers: &HeaderMap) -> String {
     let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
     let said = text("x-forwarded-proto").and_then(|it| it.split(',').next()).map(str::trim);
     let scheme =

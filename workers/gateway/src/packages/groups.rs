@@ -30,7 +30,7 @@ use self::wanted::{LIMIT, Wish, lines, ordered};
 use super::{
     Packages,
     answer::Refusal,
-    builds::{describe, handed_out, row},
+    builds::{describe, row},
     state::AGAIN,
 };
 
@@ -240,7 +240,6 @@ async fn ended(
     loop {
         match row(packages, &member.key).await {
             Ok(row) if row.state != State::Ordered => {
-                handed_out(packages, &row);
                 let told = describe(packages, headers, &row).await?;
                 return Ok((row, told));
             }

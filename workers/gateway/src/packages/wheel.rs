@@ -15,6 +15,7 @@ use compile_worker::{
     builds::{Artifact, Request, Row, State, now},
     keys::sha256,
     names::WheelName,
+    publish::kind,
 };
 use serde::Deserialize;
 
@@ -123,7 +124,7 @@ async fn answer(
             Err(Refusal::Absent(format!("the metadata of {wheel} is not stored any more")))
         }
         State::Done(artifact) => {
-            serve(packages, (&request, &row), artifact, (method, headers)).await
+            serve(packages, (Some(&request), &row), artifact, (method, headers)).await
         }
         State::Failed(failed) => {
             let log = failed.log.is_some().then(|| log_url(headers, &request.key));
@@ -133,10 +134,11 @@ async fn answer(
     }
 }
 
-/// A GET is sent to the bucket; a HEAD is answered here, since a signed URL is good for one method.
-async fn serve(
+/// A GET is sent to the bucket, and noted where there is a request to note it of; a HEAD is answered here,
+/// since a signed URL is good for one method.
+pub(super) async fn serve(
     packages: &Arc<Packages>,
-    (request, row): (&Request, &Row),
+    (request, row): (Option<&Request>, &Row),
     artifact: &Artifact,
     (method, headers): (&Method, &HeaderMap),
 ) -> Result<Response, Refusal> {
@@ -153,11 +155,13 @@ async fn serve(
     if method == Method::HEAD {
         let length = [
             (header::CONTENT_LENGTH, artifact.size.to_string()),
-            (header::CONTENT_TYPE, "application/zip".to_owned()),
+            (header::CONTENT_TYPE, kind(&artifact.blob).to_owned()),
         ];
         return Ok((about, length, Body::empty()).into_response());
     }
-    packages.note_download(request, row);
+    if let Some(request) = request {
+        packages.note_download(request, row);
+    }
     let url = packages.url(&artifact.blob).await?;
     Ok((StatusCode::FOUND, about, [(header::LOCATION, url)]).into_response())
 }
