@@ -5,7 +5,10 @@ use std::{collections::HashMap, process::Stdio, time::Duration};
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
 use flotilla_tests::{Farm, eventually};
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
 
 fn lines(body: &str) -> Vec<Value> {
     body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -109,6 +112,39 @@ async fn a_group_completes_though_nobody_listens_and_its_worker_is_killed() {
     assert!(!farm.worker.kill().await.success());
     farm.worker = farm.world.compile_worker(&farm.index).ready().await;
     assert_eq!(heard(&farm, &queue).await["counts"], json!({"done": 1}));
+    farm.world.aws.sqs.delete_queue().queue_url(queue).send().await.unwrap();
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn a_group_whose_listener_hangs_up_in_the_middle_goes_on_to_its_end() {
+    let farm = Farm::new().await;
+    let queue = listen(&farm).await;
+    farm.pure("quick", "1.0");
+    farm.doing("last", "1.0", "import time\ntime.sleep(8)\n");
+    let path = format!("http://{}/v1/groups", farm.gateway.addr());
+    let mut curl = Command::new("curl")
+        .args(["-sN", "-H", "content-type: text/plain", "--data-binary", "last\nquick", &path])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(curl.stdout.take().unwrap()).lines();
+    let mut lines: Vec<Value> = Vec::new();
+    while lines.last().is_none_or(|it| it["state"] != "done") {
+        let line = told.next_line().await.unwrap().expect("a line");
+        lines.push(serde_json::from_str(&line).unwrap());
+    }
+    assert_eq!(lines.last().unwrap()["requirement"], "quick", "{lines:?}");
+    curl.kill().await.unwrap();
+    let group = lines[0]["group"].as_str().unwrap();
+    let (_, open) = farm.gateway.json(&format!("/v1/groups/{group}")).await;
+    assert_eq!((&open["state"], &open["pending"]), (&json!("open"), &json!(1)), "{open}");
+    let event = heard(&farm, &queue).await;
+    assert_eq!((&event["group"], &event["counts"]), (&json!(group), &json!({"done": 2})));
+    let (_, whole) = farm.gateway.json(&format!("/v1/groups/{group}")).await;
+    assert_eq!((&whole["state"], &whole["pending"]), (&json!("complete"), &json!(0)), "{whole}");
+    assert_eq!(farm.begun().await, 2);
     farm.world.aws.sqs.delete_queue().queue_url(queue).send().await.unwrap();
     farm.end().await;
 }
