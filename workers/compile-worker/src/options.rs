@@ -169,6 +169,12 @@ fn split(word: &str) -> (&str, &str) {
 }
 
 impl Rules {
+    /// Whether a name is that of a kind of options.
+    pub(crate) fn is_kind(&self, name: &str) -> bool {
+        let name = spelled(name);
+        self.kinds.iter().any(|(kind, _)| *kind == name)
+    }
+
     fn canonical(&self, name: &str, value: &str) -> Result<(String, String), BadOptions> {
         if let Some((kind, rest)) = name.split_once('.') {
             return self.named(&spelled(kind), rest, value);

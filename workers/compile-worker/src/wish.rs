@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     builder::BuilderInfo,
@@ -23,9 +23,32 @@ impl Wanted {
     pub fn options(&self, rules: &Rules) -> Result<Options, BadOptions> {
         match self {
             Self::Text(text) => Options::parse(text, rules),
-            Self::Named(named) => Options::from_pairs(named.iter().flat_map(pairs), rules),
+            Self::Named(named) => {
+                // A kind of options of which there is none.
+                let none = |(name, value): &(&String, &Value)| {
+                    value.as_object().is_some_and(Map::is_empty) && rules.is_kind(name)
+                };
+                let said: Vec<_> = named.iter().filter(|it| !none(it)).collect();
+                said.iter().try_for_each(plain)?;
+                Options::from_pairs(said.into_iter().flat_map(pairs), rules)
+            }
         }
     }
+}
+
+/// Refuses a list as the value of `env.NAME` or `config.NAME`, which would not come to the build as one.
+fn plain((name, value): &(&String, &Value)) -> Result<(), BadOptions> {
+    let several = |it: &Value| it.is_array() || it.is_object() || it.is_null();
+    let bad = match value {
+        Value::Object(kind) => {
+            let bad = kind.iter().find(|(_, it)| several(it));
+            bad.map(|(inner, it)| (format!("{name}.{inner}"), it))
+        }
+        it => (name.contains('.') && several(it)).then(|| (name.to_string(), *it)),
+    };
+    bad.map_or(Ok(()), |(name, it)| {
+        Err(BadOptions(format!("{name} cannot be {it}; it can be one text")))
+    })
 }
 
 /// An option as it is written; of an object of options of a kind (`env`), each.
@@ -88,7 +111,10 @@ mod tests {
         let list = json!({"opt": 3, "lto": true, "debug": false, "extras": ["a", "b"]});
         assert_eq!(named(list).unwrap(), text);
         assert_eq!(named(json!({})).unwrap(), Options::default());
-        for bad in [json!({"lto": {}}), json!({"lto": {"x": "y"}}), json!({"speed": {}})] {
+        assert_eq!(named(json!({"env": {}, "config_settings": {}})).unwrap(), Options::default());
+        let lists = [json!({"config": {"a": ["b", "c"]}}), json!({"env.CFLAGS": ["-g"]})];
+        let named_so = [json!({"lto": {}}), json!({"lto": {"x": "y"}}), json!({"speed": {}})];
+        for bad in named_so.into_iter().chain(lists) {
             assert!(named(bad.clone()).is_err(), "{bad}");
         }
         let of_kinds = json!({"env": {"CFLAGS": "-O3 -g"}, "config-settings": {"a": "b"}});
