@@ -264,6 +264,12 @@ pub fn sources<'f>(name: &str, files: &'f [File]) -> BTreeMap<&'f str, &'f File>
     sources.into_values().collect()
 }
 
+/// Whether there is a source of a version, of which no hash is said that it can be checked against.
+pub fn is_unchecked(name: &str, files: &[File], version: &str) -> bool {
+    let unchecked = files.iter().filter(|file| file.hash().is_none());
+    unchecked.filter_map(|file| sdist_version(name, &file.filename)).any(|it| same(it, version))
+}
+
 /// The source of a version, in whatever spelling.
 pub fn source<'f>(name: &str, files: &'f [File], version: &str) -> Option<&'f File> {
     let mut sources = sources(name, files).into_iter();
@@ -298,4 +304,22 @@ fn key(
         source,
         version: &canonical(&order.version),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_without_a_hash_that_is_good_enough_is_no_source_and_known_to_be_there() {
+        let file = |filename: &str, sha512: Option<&str>| File {
+            filename: filename.to_owned(),
+            sha512: sha512.map(str::to_owned),
+            ..File::default()
+        };
+        let files = [file("a-1.0.tar.gz", None), file("a-2.0.zip", Some("00"))];
+        assert_eq!(versions("a", &files), BTreeSet::from(["2.0".to_owned()]));
+        let unchecked = ["1", "v1.0.0", "2.0", "3.0"].map(|it| is_unchecked("a", &files, it));
+        assert_eq!(unchecked, [true, true, false, false]);
+    }
 }

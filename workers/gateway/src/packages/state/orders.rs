@@ -13,7 +13,7 @@ use compile_worker::{
     ecosystem::Grammar,
     message::{CompileMessage, TwiceOrder, Wish},
     names::normalize,
-    pypi::PYPI,
+    pypi::{self, PYPI},
     wish,
 };
 use flotilla_runtime::{Failure, failure::chain, tally, trace};
@@ -176,8 +176,19 @@ impl Packages {
         let asked = one_spelling(ecosystem, version);
         let there = self.versions(ecosystem, name).await?;
         let own = there.into_iter().find(|it| one_spelling(ecosystem, it) == asked);
-        let none = || Refusal::Absent(format!("upstream has no source of {name} {version}"));
-        Ok(Request { version: own.ok_or_else(none)?, ..request.clone() })
+        match own {
+            Some(own) => Ok(Request { version: own, ..request.clone() }),
+            None => Err(self.without_source(request).await?),
+        }
+    }
+
+    /// Why there is nothing to build.
+    async fn without_source(&self, request: &Request) -> Result<Refusal, Refusal> {
+        let Request { ecosystem, name, version, .. } = request;
+        let unchecked = ecosystem == PYPI
+            && pypi::is_unchecked(name, &self.project(name).await?.files, version);
+        let hash = if unchecked { " with a SHA-256 or SHA-512 to check it against" } else { "" };
+        Ok(Refusal::Absent(format!("upstream has no source of {name} {version}{hash}")))
     }
 
     /// Waits until a build has ended, at most until then.
