@@ -52,7 +52,14 @@ async fn a_library_that_not_every_system_has_is_inside_the_wheel() {
     let told = farm.built("linked", "").await;
     assert!(filename(&told).contains("manylinux_2_"), "{told}");
     let names = names(&bytes);
-    assert!(names.iter().any(|name| name.starts_with("linked.libs/libyaml")), "{names:?}");
+    let library = names.iter().find(|name| name.starts_with("linked.libs/libyaml"));
+    let library = library.unwrap_or_else(|| panic!("{names:?}"));
+    let path = format!("/v1/builds/{}/sbom", told["key"].as_str().unwrap());
+    let (_, bom) = farm.gateway.json(&path).await;
+    let parts = bom["components"].as_array().unwrap();
+    let inside = parts.iter().find(|it| it["name"] == library.as_str());
+    let hash = &inside.unwrap_or_else(|| panic!("{bom}"))["hashes"][0]["content"];
+    assert_eq!(hash, &told["build"]["bundled"][library.as_str()], "{bom}");
     farm.end().await;
 }
 

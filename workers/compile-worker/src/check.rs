@@ -9,6 +9,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use flotilla_runtime::payload::hex;
 use sha2::{Digest, Sha256};
 use zip::{ZipArchive, read::ZipFile};
 
@@ -38,11 +39,23 @@ const WHEEL: &str = "WHEEL";
 const TAGS: usize = 1000;
 const PIECE: usize = 64 << 10;
 
+/// So many libraries that a wheel brings along are told of at most: all of a build is one row.
+const BUNDLED: usize = 256;
+
+/// What is known of a wheel that was looked through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checked {
+    /// Its METADATA.
+    pub metadata: String,
+    /// SHA-256 of each library that it brings along, by its path in the wheel.
+    pub bundled: BTreeMap<String, String>,
+}
+
 /// A file's hash, as RECORD writes it, and its size.
 type Seen = BTreeMap<String, (String, u64)>;
 
-/// Refuses what is not a true wheel of this package and version for this builder; gives its
-/// METADATA. It takes its time, and not much memory: not for a thread that has others to serve.
+/// Refuses what is not a true wheel of this package and version for this builder. It takes its time, and
+/// not much memory: not for a thread that has others to serve.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -51,7 +64,7 @@ pub fn check(
     version: &str,
     it: &Wheel,
     builder: &BuilderInfo,
-) -> Result<String, String> {
+) -> Result<Checked, String> {
     let filename = &it.filename;
     let wheel = Some(filename).filter(|it| is_plain(it)).and_then(|it| WheelName::parse(it));
     let wheel = wheel.ok_or(format!("{filename:?} is no name of a wheel"))?;
@@ -67,7 +80,19 @@ pub fn check(
     let metadata = contents.text(METADATA)?;
     check_metadata(metadata, name, version)?;
     check_record(&contents.seen, contents.text(RECORD)?)?;
-    Ok(metadata.to_owned())
+    let bundled = if it.repaired { bundled(&contents.seen) } else { BTreeMap::new() };
+    Ok(Checked { metadata: metadata.to_owned(), bundled })
+}
+
+/// The libraries that were put into a wheel beside what was built: each in the one folder `….libs`.
+fn bundled(seen: &Seen) -> BTreeMap<String, String> {
+    let library = |(name, (hash, _)): (&String, &(String, u64))| {
+        let (folder, _) = name.split_once('/')?;
+        let hash = BASE64_URL_SAFE_NO_PAD.decode(hash.strip_prefix("sha256=")?).ok()?;
+        let told = folder.ends_with(".libs") && name.len() <= NAME_LIMIT;
+        told.then(|| (name.clone(), hex(&hash)))
+    };
+    seen.iter().filter_map(library).take(BUNDLED).collect()
 }
 
 /// Whether a name can be that of an object and of a file anywhere.
@@ -387,6 +412,20 @@ mod tests {
     fn checked(version: &str, filename: &str, bytes: &[u8]) -> Result<(), String> {
         let it = Wheel { filename: filename.into(), bytes: bytes.to_vec(), repaired: false };
         check("a", version, &it, &builder()).map(drop)
+    }
+
+    #[test]
+    fn a_repaired_wheel_tells_of_the_libraries_that_it_brings_along() {
+        let files: [(&str, &[u8]); 3] =
+            [("a.libs/libx.so.1", b"x"), ("a/own.so", b"y"), ("a.libs.py", b"")];
+        let told = |repaired| {
+            let bytes = wheel(&files, |record| record);
+            let it = Wheel { filename: NAME.into(), bytes, repaired };
+            check("a", "1.0", &it, &builder()).unwrap().bundled
+        };
+        let hash = hex(&Sha256::digest(b"x"));
+        assert_eq!(told(true), BTreeMap::from([("a.libs/libx.so.1".to_owned(), hash)]));
+        assert_eq!(told(false), BTreeMap::new());
     }
 
     #[test]

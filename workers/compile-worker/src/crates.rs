@@ -102,7 +102,8 @@ impl Crates {
         progress.reached(Step::Checked).await;
         let (key, parts) = key(order, info, &lock, &source)?;
         let filename = format!("{}-{}-{}.tar.zst", order.name, order.version, info.abi);
-        Ok(Product { key, parts, filename, bytes, metadata: None, requires: Vec::new() })
+        let (requires, bundled) = (Vec::new(), BTreeMap::new());
+        Ok(Product { key, parts, filename, bytes, metadata: None, requires, bundled })
     }
 
     /// All that the container is given, and what that is recorded as.

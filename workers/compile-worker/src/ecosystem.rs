@@ -128,6 +128,8 @@ pub struct Product {
     pub metadata: Option<String>,
     /// The build requirements as they were said.
     pub requires: Vec<String>,
+    /// SHA-256 of each library inside that was not built, but brought along, by its path.
+    pub bundled: BTreeMap<String, String>,
 }
 
 /// The versions of a package with a source.

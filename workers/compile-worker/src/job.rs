@@ -178,7 +178,7 @@ impl Compile {
             Ok(product) => product,
             Err(fault) => return Ok(self.failed(order, fault, Some(log.await?))),
         };
-        let Product { key, parts, filename, bytes, metadata: text, requires } = product;
+        let Product { key, parts, filename, bytes, metadata: text, requires, bundled } = product;
         let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
         let blob = blob_key(&sha256, &filename);
         let metadata = async {
@@ -198,6 +198,7 @@ impl Compile {
             log,
             metadata,
             requires,
+            bundled,
             build_ms: start.elapsed().as_millis() as u64,
         }))
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     builder::{BuilderInfo, Workshop},
     builds::Lock,
-    check::check,
+    check::{Checked, check},
     container::{Waiting, counted},
     ecosystem::{About, Ecosystem, Grammar, Made, Product, Versions},
     error::{Stopped, aside},
@@ -107,10 +107,11 @@ impl Pypi {
         progress.reached(Step::Built).await;
         let (name, version, info) = (order.name.clone(), order.version.clone(), info.clone());
         let looked = aside(move || {
-            let metadata = check(&name, &version, &wheel, &info)?;
-            Ok::<_, String>((wheel, metadata, info))
+            let checked = check(&name, &version, &wheel, &info)?;
+            Ok::<_, String>((wheel, checked, info))
         });
-        let (wheel, metadata, info) = looked.await?.map_err(Stopped::theirs)?;
+        let (wheel, Checked { metadata, bundled }, info) =
+            looked.await?.map_err(Stopped::theirs)?;
         progress.reached(Step::Checked).await;
         let (key, parts) = key(order, &info, &lock, &hash)?;
         Ok(Product {
@@ -120,6 +121,7 @@ impl Pypi {
             bytes: wheel.bytes,
             metadata: Some(metadata),
             requires: lock.requires,
+            bundled,
         })
     }
 

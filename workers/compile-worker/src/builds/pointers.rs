@@ -129,6 +129,7 @@ mod tests {
             log: format!("logs/{key}"),
             metadata: None,
             requires: vec![requires.into()],
+            bundled: BTreeMap::new(),
             build_ms: 1,
         })
     }

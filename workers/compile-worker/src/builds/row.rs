@@ -83,6 +83,9 @@ pub struct Artifact {
     pub metadata: Option<String>,
     /// The build requirements as they were said, those that only the build itself named included.
     pub requires: Vec<String>,
+    /// SHA-256 of each library inside that was not built, but brought along, by its path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bundled: BTreeMap<String, String>,
     /// From the receipt of the order to the artifact, in milliseconds.
     pub build_ms: u64,
 }

@@ -174,7 +174,14 @@ fn bom(row: &Row, artifact: &Artifact, requires: &[String]) -> Value {
             "properties": [{ "name": "flotilla:use", "value": "requirement at run time, not inside" }],
         })
     });
-    let components: Vec<Value> = built_with.chain(needed).collect();
+    let brought = artifact.bundled.iter().map(|(path, hash)| {
+        json!({
+            "type": "library", "bom-ref": path, "name": path, "scope": "required",
+            "hashes": sha256(&json!(hash)),
+            "properties": [{ "name": "flotilla:use", "value": "inside it, out of the builder's image" }],
+        })
+    });
+    let components: Vec<Value> = built_with.chain(brought).chain(needed).collect();
     let refs: Vec<&Value> = components.iter().map(|it| &it["bom-ref"]).collect();
     json!({
         "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
