@@ -23,7 +23,7 @@
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{Delete, TransactWriteItem, Update},
+    types::{AttributeValue, Delete, TransactWriteItem, Update},
 };
 use flotilla_runtime::{Failure, failure::chain};
 use futures::future::try_join_all;
@@ -218,7 +218,7 @@ impl Problems {
         delete.build().map_err(|e| unbuilt("a row of problems", e))
     }
 
-    /// Processing times are those of the first telling. One that lasts stays acknowledged.
+    /// What tells an episode as it is now.
     fn update(
         &self,
         subject: &Subject,
@@ -227,61 +227,79 @@ impl Problems {
         corrected: bool,
         seen: Option<&Acknowledgement>,
     ) -> Result<Update, Failure> {
-        let status = match (it.resolved, seen) {
-            (Some(_), _) => Status::Resolved,
-            (None, Some(_)) => Status::Acknowledged,
-            (None, None) => Status::Unresolved,
-        };
-        let told = match it.resolved {
-            Some(_) => ":status",
-            None => "if_not_exists(acknowledged, :status)",
-        };
-        let following = subject.following().map_or("", |_| "#following = :following, ");
-        let certainty = if it.settled { "FINAL" } else { "PROVISIONAL" };
-        let seen_too = seen.map_or_else(String::new, |it| format!(", {}", it.assignments()));
-        let corrected = if corrected { ", corrected_processed = :now" } else { "" };
-        let common = format!(
-            "SET problem = :kind, problem_time = :seconds, problem_status = {told}, \
-             #current = :current, {following}opening = :opening, certainty = :certainty, \
-             recurrences = :recurrences, flaps = :flaps, opened_processed = if_not_exists(opened_processed, :now){corrected}{seen_too}"
-        );
-        let end = match it.resolved {
-            Some(_) => {
-                ", resolved = :resolved, resolution = :resolution, \
-                 resolved_processed = if_not_exists(resolved_processed, :now) \
-                 REMOVE resolution_reason"
-            }
-            None => " REMOVE resolved, resolution, resolved_processed, resolution_reason",
-        };
+        let is_edge = subject.following().is_some();
         let mut update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(key(&subject.problem_id(it.kind), it.opened.at)))
-            .update_expression(format!("{common}{end}"))
-            .expression_attribute_names("#current", "current")
-            .expression_attribute_values(":kind", text(it.kind.name()))
-            .expression_attribute_values(":seconds", number(it.opened.at / 1000))
-            .expression_attribute_values(":status", text(status.name()))
-            .expression_attribute_values(":current", text(subject.current()))
-            .expression_attribute_values(":certainty", text(certainty))
-            .expression_attribute_values(":recurrences", number(it.recurrences))
-            .expression_attribute_values(":flaps", number(it.flaps))
-            .expression_attribute_values(":opening", json(&it.opened.evidence)?)
-            .expression_attribute_values(":now", number(now));
-        if let Some(turn) = it.resolved {
-            update = update
-                .expression_attribute_values(":resolved", number(turn.at))
-                .expression_attribute_values(":resolution", json(&turn.evidence)?);
+            .update_expression(telling(it, is_edge, corrected, seen))
+            .expression_attribute_names("#current", "current");
+        if is_edge {
+            update = update.expression_attribute_names("#following", "following");
         }
-        if let Some(following) = subject.following() {
-            update = update
-                .expression_attribute_names("#following", "following")
-                .expression_attribute_values(":following", text(following));
-        }
-        for (name, value) in seen.map(Acknowledgement::values).into_iter().flatten() {
+        for (name, value) in told(subject, it, now, seen)? {
             update = update.expression_attribute_values(name, value);
         }
         update.build().map_err(|e| unbuilt("a row of problems", e))
     }
+}
+
+/// The expression that tells an episode. Processing times are those of the first telling. One that lasts
+/// stays acknowledged.
+fn telling(it: &Episode, is_edge: bool, corrected: bool, seen: Option<&Acknowledgement>) -> String {
+    let (status, end) = match it.resolved {
+        Some(_) => (
+            ":status",
+            ", resolved = :resolved, resolution = :resolution, \
+             resolved_processed = if_not_exists(resolved_processed, :now) \
+             REMOVE resolution_reason",
+        ),
+        None => (
+            "if_not_exists(acknowledged, :status)",
+            " REMOVE resolved, resolution, resolved_processed, resolution_reason",
+        ),
+    };
+    let following = if is_edge { "#following = :following, " } else { "" };
+    let corrected = if corrected { ", corrected_processed = :now" } else { "" };
+    let seen_too = seen.map_or_else(String::new, |it| format!(", {}", it.assignments()));
+    format!(
+        "SET problem = :kind, problem_time = :seconds, problem_status = {status}, \
+         #current = :current, {following}opening = :opening, certainty = :certainty, \
+         recurrences = :recurrences, flaps = :flaps, \
+         opened_processed = if_not_exists(opened_processed, :now){corrected}{seen_too}{end}"
+    )
+}
+
+/// The values of that expression.
+fn told(
+    subject: &Subject,
+    it: &Episode,
+    now: i64,
+    seen: Option<&Acknowledgement>,
+) -> Result<Vec<(String, AttributeValue)>, Failure> {
+    let status = match (it.resolved, seen) {
+        (Some(_), _) => Status::Resolved,
+        (None, Some(_)) => Status::Acknowledged,
+        (None, None) => Status::Unresolved,
+    };
+    let certainty = if it.settled { "FINAL" } else { "PROVISIONAL" };
+    let mut values = vec![
+        (":kind", text(it.kind.name())),
+        (":seconds", number(it.opened.at / 1000)),
+        (":status", text(status.name())),
+        (":current", text(subject.current())),
+        (":certainty", text(certainty)),
+        (":recurrences", number(it.recurrences)),
+        (":flaps", number(it.flaps)),
+        (":opening", json(&it.opened.evidence)?),
+        (":now", number(now)),
+    ];
+    values.extend(subject.following().map(|it| (":following", text(it))));
+    if let Some(turn) = it.resolved {
+        values.push((":resolved", number(turn.at)));
+        values.push((":resolution", json(&turn.evidence)?));
+    }
+    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value));
+    Ok(values.chain(seen.map(Acknowledgement::values).into_iter().flatten()).collect())
 }
 
 impl Problems {
@@ -398,7 +416,7 @@ pub fn is_of(row: &Row, subject: &Subject) -> bool {
         && text_of(row, "following").as_deref() == subject.following()
 }
 
-fn json(value: &impl Serialize) -> Result<aws_sdk_dynamodb::types::AttributeValue, Failure> {
+fn json(value: &impl Serialize) -> Result<AttributeValue, Failure> {
     serde_json::to_string(value).map(text).map_err(|e| unbuilt("evidence", e))
 }
 
