@@ -11,7 +11,7 @@ use anomaly_worker::{
         Net, Review, Rule, State, Unit,
     },
     reading::Reading,
-    root::{Pace, Together, Trouble, causes},
+    root::{Pace, Paces, Together, Trouble, causes},
     tables::Subject,
     topology::Join,
 };
@@ -33,7 +33,7 @@ pub type Ledger = BTreeMap<(Unit, Key), Episode>;
 #[derive(Debug)]
 pub struct Watch {
     net: Net,
-    interval: i64,
+    pace: Even,
     /// Until when there are readings, in milliseconds.
     end: i64,
     units: HashMap<Subject, Unit>,
@@ -52,6 +52,23 @@ pub struct Watch {
     pub write_units: Option<u64>,
     /// Readings that were stored.
     pub stored: u64,
+}
+
+/// All sensors are read alike, and all edges as long; in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Even {
+    interval: i64,
+    delay: i64,
+}
+
+impl Paces for Even {
+    fn pace(&self, _: &str) -> Pace {
+        Pace { interval: Some(self.interval), stuck: None }
+    }
+
+    fn delay(&self, _: &str, _: &str) -> i64 {
+        self.delay
+    }
 }
 
 fn id(sensor: usize) -> String {
@@ -107,7 +124,7 @@ impl Watch {
         }
         let mut watch = Self {
             net,
-            interval: of.interval,
+            pace: Even { interval: of.interval, delay: of.delay() },
             end: of.end(),
             units: HashMap::new(),
             links: BTreeMap::new(),
@@ -136,7 +153,7 @@ impl Watch {
         let (end, mut swept) = (self.end, 0);
         for frame in frames {
             self.take(frame);
-            if frame.arrives - swept > SWEEP * self.interval && frame.arrives <= end {
+            if frame.arrives - swept > SWEEP * self.pace.interval && frame.arrives <= end {
                 swept = frame.arrives;
                 self.sweep(swept);
             }
@@ -245,7 +262,7 @@ impl Watch {
         }
         let troubles = together.troubles();
         let key = |it: &Trouble| Some((*self.units.get(&it.subject)?, it.episode.key()));
-        let links = causes(&troubles, |_| self.pace()).into_iter().enumerate();
+        let links = causes(&troubles, &self.pace).into_iter().enumerate();
         let links: Vec<_> = links
             .filter_map(|(it, cause)| {
                 Some((key(&troubles[it])?, cause.and_then(|it| key(&troubles[it]))))
@@ -304,7 +321,7 @@ impl Watch {
     /// How well what was told is what was there: of everything, and of causes alone.
     pub fn scores(&self, truth: &[Truth]) -> [Score; 2] {
         let told = self.told();
-        [Score::of_all, Score::of_causes].map(|score| score(&told, truth, self.interval))
+        [Score::of_all, Score::of_causes].map(|score| score(&told, truth, self.pace.interval))
     }
 
     /// All that holds now.
@@ -314,7 +331,7 @@ impl Watch {
             .iter()
             .map(|((unit, _), it)| Trouble { subject: self.subject(*unit), episode: *it })
             .collect();
-        let causes = causes(&troubles, |_| self.pace());
+        let causes = causes(&troubles, &self.pace);
         let all = self.ledger.iter().zip(causes).filter_map(|((key, episode), cause)| {
             let wrong = match (key.0, episode.kind) {
                 (Unit::Edge(edge), Kind::Obstruction) => Wrong::Obstruction(self.current(edge)?),
@@ -325,10 +342,6 @@ impl Watch {
             Some(Told { wrong, opened, first_told: *self.told.get(key)?, follows })
         });
         all.collect()
-    }
-
-    fn pace(&self) -> Pace {
-        Pace { interval: Some(self.interval), stuck: None }
     }
 
     fn current(&self, edge: usize) -> Option<usize> {

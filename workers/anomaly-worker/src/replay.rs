@@ -19,7 +19,7 @@ use self::outline::{Outline, differences, opened, outlines, shown};
 use crate::{
     engine::{DeviceStand, EdgeStand, Episode, Limits, Machine, Rule, State},
     reading::Reading,
-    root::{Pace, Trouble},
+    root::Trouble,
     tables::{Devices, Edges, Problems, Readings, Span, Subject, Topologies, is_of},
     topology::{Plan, TopologyError},
 };
@@ -121,7 +121,7 @@ pub async fn replay(tables: &Tables, wanted: Wanted) -> Result<Replay, Failure> 
     let walks = subjects.iter().map(|subject| walk.subject(subject));
     let mut parts: Vec<Found> = stream::iter(walks).buffered(AT_A_TIME).try_collect().await?;
     let troubles = parts.iter_mut().map(|it| std::mem::take(&mut it.troubles)).collect();
-    let outlines = outlines(troubles, |id| Pace::from(&**plan.device(id)));
+    let outlines = outlines(troubles, &plan);
     let within = |it: &(String, i64)| (wanted.from..wanted.to).contains(&it.1);
     let mut found = Replay::default();
     for (Found { counts, told, .. }, mut replayed) in parts.into_iter().zip(outlines) {

@@ -7,7 +7,7 @@
 //!
 //! - A fault is the cause of what the sensor's own words decided while it lasted, and not of what the
 //!   word that ended it did: at its edges, and no further. A silence is of what the last word decided at
-//!   them once the next was due, unless a later word of the other end decided another edge as well.
+//!   them once the next was due there, unless a later word of the other end decided another edge as well.
 //! - Edges belong together when they last at the same time, in part at least, and have a sensor in
 //!   common; or when others between them do. They must have begun to fail together, too: within
 //!   three readings of that sensor, or an hour where nobody knows how often it is read. What came
@@ -26,7 +26,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-pub use self::causes::{Pace, causes};
+pub use self::causes::{Pace, Paces, causes};
 use crate::{
     engine::{Episode, Key},
     tables::Subject,

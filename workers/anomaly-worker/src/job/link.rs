@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::Worker;
 use crate::{
     plans::Known,
-    root::{Pace, Times, Together, causes},
+    root::{Times, Together, causes},
     tables::{EpisodeKey, Linked, Subject},
 };
 
@@ -67,7 +67,7 @@ impl Worker {
         }
         let troubles = together.troubles();
         let of = |it: usize| key(&troubles[it].subject, &troubles[it].episode);
-        let wanted = causes(&troubles, |id| Pace::from(&**known.plan.device(id)));
+        let wanted = causes(&troubles, &known.plan);
         let wanted = wanted.into_iter().enumerate();
         let wanted = wanted.map(|(it, cause)| (of(it), cause.map(of)));
         let other: Vec<_> = wanted.filter(|(key, cause)| links.get(key) != Some(cause)).collect();

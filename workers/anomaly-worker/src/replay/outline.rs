@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Difference;
 use crate::{
-    root::{Pace, Trouble, causes},
+    root::{Paces, Trouble, causes},
     tables::Row,
 };
 
@@ -14,14 +14,14 @@ use crate::{
 pub(super) type Outline = BTreeMap<(String, i64), Value>;
 
 /// The outlines of subjects, of whose problems these are all.
-pub(super) fn outlines(troubles: Vec<Vec<Trouble>>, pace: impl Fn(&str) -> Pace) -> Vec<Outline> {
+pub(super) fn outlines(troubles: Vec<Vec<Trouble>>, paces: &impl Paces) -> Vec<Outline> {
     let mut outlines = vec![Outline::new(); troubles.len()];
     let numbered = troubles.into_iter().enumerate();
     let mut all: Vec<(usize, Trouble)> =
         numbered.flat_map(|(number, some)| some.into_iter().map(move |it| (number, it))).collect();
     all.sort_by_key(|(_, it)| it.episode.opened.at);
     for (numbers, together) in apart(all) {
-        let found = causes(&together, &pace);
+        let found = causes(&together, paces);
         for ((number, it), cause) in numbers.into_iter().zip(&together).zip(found) {
             let cause = cause.map(|it| key(&together[it]));
             outlines[number].insert(key(it), outlined(it, cause));
@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{Episode, Evidence, Kind, Sample, Turn},
+        root::Pace,
         tables::Subject,
     };
 
@@ -155,7 +156,7 @@ mod tests {
             vec![trouble("a", "b", 10, Some(20)), trouble("a", "b", 30, None)],
             vec![trouble("b", "c", 12, Some(15)), trouble("b", "c", 22, Some(25))],
         ];
-        let found = outlines(all, |_| Pace::default());
+        let found = outlines(all, &|_: &str| Pace::default());
         let cause =
             |of: usize, id: &str, at| found[of][&(id.to_owned(), at)]["cause_opened"].clone();
         assert_eq!((cause(0, "ab", 10), cause(0, "ab", 30)), (Value::Null, Value::Null));

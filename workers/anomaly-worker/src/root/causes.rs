@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Trouble;
-use crate::engine::{DeviceRule, Kind, Sample};
+use crate::{
+    engine::{DeviceRule, Kind, Sample},
+    topology::Plan,
+};
 
 /// Edges that fail for one reason do so within so many readings of the sensor between them.
 const TOGETHER: i64 = 3;
@@ -26,10 +29,39 @@ impl From<&DeviceRule> for Pace {
     }
 }
 
+/// What is known of sensors, and of the way between two.
+pub trait Paces {
+    /// How a sensor is read.
+    fn pace(&self, sensor: &str) -> Pace;
+
+    /// How long what passes a sensor takes to the one that follows, in milliseconds.
+    fn delay(&self, current: &str, following: &str) -> i64;
+}
+
+impl Paces for Plan {
+    fn pace(&self, sensor: &str) -> Pace {
+        Pace::from(&**self.device(sensor))
+    }
+
+    fn delay(&self, current: &str, following: &str) -> i64 {
+        self.rule(current, following).delay
+    }
+}
+
+/// Where sensors are read so, and what passes one is at the next at once.
+impl<F: Fn(&str) -> Pace> Paces for F {
+    fn pace(&self, sensor: &str) -> Pace {
+        self(sensor)
+    }
+
+    fn delay(&self, _: &str, _: &str) -> i64 {
+        0
+    }
+}
+
 /// For each problem the one that it follows from; none for a cause, and for what stands alone.
-/// `pace` knows how a sensor is read.
-pub fn causes(troubles: &[Trouble], pace: impl Fn(&str) -> Pace) -> Vec<Option<usize>> {
-    let all = All::new(troubles, pace);
+pub fn causes(troubles: &[Trouble], paces: &impl Paces) -> Vec<Option<usize>> {
+    let all = All::new(troubles, paces);
     let mut from: Vec<_> = (0..troubles.len()).map(|it| all.fault_behind(it)).collect();
     let edges = |it: &usize| troubles[*it].is_edge() && from[*it].is_none();
     let edges: Vec<_> = (0..troubles.len()).filter(edges).collect();
@@ -111,16 +143,16 @@ impl Trouble {
 struct All<'t, P> {
     troubles: &'t [Trouble],
     at: HashMap<&'t str, Vec<usize>>,
-    pace: P,
+    paces: &'t P,
 }
 
-impl<'t, P: Fn(&str) -> Pace> All<'t, P> {
-    fn new(troubles: &'t [Trouble], pace: P) -> Self {
+impl<'t, P: Paces> All<'t, P> {
+    fn new(troubles: &'t [Trouble], paces: &'t P) -> Self {
         let mut at: HashMap<&str, Vec<usize>> = HashMap::new();
         for (number, trouble) in troubles.iter().enumerate() {
             trouble.ends().for_each(|end| at.entry(end).or_default().push(number));
         }
-        Self { troubles, at, pace }
+        Self { troubles, at, paces }
     }
 
     /// What else lasts at a sensor while this does.
@@ -165,17 +197,22 @@ impl<'t, P: Fn(&str) -> Pace> All<'t, P> {
         }
     }
 
-    /// Whether a sensor should have spoken again when an edge failed, as far as is known.
+    /// Whether a sensor should have spoken again when an edge failed, as far as is known: what it says
+    /// of what flows to the next is heard of there after the travel delay.
     fn was_due(&self, it: &Trouble, sensor: &str) -> bool {
-        let heard = it.episode.opened.heard_at();
+        let delay = match it.subject.following() {
+            Some(following) if following != sensor => self.paces.delay(sensor, following),
+            _ => 0,
+        };
+        let heard = it.episode.opened.heard_at().saturating_sub(delay);
         let passed = heard.saturating_sub(it.last_word(sensor));
-        (self.pace)(sensor).interval.is_none_or(|interval| passed > interval)
+        self.paces.pace(sensor).interval.is_none_or(|interval| passed > interval)
     }
 
     /// Since when a device is in trouble, and which counts first of those at one time.
     fn since(&self, it: &Trouble) -> (i64, bool, Kind) {
         let (kind, opened) = (it.episode.kind, it.episode.opened.at);
-        let stuck = (self.pace)(it.subject.current()).stuck.filter(|_| kind == Kind::Stuck);
+        let stuck = self.paces.pace(it.subject.current()).stuck.filter(|_| kind == Kind::Stuck);
         (opened.saturating_sub(stuck.unwrap_or(0)), it.is_observed(), kind)
     }
 
@@ -206,7 +243,7 @@ impl<'t, P: Fn(&str) -> Pace> All<'t, P> {
     /// Whether one edge did not fail clearly after another.
     fn is_in_time(&self, cause: usize, effect: usize) -> bool {
         let [cause, effect] = [cause, effect].map(|it| &self.troubles[it]);
-        let known = cause.ends().filter_map(|end| (self.pace)(end).interval).max();
+        let known = cause.ends().filter_map(|end| self.paces.pace(end).interval).max();
         let slack = TOGETHER.saturating_mul(known.unwrap_or(0));
         cause.decided().1 <= effect.decided().1.saturating_add(slack)
     }
@@ -245,7 +282,7 @@ impl<'t, P: Fn(&str) -> Pace> All<'t, P> {
     }
 
     fn is_near(&self, apart: i64, sensor: &str) -> bool {
-        let interval = (self.pace)(sensor).interval;
+        let interval = self.paces.pace(sensor).interval;
         let within = interval.map_or(UNKNOWN, |it| TOGETHER.saturating_mul(it));
         apart.saturating_abs() <= within
     }
