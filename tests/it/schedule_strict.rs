@@ -125,16 +125,14 @@ async fn what_is_only_tried_is_not_switched_by_hand_nor_by_a_batch_that_was_sent
     assert_eq!(ec2.count("running"), 2);
     let (_, told) = ask(&town, "GET", "/v1/contexts/web", Value::Null).await;
     assert_eq!(told["lastByHand"], Value::Null, "nor by what follows of it later: {told}");
-    // A batch that waits since before that was so asks again what its context says.
+    // A batch of just before that was so asks again what its context says.
     let tick = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - 1).unwrap();
     let item = json!({"id": "i-0000", "source": "context/web", "since": tick, "reason": "before"});
     let batch = json!({"batch": {
         "account": "", "region": HOME, "service": "ec2:instance", "action": "STOP", "tick": tick,
         "actor": "schedule", "bulk": "b", "occasion": "o", "items": [item],
     }});
-    let call = town.world.aws.sqs.send_message().delay_seconds(3);
-    let call = call.queue_url(&town.world.outputs().schedule_queue_url);
-    call.message_body(batch.to_string()).send().await.unwrap();
+    town.world.schedule(batch).await;
     town.world.until_scheduled().await;
     assert_eq!(ec2.count("running"), 2);
     let rows = town.world.audit(&format!("ec2:instance/{HOME}/i-0000")).await;
