@@ -121,7 +121,7 @@ async fn a_group_whose_listener_hangs_up_in_the_middle_goes_on_to_its_end() {
     let farm = Farm::new().await;
     let queue = listen(&farm).await;
     farm.pure("quick", "1.0");
-    farm.doing("last", "1.0", "import time\ntime.sleep(8)\n");
+    farm.doing("last", "1.0", "import time\ntime.sleep(14)\n");
     let path = format!("http://{}/v1/groups", farm.gateway.addr());
     let mut curl = Command::new("curl")
         .args(["-sN", "-H", "content-type: text/plain", "--data-binary", "last\nquick", &path])
