@@ -18,6 +18,8 @@ use crate::{
 
 /// More faults than these are not told.
 const FAULTS: usize = 50;
+/// Nothing is counted further.
+const COUNT: u64 = 1_000_000;
 
 /// What is wrong, and where.
 #[derive(Default)]
@@ -47,7 +49,7 @@ pub(super) fn topology(text: &str, format: Format) -> Result<Topology, TopologyE
         Format::Toml => {
             let tree: toml::Value = toml::from_str(text).map_err(|e| refused(e.to_string()))?;
             let mut faults = Faults::default();
-            not_finite("", &tree, &mut faults);
+            not_in_json("", &tree, &mut faults);
             if !faults.0.is_empty() {
                 return Err(TopologyError { faults: faults.0 });
             }
@@ -71,20 +73,23 @@ pub(super) fn topology(text: &str, format: Format) -> Result<Topology, TopologyE
     }
 }
 
-/// The places of numbers that are not finite: JSON has none.
-fn not_finite(place: &str, tree: &toml::Value, faults: &mut Faults) {
+/// The places of numbers that are not finite, and of dates: JSON has none.
+fn not_in_json(place: &str, tree: &toml::Value, faults: &mut Faults) {
     let under =
         |name: &str| if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
     match tree {
         toml::Value::Float(it) if !it.is_finite() => {
             faults.add(place, format_args!("{it} is not a finite number"));
         }
+        toml::Value::Datetime(it) => {
+            faults.add(place, format_args!("{it} is a date, and nothing here is one"));
+        }
         toml::Value::Array(all) => {
             let all = all.iter().enumerate();
-            all.for_each(|(number, it)| not_finite(&format!("{place}[{number}]"), it, faults));
+            all.for_each(|(number, it)| not_in_json(&format!("{place}[{number}]"), it, faults));
         }
         toml::Value::Table(fields) => {
-            fields.iter().for_each(|(name, it)| not_finite(&under(name), it, faults));
+            fields.iter().for_each(|(name, it)| not_in_json(&under(name), it, faults));
         }
         _ => {}
     }
@@ -142,10 +147,11 @@ fn over(defaults: &Map<String, Value>, fields: Map<String, Value>) -> Map<String
 }
 
 fn chain(mut table: Table<'_>) -> Vec<Link> {
-    let sensors = table.required("sensors", ids).unwrap_or_default();
-    if sensors.len() < 2 {
+    let sensors = table.required("sensors", ids);
+    if sensors.as_ref().is_some_and(|it| it.len() < 2) {
         table.fault("sensors: a chain has two at least");
     }
+    let sensors = sensors.unwrap_or_default();
     for turn in sensors.windows(3).filter(|it| it[0] == it[2]) {
         let [before, sensor, _] = turn else { continue };
         table.fault(format_args!("sensors: {before} comes before {sensor}, and follows it"));
@@ -441,8 +447,9 @@ fn positive_milliseconds(value: &Value) -> Result<i64, String> {
 }
 
 fn count(value: &Value) -> Result<u32, String> {
-    let number = value.as_u64().filter(|number| (1..=1_000_000).contains(number));
-    let number = number.ok_or_else(|| format!("{} is no whole number from 1", shown(value)))?;
+    let number = value.as_u64().filter(|number| (1..=COUNT).contains(number));
+    let why = || format!("{} is no whole number from 1 to {COUNT}", shown(value));
+    let number = number.ok_or_else(why)?;
     Ok(number as u32)
 }
 
