@@ -115,9 +115,20 @@ impl Ends {
 
     /// What is wrong now, where this was wrong before; none where it cannot be told.
     fn compare(&self, rule: &Rule, open: Option<Kind>, at: i64) -> Option<Answer> {
+        self.compare_within(rule, rule.stale, open, at)
+    }
+
+    /// The same where words may be so old: current, following.
+    fn compare_within(
+        &self,
+        rule: &Rule,
+        stale: [Option<i64>; 2],
+        open: Option<Kind>,
+        at: i64,
+    ) -> Option<Answer> {
         let (current, following) = (self.current.said()?, self.following.said()?);
         let ages = [at - rule.delay - current.at, at - following.at];
-        if ages.iter().zip(rule.stale).any(|(age, most)| most.is_some_and(|most| *age > most)) {
+        if ages.iter().zip(stale).any(|(age, most)| most.is_some_and(|most| *age > most)) {
             return None;
         }
         let gap = rule.gap(current.filling, following.filling, self.slack(rule));
@@ -143,6 +154,21 @@ fn moved_on(moved: f32, time: i64, last: Sample, now: Sample) -> f32 {
 /// What has moved further than this has moved so far.
 const FARTHEST: f64 = 1e30;
 
+impl EdgeStand {
+    /// Where one end's word is too old to be compared, but not so old that nothing is dated by it, it lets
+    /// guess since when there was what the next words tell.
+    fn guess(&mut self, rule: &Rule, turn: Turn) {
+        let between = rule.confirm.between;
+        if between == 0 {
+            return;
+        }
+        let (last, open) = (&self.last, self.track.kind());
+        let may = |at| last.compare_within(rule, [Some(between); 2], open, at);
+        let found = turn.evidence.heard.and_then(may);
+        self.track.guess(&rule.confirm, found.map(|it| it.found()), turn);
+    }
+}
+
 impl Machine for EdgeStand {
     type Rule = Rule;
     type Front = EdgeFront;
@@ -158,10 +184,15 @@ impl Machine for EdgeStand {
         if self.track.is_calm() && self.last.is_quiet(rule) {
             return false;
         }
-        let Some(found) = self.last.compare(rule, self.track.kind(), at) else { return false };
         let turn = Turn { at, evidence: self.last.evidence() };
         let turn = turn.dated_since(before.spoke_before(rule, said));
-        self.track.answer(&rule.confirm, &found, turn, ended)
+        match self.last.compare(rule, self.track.kind(), at) {
+            Some(found) => self.track.answer(&rule.confirm, &found, turn, ended),
+            None => {
+                self.guess(rule, turn);
+                false
+            }
+        }
     }
 
     fn lasting(&self, _: &Rule, _: i64, found: &mut Vec<Episode>) {

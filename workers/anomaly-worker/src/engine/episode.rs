@@ -114,9 +114,11 @@ struct History {
     /// The one that ended last, where it may come back.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     last: Option<Box<Episode>>,
-    /// An answer that does not count yet.
+    /// An answer that does not count yet, and another one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     candidate: Option<Box<Candidate>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    beside: Option<Box<Candidate>>,
     #[serde(skip_serializing_if = "is_zero", default)]
     count: u32,
     /// When the answer changed last (Unix milliseconds), where a change may be dated before it was told.
@@ -128,6 +130,7 @@ struct History {
 struct Candidate {
     answer: Option<Kind>,
     since: Turn,
+    /// How often it was given; 0 where it was only guessed.
     count: u32,
     /// By how much levels have spoken for it.
     #[serde(with = "exact", skip_serializing_if = "is_nothing", default)]
@@ -146,6 +149,17 @@ fn is_nothing(sum: &f64) -> bool {
     *sum == 0.0
 }
 
+/// Of the two answers that differ from what is open each may be about to count.
+type Candidates = [Option<Candidate>; 2];
+
+/// Adds a candidate for this answer, unless there is one.
+fn add(to: &mut Candidates, new: impl FnOnce() -> Candidate, answer: Option<Kind>) {
+    let known = to.iter().flatten().any(|it| it.answer == answer);
+    if let Some(free) = to.iter_mut().find(|it| it.is_none()).filter(|_| !known) {
+        *free = Some(new());
+    }
+}
+
 /// What is wrong, if anything is, and the levels that tell, if they do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Answer {
@@ -154,6 +168,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// What is wrong, if anything is.
+    pub(super) fn found(&self) -> Option<Kind> {
+        self.found
+    }
+
     /// What levels tell where this was wrong before.
     pub(super) fn of_levels(gap: Gap, open: Option<Kind>) -> Self {
         Self { found: gap.answer(open), gap: Some(gap) }
@@ -197,7 +216,7 @@ impl Track {
 
     /// Whether nothing is wrong, nor about to be.
     pub(super) fn is_calm(&self) -> bool {
-        self.0.as_ref().is_none_or(|it| it.open.is_none() && it.candidate.is_none())
+        self.0.as_ref().is_none_or(|it| it.open.is_none() && it.candidates().next().is_none())
     }
 
     /// The bytes that it takes beside its own.
@@ -206,7 +225,7 @@ impl Track {
         let episodes = [&history.open, &history.last].into_iter().flatten().count();
         size_of::<History>()
             + episodes * size_of::<Episode>()
-            + history.candidate.iter().count() * size_of::<Candidate>()
+            + history.candidates().count() * size_of::<Candidate>()
     }
 
     /// What lasts, and what may come back.
@@ -221,11 +240,11 @@ impl Track {
             return false;
         }
         let turn = Turn { at, evidence: Evidence::default() };
-        let candidate = match &self.0 {
+        let candidates = match &self.0 {
             Some(history) => history.heard(confirm, answer, turn),
             None => History::default().heard(confirm, answer, turn),
         };
-        candidate.is_enough(confirm, at)
+        candidates.into_iter().flatten().any(|it| it.is_enough(confirm, at))
     }
 
     /// Takes an answer; whether an episode opened or ended.
@@ -237,71 +256,155 @@ impl Track {
         ended: &mut Vec<Episode>,
     ) -> bool {
         if answer.found == self.kind() {
-            self.doubt_candidate(confirm, answer);
+            self.doubt_candidates(confirm, answer);
             return false;
         }
         let history = self.0.get_or_insert_default();
-        let Some(turn) = history.confirmed(confirm, answer, turn) else { return false };
-        if confirm.between > 0 {
-            history.turned = turn.at;
+        history.set_candidates(history.heard(confirm, answer, turn));
+        let mut turned = false;
+        // What was wrong may be over, and the other wrong since then.
+        while let Some(it) = history.take_enough(confirm, turn.heard_at()) {
+            history.turn(confirm, it, ended);
+            turned = true;
         }
-        if let Some(mut open) = history.open.take() {
-            open.resolved = Some(turn);
-            ended.push(*open);
-            history.last = (confirm.flap > 0).then_some(open);
+        turned
+    }
+
+    /// Takes what an old word lets guess, if anything: it tells when what is answered later began, and no more.
+    pub(super) fn guess(&mut self, confirm: &Confirm, found: Option<Option<Kind>>, turn: Turn) {
+        let found = found.filter(|it| *it != self.kind());
+        if self.0.is_none() && found.is_none() {
+            return;
         }
-        if let Some(kind) = answer.found {
-            history.open = Some(history.begin(confirm, kind, turn));
-        }
-        true
+        let history = self.0.get_or_insert_default();
+        history.set_candidates(history.guessed(confirm, found, turn));
+        self.forget_nothing();
     }
 
     /// All is as it was: what was about to count counts for less, or for nothing.
-    fn doubt_candidate(&mut self, confirm: &Confirm, answer: &Answer) {
-        let Some(history) = &mut self.0 else { return };
-        let Some(candidate) = &mut history.candidate else { return };
-        candidate.sum += answer.speaks_for(confirm, candidate.answer, answer.found);
-        if candidate.sum > 0.0 {
+    fn doubt_candidates(&mut self, confirm: &Confirm, answer: &Answer) {
+        let Some(history) = self.0.as_mut().filter(|it| it.candidates().next().is_some()) else {
             return;
-        }
-        history.candidate = None;
-        if **history == History::default() {
-            self.0 = None;
-        }
+        };
+        let doubted = |it: Candidate| it.doubted(confirm, answer, answer.found);
+        let candidates = history.candidates_now().map(|it| it.and_then(doubted));
+        history.set_candidates(candidates);
+        self.forget_nothing();
+    }
+
+    fn forget_nothing(&mut self) {
+        self.0 = self.0.take().filter(|it| **it != History::default());
     }
 }
 
 impl Candidate {
+    /// An answer that nothing was said for yet.
+    fn new(answer: Option<Kind>, since: Turn) -> Self {
+        Self { answer, since, count: 0, sum: 0.0 }
+    }
+
     /// Whether it counts, at this time (Unix milliseconds).
     fn is_enough(&self, confirm: &Confirm, at: i64) -> bool {
         self.count >= confirm.count
             && at - self.since.heard_at() >= confirm.debounce
             && self.sum >= confirm.sum
     }
+
+    /// The same after an answer for it. What was guessed is dated by the guess, where the answer is dated
+    /// before it was told, and heard now.
+    fn said(self, turn: Turn, speaks: f64) -> Self {
+        let since = match (self.count, turn.evidence.heard) {
+            (0, Some(_)) => Turn { at: self.since.at, ..turn },
+            (0, None) => turn,
+            _ => self.since,
+        };
+        Self { since, count: self.count + 1, sum: self.sum + speaks, ..self }
+    }
+
+    /// The same after an answer against it, if anything is left.
+    fn doubted(self, confirm: &Confirm, answer: &Answer, open: Option<Kind>) -> Option<Self> {
+        let sum = self.sum + answer.speaks_for(confirm, self.answer, open);
+        (sum > 0.0).then_some(Self { sum, ..self })
+    }
 }
 
 impl History {
-    /// An answer that differs, with what was said for it before.
-    fn heard(&self, confirm: &Confirm, answer: &Answer, turn: Turn) -> Candidate {
-        let open = self.open.as_ref().map(|it| it.kind);
-        let speaks = answer.speaks_for(confirm, answer.found, open);
-        match self.candidate.as_deref() {
-            Some(it) if it.answer == answer.found => {
-                Candidate { count: it.count + 1, sum: it.sum + speaks, ..*it }
-            }
-            _ => {
-                let since = turn.after(self.turned);
-                Candidate { answer: answer.found, since, count: 1, sum: speaks }
-            }
-        }
+    fn kind(&self) -> Option<Kind> {
+        self.open.as_ref().map(|it| it.kind)
     }
 
-    /// When an answer began, once it counts.
-    fn confirmed(&mut self, confirm: &Confirm, answer: &Answer, turn: Turn) -> Option<Turn> {
-        let candidate = self.heard(confirm, answer, turn);
-        let enough = candidate.is_enough(confirm, turn.heard_at());
-        self.candidate = (!enough).then(|| Box::new(candidate));
-        enough.then_some(candidate.since)
+    fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        [&self.candidate, &self.beside].into_iter().flatten().map(|it| &**it)
+    }
+
+    fn candidates_now(&self) -> Candidates {
+        [&self.candidate, &self.beside].map(|it| it.as_deref().copied())
+    }
+
+    fn set_candidates(&mut self, candidates: Candidates) {
+        let mut left = candidates.into_iter().flatten().map(Box::new);
+        (self.candidate, self.beside) = (left.next(), left.next());
+    }
+
+    /// What an answer says, beside itself: where answers add up, what is wrong otherwise says as well that
+    /// what was wrong is over.
+    fn says(&self, confirm: &Confirm, found: Option<Kind>) -> [Option<Option<Kind>>; 2] {
+        let is_over = confirm.sum > 0.0 && self.open.is_some() && found.is_some();
+        [is_over.then_some(None), Some(found)]
+    }
+
+    /// What may be about to count after an answer that differs from what is open.
+    fn heard(&self, confirm: &Confirm, answer: &Answer, turn: Turn) -> Candidates {
+        let (open, said) = (self.kind(), self.says(confirm, answer.found));
+        let speaks = |of| answer.speaks_for(confirm, of, open);
+        let dated = turn.after(self.turned);
+        let mut next = self.candidates_now().map(|it| match it {
+            Some(it) if said.contains(&Some(it.answer)) => Some(it.said(dated, speaks(it.answer))),
+            Some(it) if confirm.sum > 0.0 => it.doubted(confirm, answer, open),
+            _ => None,
+        });
+        for of in said.into_iter().flatten() {
+            add(&mut next, || Candidate::new(of, dated).said(dated, speaks(of)), of);
+        }
+        next
+    }
+
+    /// The same after a guess, or none.
+    fn guessed(&self, confirm: &Confirm, found: Option<Option<Kind>>, turn: Turn) -> Candidates {
+        let said = found.map_or([None, None], |it| self.says(confirm, it));
+        let stays = |it: &Candidate| it.count > 0 || said.contains(&Some(it.answer));
+        let mut next = self.candidates_now().map(|it| it.filter(stays));
+        for of in said.into_iter().flatten() {
+            add(&mut next, || Candidate::new(of, turn.after(self.turned)), of);
+        }
+        next
+    }
+
+    /// Takes a candidate that counts at this time (Unix milliseconds): first that all is well.
+    fn take_enough(&mut self, confirm: &Confirm, at: i64) -> Option<Candidate> {
+        let candidates = self.candidates_now();
+        let enough = candidates.into_iter().flatten().filter(|it| it.is_enough(confirm, at));
+        let first = enough.min_by_key(|it| it.answer)?;
+        let others = candidates.map(|it| it.filter(|it| it.answer != first.answer));
+        // What was against another problem is not against this one.
+        self.set_candidates(if first.answer.is_none() { others } else { [None, None] });
+        Some(first)
+    }
+
+    /// Has an answer hold from when it began.
+    fn turn(&mut self, confirm: &Confirm, it: Candidate, ended: &mut Vec<Episode>) {
+        let Candidate { answer, since, .. } = it;
+        if confirm.between > 0 {
+            self.turned = since.at;
+        }
+        if let Some(mut open) = self.open.take() {
+            open.resolved = Some(since);
+            ended.push(*open);
+            self.last = (confirm.flap > 0).then_some(open);
+        }
+        if let Some(kind) = answer {
+            self.open = Some(self.begin(confirm, kind, since));
+        }
     }
 
     fn begin(&mut self, confirm: &Confirm, kind: Kind, turn: Turn) -> Box<Episode> {

@@ -116,8 +116,9 @@ pub struct Confirm {
     /// A problem that comes back within so many milliseconds is the same problem, flapping.
     pub flap: i64,
     /// An answer that begins with a sensor's word is dated in the middle of the time since the sensor's word
-    /// before, if that is no longer than this, in milliseconds: it began at any time between the two. After a
-    /// longer time nobody knows, and where this is 0 it is dated by the word. Of edges alone.
+    /// before, if that is no longer than this, in milliseconds: it began at any time between the two. A word
+    /// that comes while the other sensor's is stale, by no more than this, dates what is answered later. After
+    /// a longer time nobody knows, and where this is 0 it is dated by the word. Of edges alone.
     pub between: i64,
 }
 

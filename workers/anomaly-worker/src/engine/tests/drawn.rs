@@ -14,7 +14,8 @@ pub(super) fn rules() -> impl Strategy<Value = Rule> {
     let times = (prop::sample::select(vec![0, 0, 7, 40]), 0..40_i64, 1..4_u32, 0..200_i64);
     // What only some networks are told.
     let some = vec![(0, 0.0, 0), (0, 0.0, 0), (0, 60.0, 0), (15, 0.0, 60), (30, 110.0, 0)];
-    let some = prop::sample::select([some, vec![(0, 0.0, 9), (0, 60.0, 20)]].concat());
+    let some =
+        prop::sample::select([some, vec![(0, 0.0, 9), (0, 60.0, 20), (15, 40.0, 30)]].concat());
     (numbers, [own.clone(), own], [stale.clone(), stale], times, some).prop_map(
         |(numbers, own, stale, (delay, debounce, count, flap), (clock, sum, between))| {
             let (tolerance, hysteresis, ratio, relative) = numbers;

@@ -90,6 +90,21 @@ fn what_wavers_about_the_bound_opens_nothing_and_what_lasts_is_told_from_when_it
 }
 
 #[test]
+fn where_answers_add_up_a_word_beyond_the_other_bound_says_that_it_is_over_too() {
+    let confirm = Confirm { count: 2, sum: 20.0, ..Confirm::default() };
+    let rule = Rule { tolerance: 10.0, confirm, ..Rule::default() };
+    let flow = |missing: &[f64]| -> Vec<_> {
+        let all = missing.iter().zip(1..);
+        all.map(|(missing, at)| (at, 50.0, 50.0 - missing)).collect()
+    };
+    // Noise about what is well: now and then it is beyond.
+    let over = flow(&[25.0, 25.0, 25.0, 3.0, -12.0, 3.0, -12.0, 3.0]);
+    assert_eq!(kinds(rule, &over), [(Kind::Obstruction, 1, Some(4))]);
+    let other = flow(&[25.0, 25.0, 25.0, -30.0, -30.0, -30.0]);
+    assert_eq!(kinds(rule, &other), [(Kind::Obstruction, 1, Some(4)), (Kind::Problem, 4, None)]);
+}
+
+#[test]
 fn clocks_that_are_apart_are_no_problem_and_hide_none() {
     let tolerance = 5.0;
     let confirm = Confirm { debounce: 6, ..Confirm::default() };
@@ -135,6 +150,30 @@ fn what_began_while_readings_were_lost_is_dated_in_the_middle_of_that_time() {
     all.push(said(false, 22, 0.0));
     let moved = outline(&ledger_of(between(20), &all, &OPEN));
     assert_eq!(moved, [(Kind::Obstruction, 21, Some(66))]);
+}
+
+#[test]
+fn what_was_said_while_the_other_was_not_heard_opens_nothing_and_dates_what_does() {
+    // Nothing flows from the word at 14 on, and the current sensor is not heard from 9 to 21.
+    let told = |between: i64, lost: &[(i64, f64)], until: i64| {
+        let rule = Rule {
+            stale: [Some(3); 2],
+            confirm: Confirm { between, ..Confirm::default() },
+            ..Rule::default()
+        };
+        let current = (1..until).step_by(2).filter(|at| !(10..21).contains(at));
+        let following = (0..12).step_by(2).map(|at| (at, 9.0)).chain(lost.iter().copied());
+        let following = following.filter(|it| it.0 < until).map(|(at, it)| said(false, at, it));
+        let all = current.map(|at| said(true, at, 9.0)).chain(following).collect::<Vec<_>>();
+        outline(&ledger_of(rule, &all, &OPEN))
+    };
+    let lost = [(14, 0.0), (20, 0.0)];
+    assert_eq!(told(20, &lost, 21), []);
+    assert_eq!(told(20, &lost, 22), [(Kind::Obstruction, 12, None)], "between 10 and 14");
+    assert_eq!(told(20, &[(14, 9.0), (20, 0.0)], 22), [(Kind::Obstruction, 17, None)]);
+    // Of a longer time nobody knows, and who is not told to look guesses nothing.
+    assert_eq!(told(11, &lost, 22), [(Kind::Obstruction, 21, None)]);
+    assert_eq!(told(0, &lost, 22), [(Kind::Obstruction, 21, None)]);
 }
 
 #[test]
