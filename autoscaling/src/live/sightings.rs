@@ -13,6 +13,8 @@ use crate::observed::Millis;
 pub(super) struct Sightings {
     /// When each was first seen, and whether it may have come out of the warm pool.
     first: HashMap<String, (Millis, bool)>,
+    /// When each was first seen to be ready.
+    ready: HashMap<String, Millis>,
     lost: HashSet<String>,
     /// Those that wait in their terminating hook for a worker that is drained.
     drained: HashSet<String>,
@@ -44,6 +46,18 @@ impl Sightings {
             let row = rows.instances.entry(id.to_owned()).or_default();
             row.seen_at.get_or_insert(first);
             row.pooled |= pooled;
+        }
+    }
+
+    /// Takes each worker to have been ready by the time that it was first seen to be: one whose clock is
+    /// ahead would teach that a boot takes as much longer.
+    pub(super) fn see_ready(&mut self, rows: &mut Rows, now: Millis) {
+        self.ready.retain(|id, _| rows.instances.contains_key(id));
+        for (id, row) in &mut rows.instances {
+            if let Some(told) = row.first_ready_at.or(row.ready_at) {
+                let seen = *self.ready.entry(id.clone()).or_insert(now);
+                row.first_ready_at = Some(told.min(seen));
+            }
         }
     }
 
@@ -126,6 +140,26 @@ mod tests {
         sightings.fill_in(&group(&["i-1"]), &mut rows, false, 9_500);
         let row = &rows.instances["i-1"];
         assert_eq!((row.seen_at, row.pooled), (Some(9_000), true));
+    }
+
+    #[test]
+    fn a_worker_whose_clock_is_ahead_was_ready_when_it_was_seen_to_be() {
+        let mut sightings = Sightings::default();
+        let mut ready = |ready_at, now| {
+            let row = Row { ready_at, ..Row::default() };
+            let instances = [("i-1".to_owned(), row)].into();
+            let mut rows = Rows { instances, ..Rows::default() };
+            sightings.see_ready(&mut rows, now);
+            rows.instances["i-1"].first_ready_at
+        };
+        assert_eq!(ready(None, 10_000), None);
+        let ahead = [20_000, 25_000, 900_000].map(|now| ready(Some(620_000), now));
+        assert_eq!(ahead, [Some(20_000); 3]);
+        assert_eq!(
+            ready(Some(12_000), 905_000),
+            Some(12_000),
+            "its own word, where that is earlier"
+        );
     }
 
     #[test]

@@ -116,6 +116,9 @@ impl Autoscaler {
         }
         let group = seen(self.group.describe().await);
         let mut rows = seen(self.fleet.rows().await);
+        if let Some(rows) = &mut rows {
+            self.sightings.see_ready(rows, now_ms());
+        }
         let pooled = group.as_ref().is_some_and(|group| self.sightings.see_pool(group));
         if let (true, Some(group), Some(rows)) = (self.config.shadow, &group, &mut rows) {
             self.sightings.fill_in(group, rows, pooled, now_ms());
