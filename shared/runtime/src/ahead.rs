@@ -22,14 +22,6 @@ const LITTLE: (f64, f64) = (0.5, 0.010);
 const FRESH: Duration = Duration::from_secs(1);
 /// After messages found no slot in time, nothing is asked for ahead for so long.
 const SOBER: Duration = Duration::from_secs(2);
-/// The most that is asked for ahead, a slot and altogether.
-const MOST: (usize, usize) = (8, 1024);
-
-/// The most that can be asked for ahead of so many slots.
-pub(crate) fn most(slots: usize) -> usize {
-    slots.saturating_mul(MOST.0).min(MOST.1)
-}
-
 /// What a receive said of its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
@@ -237,20 +229,22 @@ mod tests {
             slots in 1usize..300, latency in 0.001f64..0.1, share in 0.01f64..3.0,
         ) {
             let service = latency * share;
-            let mut known = Known { slots, most: most(slots), ahead: 0, service, latency, wait: 0.0 };
+            let mut known = Known { slots, most: MOST, ahead: 0, service, latency, wait: 0.0 };
             for _ in 0..20 {
                 known.ahead = known.decide();
             }
             let ends = (slots as f64 * latency / service) as usize;
-            prop_assert_eq!(known.ahead, ends.min(most(slots)));
+            prop_assert_eq!(known.ahead, ends.min(MOST));
         }
     }
 
     const CALL: Duration = Duration::from_millis(10);
+    /// What its worker may ask for ahead.
+    const MOST: usize = 512;
 
     /// A deep queue of jobs that take so long and wait for nothing.
     async fn learned(job: Duration) -> Ahead {
-        let mut ahead = Ahead::new(64, most(64));
+        let mut ahead = Ahead::new(64, MOST);
         for _ in 0..100 {
             tokio::time::advance(CALL).await;
             ahead.served(job);
@@ -262,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn short_jobs_on_a_deep_queue_are_received_ahead_and_long_ones_are_not() {
-        assert_eq!(learned(Duration::from_micros(50)).await.allowed(), most(64));
+        assert_eq!(learned(Duration::from_micros(50)).await.allowed(), MOST);
         assert!((58..=64).contains(&learned(CALL).await.allowed()));
         assert_eq!(learned(CALL * 4).await.allowed(), 0);
     }

@@ -10,7 +10,6 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    ahead,
     fit::{self, Needs},
     health::STUCK_AFTER,
     instance::InstanceConfig,
@@ -313,8 +312,8 @@ pub struct WorkerConfig {
     /// of the machine, no more than fit into that (see [`Needs`]).
     pub slots: usize,
     /// `FLOTILLA_RECEIVE_AHEAD`: how many messages may be asked for beyond the free slots while a
-    /// queue is deep and jobs take no longer than a receive or three (default: eight a slot, 1024
-    /// altogether; 0 for none). What finds no slot within a tenth of a second goes back.
+    /// queue is deep and jobs take no longer than a receive or three (default: none). What finds no
+    /// slot within a tenth of a second goes back.
     pub receive_ahead: usize,
     /// `FLOTILLA_TENANT_SLOTS`: how many of the slots one tenant may have (default: all). The tenant
     /// is the message's `MessageGroupId` on a standard queue, or whom the job knows from the
@@ -352,7 +351,12 @@ impl WorkerConfig {
     /// Has no more slots than jobs of these needs fit into what the worker may use.
     pub fn fit(&mut self, settings: &mut Reader, needs: &Needs) {
         self.slots = fit::slots(settings, needs);
-        self.receive_ahead = receive_ahead(settings, self.slots);
+    }
+
+    /// Has so many slots where nobody says how many, within what the worker may use: for jobs that mostly
+    /// wait for others.
+    pub fn slots_by_default(&mut self, settings: &mut Reader, many: usize) {
+        self.slots = fit::slots_or(settings, many);
     }
 
     /// Reads the settings that all workers share.
@@ -364,7 +368,7 @@ impl WorkerConfig {
             payloads_bucket: settings.required("FLOTILLA_PAYLOADS_BUCKET"),
             worker_id: settings.optional("FLOTILLA_WORKER_ID").unwrap_or_else(default_worker_id),
             slots,
-            receive_ahead: receive_ahead(settings, slots),
+            receive_ahead: settings.ranged("FLOTILLA_RECEIVE_AHEAD", 0, 0..=10_000),
             tenant_slots: match settings.ranged("FLOTILLA_TENANT_SLOTS", 0, 0..=1024) {
                 0 => None,
                 most => Some(most),
@@ -386,11 +390,6 @@ impl WorkerConfig {
             presence: PresenceConfig::read(settings),
         }
     }
-}
-
-fn receive_ahead(settings: &mut Reader, slots: usize) -> usize {
-    let most = ahead::most(slots);
-    settings.ranged("FLOTILLA_RECEIVE_AHEAD", most, 0..=10_000)
 }
 
 /// A name for this process, `host-pid`.

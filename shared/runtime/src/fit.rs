@@ -46,10 +46,16 @@ struct Room {
 /// The slots: `FLOTILLA_SLOTS`, or as many as fit into the room that is configured, whichever is
 /// less. Without either, one for each processor.
 pub(crate) fn slots(settings: &mut Reader, needs: &Needs) -> usize {
-    slots_on(&Machine::look(), settings, needs)
+    let machine = Machine::look();
+    slots_on(&machine, settings, needs, machine.cpus as usize)
 }
 
-fn slots_on(machine: &Machine, settings: &mut Reader, needs: &Needs) -> usize {
+/// The same of jobs that need next to nothing; without either, so many.
+pub(crate) fn slots_or(settings: &mut Reader, many: usize) -> usize {
+    slots_on(&Machine::look(), settings, &Needs::default(), many)
+}
+
+fn slots_on(machine: &Machine, settings: &mut Reader, needs: &Needs, many: usize) -> usize {
     settings.knows(&["FLOTILLA_SLOTS"]);
     let mut rooms = rooms(machine, needs);
     for room in &mut rooms {
@@ -60,7 +66,7 @@ fn slots_on(machine: &Machine, settings: &mut Reader, needs: &Needs) -> usize {
     let asked = match fits[0] {
         // As many as the processors that may be used have room for.
         Some(_) if !given => MOST,
-        _ => settings.ranged("FLOTILLA_SLOTS", (machine.cpus as usize).max(1), 1..=MOST),
+        _ => settings.ranged("FLOTILLA_SLOTS", many.max(1), 1..=MOST),
     };
     fits.into_iter().flatten().fold(asked, usize::min).max(1)
 }
@@ -147,7 +153,7 @@ mod tests {
 
     fn slots(needs: &Needs, pairs: &[(&str, &str)]) -> Result<usize, String> {
         let mut settings = Reader::from_pairs(pairs.iter().copied());
-        let slots = slots_on(&MACHINE, &mut settings, needs);
+        let slots = slots_on(&MACHINE, &mut settings, needs, MACHINE.cpus as usize);
         settings.finish().map(|()| slots).map_err(|e| e.to_string())
     }
 
@@ -171,6 +177,25 @@ mod tests {
             slots(&Needs::default(), &cpus),
             Ok(15),
             "more than processors, if they are light"
+        );
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_others_has_more_slots_than_processors_within_its_room() {
+        let slots = |pairs: &[(&str, &str)]| {
+            slots_on(
+                &MACHINE,
+                &mut Reader::from_pairs(pairs.iter().copied()),
+                &Needs::default(),
+                64,
+            )
+        };
+        let room = [("FLOTILLA_MEMORY_MIB", "512"), ("FLOTILLA_JOB_MEMORY_MIB", "128")];
+        assert_eq!((slots(&[]), slots(&[("FLOTILLA_SLOTS", "3")]), slots(&room)), (64, 3, 4));
+        assert_eq!(
+            slots(&[("FLOTILLA_CPUS", "2")]),
+            64,
+            "a job that takes none of it is not bound"
         );
     }
 

@@ -47,11 +47,9 @@ pub struct AnomalyConfig {
 }
 
 impl AnomalyConfig {
-    /// Reads the settings. Where `FLOTILLA_SLOTS` is not set, the worker gets 200.
+    /// Reads the settings. Where `FLOTILLA_SLOTS` is not set, the worker gets 200, as far as they fit.
     pub fn read(settings: &mut Reader, worker: &mut WorkerConfig) -> Self {
-        if settings.optional("FLOTILLA_SLOTS").is_none() {
-            worker.slots = SLOTS;
-        }
+        worker.slots_by_default(settings, SLOTS);
         let lateness = settings.seconds("FLOTILLA_LATENESS_SECONDS", 3600.0, (0.0, 31_536_000.0));
         let flap = settings.seconds("FLOTILLA_FLAP_SECONDS", 0.0, (0.0, 31_536_000.0));
         let most =

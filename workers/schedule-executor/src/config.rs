@@ -46,9 +46,7 @@ pub struct ScheduleConfig {
 impl ScheduleConfig {
     /// Reads the settings. Where `FLOTILLA_SLOTS` is not set, the worker gets 64.
     pub fn read(settings: &mut Reader, worker: &mut WorkerConfig) -> Self {
-        if settings.optional("FLOTILLA_SLOTS").is_none() {
-            worker.slots = SLOTS;
-        }
+        worker.slots_by_default(settings, SLOTS);
         let regions = list(settings, "FLOTILLA_REGIONS");
         for why in regions.iter().filter_map(|it| region(it).err()) {
             settings.mistake(format!("FLOTILLA_REGIONS: {why}"));
@@ -103,6 +101,8 @@ mod tests {
         };
         assert_eq!(read(&[]), (64, 32));
         assert_eq!(read(&[("FLOTILLA_SLOTS", "3")]), (3, 1));
+        let room = [("FLOTILLA_MEMORY_MIB", "64"), ("FLOTILLA_JOB_MEMORY_MIB", "16")];
+        assert_eq!(read(&room), (4, 2));
         assert_eq!(read(&[("FLOTILLA_SLOTS", "1")]), (1, 0), "it is for what can be done now");
     }
 }

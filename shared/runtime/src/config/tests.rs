@@ -28,6 +28,15 @@ fn every_mistake_is_reported_in_one_run_with_its_name() {
 }
 
 #[test]
+fn nothing_is_received_beyond_the_free_slots_unless_somebody_says_so() {
+    let ahead = |pairs: &[(&'static str, &'static str)]| {
+        WorkerConfig::read(&mut Reader::from_pairs(pairs.iter().copied())).receive_ahead
+    };
+    assert_eq!(ahead(&[("FLOTILLA_SLOTS", "64")]), 0);
+    assert_eq!(ahead(&[("FLOTILLA_RECEIVE_AHEAD", "512")]), 512);
+}
+
+#[test]
 fn what_a_worker_listens_on_is_a_host_and_a_port() {
     let name = "FLOTILLA_HTTP_ADDR";
     let of = |text: &str| {
