@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    consumers::{BODY, flotilla},
+    consumers::{AHEAD, BODY, flotilla_ahead},
     rate::{Rate, in_turns, measure},
     ratios::{ratio, sides},
 };
@@ -97,7 +97,7 @@ async fn beside(peer: &Peer, place: &Path, settings: &Settings) -> Result<(), Tr
         swept.iter().max_by(|a, b| of(&a.1).total_cmp(&of(&b.1))).map_or(peer.sweep[0], |(s, _)| s)
     };
     let (fastest, thriftiest) = (best(|r| r.per_second), best(|r| r.per_cpu));
-    let ours = flotilla(&[]);
+    let ours = flotilla_ahead();
     let pairs = in_turns(&ours, &(peer.consumer)(place, fastest), settings).await?;
     report(peer, &pairs, fastest, &swept, settings, false);
     let pairs = match fastest == thriftiest {
@@ -132,6 +132,7 @@ fn report(
 ) {
     let mut detail = sides("flotilla", "peer", pairs, settings);
     detail["setting"] = setting.into();
+    detail["receive_ahead"] = AHEAD.into();
     detail["swept"] =
         swept.iter().map(|(setting, rate)| ((*setting).to_owned(), rate.json())).collect();
     let figure = match cpu {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    consumers::{SLOTS, bare_loop, flotilla},
+    consumers::{AHEAD, SLOTS, bare_loop, flotilla, flotilla_ahead},
     rate::{Rate, in_turns, measure},
 };
 use crate::{
@@ -30,36 +30,30 @@ pub(super) async fn to_bare_loop(settings: &Settings) -> Result<(), Trouble> {
         return Ok(());
     }
     let pairs = in_turns(&flotilla(&[]), &bare_loop(SLOTS), settings).await?;
-    let ahead = sides("flotilla", "bare_loop", &pairs, settings);
-    ratio(per_cpu, &pairs, |r| r.per_cpu).detail(ahead.clone()).print();
+    let even = sides("flotilla", "bare_loop", &pairs, settings);
+    ratio(per_cpu, &pairs, |r| r.per_cpu).detail(even.clone()).print();
     Figure::new(calls, median(pairs.iter().map(|(ours, _)| ours.calls)), "calls", Better::Lower)
         .target(0.21)
-        .detail(ahead.clone())
+        .detail(even.clone())
         .print();
     match settings.wants(&[rate]) {
-        true => with_as_many_in_hand(rate, (&pairs, ahead), settings).await,
+        true => beside_wider(ratio(rate, &pairs, |r| r.per_second), even, settings).await,
         false => Ok(()),
     }
 }
 
-/// The worker that asks for no more than it has slots for, as the loop does; the ratio with its default
-/// stands beside.
-async fn with_as_many_in_hand(
-    name: &str,
-    (pairs, mut ahead): (&[(Rate, Rate)], Value),
+/// The ratio, and beside it the worker that receives ahead, and loops with more in hand.
+async fn beside_wider(
+    figure: Figure,
+    mut detail: Value,
     settings: &Settings,
 ) -> Result<(), Trouble> {
-    let even = flotilla(&[("FLOTILLA_RECEIVE_AHEAD", "0")]);
-    let even = in_turns(&even, &bare_loop(SLOTS), settings).await?;
-    let mut detail = sides("flotilla", "bare_loop", &even, settings);
-    detail["receive_ahead"] = json!(0);
-    ahead["ratio"] = json!(ratio(name, pairs, |r| r.per_second).value);
-    detail["with_receive_ahead_by_default"] = ahead;
+    detail[format!("flotilla_{AHEAD}_ahead")] = measure(&flotilla_ahead(), settings).await?.json();
     for in_hand in WIDER {
         let wider = measure(&bare_loop(in_hand), settings).await?;
         detail[format!("bare_loop_{in_hand}_in_hand")] = wider.json();
     }
-    ratio(name, &even, |r| r.per_second).target(0.95).detail(detail).print();
+    figure.target(0.95).detail(detail).print();
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::consumers::{BODY, SLOTS, endless, flotilla};
+use super::consumers::{BODY, SLOTS, endless, flotilla_ahead};
 use crate::{
     Trouble,
     figure::{Better, Figure},
@@ -23,7 +23,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Trouble> {
         return Ok(());
     }
     let rig = Rig::start(&endless(BODY)).await?;
-    let process = rig.consume(&flotilla(&[]))?;
+    let process = rig.consume(&flotilla_ahead())?;
     let (start, mut samples) = (Instant::now(), Vec::new());
     while start.elapsed() < settings.soak {
         sleep(LOOK).await;
