@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    consumers::{SLOTS, bare_loop, flotilla},
+    consumers::{SLOTS, bare_loop, flotilla_ahead},
     peers,
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Trouble> {
     };
     let client = Client::new(&aws::sdk_config().await);
     let mut rates = HashMap::new();
-    for consumer in [flotilla(&[]), bare_loop(SLOTS)] {
+    for consumer in [flotilla_ahead(), bare_loop(SLOTS)] {
         rates.insert(consumer.name, drained(&client, &endpoint, &consumer).await?.round());
     }
     for peer in peers::elsewhere().await {

@@ -32,7 +32,7 @@ fn endless(short: usize, given: Arc<AtomicUsize>) -> FakeAws {
 /// How many messages were worked on in two seconds, on a queue of this URL and with this setting.
 async fn done(url: &'static str, more: (&'static str, &'static str)) -> u32 {
     let fake = endless(usize::MAX, Arc::default());
-    let running = start_on(&fake, url, &[more]);
+    let running = start_on(&fake, url, &[AHEAD, more]);
     sleep(Duration::from_secs(2)).await;
     running.shutdown.cancel();
     let done = running.runs.load(Ordering::SeqCst);
@@ -41,6 +41,8 @@ async fn done(url: &'static str, more: (&'static str, &'static str)) -> u32 {
 }
 
 const MAIN: &str = "http://q/main";
+/// Eight messages a slot.
+const AHEAD: (&str, &str) = ("FLOTILLA_RECEIVE_AHEAD", "32");
 const NOTHING: (&str, &str) = ("FLOTILLA_RETRY_FIRST_SECONDS", "1");
 /// What four slots can do in two seconds with calls of 10 ms.
 const BY_SLOTS: u32 = 800;
@@ -68,7 +70,7 @@ async fn nothing_is_received_ahead_on_a_fifo_queue_for_bounded_tenants_or_where_
 async fn where_jobs_are_long_no_more_is_received_than_there_are_slots() {
     let given = Arc::new(AtomicUsize::new(0));
     let fake = endless(0, given.clone());
-    let running = start(&fake, "0");
+    let running = start_on(&fake, MAIN, &[AHEAD, ("FLOTILLA_GRACE_SECONDS", "0")]);
     sleep(Duration::from_secs(50)).await;
     assert_eq!(given.load(Ordering::SeqCst), 4);
     running.shutdown.cancel();
@@ -90,7 +92,7 @@ proptest! {
 async fn sudden(short: usize, stop: Duration) {
     let given = Arc::new(AtomicUsize::new(0));
     let fake = endless(short, given.clone());
-    let running = start(&fake, "0");
+    let running = start_on(&fake, MAIN, &[AHEAD, ("FLOTILLA_GRACE_SECONDS", "0")]);
     sleep(stop).await;
     while stop > Duration::from_millis(500) && given.load(Ordering::SeqCst) < short {
         sleep(Duration::from_millis(10)).await;
