@@ -12,6 +12,10 @@ use super::{
 /// How long an order is taken to be on its way that is not the last one.
 const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(60);
 
+/// By now an order that changed nothing is over as a whole: each of its batches tells of itself alone, and one
+/// may have waited for its stage, or have been throttled.
+const WORKED_OFF: SignedDuration = SignedDuration::from_mins(20);
+
 /// How far an order is of which the audit tells no act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -40,7 +44,7 @@ impl Store {
     pub(super) async fn last_asked(&self, now: Timestamp) -> Result<Option<Noted>, Failure> {
         let asked = self.noted_bulk(LAST_ASKED).await?;
         match asked {
-            Some((bulk, at)) if now.duration_since(at) > ON_ITS_WAY => {
+            Some((bulk, at)) if now.duration_since(at) > WORKED_OFF => {
                 let done = self.changed_nothing(&bulk).await?;
                 Ok(Some((bulk, at)).filter(|_| !done))
             }
