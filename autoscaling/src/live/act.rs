@@ -49,7 +49,8 @@ impl Hands<'_> {
         } else if decision.back > 0 && seen.protects {
             self.tell(told.saturating_sub(decision.back), &mut done).await;
         } else if decision.back > 0 {
-            done.push(format!("left {} that are not launched: {UNPROTECTED}", decision.back));
+            // At each turn until they are launched.
+            tracing::debug!("left {} that are not launched: {UNPROTECTED}", decision.back);
         }
         self.warm(decision, desired, seen, &mut done).await;
         let orders = decision.remove.iter().map(|instance| self.order(instance));
@@ -147,18 +148,26 @@ impl Hands<'_> {
     }
 
     /// Has the group go on to end these instances: nobody is left there who would tell it to, and it would
-    /// wait, and pay, until its hook's time is over.
-    pub(super) async fn release(&self, instances: &[String], hook: &str) -> Vec<String> {
-        let releases = instances.iter().map(|id| self.release_one(id, hook));
-        at_once(releases).await.into_iter().flatten().collect()
-    }
-
-    async fn release_one(&self, id: &str, hook: &str) -> Option<String> {
+    /// wait, and pay, until its hook's time is over. Gives those for which that is to be tried again.
+    pub(super) async fn release(
+        &self,
+        instances: Vec<String>,
+        hook: &str,
+        done: &mut Vec<String>,
+    ) -> Vec<String> {
         if !self.owner.may_act() {
-            return None;
+            return instances;
         }
-        let released = self.group.release(id, hook).await;
-        Some(released.map_or_else(failed, |()| format!("released {id} from its hook {hook}")))
+        let releases = at_once(instances.iter().map(|id| self.group.release(id, hook))).await;
+        let mut again = Vec::new();
+        for (id, released) in instances.into_iter().zip(releases) {
+            let what = format!("released {id} from its hook {hook}");
+            if matches!(released, Err(Failure::Transient { .. })) {
+                again.push(id);
+            }
+            note(done, what, released);
+        }
+        again
     }
 
     fn is_drained(&self, id: &str, row: &Row) -> bool {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use aws_config::SdkConfig;
 use aws_sdk_autoscaling::{
     Client,
+    error::ProvideErrorMetadata,
     types::{Activity, LifecycleState, ScalingActivityStatusCode as Status, WarmPoolConfiguration},
 };
 use flotilla_runtime::failure::{Failure, chain};
@@ -150,8 +151,17 @@ impl Group {
         let call = self.client.complete_lifecycle_action().auto_scaling_group_name(&self.name);
         let call = call.lifecycle_hook_name(hook).instance_id(instance);
         let answer = call.lifecycle_action_result("CONTINUE").send().await;
-        let what = format!("completing hook {hook} of instance {instance} of");
-        answer.map(drop).map_err(|e| self.failed(&what, &e))
+        answer.map(drop).map_err(|e| {
+            let what = format!("completing hook {hook} of instance {instance} of");
+            match e.code() {
+                // There is no such hook, or it does not hold the instance any more.
+                Some("ValidationError") => {
+                    let why = format!("{what} group {}: {}", self.name, chain(&e));
+                    Failure::permanent("group", why)
+                }
+                _ => self.failed(&what, &e),
+            }
+        })
     }
 
     fn failed<E: std::error::Error + 'static>(&self, what: &str, error: &E) -> Failure {

@@ -76,6 +76,11 @@ impl Sightings {
         new
     }
 
+    /// Has these told of again at the next look: their hook could not be completed.
+    pub(super) fn not_released(&mut self, instances: &[String]) {
+        self.drained.retain(|id| !instances.contains(id));
+    }
+
     /// How many of these losses were not counted yet.
     pub(super) fn newly_lost(&mut self, lost: Vec<String>) -> u32 {
         let lost: HashSet<String> = lost.into_iter().collect();
@@ -163,7 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn of_those_that_wait_in_their_hook_each_whose_worker_is_drained_is_told_of_once() {
+    fn of_those_that_wait_in_their_hook_each_whose_worker_is_drained_is_told_of_until_it_is_released()
+     {
         let mut group = group(&["i-1", "i-2", "i-3"]);
         group.members[..2].iter_mut().for_each(|it| it.lifecycle = LifecycleState::TerminatingWait);
         let row = |drained| Row { drained, ..Row::default() };
@@ -172,6 +178,8 @@ mod tests {
         let (rows, mut sightings) = (Rows { instances, ..Rows::default() }, Sightings::default());
         assert_eq!(sightings.newly_drained(&group, &rows), ["i-2"]);
         assert!(sightings.newly_drained(&group, &rows).is_empty());
+        sightings.not_released(&["i-2".to_owned()]);
+        assert_eq!(sightings.newly_drained(&group, &rows), ["i-2"]);
     }
 
     #[test]

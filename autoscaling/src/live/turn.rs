@@ -259,7 +259,8 @@ impl Autoscaler {
         if rows.frozen.is_none() && !record.decision.hold {
             done = hands.act(&record.decision, group, rows).await;
             let drained = sightings.newly_drained(group, rows);
-            done.extend(hands.release(&drained, &config.hook).await);
+            let again = hands.release(drained, &config.hook, &mut done).await;
+            sightings.not_released(&again);
         }
         hands.keep_rows(group, rows).await;
         done
