@@ -152,6 +152,9 @@ fn is_nothing(sum: &f64) -> bool {
 /// Of the two answers that differ from what is open each may be about to count.
 type Candidates = [Option<Candidate>; 2];
 
+/// What one word says of an edge or a device.
+type Said = [Option<Option<Kind>>; 2];
+
 /// Adds a candidate for this answer, unless there is one.
 fn add(to: &mut Candidates, new: impl FnOnce() -> Candidate, answer: Option<Kind>) {
     let known = to.iter().flatten().any(|it| it.answer == answer);
@@ -240,11 +243,11 @@ impl Track {
             return false;
         }
         let turn = Turn { at, evidence: Evidence::default() };
-        let candidates = match &self.0 {
-            Some(history) => history.heard(confirm, answer, turn),
-            None => History::default().heard(confirm, answer, turn),
-        };
-        candidates.into_iter().flatten().any(|it| it.is_enough(confirm, at))
+        let new = History::default();
+        let history = self.0.as_deref().unwrap_or(&new);
+        let said = history.says(confirm, answer.found);
+        let candidates = history.heard(confirm, answer, turn).into_iter().flatten();
+        candidates.filter(|it| it.is_one_of(said)).any(|it| it.is_enough(confirm, at))
     }
 
     /// Takes an answer; whether an episode opened or ended.
@@ -260,10 +263,11 @@ impl Track {
             return false;
         }
         let history = self.0.get_or_insert_default();
+        let said = history.says(confirm, answer.found);
         history.set_candidates(history.heard(confirm, answer, turn));
         let mut turned = false;
         // What was wrong may be over, and the other wrong since then.
-        while let Some(it) = history.take_enough(confirm, turn.heard_at()) {
+        while let Some(it) = history.take_enough(confirm, said, turn.heard_at()) {
             history.turn(confirm, it, ended);
             turned = true;
         }
@@ -310,12 +314,18 @@ impl Candidate {
             && self.sum >= confirm.sum
     }
 
+    /// Whether it is among what an answer says.
+    fn is_one_of(&self, said: Said) -> bool {
+        said.contains(&Some(self.answer))
+    }
+
     /// The same after an answer for it. What was guessed is dated by the guess, where the answer is dated
-    /// before it was told, and heard now.
-    fn said(self, turn: Turn, speaks: f64) -> Self {
-        let since = match (self.count, turn.evidence.heard) {
-            (0, Some(_)) => Turn { at: self.since.at, ..turn },
-            (0, None) => turn,
+    /// before it was told, and heard now; but by no guess that goes back further than one may.
+    fn said(self, confirm: &Confirm, turn: Turn, speaks: f64) -> Self {
+        let near = |heard: i64| heard - self.since.at <= confirm.between;
+        let since = match self.count {
+            0 if turn.evidence.heard.is_some_and(near) => Turn { at: self.since.at, ..turn },
+            0 => turn,
             _ => self.since,
         };
         Self { since, count: self.count + 1, sum: self.sum + speaks, ..self }
@@ -348,7 +358,7 @@ impl History {
 
     /// What an answer says, beside itself: where answers add up, what is wrong otherwise says as well that
     /// what was wrong is over.
-    fn says(&self, confirm: &Confirm, found: Option<Kind>) -> [Option<Option<Kind>>; 2] {
+    fn says(&self, confirm: &Confirm, found: Option<Kind>) -> Said {
         let is_over = confirm.sum > 0.0 && self.open.is_some() && found.is_some();
         [is_over.then_some(None), Some(found)]
     }
@@ -359,12 +369,12 @@ impl History {
         let speaks = |of| answer.speaks_for(confirm, of, open);
         let dated = turn.after(self.turned);
         let mut next = self.candidates_now().map(|it| match it {
-            Some(it) if said.contains(&Some(it.answer)) => Some(it.said(dated, speaks(it.answer))),
+            Some(it) if it.is_one_of(said) => Some(it.said(confirm, dated, speaks(it.answer))),
             Some(it) if confirm.sum > 0.0 => it.doubted(confirm, answer, open),
             _ => None,
         });
         for of in said.into_iter().flatten() {
-            add(&mut next, || Candidate::new(of, dated).said(dated, speaks(of)), of);
+            add(&mut next, || Candidate::new(of, dated).said(confirm, dated, speaks(of)), of);
         }
         next
     }
@@ -372,7 +382,7 @@ impl History {
     /// The same after a guess, or none.
     fn guessed(&self, confirm: &Confirm, found: Option<Option<Kind>>, turn: Turn) -> Candidates {
         let said = found.map_or([None, None], |it| self.says(confirm, it));
-        let stays = |it: &Candidate| it.count > 0 || said.contains(&Some(it.answer));
+        let stays = |it: &Candidate| it.count > 0 || it.is_one_of(said);
         let mut next = self.candidates_now().map(|it| it.filter(stays));
         for of in said.into_iter().flatten() {
             add(&mut next, || Candidate::new(of, turn.after(self.turned)), of);
@@ -380,10 +390,12 @@ impl History {
         next
     }
 
-    /// Takes a candidate that counts at this time (Unix milliseconds): first that all is well.
-    fn take_enough(&mut self, confirm: &Confirm, at: i64) -> Option<Candidate> {
+    /// Takes a candidate that counts at this time (Unix milliseconds) and of which that was just said: first
+    /// that all is well.
+    fn take_enough(&mut self, confirm: &Confirm, said: Said, at: i64) -> Option<Candidate> {
         let candidates = self.candidates_now();
-        let enough = candidates.into_iter().flatten().filter(|it| it.is_enough(confirm, at));
+        let spoken_for = candidates.into_iter().flatten().filter(|it| it.is_one_of(said));
+        let enough = spoken_for.filter(|it| it.is_enough(confirm, at));
         let first = enough.min_by_key(|it| it.answer)?;
         let others = candidates.map(|it| it.filter(|it| it.answer != first.answer));
         // What was against another problem is not against this one.

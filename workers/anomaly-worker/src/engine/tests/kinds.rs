@@ -105,6 +105,19 @@ fn where_answers_add_up_a_word_beyond_the_other_bound_says_that_it_is_over_too()
 }
 
 #[test]
+fn where_answers_add_up_nothing_opens_on_a_word_that_says_otherwise() {
+    let confirm = Confirm { sum: 20.0, debounce: 3, ..Confirm::default() };
+    let rule = Rule { tolerance: 10.0, confirm, ..Rule::default() };
+    let flow = |missing: &[f64]| -> Vec<_> {
+        let all = missing.iter().zip(1..);
+        all.map(|(missing, at)| (at, 50.0, 50.0 - missing)).collect()
+    };
+    // The time is over at the fourth word, which is of the contrary, and at the fifth.
+    assert_eq!(kinds(rule, &flow(&[30.0, 30.0, 30.0, -15.0])), []);
+    assert_eq!(kinds(rule, &flow(&[30.0, 30.0, 30.0, 30.0])), [(Kind::Obstruction, 1, None)]);
+}
+
+#[test]
 fn clocks_that_are_apart_are_no_problem_and_hide_none() {
     let tolerance = 5.0;
     let confirm = Confirm { debounce: 6, ..Confirm::default() };
