@@ -40,8 +40,8 @@ pub(super) async fn artifact(
     if !packages.is_there(artifact).await? {
         return Err(lost(&packages, &row, artifact, &headers).await?);
     }
-    // What was overtaken is not what its request is built to.
-    let request = row.request().filter(|_| row.overtaken_by.is_none());
+    // Who has the address of what was overtaken wants the package with these options, too.
+    let request = row.request();
     serve(&packages, (request.as_ref(), &row), artifact, (&method, &headers)).await
 }
 
@@ -57,6 +57,8 @@ async fn lost(
     let Some(request) = row.request().filter(|_| stands) else {
         return Ok(Refusal::Absent(format!("{filename} is not stored any more")));
     };
+    // In an image that is gone it would never be built.
+    packages.check_builder(row).await?;
     Ok(match &packages.ordered(&request).await?.state {
         State::Failed(failed) => Refusal::failed(failed, Some(log_url(headers, &row.request))),
         _ => Refusal::Later(format!("{filename} was lost and is built again; ask again"), AGAIN),
