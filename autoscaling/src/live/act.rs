@@ -49,8 +49,7 @@ impl Hands<'_> {
         } else if decision.back > 0 && seen.protects {
             self.tell(told.saturating_sub(decision.back), &mut done).await;
         } else if decision.back > 0 {
-            // At each turn until they are launched.
-            tracing::debug!("left {} that are not launched: {UNPROTECTED}", decision.back);
+            done.push(format!("left {} that are not launched: {UNPROTECTED}", decision.back));
         }
         self.warm(decision, desired, seen, &mut done).await;
         let orders = decision.remove.iter().map(|instance| self.order(instance));
