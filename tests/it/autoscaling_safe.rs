@@ -62,6 +62,7 @@ async fn an_instance_of_a_group_of_a_fixed_size_is_replaced_and_not_taken_away()
     let builder = builder.env("FLOTILLA_SILENT_SECONDS", "1");
     let mut scaler = Autoscaler { process: builder.start(), log };
     scaler.until_owner().await;
+    machines.until_all_consume().await;
     // Their workers end by a signal, as at a host's maintenance.
     machines.stop_all();
     eventually("two others", Duration::from_secs(60), async || {

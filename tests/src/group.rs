@@ -240,6 +240,14 @@ impl Machines {
         call.should_decrement_desired_capacity(false).send().await.expect("the end of an instance");
     }
 
+    /// Waits until every worker consumes.
+    pub async fn until_all_consume(&self) {
+        eventually("workers that consume", Duration::from_secs(60), async || {
+            self.running.values().all(|worker| worker.log().contains("consuming")).then_some(())
+        })
+        .await;
+    }
+
     /// Asks every worker to stop; nothing starts one there again.
     pub fn stop_all(&self) {
         self.running.values().for_each(|worker| worker.signal(Signal::SIGTERM));

@@ -17,6 +17,8 @@ use std::{
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{
     Client,
+    error::SdkError,
+    operation::update_item::UpdateItemError,
     types::{AttributeValue as Attr, ReturnValue},
 };
 use tokio::sync::Notify;
@@ -37,6 +39,10 @@ const ROW_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// How long the end of the process waits for its last row.
 const LAST: Duration = Duration::from_secs(5);
+
+/// A beat that was given up, since the worker ended meanwhile, may reach the table after the word that it is
+/// drained: that stands, unless it is of a worker before this one.
+const NOT_OVER: &str = "attribute_not_exists(drained) OR started_at <> :started_at";
 
 /// When the worker was ready, in its row.
 const READY: &str = "ready_at";
@@ -222,12 +228,16 @@ impl Presence {
         let mut call = self.client.update_item().table_name(table).key("group", text(group));
         call = call.key("instance", text(instance)).return_values(ReturnValue::AllNew);
         call = call.update_expression(format!("SET {}{gone}", sets.join(", ")));
+        if drained.is_none() {
+            call = call.condition_expression(NOT_OVER);
+        }
         for (name, value) in fields {
             call = call.expression_attribute_names(format!("#{name}"), name);
             call = call.expression_attribute_values(format!(":{name}"), value);
         }
         match call.send().await {
             Ok(answer) => answer.attributes.is_some_and(|row| row.contains_key("drain")),
+            Err(error) if is_over(&error) => false,
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(%error, table, instance, "the fleet table was not told");
@@ -256,6 +266,10 @@ impl Presence {
         fields.extend(drained.map(|at| ("drained", number(at))));
         fields
     }
+}
+
+fn is_over(error: &SdkError<UpdateItemError>) -> bool {
+    error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception)
 }
 
 fn text(value: &str) -> Attr {

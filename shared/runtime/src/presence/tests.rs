@@ -75,6 +75,9 @@ async fn an_order_to_drain_stops_the_worker_which_then_says_that_it_is_drained()
     assert_eq!(values(&fake.calls()[0])[":drained"], Value::Null);
     it.drained().await;
     assert!(values(&fake.calls()[1])[":drained"]["N"].is_string());
+    let conditions = fake.calls().into_iter().map(|call| call.1["ConditionExpression"].clone());
+    let late = "attribute_not_exists(drained) OR started_at <> :started_at";
+    assert_eq!(conditions.collect::<Vec<_>>(), [json!(late), Value::Null], "it stays drained");
 }
 
 #[tokio::test]
