@@ -30,6 +30,18 @@ impl Scaler for Static {
     }
 }
 
+/// What a policy sees that looks at counts and sizes alone.
+#[cfg(test)]
+fn seen(
+    observed: &crate::Observed,
+    visible: u64,
+    in_flight: u64,
+    ready: u32,
+    live: u32,
+) -> View<'_> {
+    View { now: 0, observed, visible, in_flight, ready, live }
+}
+
 /// How many of `per` hold `count`.
 fn divided(count: f64, per: f64) -> u32 {
     // A float becomes the nearest whole number that there is; none is u32::MAX here.

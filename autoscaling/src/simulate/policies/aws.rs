@@ -65,7 +65,8 @@ impl Scaler for TargetTracking {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::seen, *};
+    use crate::Observed;
 
     #[test]
     fn the_example_of_the_user_guide() {
@@ -84,6 +85,39 @@ mod tests {
         assert!(acted[..14].iter().all(Option::is_none) && acted[14] == Some(5), "{acted:?}");
         // Between nine tenths of the target and the target nothing happens, however long.
         assert!((0..40).all(|_| it.datapoint(10, 10, 95.0).is_none()));
+    }
+
+    #[test]
+    fn the_metric_is_what_waits_for_each_that_serves_once_a_minute() {
+        let (nothing, mut it) = (Observed::empty_group(), TargetTracking::new(100.0, true));
+        assert_eq!(it.every_ms(), 60_000);
+        // Those at work wait no more: 1,500 wait on 10 in service, and 2 warm up.
+        let order = |it: &mut TargetTracking| it.look(&seen(&nothing, 1_500, 900, 10, 12)).desired;
+        assert_eq!([order(&mut it), order(&mut it), order(&mut it)], [12, 12, 15]);
+        let protected =
+            |it: bool| TargetTracking::new(100.0, it).look(&seen(&nothing, 0, 0, 1, 1)).rest;
+        assert_eq!((protected(true), protected(false)), (Kill::Idle, Kill::Any));
+    }
+
+    #[test]
+    fn instances_that_warm_up_are_not_asked_for_twice_nor_taken_back() {
+        let mut it = TargetTracking::new(100.0, true);
+        let sizes = [18, 12, 12].map(|live| (0..3).map(|_| it.datapoint(10, live, 150.0)).last());
+        assert_eq!(sizes, [Some(Some(18)), Some(Some(15)), Some(Some(15))]);
+        let mut it = TargetTracking::new(100.0, true);
+        let low = |it: &mut TargetTracking, live| {
+            (0..15).map(|_| it.datapoint(10, live, 50.0)).last().flatten()
+        };
+        assert_eq!((low(&mut it, 10), low(&mut it, 3)), (Some(5), Some(3)), "nor is it scaled out");
+    }
+
+    #[test]
+    fn it_is_scaled_in_below_nine_tenths_of_the_target() {
+        let after = |metric| {
+            let mut it = TargetTracking::new(100.0, true);
+            (0..15).map(|_| it.datapoint(10, 10, metric)).last().flatten()
+        };
+        assert_eq!((after(90.0), after(89.9)), (None, Some(9)));
     }
 
     #[test]

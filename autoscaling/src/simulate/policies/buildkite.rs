@@ -50,7 +50,42 @@ impl Scaler for Buildkite {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::seen, *};
+    use crate::{Instance, Observed};
+
+    fn idle(id: &str, since: Millis) -> Instance {
+        Instance {
+            id: id.to_owned(),
+            state: State::Idle,
+            since,
+            launched_at: 0,
+            ready_at: None,
+            slots: 1,
+            busy_slots: 0,
+            silent: false,
+            kind: String::new(),
+            spot: false,
+        }
+    }
+
+    #[test]
+    fn scheduled_and_running_jobs_are_launched_for_and_only_who_idled_for_long_ends_itself() {
+        let mut it = Buildkite::new(600_000, 1);
+        assert_eq!((it.every_ms(), it.settles_ms()), (10_000, 600_000));
+        let instances = Some(vec![idle("i-1", 100_000), idle("i-2", 100_001)]);
+        let group = Observed { instances, ..Observed::empty_group() };
+        let mut look = |visible, in_flight| {
+            let view = View { now: 700_000, ..seen(&group, visible, in_flight, 5, 5) };
+            it.look(&view)
+        };
+        let (busy, quiet) = (look(4, 3), look(0, 3));
+        assert_eq!(
+            (busy.desired, quiet.desired),
+            (7, 4),
+            "four are left of five, one ended itself"
+        );
+        assert_eq!((busy.remove, quiet.rest), (vec!["i-1".to_owned()], Kill::None));
+    }
 
     #[test]
     fn jobs_are_divided_by_the_agents_of_an_instance_and_rounded_up() {

@@ -74,7 +74,8 @@ impl Scaler for Keda {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::seen, *};
+    use crate::Observed;
 
     #[test]
     fn the_example_of_the_scaler_thirty_messages_of_ten_are_three_pods() {
@@ -87,6 +88,22 @@ mod tests {
         let it = Keda::new(100.0, false);
         let next = [200.0, 50.0, 109.0, 91.0, 111.0].map(|each| it.recommended(4, 4.0 * each));
         assert_eq!(next, [8, 2, 4, 4, 5]);
+    }
+
+    #[test]
+    fn what_waits_and_what_is_at_work_counts_every_fifteen_seconds() {
+        let (nothing, mut it) = (Observed::empty_group(), Keda::new(10.0, false));
+        assert_eq!(it.every_ms(), 15_000);
+        assert_eq!(it.look(&seen(&nothing, 30, 20, 3, 4)).desired, 5);
+        let rest = |it: bool| Keda::new(1.0, it).look(&seen(&nothing, 0, 0, 1, 1)).rest;
+        assert_eq!((rest(true), rest(false)), (Kill::Idle, Kill::Any));
+    }
+
+    #[test]
+    fn within_a_tenth_nothing_moves_and_beyond_it_does() {
+        let it = Keda::new(100.0, false);
+        let sizes = [1_099.0, 1_101.0, 901.0, 899.0].map(|metric| it.recommended(10, metric));
+        assert_eq!(sizes, [10, 12, 10, 9]);
     }
 
     #[test]

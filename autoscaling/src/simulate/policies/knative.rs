@@ -96,7 +96,8 @@ impl Scaler for Knative {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::seen, *};
+    use crate::Observed;
 
     #[test]
     fn the_example_of_the_documentation_ten_at_seventy_percent_is_seven() {
@@ -106,11 +107,62 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_wait_and_that_are_served_count_against_the_pods_that_are_ready() {
+        let (nothing, mut it) = (Observed::empty_group(), Knative::new(0.7));
+        assert_eq!(it.every_ms(), 2_000);
+        let order = it.look(&seen(&nothing, 5, 2, 8, 20));
+        assert_eq!((order.desired, order.rest), (10, Kill::Drain));
+        // No more than half of those that are ready go at a time.
+        assert_eq!(Knative::new(0.7).look(&seen(&nothing, 0, 1, 8, 20)).desired, 4);
+    }
+
+    #[test]
+    fn it_grows_by_a_thousand_times_what_is_ready_at_most() {
+        let sized = |ready| Knative::new(1.0).next(0, ready, 1e6);
+        assert_eq!([sized(0), sized(1), sized(7)], [1_000, 1_000, 7_000]);
+    }
+
+    /// What it says of four that are ready after half a minute of a load of four, once this load has come.
+    fn after(load: f64) -> (u32, bool) {
+        let mut it = Knative::new(1.0);
+        for n in 0..15 {
+            it.next(n * 2_000, 4, 4.0);
+        }
+        (it.next(30_000, 4, load), it.panic.is_some())
+    }
+
+    #[test]
+    fn it_panics_where_six_seconds_ask_for_twice_what_is_ready_and_goes_by_a_minute_else() {
+        // Of three looks two were at four: (4 + 4 + 13) / 3 is seven, and 16 makes it eight.
+        assert_eq!(after(13.0), (5, false), "(15 · 4 + 13) / 16");
+        assert_eq!(after(16.0), (8, true));
+        assert_eq!(after(40.0), (16, true));
+    }
+
+    #[test]
+    fn what_came_within_a_minute_counts_in_calm() {
+        let mut it = Knative::new(1.0);
+        let sizes =
+            [(0, 4.0), (59_999, 1.0), (60_000, 1.0)].map(|(now, load)| it.next(now, 4, load));
+        assert_eq!(sizes, [4, 3, 2], "(4 + 1) / 2, and then no four any more");
+    }
+
+    #[test]
+    fn a_panic_is_over_a_minute_after_the_last_look_that_called_for_one() {
+        let mut it = Knative::new(1.0);
+        for now in [0, 10_000] {
+            assert_eq!(it.next(now, 1, 4.0), 4);
+        }
+        let sizes = [60_000, 70_000, 70_001].map(|now| it.next(now, 4, 1.0));
+        assert_eq!(sizes, [4, 4, 2], "half of four at a time");
+    }
+
+    #[test]
     fn it_panics_at_twice_what_is_ready_and_does_not_shrink_before_a_stable_window_is_over() {
         let mut it = Knative::new(1.0);
         (0..30).for_each(|n| assert_eq!(it.next(n * 2_000, 4, 4.0), 4));
         let grown = it.next(60_000, 4, 40.0);
-        assert!(grown >= 8, "the short window counts: {grown}");
+        assert_eq!(grown, 16, "(4 + 4 + 40) / 3: the short window counts");
         let after = (31..60).map(|n| it.next(n * 2_000, grown, 4.0));
         assert!(after.into_iter().all(|size| size == grown), "in panic nothing shrinks");
         let calm = (60..100).map(|n| it.next(n * 2_000, grown, 4.0)).last();
