@@ -247,3 +247,40 @@ fn booting(key: u32, now: Millis) -> Instance {
         spot: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The logarithms of some boot times over the median, sorted.
+    fn boots(spread: f64) -> Vec<f64> {
+        let world = World { boot_ms: 100_000, boot_spread: spread, ..World::default() };
+        let mut group = Group::new(&world);
+        let mut boots: Vec<f64> =
+            (0..1_001).map(|_| (group.launch(0).boot as f64 / 100_000.0).ln()).collect();
+        boots.sort_by(f64::total_cmp);
+        boots
+    }
+
+    #[test]
+    fn boots_take_the_median_and_differ_as_the_world_says() {
+        let drawn = boots(0.2);
+        assert!(drawn[500].abs() < 0.03, "{}", drawn[500]);
+        // A standard deviation on either side holds 68 of a hundred.
+        assert!((drawn[841] - 0.2).abs() < 0.04 && (drawn[159] + 0.2).abs() < 0.04);
+        assert!(boots(0.0).iter().all(|it| it.abs() < 1e-4));
+    }
+
+    #[test]
+    fn an_instance_is_paid_for_from_its_launch_and_for_the_minimum_at_least() {
+        let mut group = Group::new(&World { minimum_billed_ms: 60_000, ..World::default() });
+        let billed = [(1_000, 2_000), (0, 60_001), (5_000, 205_000)].map(|(launched, ended)| {
+            let key = group.launch(launched).key;
+            group.boot(key, ended);
+            let before = group.billed;
+            group.end(key, ended);
+            group.billed - before
+        });
+        assert_eq!(billed, [60_000, 60_001, 200_000]);
+    }
+}

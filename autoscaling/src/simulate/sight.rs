@@ -84,3 +84,48 @@ impl Books {
         (arrived.partition_point(|job| job.at <= sent) as u64, self.finished - late)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(lag_ms: Millis, noise: f64, books_lag_ms: Millis) -> World {
+        World { lag_ms, noise, books_lag_ms, ..World::default() }
+    }
+
+    #[test]
+    fn counts_are_those_of_a_while_ago() {
+        let mut sight = Sight::new(&world(10_000, 0.0, 0));
+        let shown = [(20_000, 1), (25_000, 2), (30_000, 3), (35_000, 4), (60_000, 5)]
+            .map(|(now, there)| sight.look(now, there, 10 * there));
+        assert_eq!(shown, [(0, 0), (0, 0), (1, 10), (2, 20), (4, 40)]);
+        let mut present = Sight::new(&world(0, 0.0, 0));
+        assert_eq!([0, 5_000].map(|now| present.look(now, now, 1)), [(0, 1), (5_000, 1)]);
+    }
+
+    #[test]
+    fn counts_are_as_wrong_as_the_world_says_and_tell_so() {
+        let mut sight = Sight::new(&world(0, 0.05, 0));
+        let shown: Vec<f64> =
+            (0..2_000).map(|now| sight.look(now, 10_000, 0).0 as f64 / 10_000.0).collect();
+        let mean = shown.iter().sum::<f64>() / 2_000.0;
+        let spread = shown.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / 2_000.0;
+        assert!((mean - 1.0).abs() < 0.01, "{mean}");
+        assert!((spread.sqrt() - 0.05).abs() < 0.005, "{}", spread.sqrt());
+        assert!((sight.count(7).error - 0.15).abs() < 1e-9, "three standard deviations");
+    }
+
+    #[test]
+    fn books_are_late_by_no_more_than_the_world_says_and_end_right() {
+        let jobs: Vec<Job> = (0..100).map(|n| Job { at: n * 100, service: 0 }).collect();
+        let mut books = Books::new(&world(0, 0.0, 2_000));
+        (0..100).for_each(|n| books.finish(n * 100));
+        let looks: Vec<_> = (0..200).map(|_| books.look(9_900, &jobs)).collect();
+        let all = |range: std::ops::RangeInclusive<u64>| {
+            looks.iter().all(|(sent, done)| range.contains(sent) && range.contains(done))
+        };
+        assert!(all(80..=100), "{looks:?}");
+        assert!(looks.iter().any(|it| *it != looks[0]), "each look has its own lateness");
+        assert_eq!(books.look(11_900, &jobs), (100, 100));
+    }
+}

@@ -116,6 +116,29 @@ fn work_on_a_lost_instance_is_done_again_and_paid_again() {
     assert!(quantile(&lost.waits, 0.95) > quantile(&kept.waits, 0.95) + 100_000);
 }
 
+/// Lets one job run on an instance that is lost after it has worked for a while, and on the next.
+#[test]
+fn a_lost_job_is_seen_again_after_its_visibility_and_what_was_done_of_it_is_paid_for() {
+    let trace = Trace::new(vec![Job { at: 0, service: 3_600_000 }]);
+    let world = |seed, visibility_ms| World {
+        boot_ms: 0,
+        losses_per_hour: 0.7,
+        visibility_ms,
+        seed,
+        ..exact()
+    };
+    let seen = |seed, visibility| run(&trace, &world(seed, visibility), &mut Static(1));
+    let both = |seed| [0, 300_000].map(|visibility| seen(seed, visibility));
+    let once =
+        |runs: &[Outcome; 2]| runs.iter().all(|it| it.lost == 1) && runs[0].waits[0] > 1_200_000;
+    let [soon, late] = (0..200).map(both).find(once).unwrap();
+    // The next instance comes with the next look, and stays for twenty minutes after it.
+    let (looks, worked) = (60_001, u64::from(soon.waits[0]));
+    assert!(soon.cost + 2 * looks >= worked + 3_600_000 + 1_200_000, "both are paid for: {soon:?}");
+    let later = u64::from(late.waits[0]) - worked;
+    assert!((300_000 - looks..=300_000).contains(&later), "{later}");
+}
+
 #[test]
 fn scale_in_without_protection_kills_and_with_it_does_not() {
     let trace = Shape::Bursty.trace(2_000, 4 * 3_600_000, 3);
@@ -173,6 +196,8 @@ fn quantiles_intervals_and_the_dominated() {
     let values: Vec<u32> = (1..=100).rev().collect();
     assert_eq!([0.0, 0.5, 0.95, 1.0].map(|q| quantile(&values, q)), [1, 50, 95, 100]);
     assert_eq!(quantile(&[], 0.5), 0);
+    let outcome = Outcome { waits: vec![0, 300_000, 300_001, 900_000], ..Outcome::default() };
+    assert_eq!(Point::of("p", &[outcome], 1).late.median, 0.5, "over 300 s");
     let interval = Interval::of(vec![3.0, 1.0, 2.0, 10.0]);
     assert_eq!((interval.low, interval.median, interval.high), (1.0, 2.5, 10.0));
     let point = |cost, p95| Point {

@@ -16,6 +16,13 @@ fn synthetic_traces_have_as_many_jobs_as_asked_and_their_shape() {
     };
     assert!(count(Shape::Diurnal, 10, 14) > 3 * count(Shape::Diurnal, 0, 4));
     assert!(count(Shape::DeadlineRush, 17, 21) > 2_000);
+    // Whether so many come within a minute.
+    let packed = |shape: Shape, count: usize| {
+        let trace = shape.trace(5_000, 24 * hour, 7);
+        let mut all = trace.jobs().windows(count);
+        all.any(|jobs| jobs[count - 1].at - jobs[0].at < 60_000)
+    };
+    assert!(packed(Shape::Bursty, 40) && !packed(Shape::HeavyTailed, 20), "fifty are a burst");
     let trace = Shape::HeavyTailed.trace(5_000, 24 * hour, 7);
     let mut services: Vec<Millis> = trace.jobs().iter().map(|job| job.service).collect();
     services.sort_unstable();
