@@ -28,6 +28,50 @@ fn where_freed_slots_are_not_trusted_each_waiting_message_gets_its_own() {
 }
 
 #[test]
+fn what_arrives_within_a_boot_is_booted_for_ahead_as_far_as_the_policy_trusts_it() {
+    let mut seen = with_queue(group(vec![]), 0, 0);
+    // One in ten seconds: twelve within a boot of two minutes.
+    seen.queues[0].arrivals_per_s = Some(0.1);
+    for (anticipation, wanted) in [(0.0, 0), (0.5, 6), (1.0, 12)] {
+        let policy = Policy { anticipation, ..Policy::for_queue("q", 100) };
+        let decision = decide(&seen, &policy, &remembering_boots(120_000), NOW);
+        assert_eq!(decision.desired, wanted, "{anticipation}: {}", decision.reason);
+    }
+}
+
+#[test]
+fn where_there_is_a_warm_pool_a_new_one_is_there_as_soon_as_that_starts_it() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let seen = with_queue(group((0..4).map(busy).collect()), 40, 4);
+    let policy = Policy { warm_start_ms: 30_000, ..Policy::for_queue("q", 100) };
+    // Jobs of 10 s: the four begin 48 within a boot of two minutes, and 12 within half a minute.
+    for (pooled, wanted) in [(0, 4), (1, 4 + 28)] {
+        let seen = Observed { pooled, ..seen.clone() };
+        let decision = decide(&seen, &policy, &remembering_boots(120_000), NOW);
+        assert_eq!(decision.desired, wanted, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn what_ran_on_a_spot_instance_that_was_taken_back_is_launched_for_before_it_is_seen_to_wait() {
+    let busy = |n| instance(n, State::Busy, 900_000);
+    let lost = |instances: Vec<Instance>, held, money_per_hour| {
+        let seen = with_queue(group(instances), 0, held);
+        let seen = Observed { spot_interruptions: 2, ..seen };
+        let mut policy = Policy::for_queue("q", 100);
+        policy.queues[0].money_per_hour = money_per_hour;
+        decide(&seen, &policy, &remembering_boots(120_000), NOW)
+    };
+    let decision = lost(vec![busy(0)], 3, None);
+    assert_eq!(decision.desired, 3, "{}", decision.reason);
+    assert!(decision.reason.contains("taken back"), "{}", decision.reason);
+    assert_eq!(lost(vec![busy(0)], 1, None).desired, 1, "they held nothing");
+    // What is idle or on its way takes it up.
+    assert_eq!(lost(vec![busy(0), instance(1, State::Booting, 0)], 3, None).desired, 3);
+    assert_eq!(lost(vec![busy(0)], 3, Some(200_000)).desired, 2, "no more than the money allows");
+}
+
+#[test]
 fn an_overdue_message_ends_the_trust_in_slots_that_were_to_be_free_again() {
     let busy = |n| instance(n, State::Busy, 900_000);
     let mut seen = with_queue(group((0..4).map(busy).collect()), 40, 4);

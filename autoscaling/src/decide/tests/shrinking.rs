@@ -28,6 +28,52 @@ fn no_idle_instance_goes_while_messages_are_held_that_no_instance_owns_up_to() {
     assert_eq!([look(0), look(1), look(2)].map(|it| it.remove.len()), [2, 1, 0]);
 }
 
+/// Four that have been idle for long, on a queue as it is changed; how many of them go.
+fn going(policy: &Policy, change: impl FnOnce(&mut QueueSeen)) -> usize {
+    let idle = |n| Instance { ready_at: None, ..instance(n, State::Idle, 900_000) };
+    let mut seen = with_queue(group((0..4).map(idle).collect()), 0, 0);
+    change(&mut seen.queues[0]);
+    decide(&seen, policy, &Memory::default(), NOW).remove.len()
+}
+
+#[test]
+fn what_waits_what_is_delayed_and_what_usually_arrives_keeps_its_slots() {
+    let policy = Policy::for_queue("q", 10);
+    let count = |value, error| Some(Count { value, error, lag_ms: 0 });
+    assert_eq!(going(&policy, |_| ()), 4);
+    assert_eq!(going(&policy, |queue| queue.visible = count(1, 0.0)), 3);
+    assert_eq!(going(&policy, |queue| queue.visible = count(1, 0.5)), 2, "it may be two");
+    assert_eq!(going(&policy, |queue| queue.delayed = count(3, 0.0)), 1);
+    let two_sent = |queue: &mut QueueSeen| (queue.sent, queue.finished) = (Some(2), Some(0));
+    assert_eq!(going(&policy, two_sent), 2, "SQS does not show them yet");
+    // One comes every five seconds and takes ten.
+    assert_eq!(going(&policy, |queue| queue.arrivals_per_s = Some(0.2)), 2);
+}
+
+#[test]
+fn idle_instances_go_down_to_the_minimum_and_to_the_spare_ones() {
+    for (min, spare, gone) in [(0, 0, 4), (3, 0, 1), (0, 3, 1), (4, 0, 0), (9, 0, 0)] {
+        let policy = Policy { min, spare, ..Policy::for_queue("q", 10) };
+        assert_eq!(going(&policy, |_| ()), gone, "{min} {spare}");
+    }
+}
+
+#[test]
+fn an_idle_level_goes_after_as_many_boots_as_the_policy_says_and_not_before_the_counts_show() {
+    let gone = |boots: f64, boot_ms, lag_ms, idle_for: Millis| {
+        let policy = Policy { delayed_off_boots: boots, ..Policy::for_queue("q", 10) };
+        let it = Instance { since: NOW - idle_for, ..instance(1, State::Idle, 900_000) };
+        let mut seen = with_queue(group(vec![Instance { ready_at: None, ..it }]), 0, 0);
+        seen.queues[0].visible = Some(Count { lag_ms, ..Count::exact(0) });
+        let memory = Memory { begun: false, ..remembering_boots(boot_ms) };
+        decide(&seen, &policy, &memory, NOW).remove.len() == 1
+    };
+    assert!(!gone(1.0, 80_000, 0, 79_999) && gone(1.0, 80_000, 0, 80_000), "as learned");
+    assert!(!gone(0.5, 80_000, 0, 39_999) && gone(0.5, 80_000, 0, 40_000));
+    assert!(!gone(2.0, 80_000, 0, 159_999) && gone(2.0, 80_000, 0, 160_000));
+    assert!(!gone(0.5, 80_000, 60_000, 59_999) && gone(0.5, 80_000, 60_000, 60_000));
+}
+
 #[test]
 fn an_idle_spell_is_measured_by_level_and_not_by_instance() {
     // Three instances, never more than two jobs, and each works now and then: one is too many.
