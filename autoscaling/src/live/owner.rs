@@ -75,7 +75,7 @@ impl Owner {
         let asked = Instant::now();
         let kept = if self.mine { self.renew(memory).await? } else { self.take(asked).await? };
         self.mine = kept.is_some();
-        self.until = kept.is_some().then(|| asked + self.lease.mul_f64(0.7));
+        self.until = kept.is_some().then(|| acts_until(asked, self.lease));
         Ok(kept)
     }
 
@@ -149,6 +149,12 @@ impl Owner {
     }
 }
 
+/// Until when whoever asked for a lease may act: for a part of it, since a call that has begun takes its
+/// time, and another may take the lease once it has stood still for all of it.
+fn acts_until(asked: Instant, lease: Duration) -> Instant {
+    asked + lease.mul_f64(0.7)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +178,16 @@ mod tests {
         assert!(!other.is_over(Some(&gone), LEASE, last));
         assert!(!other.is_over(Some(&gone), LEASE, last + LEASE / 2));
         assert!(other.is_over(Some(&gone), LEASE, last + LEASE));
+    }
+
+    #[test]
+    fn one_stops_acting_well_before_another_may_begin() {
+        let (mut other, asked, seen) = (Other::default(), Instant::now(), held(1));
+        // The other one looks at the very moment at which it is asked for.
+        assert!(!other.is_over(Some(&seen), LEASE, asked));
+        let until = acts_until(asked, LEASE);
+        assert!(until >= asked + LEASE / 2, "a turn ends within it");
+        assert!(!other.is_over(Some(&seen), LEASE, until + LEASE / 4));
     }
 
     #[test]

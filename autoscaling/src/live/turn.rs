@@ -194,10 +194,7 @@ impl Autoscaler {
         let prices = self.config.prices.clone();
         let spot_interruptions = self.sightings.newly_lost(look::lost(group, rows));
         let observed = Observed { capacity_errors, prices, spot_interruptions, ..observed };
-        let (least, most) = group.map_or((0, u32::MAX), |group| (group.min, group.max));
-        let base = self.config.policy.clone();
-        // The group itself ends none below its minimum and launches none above its maximum.
-        let policy = Policy { min: base.min.max(least), max: base.max.min(most), ..base };
+        let policy = bounded(&self.config.policy, group.map(|group| (group.min, group.max)));
         let memory = self.memory.clone();
         let decision = decide(&observed, &policy, &memory, now);
         let group = self.config.group.clone();
@@ -267,6 +264,29 @@ impl Autoscaler {
     }
 }
 
+/// A policy within the sizes of its group, which itself ends none below its minimum and launches none
+/// above its maximum.
+fn bounded(policy: &Policy, sizes: Option<(u32, u32)>) -> Policy {
+    let (least, most) = sizes.unwrap_or((0, u32::MAX));
+    Policy { min: policy.min.max(least), max: policy.max.min(most), ..policy.clone() }
+}
+
 fn seen<T>(result: Result<T, Failure>) -> Option<T> {
     result.map_err(|failure| tracing::warn!(%failure, "cannot be seen now")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_groups_own_minimum_and_maximum_bound_the_policys() {
+        let policy = Policy { min: 2, ..Policy::for_queue("q", 7) };
+        let within = |sizes| {
+            let Policy { min, max, .. } = bounded(&policy, sizes);
+            (min, max)
+        };
+        assert_eq!(within(None), (2, 7));
+        assert_eq!([within(Some((0, 9))), within(Some((3, 5)))], [(2, 7), (3, 5)]);
+    }
 }

@@ -185,6 +185,30 @@ fn refused(status: u16, answer: &str) -> Failure {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn what_it_said_last_holds_for_ten_minutes() {
+        let now = Instant::now();
+        let told = Told { sent_per_s: Some(2.0), oldest_ms: Some(7_500) };
+        let mut watch = Watch {
+            sdk: SdkConfig::builder().build(),
+            url: String::new(),
+            region: String::new(),
+            queues: Vec::new(),
+            every: Some(KEPT * 9),
+            asked: Some(now),
+            answered: Some(now),
+            told: HashMap::from([("a".to_owned(), told)]),
+        };
+        let mut oldest = Vec::new();
+        for _ in 0..2 {
+            let mut queues = [QueueSeen::empty("a")];
+            watch.look(&mut queues).await;
+            oldest.push((queues[0].oldest_ms, queues[0].arrivals_per_s));
+            tokio::time::advance(KEPT + Duration::from_millis(1)).await;
+        }
+        assert_eq!(oldest, [(Some(7_500), Some(2.0)), (None, None)]);
+    }
+
     #[test]
     fn whole_minutes_of_both_metrics_of_each_queue_are_asked_for() {
         let asked = request(&["a".to_owned(), "b".to_owned()], 1_800_000_059);
