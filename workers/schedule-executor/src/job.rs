@@ -174,7 +174,7 @@ impl Job for Scheduler {
             Message::Undo(undo) => (Effect::Idempotent, Work::Undo(undo)),
             // Nothing happens, so there is nothing to happen once.
             Message::Batch(batch) if batch.dry_run => (Effect::Idempotent, Work::Batch(batch)),
-            Message::Batch(batch) if batch.actor == "schedule" && delivery.age() > STALE => {
+            Message::Batch(batch) if is_stale(&batch, delivery.age()) => {
                 (Effect::Idempotent, Work::Stale(batch))
             }
             Message::Batch(batch) => (Effect::Once(effect_key(&batch)), Work::Batch(batch)),
@@ -223,6 +223,11 @@ impl Job for Scheduler {
     }
 }
 
+/// Whether a batch is left to the next tick, which plans anew. Of an order there is none.
+fn is_stale(batch: &Batch, age: Duration) -> bool {
+    batch.actor == "schedule" && age > STALE
+}
+
 /// When a message was sent.
 fn sent(delivery: &Delivery) -> Timestamp {
     Timestamp::try_from(delivery.sent_at).unwrap_or_else(|_| Timestamp::now())
@@ -248,6 +253,18 @@ fn present(tick: Timestamp, waited: Duration, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_of_the_schedule_that_waited_for_a_quarter_of_an_hour_is_left_and_an_order_is_not() {
+        let stale = |actor: &str, minutes: u64| {
+            let batch = serde_json::from_value(serde_json::json!({
+                "account": "", "region": "r", "service": "ec2:instance", "action": "START",
+                "tick": "2026-06-01T08:00:00Z", "actor": actor, "occasion": "o", "items": [],
+            }));
+            is_stale(&batch.unwrap(), Duration::from_secs(minutes * 60))
+        };
+        assert!(!stale("schedule", 15) && stale("schedule", 16) && !stale("hand", 600));
+    }
 
     #[test]
     fn a_tick_that_waited_looks_at_the_present() {

@@ -228,6 +228,64 @@ mod tests {
         assert!(later.iter().all(|batch| !is_held_back(batch, &over("OFF", tomorrow))));
     }
 
+    fn of_database(actor: &str, bulk: &str, action: &str) -> Batch {
+        serde_json::from_value(json!({
+            "account": "", "region": "r", "service": "rds:instance", "action": action,
+            "tick": "2026-06-01T12:00:00Z", "actor": actor, "bulk": bulk, "occasion": "o",
+            "items": [{"id": "db", "source": "context/a", "since": "2026-06-01T12:00:00Z",
+                "reason": "", "attrib": "db.t3.large"}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_class_that_it_has_already_is_not_asked_for_again() {
+        let batch = of_database("hand", "b", "MODCLASS");
+        let step = |class: &str| {
+            let seen = Seen { class: Some(class.to_owned()), ..Observed::On.into() };
+            let (seen, held) = ([("db".to_owned(), seen)].into(), HashMap::new());
+            cases(&batch, vec!["k".to_owned()], &seen, &held).remove(0).step
+        };
+        assert!(matches!(step("db.t3.large"), Step::Skip("already", _)));
+        assert!(matches!(step("db.t3.micro"), Step::Act(Action::ModClass, _)));
+    }
+
+    #[test]
+    fn a_change_of_class_is_neither_a_start_nor_a_stop_nor_the_end_of_an_override() {
+        let over = serde_json::from_value(json!({"power": "ON", "from": 1, "until": 2})).unwrap();
+        let held = Held { acted: Some(Action::Stop), over: Some(over), ..Held::default() };
+        let batch = of_database("hand", "b", "MODCLASS");
+        let (item, key) = (&batch.items[0], String::new());
+        let step = Step::Act(Action::ModClass, String::new());
+        let seen = Observed::On.into();
+        let case = Case { item, key, seen, held: Some(&held), over: None, step };
+        assert_eq!(case.remembered(&batch, Some(&Ok(String::new()))), None);
+    }
+
+    #[test]
+    fn an_order_ends_an_override_of_its_resource_that_is_no_younger_unless_it_fails() {
+        let tick: Timestamp = "2026-06-01T12:00:00Z".parse().unwrap();
+        let ends = |batch: &Batch, from: i64, outcome: &Result<String, Refusal>| {
+            let over = json!({"power": "ON", "from": tick.as_second() + from, "until": i64::MAX});
+            let over = serde_json::from_value(over).unwrap();
+            let held = Held { over: Some(over), ..Held::default() };
+            let (item, key) = (&batch.items[0], String::new());
+            let step = Step::Act(Action::Stop, String::new());
+            let seen = Observed::On.into();
+            let case = Case { item, key, seen, held: Some(&held), over: None, step };
+            let note = case.remembered(batch, Some(outcome)).unwrap_or_default();
+            note.get("override") == Some(&Value::Null)
+        };
+        let (order, done) = (of_database("hand", "b", "STOP"), Ok(String::new()));
+        let looks = [-1, 0, 1].map(|from| ends(&order, from, &done));
+        assert_eq!(looks, [true, true, false]);
+        assert!(!ends(&order, -1, &Err(Refusal::under_way("k", "w"))), "it failed");
+        assert!(!ends(&of_database("schedule", "b", "STOP"), -1, &done), "no hand");
+        // The override that an undo begins is of its own second.
+        let undo = of_database("hand", "undo 7", "STOP");
+        assert_eq!([-1, 0].map(|from| ends(&undo, from, &done)), [true, false]);
+    }
+
     #[test]
     fn a_longer_start_is_learned_at_once_and_a_shorter_one_by_and_by() {
         assert_eq!(learned(0, 240), 240);

@@ -110,7 +110,41 @@ impl Case<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::{handlers::Seen, message::Batch, plan::Observed};
+
+    #[test]
+    fn a_resource_is_claimed_for_five_minutes_and_with_the_size_that_a_stop_will_lose() {
+        let batch: Batch = serde_json::from_value(json!({
+            "account": "", "region": "r", "service": "autoscaling:group", "action": "STOP",
+            "tick": "2026-06-01T17:00:00Z", "actor": "schedule", "bulk": "b", "occasion": "o",
+            "items": [{"id": "g", "source": "context/a", "since": "2026-06-01T17:00:00Z", "reason": ""}],
+        }))
+        .unwrap();
+        let now = Timestamp::from_second(1_000).unwrap();
+        let claimed = |action, held: Option<&Held>| {
+            let seen = Seen { size: Some("1/4/2".to_owned()), ..Observed::On.into() };
+            let (item, key) = (&batch.items[0], "k".to_owned());
+            let step = Step::Act(action, String::new());
+            let case = Case { item, key, seen, held, over: None, step };
+            let claim = case.claims(&batch, "me", now)?;
+            let Claim { by, bulk, until, .. } = claim.claim;
+            assert_eq!((by.as_str(), bulk.as_str()), ("me", "b"));
+            Some((until, claim.size.map(str::to_owned)))
+        };
+        let size = Some("1/4/2".to_owned());
+        assert_eq!(claimed(Action::Stop, None), Some((1_300_000, size)));
+        assert_eq!(claimed(Action::Start, None), Some((1_300_000, None)));
+        let held = |by: &str, until| {
+            let claim = Claim { by: by.to_owned(), until, ..Claim::default() };
+            Held { claim, ..Held::default() }
+        };
+        assert_eq!(claimed(Action::Stop, Some(&held("you", 1_000_001))), None);
+        assert!(claimed(Action::Stop, Some(&held("you", 1_000_000))).is_some(), "it is over");
+        assert!(claimed(Action::Stop, Some(&held("me", 1_200_000))).is_some(), "it comes back");
+    }
 
     #[test]
     fn a_claim_bars_others_until_it_is_over_and_never_its_own_batch() {

@@ -68,14 +68,10 @@ impl Hands {
             "hand" => Timestamp::now().duration_since(batch.tick).max(SignedDuration::ZERO),
             _ => SignedDuration::try_from(waited).unwrap_or(SignedDuration::MAX),
         };
-        let prompt = SignedDuration::try_from(PROMPT).unwrap_or_default();
-        // What is undone is against the schedule until its next rule, by an override.
-        let undoes = batch.bulk.starts_with(UNDO);
         // A later tick was planned since: what that says counts.
         let newest = Timestamp::from_second(settings.last_tick).unwrap_or_default();
         let later = by_schedule && settings.is_past(batch.tick, Timestamp::now());
-        let asks = waited > prompt || later || has_few(batch);
-        if !asks || batch.dry_run || batch.action == Action::ModClass || undoes {
+        if !asks(batch, waited, later) {
             return Ok(HashMap::new());
         }
         let at = batch.at_after(waited);
@@ -123,6 +119,15 @@ fn otherwise(batch: &Batch, row: Option<&Scheduling>, at: Timestamp) -> Option<S
     }
 }
 
+/// Whether the sources of a batch are asked again: it has waited, a later tick was planned since, or they
+/// are few. What is undone is against the schedule until its next rule, by an override, and no
+/// schedule says of which class anything is.
+fn asks(batch: &Batch, waited: SignedDuration, later: bool) -> bool {
+    let exempt = batch.dry_run || batch.action == Action::ModClass || batch.bulk.starts_with(UNDO);
+    let prompt = SignedDuration::try_from(PROMPT).unwrap_or_default();
+    !exempt && (waited > prompt || later || has_few(batch))
+}
+
 /// Whether a batch is of few sources.
 fn has_few(batch: &Batch) -> bool {
     batch.items.iter().map(|it| &it.source).collect::<HashSet<_>>().len() <= FEW
@@ -149,6 +154,22 @@ mod tests {
     fn a_batch_of_few_sources_asks_them_though_it_is_as_young_as_can_be() {
         assert!(has_few(&batch("schedule", 1)) && has_few(&batch("schedule", FEW)));
         assert!(!has_few(&batch("schedule", FEW + 1)), "it would be a call for each");
+    }
+
+    #[test]
+    fn a_batch_of_many_sources_asks_them_once_it_has_waited_or_a_later_tick_was_planned() {
+        let (many, ms) = (batch("schedule", FEW + 1), SignedDuration::from_millis);
+        assert!(!asks(&many, ms(2_000), false));
+        assert!(asks(&many, ms(2_001), false) && asks(&many, ms(0), true));
+        let few = batch("schedule", 1);
+        assert!(asks(&few, ms(0), false));
+        for exempt in [
+            Batch { dry_run: true, ..few.clone() },
+            Batch { action: Action::ModClass, ..few.clone() },
+            Batch { bulk: format!("{UNDO}7"), ..few },
+        ] {
+            assert!(!asks(&exempt, ms(60_000), true), "{exempt:?}");
+        }
     }
 
     #[test]
