@@ -46,6 +46,9 @@ fn a_hand_in_the_second_of_a_rule_counts_where_it_came_after_it() {
         wanted(&row(hand), at("09:00:00")).unwrap().power
     };
     assert_eq!((power(0), power(400)), (Power::On, Power::Off));
+    // Of a hand that was noted to the second alone nobody knows: the rule counts.
+    let whole = json!({"powerByHand": false, "lastByHand": eight.as_second()});
+    assert_eq!(wanted(&row(whole), at("09:00:00")).unwrap().power, Power::On);
 }
 
 #[test]
@@ -150,6 +153,13 @@ fn a_start_comes_so_much_earlier_that_all_is_ready_by_its_time() {
 }
 
 #[test]
+fn a_start_is_never_over_four_hours_early_whatever_was_learned() {
+    let slow = row(json!({"readyBy": true, "leadSeconds": 86_400}));
+    let power = |time: &str| wanted(&slow, at(time)).unwrap().power;
+    assert_eq!((power("03:59:59"), power("04:00:00")), (Power::Off, Power::On));
+}
+
+#[test]
 fn a_start_that_is_to_be_ready_by_its_time_lasts_over_a_window_that_is_shorter_than_that_takes() {
     let fields = json!({
         "schedulingRuleStart": "", "schedulingRuleStop": "", "readyBy": true, "leadSeconds": 600,
@@ -235,6 +245,27 @@ fn a_tick_that_is_no_later_than_the_act_does_not_repeat_it() {
     assert!(matches!(step(asked, "01:00:01"), Step::Act(Action::Start, _)), "that is drift");
     let hand = Asked { hand: true, ..asked };
     assert!(matches!(step(hand, "01:00:00"), Step::Act(Action::Start, _)));
+    let contrary = Asked { action: Action::Stop, tick: at("01:00:00"), ..asked };
+    let stop = reconcile(contrary, Some(&held), &Observed::On, at("01:00:30"));
+    assert!(matches!(stop, Step::Act(Action::Stop, _)), "it repeats nothing");
+}
+
+#[test]
+fn a_size_is_set_while_the_last_one_is_not_reached_yet_and_nothing_else_is_switched_on_its_way() {
+    let step = |service, action, towards: Power| {
+        let seen = Observed::Towards(towards, "on its way".to_owned());
+        reconcile(asked(action, Mode::Enforce, service), None, &seen, at("12:00:00"))
+    };
+    for (action, towards) in [(Action::Stop, Power::On), (Action::Start, Power::Off)] {
+        for service in [Service::Group, Service::Ecs] {
+            let act = Step::Act(action, "because".to_owned());
+            assert_eq!(step(service, action, towards), act, "{service:?}");
+        }
+        for service in [Service::Ec2, Service::Rds, Service::Cluster, Service::AppStream] {
+            let step = step(service, action, towards);
+            assert!(matches!(step, Step::Skip("transitional", _)), "{service:?}: {step:?}");
+        }
+    }
 }
 
 #[test]
@@ -252,6 +283,10 @@ fn rds_that_started_by_itself_after_seven_days_is_stopped_again() {
     assert!(why.contains("7 days"), "{why}");
     assert!(matches!(stop(&days(3)), Step::Skip("by_hand", _)));
     assert!(matches!(stop(&Held { by_hand: true, ..days(7) }), Step::Skip("by_hand", _)));
+    // Nobody but RDS starts by itself what was stopped.
+    let instance = asked(Action::Stop, Mode::KeepStarted, Service::Ec2);
+    let left = reconcile(instance, Some(&days(7)), &Observed::On, at("05:00:00"));
+    assert!(matches!(left, Step::Skip("by_hand", _)), "{left:?}");
 }
 
 #[test]
@@ -268,6 +303,8 @@ fn rds_is_stopped_again_when_it_starts_what_a_hand_stopped_and_was_seen_days_lat
         reconcile(asked, Some(held), &Observed::On, at("05:00:00"))
     };
     assert!(matches!(stop(&held(now - 600)), Step::Act(Action::Stop, _)));
+    // What is seen to run a day after it said may be anybody's.
+    assert!(matches!(stop(&held(now - 86_400)), Step::Skip("by_hand", _)));
     assert!(matches!(stop(&held(now + 3 * 86_400)), Step::Skip("by_hand", _)), "before it said");
     // A hand stopped it anew since we did: seven days after us are not its seven days.
     let seven = Held { acted_at: now - 7 * 86_400, ..held(now + 86_400) };

@@ -181,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn an_override_that_is_ended_lasted_neither_longer_than_it_was_to_nor_less_than_nothing() {
+        let over = |at| {
+            let over = Override {
+                power: Power::On,
+                from: 100,
+                until: 200,
+                reason: String::new(),
+                who: String::new(),
+            };
+            over.ended(Timestamp::from_second(at).unwrap()).until
+        };
+        assert_eq!([50, 150, 250].map(over), [100, 150, 200]);
+    }
+
+    #[test]
     fn days_of_an_override_are_those_of_the_calendar() {
         // Berlin goes forward in the night to 2026-03-29.
         let (now, berlin) =

@@ -135,6 +135,10 @@ fn windows_that_touch_or_overlap_are_one() {
         let expected = ["2026-01-02T22:00:00Z on", "2026-01-03T02:00:00Z off"];
         assert_eq!(transitions(&schedule, from, "2026-01-09T00:00:00Z"), expected, "{text}");
     }
+    // One that ends when it begins is a whole day.
+    let day = Schedule::periods("fri 22:00-22:00", "UTC").unwrap();
+    let expected = ["2026-01-02T22:00:00Z on", "2026-01-03T22:00:00Z off"];
+    assert_eq!(transitions(&day, from, "2026-01-09T00:00:00Z"), expected);
     let always = Schedule::periods("daily 00:00-24:00", "Europe/Berlin").unwrap();
     assert_eq!(transitions(&always, "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"), [""; 0]);
 }
