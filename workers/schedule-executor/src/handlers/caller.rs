@@ -142,6 +142,8 @@ fn spread() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -162,6 +164,35 @@ mod tests {
         (0..1000).for_each(|_| caller.0.with(Bucket::faster));
         assert_eq!(rate(), FASTEST);
         assert_eq!(limits.caller("1", "r", Service::Ec2).0.with(|it| it.rate), FIRST_RATE);
+    }
+
+    /// What comes of a call that is always refused with this code: the kind, and how often it was made.
+    async fn refused(caller: &Caller, code: &str) -> (&'static str, u32) {
+        use aws_sdk_ec2::{
+            config::http::HttpResponse, error::ErrorMetadata,
+            operation::start_instances::StartInstancesError,
+        };
+        let made = AtomicU32::new(0);
+        let call = || async {
+            made.fetch_add(1, Ordering::Relaxed);
+            let why = ErrorMetadata::builder().code(code).message("no").build();
+            let raw = HttpResponse::new(400u16.try_into().unwrap(), "".into());
+            Err::<(), _>(SdkError::service_error(StartInstancesError::generic(why), raw))
+        };
+        let why = caller.call(call).await.unwrap_err();
+        (why.kind, made.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_as_too_much_is_asked_again_and_slower_and_what_is_denied_once() {
+        let caller = Limits::default().caller("", "r", Service::Ec2);
+        let rate = || caller.0.with(|bucket| bucket.rate);
+        assert_eq!(refused(&caller, "UnauthorizedOperation").await, ("denied", 1));
+        assert_eq!(refused(&caller, "InternalError").await, ("unreachable", TRIES));
+        assert_eq!(rate(), FIRST_RATE, "neither says that it was too much");
+        sleep(TOGETHER).await;
+        assert_eq!(refused(&caller, "RequestLimitExceeded").await, ("throttled", TRIES));
+        assert!(rate() < FIRST_RATE, "{}", rate());
     }
 
     #[tokio::test(start_paused = true)]

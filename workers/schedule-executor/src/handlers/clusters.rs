@@ -13,7 +13,7 @@ use futures::{StreamExt, stream};
 use super::{
     Caller, Handler, Outcomes, Refusal, Seen, Subject,
     look::{self, Look},
-    rds::{AT_ONCE, CALL, state},
+    rds::{AT_ONCE, CALL, change_class, state},
 };
 use crate::plan::Action;
 
@@ -71,8 +71,7 @@ impl Clusters {
             return Err(Refusal::new("refused", why));
         }
         for member in &members {
-            let call = || self.client.modify_db_instance().db_instance_identifier(*member);
-            let call = || call().db_instance_class(class).apply_immediately(true);
+            let call = || change_class(&self.client, member, class);
             self.caller.call(|| call().send()).await.map_err(|why| Refusal {
                 message: format!("its instance {member}: {}", why.message),
                 ..why

@@ -138,3 +138,25 @@ fn seen(service: &EcsService) -> Seen {
     };
     Seen { size: (desired > 0).then(|| desired.to_string()), ..state.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_runs_once_all_of_its_tasks_do_and_is_off_once_none_does() {
+        let told = |desired, running, status: &str| {
+            let service = EcsService::builder().desired_count(desired).running_count(running);
+            let it = seen(&service.status(status).build());
+            (it.state, it.size)
+        };
+        let way = |power, words: &str| Observed::Towards(power, words.to_owned());
+        let two = || Some("2".to_owned());
+        assert_eq!(told(2, 2, "ACTIVE"), (Observed::On, two()));
+        assert_eq!(told(2, 1, "ACTIVE"), (way(Power::On, "starting tasks"), two()));
+        assert_eq!(told(0, 1, "ACTIVE"), (way(Power::Off, "draining tasks"), None));
+        assert_eq!(told(0, 0, "ACTIVE"), (Observed::Off, None));
+        assert_eq!(told(2, 2, "INACTIVE").0, Observed::Gone);
+        assert!(matches!(told(2, 2, "DRAINING").0, Observed::Stuck(_)));
+    }
+}

@@ -85,10 +85,7 @@ impl Groups {
     async fn switch(&self, action: Action, subject: &Subject) -> Result<String, Refusal> {
         let size = match action {
             Action::Stop => Size { min: 0, max: -1, desired: 0 },
-            Action::Start => {
-                let size = subject.size.as_deref().or_else(|| subject.word("size"));
-                size.and_then(|it| it.parse().ok()).ok_or_else(|| unknown_size(&subject.id))?
-            }
+            Action::Start => restored(subject)?,
             Action::ModClass => return Err(impossible(action, Service::Group)),
         };
         let call = || {
@@ -103,6 +100,12 @@ impl Groups {
             _ => Ok(String::new()),
         }
     }
+}
+
+/// The size to be restored: the one that was saved, else the one that is told.
+fn restored(subject: &Subject) -> Result<Size, Refusal> {
+    let size = subject.size.as_deref().or_else(|| subject.word("size"));
+    size.and_then(|it| it.parse().ok()).ok_or_else(|| unknown_size(&subject.id))
 }
 
 fn unknown_size(id: &str) -> Refusal {
@@ -162,6 +165,42 @@ fn seen(group: &AutoScalingGroup) -> Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_runs_once_all_that_it_wants_serve_and_is_off_once_none_is_left() {
+        let instance = |state: LifecycleState| {
+            let one = aws_sdk_autoscaling::types::Instance::builder().lifecycle_state(state);
+            let one = one.instance_id("i-1").availability_zone("a").health_status("Healthy");
+            one.protected_from_scale_in(false).build()
+        };
+        let serves = || instance(LifecycleState::InService);
+        let told = |desired: i32, instances: Vec<_>, status: Option<&str>| {
+            let group = AutoScalingGroup::builder().min_size(1).max_size(4);
+            let group = group.desired_capacity(desired).set_instances(Some(instances));
+            let it = seen(&group.set_status(status.map(str::to_owned)).build());
+            (it.state, it.size)
+        };
+        let size = |text: &str| Some(text.to_owned());
+        let way = |power, words: &str| Observed::Towards(power, words.to_owned());
+        assert_eq!(told(0, vec![], None), (Observed::Off, None));
+        assert_eq!(told(0, vec![serves()], None), (way(Power::Off, "scaling in"), None));
+        assert_eq!(told(2, vec![serves(), serves()], None), (Observed::On, size("1/4/2")));
+        for rest in [vec![], vec![instance(LifecycleState::PendingWait)]] {
+            let all = [vec![serves()], rest].concat();
+            assert_eq!(told(2, all, None), (way(Power::On, "scaling out"), size("1/4/2")));
+        }
+        assert!(matches!(told(2, vec![], Some("Delete in progress")).0, Observed::Stuck(_)));
+    }
+
+    #[test]
+    fn the_size_that_was_saved_goes_before_the_one_that_its_context_says() {
+        let size = |saved: Option<&str>, attrib: &str| {
+            let (id, size) = ("g".to_owned(), saved.map(str::to_owned));
+            restored(&Subject { id, attrib: attrib.to_owned(), size }).ok().map(|it| it.desired)
+        };
+        assert_eq!(size(Some("1/4/2"), "size=0/9/7"), Some(2));
+        assert_eq!((size(None, "size=0/9/7"), size(None, "")), (Some(7), None));
+    }
 
     #[test]
     fn a_size_is_three_numbers_in_order() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_rds::{
     Client,
+    operation::modify_db_instance::builders::ModifyDBInstanceFluentBuilder,
     primitives::DateTime,
     types::{DbInstance, Filter},
 };
@@ -49,13 +50,22 @@ impl Rds {
                 self.caller.call(|| call().send()).await?;
             }
             Action::ModClass => {
-                let call = || self.client.modify_db_instance().db_instance_identifier(id);
-                let call = || call().db_instance_class(&subject.attrib).apply_immediately(true);
+                let call = || change_class(&self.client, id, &subject.attrib);
                 self.caller.call(|| call().send()).await?;
             }
         }
         Ok(String::new())
     }
+}
+
+/// The call for another class of an instance: now, and not in its next maintenance window.
+pub(super) fn change_class(
+    client: &Client,
+    id: &str,
+    class: &str,
+) -> ModifyDBInstanceFluentBuilder {
+    let call = client.modify_db_instance().db_instance_identifier(id);
+    call.db_instance_class(class).apply_immediately(true)
 }
 
 impl Look for Rds {
@@ -121,7 +131,30 @@ pub(super) fn state(status: &str) -> Observed {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_rds::types::PendingModifiedValues;
+
     use super::*;
+
+    #[test]
+    fn an_instance_of_a_cluster_is_switched_by_that_and_its_class_is_the_one_that_it_will_have() {
+        let alone = DbInstance::builder().db_instance_status("available");
+        let told = seen(&alone.clone().db_instance_class("db.t3.micro").build()).unwrap();
+        assert_eq!((told.state, told.class.as_deref()), (Observed::On, Some("db.t3.micro")));
+        let member = seen(&alone.clone().db_cluster_identifier("sales").build()).unwrap();
+        assert_eq!(member.state, Observed::Owned("cluster sales".to_owned()));
+        let pending = PendingModifiedValues::builder().db_instance_class("db.t3.large").build();
+        let changing = alone.db_instance_class("db.t3.micro").pending_modified_values(pending);
+        assert_eq!(seen(&changing.build()).unwrap().class.as_deref(), Some("db.t3.large"));
+    }
+
+    #[test]
+    fn a_class_is_changed_now_and_not_in_the_next_maintenance_window() {
+        let config = aws_sdk_rds::Config::builder().behavior_version_latest().build();
+        let call = change_class(&Client::from_conf(config), "orders", "db.t3.large");
+        let asked = call.as_input();
+        assert_eq!(asked.get_apply_immediately(), &Some(true));
+        assert_eq!(asked.get_db_instance_class().as_deref(), Some("db.t3.large"));
+    }
 
     #[test]
     fn what_leads_nowhere_by_itself_is_stuck_and_not_on_its_way() {
