@@ -249,34 +249,4 @@ fn check(from: Timestamp, to: Timestamp) -> Done<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_two_contexts_have_is_saved_by_the_one_that_it_goes_by() {
-        let home = Home { account: "123456789012".to_owned(), region: "eu-west-1".to_owned() };
-        let arn = "arn:aws:rds:eu-west-1:123456789012:db:orders";
-        let mut taken = HashSet::new();
-        let mut left = |id: &str, scheduled: bool, resources: Value| {
-            let fields = json!({
-                "contextID": id, "schedulingPeriod": "daily 08:00-19:00", "isScheduled": scheduled,
-            });
-            let row = ResourceRow::from_json(id, &resources).unwrap();
-            let whole = Whole::of(serde_json::from_value(fields).unwrap(), row);
-            let lists = whole.less(&home, &mut taken).row.lists;
-            lists.into_iter().flat_map(|(_, list)| list.id).collect::<Vec<_>>()
-        };
-        let both = json!({ "rds:instance": ["Orders", "orders", "sales"] });
-        assert_eq!(left("stopped", false, both.clone()), ["Orders", "orders", "sales"]);
-        let out = json!({ "rds:instance": { "id": ["sales"], "isScheduled": [false] } });
-        assert_eq!(left("a", true, both), ["Orders", "sales"], "one resource is one");
-        assert_eq!(left("b", true, json!({ "rds:instance": [arn, "other"] })), ["other"]);
-        assert_eq!(left("c", true, out), ["sales"], "it is taken out, and saves nothing here");
-    }
-
-    #[test]
-    fn nothing_saved_is_zero_and_not_below_it() {
-        let none: f64 = std::iter::empty::<f64>().sum();
-        assert_eq!(json!([cents(none), cents(-0.0)]).to_string(), "[0.0,0.0]");
-    }
-}
+mod tests;
