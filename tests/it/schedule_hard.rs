@@ -65,7 +65,7 @@ async fn without_capacity_another_type_is_taken_where_that_is_allowed() {
     let ec2 = FakeEc2::start(2, 1).await;
     let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
     // A type that does not exist keeps nobody from the next one.
-    let attrib = json!(["types=nope.large,m5a.large,m6i.large", "types=nope.large"]);
+    let attrib = json!(["types=nope.large,m5a.large,m6i.large", "types=nope.large,m5a.large"]);
     let resources = json!({"ec2:instance": {"id": ["i-0000", "i-0001"], "attrib": attrib}});
     town.context("web", resources).await;
     town.world.tick("2026-06-01T17:00:00Z").await;

@@ -39,7 +39,7 @@ async fn a_tick_that_its_clock_sent_late_takes_no_override_back() {
 
 #[tokio::test]
 async fn stages_keep_their_order_in_a_start_that_is_long_after_its_rule() {
-    let fleets = FakeAppStream::start(&["desk", "prod"]).await;
+    let fleets = FakeAppStream::start(&["desk", "prod", "out", "off"]).await;
     let town = Town::with(&[
         ("AWS_ENDPOINT_URL_APPSTREAM", fleets.url()),
         ("FLOTILLA_STAGE_WAIT_SECONDS", "0"),
@@ -47,12 +47,17 @@ async fn stages_keep_their_order_in_a_start_that_is_long_after_its_rule() {
     .await;
     let id = town.moto.instance(HOME, "x").await;
     town.moto.stop_instance(HOME, &id).await;
+    put(&town, "/v1/overrides/appstream/off", json!({"override": "off for 3 h"})).await;
+    town.world.until_scheduled().await;
+    let all = json!({
+        "id": ["desk", "prod", "out", "off"], "isScheduled": [true, true, false, true],
+    });
     let context = json!({
         "schedulingPeriod": "daily 08:00-19:00", "stages": [["appstream:fleet"], ["ec2:instance"]],
-        "resources": {"appstream:fleet": ["desk", "prod"], "ec2:instance": [id]},
+        "resources": {"appstream:fleet": all, "ec2:instance": [id]},
     });
     put(&town, "/v1/contexts/web", context).await;
-    // What nothing may touch is not waited for either.
+    // What is taken out, held off or not to be touched is not waited for.
     put(&town, "/v1/scheduler", json!({"neverTouch": ["prod"]})).await;
     fleets.put("desk", "STARTING");
     // The first tick for hours: the limit counts from it, and not from the rule.

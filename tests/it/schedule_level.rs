@@ -130,6 +130,34 @@ async fn an_undo_and_a_tick_that_meet_act_once_for_one_transition() {
 }
 
 #[tokio::test]
+async fn a_hand_that_meets_the_contrary_under_way_is_obeyed_once_that_is_over() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let settings = [
+        ("AWS_ENDPOINT_URL_EC2", ec2.url()),
+        ("FLOTILLA_SLOTS", "4"),
+        ("FLOTILLA_RETRY_FIRST_SECONDS", "0.2"),
+    ];
+    let town = Town::with(&settings).await;
+    town.context("web", json!({"ec2:instance": ["i-0000"]})).await;
+    ec2.hold();
+    town.world.schedule(json!({"time": "2026-06-01T17:00:00Z"})).await;
+    let wait = Duration::from_secs(20);
+    eventually("the act", wait, async || (ec2.count("stopped") == 1).then_some(())).await;
+    // It is stopped, and who stopped it has not heard so: to start it is the contrary of what is under way.
+    let (status, _) = town.gateway.ask("POST", "/v1/contexts/web/power/on", Value::Null).await;
+    assert_eq!(status, 204);
+    eventually("the order to wait", wait, async || {
+        let rows = town.audit("ec2:instance", "i-0000").await;
+        rows.iter().any(|row| row["kind"] == "under_way" && row["action"] == "START").then_some(())
+    })
+    .await;
+    ec2.answer();
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("running"), 1, "no tick had to come");
+    town.end().await;
+}
+
+#[tokio::test]
 async fn a_batch_whose_plan_was_superseded_is_not_acted_on_and_says_why() {
     let ec2 = FakeEc2::start(1, 1).await;
     let town = Town::with(&[("AWS_ENDPOINT_URL_EC2", ec2.url())]).await;
@@ -273,6 +301,56 @@ async fn a_scheduler_that_is_killed_at_its_act_or_after_it_has_said_what_it_did(
 #[tokio::test]
 async fn a_scheduler_that_is_killed_at_its_audit_or_its_end_has_said_what_it_did() {
     tokio::join!(killed_after("BatchWriteItem"), killed_after("DeleteMessageBatch"));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_given_up_is_worked_by_the_next_tick_under_its_own_name() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let once = [("AWS_ENDPOINT_URL_EC2", ec2.url()), ("FLOTILLA_MAX_ATTEMPTS", "1")];
+    let mut town = Town::with(&once).await;
+    town.context("web", json!({"ec2:instance": ["i-0000"]})).await;
+    ec2.hold_asking();
+    town.world.schedule(json!({"time": "2026-06-01T17:00:00Z"})).await;
+    let asked = async || ec2.calls().contains_key("StopInstances (dry)").then_some(());
+    eventually("the asking", Duration::from_secs(20), asked).await;
+    town.replace(&once).await;
+    ec2.answer();
+    town.world.until_scheduled().await;
+    find(&town.audit("ec2:instance", "i-0000").await, "skipped", "given_up");
+    let letters = &town.world.outputs().schedule_dead_letter_queue_url;
+    town.world.dead_letters_on(letters, 1).await;
+    // It looks, and finds that whoever died at it may still be at it: that is over in minutes.
+    town.world.tick("2026-06-01T17:01:00Z").await;
+    let rows = town.audit("ec2:instance", "i-0000").await;
+    assert!(find(&rows, "skipped", "under_way")["reason"].contains("by tick 2026-06-01T17:00"));
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_tick_that_could_send_none_of_its_batches_is_planned_again_though_its_period_has_no_other()
+ {
+    let ec2 = FakeEc2::start(1, 1).await;
+    let (world, moto) = tokio::join!(flotilla_tests::World::new(), flotilla_tests::Moto::start());
+    let proxy = FaultProxy::new(&std::env::var("AWS_ENDPOINT_URL").unwrap(), Seed(0));
+    let door = proxy.entrance(0).await;
+    let settings = [
+        ("AWS_ENDPOINT_URL_EC2", ec2.url()),
+        ("AWS_ENDPOINT_URL_SQS", door.as_str()),
+        ("FLOTILLA_RETRY_FIRST_SECONDS", "0.2"),
+    ];
+    let town = Town::of(world, moto, &settings).await;
+    town.context("web", json!({"ec2:instance": ["i-0000"]})).await;
+    let hour = json!({"tickSeconds": 3600});
+    assert_eq!(town.gateway.ask("PUT", "/v1/scheduler", hour).await.0, 200);
+    proxy.obey(&[Rule { fault: Fault::ServerError, calls: &["SendMessage"], one_in: 1 }]);
+    town.world.schedule(json!({"time": "2026-06-01T17:00:00Z"})).await;
+    // The SDK tries four times, and the fifth is of the next attempt at the tick.
+    let again = async || (proxy.injected().get(&Fault::ServerError) > Some(&4)).then_some(());
+    eventually("a second attempt", Duration::from_secs(60), again).await;
+    proxy.obey(&[]);
+    town.world.until_scheduled().await;
+    assert_eq!(ec2.count("stopped"), 1);
+    town.end().await;
 }
 
 #[tokio::test]

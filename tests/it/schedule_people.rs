@@ -192,6 +192,17 @@ async fn nothing_touches_what_is_on_the_never_touch_list() {
     town.world.schedule(json!({"action": "STOP", "service": "ec2", "ids": [one]})).await;
     town.world.until_scheduled().await;
     assert_eq!(town.instance(&one).await, "running");
+    // Nor by a batch that was sent before it came onto the list.
+    let tick = "2026-06-01T12:00:00Z";
+    let item = json!({"id": one, "source": "context/web", "since": tick, "reason": "before"});
+    town.world
+        .schedule(json!({"batch": {
+            "account": "", "region": HOME, "service": "ec2:instance", "action": "STOP", "tick": tick,
+            "actor": "schedule", "bulk": "b", "occasion": "o", "items": [item],
+        }}))
+        .await;
+    town.world.until_scheduled().await;
+    assert_eq!(town.instance(&one).await, "running");
     let (_, settings) = town.gateway.ask("GET", "/v1/scheduler", Value::Null).await;
     assert_eq!((&settings["neverTouch"], &settings["running"]), (&json!([one]), &json!(true)));
     for bad in [
@@ -251,6 +262,12 @@ async fn the_last_bulk_action_is_undone_until_the_next_rule() {
     assert_eq!(town.instance(&one).await, "stopped");
     let unknown = json!({"bulk": "tick of nobody"});
     assert_eq!(town.gateway.ask("POST", "/v1/undo", unknown).await.0, 404);
+    // One that is only tried switches nothing, nor keeps the schedule from anything.
+    assert_eq!(town.gateway.ask("POST", "/v1/undo?dry_run=true", Value::Null).await.0, 202);
+    town.world.until_scheduled().await;
+    assert_eq!(town.instance(&one).await, "stopped");
+    let (_, all) = town.gateway.ask("GET", "/v1/overrides", Value::Null).await;
+    assert_eq!(all["overrides"], json!([]), "{all}");
     assert_eq!(town.gateway.ask("POST", "/v1/undo", Value::Null).await.0, 202);
     town.world.until_scheduled().await;
     // Only what the action changed comes back.

@@ -323,12 +323,24 @@ async fn what_is_told_of_a_context_may_be_sent_back_and_what_is_left_out_stays()
         ask(&town, "DELETE", "/v1/contexts/web/resources/ec2/i-1", Value::Null).await.0,
         204
     );
+    // A tick that comes of the override tells when it was.
+    town.world.until_scheduled().await;
     let (_, mut told) = ask(&town, "GET", "/v1/contexts/web", Value::Null).await;
     assert_eq!(told["stages"], json!([["rds"], ["i-2"]]), "{told}");
     told["resources"] = Value::Null;
     assert_eq!(ask(&town, "PUT", "/v1/contexts/web", told.clone()).await.0, 200);
     let (_, row) = ask(&town, "GET", "/v1/contexts/web/resources", Value::Null).await;
     assert_eq!(row["resources"]["ec2:instance"]["id"], json!(["i-2"]), "{row}");
+    // What was done last is nobody's to say.
+    let mut body = told.clone();
+    for name in ["lastScheduling", "lastByHand", "handAt", "leadSeconds"] {
+        body[name] = json!(4_000_000_000_i64);
+    }
+    assert_eq!(ask(&town, "PUT", "/v1/contexts/web", body).await.0, 200);
+    let (_, kept) = ask(&town, "GET", "/v1/contexts/web", Value::Null).await;
+    for name in ["lastScheduling", "lastByHand", "handAt", "leadSeconds", "override"] {
+        assert_eq!(kept[name], told[name], "{name}: {kept}");
+    }
     told["override"]["until"] = json!(4_000_000_000_i64);
     for (field, bad, word) in [
         ("override", told["override"].clone(), "/v1/contexts/web/override"),
