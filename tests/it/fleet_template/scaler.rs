@@ -8,7 +8,8 @@ use super::{TEMPLATE, parses, queue_urls, resource, template};
 
 #[tokio::test]
 async fn where_the_autoscaler_sizes_the_group_it_is_installed_and_may_do_what_it_needs() {
-    let given = [("ScaledBy", "autoscaler"), ("MaxSize", "7"), ("OtherQueue", "urgent")];
+    let sizes = [("MinSize", "2"), ("MaxSize", "7")];
+    let given = [&[("ScaledBy", "autoscaler"), ("OtherQueue", "urgent")][..], &sizes].concat();
     let group = ScaledGroup::create(&given).await;
     let own = group.named(&format!("{}-autoscaler", group.name)).await.unwrap();
     assert_eq!((own.min_size(), own.instances().len()), (Some(1), 1));
@@ -21,6 +22,7 @@ async fn where_the_autoscaler_sizes_the_group_it_is_installed_and_may_do_what_it
         &format!("FLOTILLA_GROUP={}\n", group.name),
         "FLOTILLA_FLEET_TABLE=data-fleet\n",
         "FLOTILLA_MAX_INSTANCES=7\n",
+        "FLOTILLA_MIN_INSTANCES=2\n",
         "FLOTILLA_TERMINATING_HOOK=drain\n",
     ] {
         assert!(script.contains(said), "{said} is not in {script}");

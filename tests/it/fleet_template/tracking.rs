@@ -95,7 +95,11 @@ fn the_first_message_alarms_only_while_there_is_no_instance() {
     assert_eq!(waiting(Some(1.0), None), Some(1.0));
     assert_eq!(waiting(Some(1.0), Some(1.0)), Some(0.0));
     assert_eq!(waiting(None, Some(0.0)), Some(0.0));
-    assert_eq!(alarm["Properties"]["Threshold"], Value::from(1));
+    let says = &alarm["Properties"];
+    assert_eq!(says["Threshold"], Value::from(1));
+    assert_eq!(says["ComparisonOperator"].as_str(), Some("GreaterThanOrEqualToThreshold"));
+    assert_eq!(says["EvaluationPeriods"], Value::from(1), "one minute is enough");
+    assert_eq!(says["TreatMissingData"].as_str(), Some("notBreaching"));
 }
 
 #[test]

@@ -59,6 +59,48 @@ async fn the_launch_template_installs_and_starts_the_worker() {
     assert!(script.contains("FLOTILLA_TERMINATING_HOOK=drain"));
 }
 
+/// A line of the user-data that says which protection the worker takes, by who sizes the group.
+fn protects(scaled_by: &str) -> String {
+    let line = TEMPLATE.lines().find(|line| line.contains("&& protect=true")).unwrap();
+    let text = format!("{}; echo $protect", line.replace("${ScaledBy}", scaled_by));
+    let output = Command::new("bash").args(["-euc", &text]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_worker_takes_the_protection_from_scale_in_where_aws_sizes_the_group_and_there_alone() {
+    assert_eq!(
+        (protects("target-tracking"), protects("autoscaler")),
+        ("true".into(), "false".into())
+    );
+    assert!(TEMPLATE.contains("FLOTILLA_PROTECT=$protect\n"));
+}
+
+#[test]
+fn what_an_instance_runs_is_the_release_that_was_named_and_one_that_was_drained_stays_ended() {
+    let units = |start: &str| {
+        let unit = TEMPLATE.split_once(&format!("/etc/systemd/system/{start}.service <<'END'\n"));
+        unit.unwrap().1.split_once("\n            END\n").unwrap().0.to_owned()
+    };
+    // A drained worker ends well; the autoscaler never ends by itself.
+    assert!(units("flotilla-worker").contains("Restart=on-failure\n"));
+    assert!(units("flotilla-worker").contains("KillMode=mixed\n"), "its cells end with it");
+    assert!(units("flotilla-autoscaler").contains("Restart=always\n"));
+    for name in ["LaunchTemplate", "ScalerTemplate"] {
+        let data = &resource(name)["Properties"]["LaunchTemplateData"];
+        let script = format!("{:?}", data["UserData"]);
+        let check = "echo '${ReleaseSha256}  /opt/release.tar.gz' | sha256sum --check --quiet";
+        let (before, after) = script.split_once(check).unwrap();
+        assert!(before.contains("set -euo pipefail") && !before.contains("tar -xzf"), "{name}");
+        assert!(after.contains("tar -xzf /opt/release.tar.gz"), "{name}");
+    }
+    // Before the first container is there, none can ask for the instance's keys.
+    let script = format!("{:?}", resource("LaunchTemplate"));
+    let (before, _) = script.split_once("docker load").unwrap();
+    assert!(before.contains("iptables -I DOCKER-USER -d 169.254.169.254 -j DROP"));
+    assert!(before.contains("systemctl enable --now docker"));
+}
+
 #[test]
 fn an_instance_of_a_warm_pool_is_prepared_though_its_worker_receives_nothing() {
     // The metadata, a worker that is not ready, and an `aws` that tells what it is asked.
