@@ -161,7 +161,7 @@ impl Contents {
         name: String,
         left: &mut u64,
     ) -> Result<(), String> {
-        let about = name.split_once('/').filter(|(folder, _)| folder.ends_with(".dist-info"));
+        let about = about(&name);
         let kept = about.and_then(|(_, inner)| KEPT.into_iter().find(|(it, _)| *it == inner));
         self.folders.extend(about.map(|(folder, _)| folder.to_owned()));
         let mut bytes = Vec::new();
@@ -190,6 +190,11 @@ impl Contents {
             false => Err(format!("the wheel has not one folder about {name} {version} inside")),
         }
     }
+}
+
+/// The folder that tells about a wheel, and what of it this is; nothing for any other file.
+fn about(name: &str) -> Option<(&str, &str)> {
+    name.split_once('/').filter(|(folder, _)| folder.ends_with(".dist-info"))
 }
 
 /// How many bytes may come out of a wheel of so many.
@@ -301,7 +306,7 @@ fn check_record(seen: &Seen, record: &str) -> Result<(), String> {
         let name = fields.next().unwrap_or_default().trim_matches('"').replace("\"\"", "\"");
         let (found, length) =
             unlisted.remove(&name).ok_or(format!("RECORD lists {name}, which is not there"))?;
-        let own = name.ends_with(".dist-info/RECORD");
+        let own = about(&name).is_some_and(|(_, inner)| inner == RECORD);
         let true_size = size.parse() == Ok(length) || (size.is_empty() && own);
         if (hash != found && !(own && hash.is_empty())) || !true_size {
             return Err(format!("RECORD is not true of {name}"));

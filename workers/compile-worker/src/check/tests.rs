@@ -190,6 +190,62 @@ fn a_wheel_that_is_another_one_without_its_directory_is_refused() {
 }
 
 #[test]
+fn a_wheel_whose_files_are_described_behind_them_is_taken_and_hides_nothing_there() {
+    let about = about("py3-none-any");
+    let mut zip = ZipWriter::new_stream(Vec::new());
+    let mut record = String::from("a-1.0.dist-info/RECORD,,\n");
+    for (name, bytes) in [
+        ("a.py", b"x = 1".as_slice()),
+        ("a-1.0.dist-info/METADATA", METADATA_TEXT.as_bytes()),
+        ("a-1.0.dist-info/WHEEL", about.as_bytes()),
+    ] {
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(bytes).unwrap();
+        let hash = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes));
+        record.push_str(&format!("{name},sha256={hash},{}\n", bytes.len()));
+    }
+    zip.start_file("a-1.0.dist-info/RECORD", SimpleFileOptions::default()).unwrap();
+    zip.write_all(record.as_bytes()).unwrap();
+    let whole = zip.finish().unwrap().into_inner();
+    let described = whole.windows(4).any(|it| it == b"PK\x07\x08");
+    assert!(described, "sizes behind a file");
+    assert_eq!(verdict(&whole), Ok(()));
+    let directory = whole.windows(4).position(|it| it == b"PK\x01\x02").unwrap();
+    // As little as the header of a file.
+    let hidden = [&whole[..directory], &[0; 30], &whole[directory..]].concat();
+    let mut hidden = hidden;
+    let offset = hidden.len() - 6;
+    let moved = u32::try_from(directory + 30).unwrap().to_le_bytes();
+    hidden[offset..offset + 4].copy_from_slice(&moved);
+    assert!(verdict(&hidden).unwrap_err().contains("more than its directory says"));
+}
+
+#[test]
+fn a_wheel_of_too_many_files_is_refused() {
+    let count = u16::try_from(FILES_LIMIT + 1).unwrap();
+    // The directory alone: as many empty files, each called by its number.
+    let mut bytes = Vec::new();
+    for number in 0..count {
+        let mut entry = [0; 46];
+        entry[..4].copy_from_slice(b"PK\x01\x02");
+        entry[28] = 5;
+        bytes.extend(entry);
+        bytes.extend(format!("{number:05}").bytes());
+    }
+    let size = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    let count = count.to_le_bytes();
+    bytes.extend([&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &size, &[0; 6]].concat());
+    assert_eq!(verdict(&bytes).unwrap_err(), "the wheel has 50001 files");
+}
+
+#[test]
+fn only_the_record_of_the_wheel_itself_need_not_name_its_own_hash() {
+    let name = "a/b-1.0.dist-info/RECORD";
+    let why = verdict(&wheel(&[(name, b"x")], |record| without(&record, name) + name + ",,\n"));
+    assert_eq!(why.unwrap_err(), format!("RECORD is not true of {name}"));
+}
+
+#[test]
 fn names_that_end_a_line_of_record_are_refused() {
     let name = "a.py\nb.py,,";
     assert!(verdict(&wheel(&[(name, b"x")], |record| record)).is_err());
@@ -242,9 +298,13 @@ fn another_package_version_or_platform_is_refused() {
         "a-1.1-py3-none-any.whl",
         "a-1.0-cp312-cp312-linux_x86_64.whl",
         "a-1.0-cp311-cp311-manylinux2014_x86_64.whl",
+        "a-1.0-cp311-cp311.cp312-linux_x86_64.whl",
+        "a-1.0-py2-none-any.whl",
         "a-1.0.zip",
     ] {
-        assert!(checked("1.0", name, &bytes).is_err(), "{name}");
+        let why = checked("1.0", name, &bytes).unwrap_err();
+        let told = ["the build made", "the tags of", "no name of a wheel"];
+        assert!(told.iter().any(|it| why.contains(it)), "{name}: {why}");
     }
     assert!(checked("2.0", "a-2.0-py3-none-any.whl", &bytes).is_err());
     assert!(verdict(b"not a zip").is_err());
