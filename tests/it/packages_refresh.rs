@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue as Attr;
-use flotilla_tests::{Farm, Mood, eventually};
+use flotilla_tests::{Farm, Fault, FaultProxy, Index, Mood, Rule, Seed, World, eventually};
 use serde_json::{Value, json};
 
 async fn refresh(farm: &Farm) {
@@ -82,6 +82,39 @@ async fn a_refresh_that_was_cut_off_before_its_cursors_moved_orders_the_same_and
     assert_eq!((cursor(&farm).await.as_deref(), farm.begun().await), (Some("2"), 2));
     let (_, known) = farm.gateway.json("/v1/packages/tiny").await;
     assert_eq!(known["versions"], json!(["1.0", "1.1"]));
+    farm.end().await;
+}
+
+#[tokio::test]
+async fn no_cursor_moves_on_and_no_build_is_lost_while_the_queue_takes_no_message() {
+    let proxy = FaultProxy::new(&std::env::var("AWS_ENDPOINT_URL").unwrap(), Seed(0));
+    let (world, index) = (World::new().await, Index::new().await);
+    let worker = world.compile_worker(&index).env("FLOTILLA_PYPI_CHANGELOG", index.changelog());
+    let worker = worker.env("AWS_ENDPOINT_URL", proxy.entrance(0).await);
+    let gateway = world.package_gateway(&index);
+    let farm = Farm::of((world, index), worker, gateway).await;
+    farm.pure("tiny", "1.0");
+    got(&farm, "opt=3", "tiny").await;
+    refresh(&farm).await;
+    assert_eq!(cursor(&farm).await.as_deref(), Some("1"));
+    farm.pure("tiny", "1.1");
+    proxy.obey(&[Rule { fault: Fault::ServerError, calls: &["SendMessage"], one_in: 1 }]);
+    // A look at all that changed, whose looks at each cannot be sent; and one at this one, whose build
+    // cannot.
+    let look = json!({ "refresh": { "name": "tiny" } }).to_string();
+    let queue = &farm.world.outputs().compile_refresh_queue_url;
+    farm.world.aws.sqs.send_message().queue_url(queue).message_body(look).send().await.unwrap();
+    assert_eq!(farm.gateway.json("/refresh").await.0, 202);
+    // Each is tried four times before it is given up for now.
+    let failed = || proxy.injected().values().sum::<u64>();
+    eventually("two that failed", Duration::from_secs(60), async || (failed() > 8).then_some(()))
+        .await;
+    let (_, known) = farm.gateway.json("/v1/packages/tiny").await;
+    assert_eq!((cursor(&farm).await.as_deref(), &known["versions"]), (Some("1"), &json!(["1.0"])));
+    proxy.obey(&[]);
+    farm.world.until_built().await;
+    assert_eq!((cursor(&farm).await.as_deref(), farm.begun().await), (Some("2"), 2));
+    assert_eq!(versions(&farm, "tiny").await, ["1.0", "1.1"]);
     farm.end().await;
 }
 

@@ -275,10 +275,27 @@ impl Compile {
         let grammar = wish::ecosystem(&wish.ecosystem, &self.categories).map_err(bad)?;
         let (_, info) = self.builder(grammar.name).await?;
         let request = wish.request(grammar, info).map_err(bad)?;
-        match self.builds.order(&request, Again::Expired).await? {
-            Ordered::Send(order) => self.send_build(order, lease).await,
-            Ordered::Stands(_) => Ok(()),
-        }
+        self.order_build(request, Again::Expired, lease).await.map(drop)
+    }
+
+    /// Has a request built; whether a message was sent for it. One that is not known to be on the queue is:
+    /// who opened the row may have failed to send it, or have died before, as this worker itself at an
+    /// attempt before.
+    async fn order_build(
+        &self,
+        request: Request,
+        again: Again,
+        lease: &Lease,
+    ) -> Result<bool, Failure> {
+        let order = match self.builds.order(&request, again).await? {
+            Ordered::Send(order) => order,
+            Ordered::Stands(row) if row.state == State::Ordered && !row.sent => {
+                let (epoch, version) = (row.epoch, row.version);
+                Request { version, ..request }.order(epoch)
+            }
+            Ordered::Stands(_) => return Ok(false),
+        };
+        self.send_build(order, lease).await.map(|()| true)
     }
 
     /// Sends an order to where builds wait, so that no look for new versions waits behind it.

@@ -4,7 +4,7 @@ use flotilla_runtime::{Failure, Lease};
 
 use super::{Compile, body};
 use crate::{
-    builds::{Again, Ordered, Request, State, now, package_key},
+    builds::{Again, Request, State, now, package_key},
     ecosystem,
     message::{CompileMessage, Reconcile, RefreshOrder},
     options::Options,
@@ -128,9 +128,8 @@ impl Compile {
         let again = if idle { Again::Unheard } else { Again::Expired };
         for row in rows.iter().filter(|row| row.state == State::Ordered) {
             let Some(request) = row.request() else { continue };
-            if let Ordered::Send(order) = self.builds.order(&request, again).await? {
+            if self.order_build(request, again, lease).await? {
                 tracing::info!(row.package, row.version, "ordered again");
-                self.send_build(order, lease).await?;
             }
         }
         self.groups.mend().await?;
@@ -149,10 +148,7 @@ impl Compile {
         let options = Options::parse(options, &grammar.options)
             .map_err(|e| Failure::permanent("options", format!("{name} {options}: {e}")))?;
         let request = Request::new(grammar.name, name, version, options, info)?;
-        match self.builds.order(&request, Again::Expired).await? {
-            Ordered::Send(order) => self.send_build(order, lease).await,
-            Ordered::Stands(_) => Ok(()),
-        }
+        self.order_build(request, Again::Expired, lease).await.map(drop)
     }
 }
 
