@@ -29,6 +29,8 @@ struct Table {
     edge: State<EdgeStand>,
     rule: Rule,
     problems: BTreeMap<i64, Episode>,
+    /// When those opened that the last reading put right.
+    corrected: Vec<i64>,
     reviews: usize,
 }
 
@@ -36,12 +38,13 @@ impl Table {
     /// Takes a reading, and reviews until nothing is left to tell.
     fn take(&mut self, reading: Said, limits: &Limits) {
         self.readings.push(reading);
+        self.corrected.clear();
         loop {
             let after = self.edge.needs_after(&self.rule, limits);
             let known: Vec<_> =
                 self.readings.iter().filter(|it| it.1.at > after).copied().collect();
             let (current, following) = (of(true, &known), of(false, &known));
-            let Review { changes, next, .. } =
+            let Review { changes, corrected, next, .. } =
                 self.edge.review(&self.rule, limits, current, following);
             assert!(changes.len() <= CHANGES);
             for change in &changes {
@@ -55,6 +58,7 @@ impl Table {
                 }
             }
             self.reviews += 1;
+            self.corrected.extend(corrected.into_iter().map(|it| it.1));
             if std::mem::replace(&mut self.edge, next) == self.edge {
                 return;
             }
@@ -180,6 +184,29 @@ fn a_late_reading_corrects_and_retracts() {
 }
 
 #[test]
+fn what_was_told_otherwise_is_corrected_and_what_only_goes_on_is_not() {
+    let confirm = Confirm { flap: 50, ..Confirm::default() };
+    let mut table = Table { rule: Rule { confirm, ..Rule::default() }, ..Table::default() };
+    for (reading, corrected) in [
+        (said(true, 1, 100.0), &[][..]),
+        (said(false, 10, 50.0), &[]),
+        // It opened for another reason.
+        (said(true, 5, 100.0), &[10]),
+        // It ends, comes back so soon that it is still the same, and ends again.
+        (said(false, 20, 100.0), &[]),
+        (said(false, 30, 50.0), &[]),
+        (said(false, 60, 100.0), &[]),
+        // It had ended sooner; it had opened sooner.
+        (said(false, 50, 100.0), &[10]),
+        (said(false, 8, 50.0), &[8]),
+    ] {
+        table.take(reading, &OPEN);
+        assert_eq!(table.corrected, corrected, "{reading:?}");
+    }
+    assert_eq!(outline(&table.problems), [(Kind::Obstruction, 8, Some(50))]);
+}
+
+#[test]
 fn more_changes_than_a_transaction_holds_are_told_one_after_the_other() {
     let mut readings: Vec<_> =
         (1..=500).map(|at| said(false, at, if at % 2 == 0 { 100.0 } else { 0.0 })).collect();
@@ -282,6 +309,18 @@ fn a_reading_that_comes_too_late_is_late_from_when_what_was_told_is_final() {
     assert!(table.edge.settled_until() >= bound);
     table.take(said(true, minutes(1), 50.0), &limits);
     assert_eq!(table.problems, before);
+}
+
+#[test]
+fn what_a_reading_that_is_just_in_time_may_still_change_is_not_final() {
+    let limits = Limits { lateness: 100, ..Limits::default() };
+    let mut table = Table::default();
+    for (current, at, filling) in [(true, 1, 100.0), (false, 100, 50.0), (true, 200, 100.0)] {
+        table.take(said(current, at, filling), &limits);
+    }
+    assert!(!table.problems[&100].settled && table.edge.late_until(&limits, 200) == 99);
+    table.take(said(true, 201, 100.0), &limits);
+    assert!(table.problems[&100].settled);
 }
 
 #[test]

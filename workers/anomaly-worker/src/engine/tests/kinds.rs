@@ -42,6 +42,11 @@ fn ratio_thresholds_and_hysteresis_are_the_edges_own() {
     let relative = Rule { relative: 0.1, ..Rule::default() };
     assert_eq!(relative.compare(100.0, 91.0), None);
     assert_eq!(relative.compare(10.0, 8.0), Some(Kind::Obstruction));
+    let of_the_expected = Rule { ratio: 0.5, ..relative };
+    assert_eq!(
+        [55.0, 57.0].map(|it| of_the_expected.compare(100.0, it)),
+        [None, Some(Kind::Problem)]
+    );
     let own = Rule { obstruction: Some(20.0), problem: Some(1.0), ..Rule::default() };
     assert_eq!(own.compare(100.0, 81.0), None);
     assert_eq!(own.compare(100.0, 102.0), Some(Kind::Problem));
@@ -133,6 +138,10 @@ fn clocks_that_are_apart_are_no_problem_and_hide_none() {
     assert_eq!(kinds(same, &flow(0..0)).len(), 1, "as if clocks were right");
     let blocked = kinds(apart, &flow(30..60));
     assert_eq!(blocked, [(Kind::Obstruction, 30, Some(60))]);
+    // A shower that one of them alone sees is none.
+    let alone =
+        kinds(Rule { clock: 6, tolerance, ..Rule::default() }, &[(0, 40.0, 40.0), (1, 80.0, 43.0)]);
+    assert_eq!(alone, [(Kind::Obstruction, 1, None)]);
     // What was there before the shower lasts through it.
     assert_eq!(kinds(apart, &flow(10..70)), [(Kind::Obstruction, 10, Some(70))]);
 }
@@ -159,6 +168,14 @@ fn what_began_while_readings_were_lost_is_dated_in_the_middle_of_that_time() {
         let plain = outline(&ledger_of(rule, &all, &OPEN));
         assert_eq!(plain, [(Kind::Obstruction, 36, Some(72))]);
     }
+    let told = |most| {
+        outline(&ledger_of(
+            between(most),
+            &[said(true, 0, 9.0), said(false, 0, 9.0), said(false, 10, 0.0)],
+            &OPEN,
+        ))
+    };
+    assert_eq!([told(10), told(9)].map(|it| it[0].1), [5, 10], "so far and no further");
     // One of the lost comes late.
     all.push(said(false, 22, 0.0));
     let moved = outline(&ledger_of(between(20), &all, &OPEN));
@@ -225,6 +242,16 @@ fn flapping_is_one_problem_with_a_count() {
 }
 
 #[test]
+fn a_problem_of_another_kind_or_that_comes_back_later_is_another_one() {
+    let rule = Rule { confirm: Confirm { flap: 5, ..Confirm::default() }, ..Rule::default() };
+    let soon = [(1, 9.0, 0.0), (2, 9.0, 9.0), (3, 9.0, 20.0)];
+    let wanted = [(Kind::Obstruction, 1, Some(2)), (Kind::Problem, 3, None)];
+    assert_eq!(kinds(rule, &soon), wanted);
+    let back = |at| kinds(rule, &[(1, 9.0, 0.0), (2, 9.0, 9.0), (at, 9.0, 0.0)]).len();
+    assert_eq!((back(7), back(8)), (1, 2));
+}
+
+#[test]
 fn a_problem_that_flaps_after_the_base_moved_past_its_end_is_still_the_same() {
     let rule = Rule { confirm: Confirm { flap: 900, ..Confirm::default() }, ..Rule::default() };
     let limits = Limits { lateness: 10, fold: 1, most: usize::MAX };
@@ -248,6 +275,23 @@ fn a_silent_sensor_is_never_no_flow() {
     assert!(ledger_of(rule, &readings, &OPEN).is_empty());
     readings.push(said(false, 31, 9.0));
     assert_eq!(outline(&ledger_of(rule, &readings, &OPEN)), [(Kind::Problem, 31, None)]);
+}
+
+#[test]
+fn a_word_is_compared_until_it_is_older_than_it_may_be() {
+    let rule = Rule { stale: [Some(10), Some(10)], ..Rule::default() };
+    let found = |at| ledger_of(rule, &[said(false, 0, 9.0), said(true, at, 0.0)], &OPEN).len();
+    assert_eq!((found(10), found(11)), (1, 0));
+    let found = |at| ledger_of(rule, &[said(true, 0, 9.0), said(false, at, 0.0)], &OPEN).len();
+    assert_eq!((found(10), found(11)), (1, 0));
+}
+
+#[test]
+fn a_silence_counts_at_once_whatever_else_has_to_be_confirmed() {
+    let confirm = Confirm { count: 3, debounce: 60, ..Confirm::default() };
+    let rule = DeviceRule { silence: Some(10), confirm, ..DeviceRule::default() };
+    assert_eq!(outlined(&rule, &[(5, 1.0)], 16), [(Kind::Silence, 15, None)]);
+    assert_eq!(outlined(&rule, &[(5, 1.0), (30, 1.0)], 0), [(Kind::Silence, 15, Some(30))]);
 }
 
 #[test]
@@ -282,6 +326,21 @@ fn thresholds_ranges_rates_and_stuck_levels_are_told_of_the_device() {
     assert_eq!(outlined(&rule, &levels, 0), [(Kind::Stuck, 20, Some(30))]);
 }
 
+#[test]
+fn what_is_at_the_very_bound_is_allowed_and_a_bound_has_hysteresis_on_either_side() {
+    let threshold = Threshold { above: Some(80.0), below: Some(20.0), hysteresis: 10.0 };
+    let rule = DeviceRule { threshold: Some(threshold), ..DeviceRule::default() };
+    assert_eq!(outlined(&rule, &[(1, 80.0), (2, 20.0)], 0), []);
+    let levels = [(1, 19.0), (2, 29.0), (3, 30.0), (4, 81.0), (5, 71.0), (6, 70.0)];
+    let wanted = [(Kind::Threshold, 1, Some(3)), (Kind::Threshold, 4, Some(6))];
+    assert_eq!(outlined(&rule, &levels, 0), wanted);
+    let rule = DeviceRule { range: Some(Range { min: 0.0, max: 100.0 }), ..DeviceRule::default() };
+    assert_eq!(outlined(&rule, &[(1, 0.0), (2, 100.0)], 0), []);
+    let rule =
+        DeviceRule { stuck: Some(Stuck { lasting: 20, within: 0.5 }), ..DeviceRule::default() };
+    assert_eq!(outlined(&rule, &[(0, 1.0), (20, 1.5)], 0), [(Kind::Stuck, 20, None)]);
+}
+
 /// A number from −1 to 1 that looks random (SplitMix64).
 fn noise(number: i64) -> f64 {
     let mut z = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -300,6 +359,30 @@ fn a_drift_is_told_and_noise_is_not() {
     let found = outlined(&rule, &drifts, 0);
     assert_eq!((found.len(), found[0].0), (1, Kind::Drift));
     assert!((560..800).contains(&found[0].1), "{found:?}");
+}
+
+#[test]
+fn a_drift_is_told_downward_too_and_ends_soon_after_the_levels_are_back() {
+    let rule = DeviceRule { drift: Some(Drift::default()), ..DeviceRule::default() };
+    for way in [1.0, -1.0] {
+        let away = |at| if (500..3000).contains(&at) { way * 5.0 } else { 0.0 };
+        let levels: Vec<_> = (0..3200).map(|at| (at, 50.0 + noise(at) + away(at))).collect();
+        let found = outlined(&rule, &levels, 0);
+        assert_eq!((found.len(), found[0].0), (1, Kind::Drift), "{way}: {found:?}");
+        assert!((500..510).contains(&found[0].1), "{way}: {found:?}");
+        assert!(found[0].2.is_some_and(|end| (3000..3060).contains(&end)), "{way}: {found:?}");
+    }
+}
+
+#[test]
+fn a_difference_below_the_least_is_no_outlier_however_still_the_signal() {
+    let outlier = Outlier { least: 10.0, ..Outlier::default() };
+    let rule = DeviceRule { outlier: Some(outlier), ..DeviceRule::default() };
+    let levels = |last| -> Vec<_> {
+        (0..100).map(|at| (at, 50.0 + 0.01 * noise(at))).chain([(100, last)]).collect()
+    };
+    assert_eq!(outlined(&rule, &levels(59.0), 0), []);
+    assert_eq!(outlined(&rule, &levels(61.0), 0), [(Kind::Outlier, 100, None)]);
 }
 
 #[test]

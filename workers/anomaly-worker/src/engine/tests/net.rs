@@ -219,8 +219,8 @@ fn a_silence_is_final_once_nothing_came_for_a_lateness_after_it_was_told() {
     chain.sweep(151);
     assert_eq!(told(&chain), Some((40, false, true)));
     assert!(!chain.net.overdue(500).contains(&0));
-    assert_eq!(chain.net.late_for(0, 50).len(), 1);
-    // What was said before is late now; what is said now ends it.
+    // What was said until it was told is late now; what was said since then ends it.
+    assert_eq!([50, 51].map(|at| chain.net.late_for(0, at).len()), [1, 0]);
     chain.take(0, Reading { at: 200, filling: 1.0, seq: None });
     assert_eq!(told(&chain), Some((40, true, false)));
 }
