@@ -7,6 +7,8 @@
 //! the table of problems is written. The gateway serves the same tables.
 
 pub mod engine;
+#[cfg(test)]
+mod fake;
 pub mod message;
 pub mod reading;
 pub mod replay;

@@ -312,3 +312,75 @@ fn outrun(error: &TransactWriteItemsError) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use flotilla_runtime::aws;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        engine::{Limits, Rule},
+        reading::Reading,
+    };
+
+    /// Whether a review of what opens a problem was written over a row of this version, where DynamoDB
+    /// answers so; and what was asked.
+    async fn written(version: u64, answer: (u16, Value)) -> (Option<bool>, Vec<Value>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = asked.clone();
+        let sdk = crate::fake::sdk(move |request| {
+            let body = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+            heard.lock().unwrap().push(body);
+            (answer.0, answer.1.to_string().into_bytes())
+        });
+        let edges = Edges::new(aws::dynamo_client(&sdk), "edges");
+        let problems = Problems::new(aws::dynamo_client(&sdk), "problems");
+        let (current, following) = ("01".to_owned(), "02".to_owned());
+        let reading = |at, filling| vec![Reading { at, filling, seq: None }];
+        let state = State::<EdgeStand>::default();
+        let (first, second) = (reading(1, 100.0), reading(2, 50.0));
+        let review = state.review(&Rule::default(), &Limits::default(), first, second);
+        let subject = Subject::Edge { current, following };
+        let written = edges.write(&problems, &subject, version, &review).await.ok();
+        let asked = asked.lock().unwrap().clone();
+        (written, asked)
+    }
+
+    fn cancelled(code: &str) -> (u16, Value) {
+        let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+        let reasons = json!([{ "Code": code }, { "Code": "None" }]);
+        (400, json!({ "__type": kind, "CancellationReasons": reasons }))
+    }
+
+    #[tokio::test]
+    async fn a_state_and_its_problems_are_written_at_once_over_the_version_that_was_read() {
+        let (done, asked) = written(7, (200, json!({}))).await;
+        assert_eq!((done, asked.len()), (Some(true), 1));
+        let items = asked[0]["TransactItems"].as_array().unwrap();
+        assert_eq!(items.len(), 2, "{items:?}");
+        let (put, told) = (&items[0]["Put"], &items[1]["Update"]);
+        assert_eq!(put["ConditionExpression"], "version = :version");
+        assert_eq!(put["ExpressionAttributeValues"], json!({ ":version": { "N": "7" } }));
+        assert_eq!(put["Item"]["version"], json!({ "N": "8" }));
+        assert_eq!(
+            (&told["TableName"], &told["Key"]["opened"]["N"]),
+            (&json!("problems"), &json!("2"))
+        );
+        let (_, first) = written(0, (200, json!({}))).await;
+        let put = &first[0]["TransactItems"][0]["Put"];
+        assert_eq!(put["ConditionExpression"], "attribute_not_exists(edge)");
+    }
+
+    #[tokio::test]
+    async fn who_is_outrun_is_told_so_and_any_other_refusal_is_a_failure() {
+        for code in ["ConditionalCheckFailed", "TransactionConflict"] {
+            assert_eq!(written(7, cancelled(code)).await.0, Some(false), "{code}");
+        }
+        assert_eq!(written(7, cancelled("ItemCollectionSizeLimitExceeded")).await.0, None);
+        let denied = json!({ "__type": "AccessDeniedException" });
+        assert_eq!(written(7, (400, denied)).await.0, None);
+    }
+}

@@ -367,3 +367,18 @@ fn json(value: &impl Serialize) -> Result<AttributeValue, Failure> {
 pub(super) fn key(id: &str, opened: i64) -> Row {
     Row::from([("problem_id".to_owned(), text(id)), ("opened".to_owned(), number(opened))])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_acknowledged_meanwhile_is_not_taken_back_unseen() {
+        let sdk = crate::fake::sdk(|_| (500, Vec::new()));
+        let problems = Problems::new(flotilla_runtime::aws::dynamo_client(&sdk), "problems");
+        let delete = problems.delete("0102", 5, None).unwrap();
+        assert_eq!(delete.key(), &key("0102", 5));
+        let unless = delete.condition_expression();
+        assert_eq!(unless, Some("attribute_not_exists(acknowledged_at)"));
+    }
+}

@@ -427,7 +427,10 @@ fn read(row: &Row) -> Option<Reading> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use aws_sdk_dynamodb::types::{CancellationReason, error::TransactionCanceledException};
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -438,6 +441,36 @@ mod tests {
         assert!(span.holds(&reading(5).key()) && span.holds(&reading(899).key()));
         assert!(!span.holds(&reading(4).key()) && !span.holds(&reading(900).key()));
         assert!(!span.holds(&format!("{:015}{}", 7, "x".repeat(1024))));
+    }
+
+    /// How storing so many readings ends where so many of each of the first calls are put off; and how
+    /// many were asked for, call by call.
+    async fn stored(count: i64, put_off: &'static [usize]) -> (bool, Vec<usize>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = asked.clone();
+        let sdk = crate::fake::sdk(move |request| {
+            let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+            let all = body["RequestItems"]["readings"].as_array().unwrap().clone();
+            let mut asked = heard.lock().unwrap();
+            let left = put_off.get(asked.len()).map_or(0, |it| all.len() - it);
+            let left = if put_off.len() > asked.len() { &all[left..] } else { &[] };
+            asked.push(all.len());
+            let left = if left.is_empty() { json!({}) } else { json!({ "readings": left }) };
+            (200, json!({ "UnprocessedItems": left }).to_string().into_bytes())
+        });
+        let table = Readings::new(flotilla_runtime::aws::dynamo_client(&sdk), "readings");
+        let all: Vec<_> = (0..count).map(|at| Reading { at, filling: 1.0, seq: None }).collect();
+        let new = all.iter().map(|reading| New { device: "a", reading, said: Said::Ok });
+        let done = table.store_all(&new.collect::<Vec<_>>(), Duration::from_secs(60)).await;
+        let asked = asked.lock().unwrap().clone();
+        (done.is_ok(), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_dynamodb_puts_off_is_stored_again_until_it_takes_it_and_else_not_done() {
+        assert_eq!(stored(20, &[]).await, (true, vec![20]));
+        assert_eq!(stored(20, &[20, 7, 1]).await, (true, vec![20, 20, 7, 1]));
+        assert_eq!(stored(3, &[3; 20]).await, (false, vec![3; ATTEMPTS as usize]));
     }
 
     #[test]
