@@ -329,4 +329,25 @@ mod tests {
         assert_eq!(reopened(&ordered(60, true), Again::Unheard), None);
         assert_eq!(reopened(&ordered(KEPT_SECONDS, true), Again::Expired), Some((3, false)));
     }
+
+    #[test]
+    fn what_has_ended_is_opened_again_for_a_reason_alone_and_resolved_anew_unless_it_was_lost() {
+        let all = [Again::Expired, Again::Unheard, Again::Lost, Again::Retry];
+        let opened = |state: State| {
+            all.map(|again| reopened(&Row { state: state.clone(), ..ordered(9, true) }, again))
+        };
+        let failed = |retry_at| {
+            let reason = "no".to_owned();
+            opened(State::Failed(Failed { reason, ours: false, log: None, retry_at }))
+        };
+        let anew = Some((4, true));
+        assert_eq!(failed(now() + 100), [None, None, None, anew]);
+        assert_eq!(failed(now()), [anew; 4]);
+        let artifact = serde_json::json!({
+            "state": "done", "artifact": "k", "parts": {}, "filename": "f", "blob": "b",
+            "sha256": "00", "size": 1, "log": "l", "requires": [], "build_ms": 1,
+        });
+        let done = opened(serde_json::from_value(artifact).unwrap());
+        assert_eq!(done, [None, None, Some((4, false)), anew]);
+    }
 }

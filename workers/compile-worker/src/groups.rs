@@ -231,6 +231,10 @@ fn failed(what: &str, group: &str, why: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use flotilla_runtime::aws;
+
     use super::*;
 
     #[test]
@@ -242,5 +246,50 @@ mod tests {
         let large = told(&event(5000));
         let large: Value = serde_json::from_str(&large).unwrap();
         assert_eq!(large, json!({"group": "g", "counts": {"done": 5000}, "shortened": true}));
+    }
+
+    const TAKEN: &str = "<PublishResponse><PublishResult/></PublishResponse>";
+
+    /// The calls to which the end of the last build of a group leads, where the row of the group says so
+    /// and the topic answers with this status.
+    async fn told_at_the_end(completed: bool, topic: u16) -> (bool, Vec<String>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        let sdk = crate::fake::sdk(move |request| {
+            let target = request.headers().get("x-amz-target").unwrap_or("SNS.Publish");
+            let call = target.rsplit('.').next().unwrap().to_owned();
+            let body = String::from_utf8_lossy(request.body().bytes().unwrap()).into_owned();
+            let notes = body.contains("completed_at");
+            heard.lock().unwrap().push(if notes {
+                format!("{call} completed")
+            } else {
+                call.clone()
+            });
+            let mut row = json!({ "members": { "S": "[]" }, "refused": { "S": "[]" } });
+            if completed {
+                row["completed_at"] = json!({ "N": "5" });
+            }
+            match call.as_str() {
+                "UpdateItem" => (200, json!({ "Attributes": row }).to_string().into_bytes()),
+                _ => (topic, TAKEN.as_bytes().to_vec()),
+            }
+        });
+        let builds = Builds::new(aws::dynamo_client(&sdk), "builds");
+        let sns = aws_sdk_sns::Client::new(&sdk);
+        let groups = Groups::new(builds, aws::dynamo_client(&sdk), sns, Some("topic".into()));
+        let done = groups.over("g", "key").await.is_ok();
+        let asked = asked.lock().unwrap().clone();
+        (done, asked)
+    }
+
+    #[tokio::test]
+    async fn a_group_is_told_before_it_is_noted_and_not_again_once_it_is() {
+        let calls = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let whole = calls(&["UpdateItem", "Publish", "UpdateItem completed"]);
+        assert_eq!(told_at_the_end(false, 200).await, (true, whole));
+        assert_eq!(told_at_the_end(true, 200).await, (true, calls(&["UpdateItem"])));
+        // Where it could not be told, whoever comes next tells it.
+        let cut = calls(&["UpdateItem", "Publish"]);
+        assert_eq!(told_at_the_end(false, 403).await, (false, cut));
     }
 }

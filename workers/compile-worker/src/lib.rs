@@ -17,6 +17,8 @@ pub mod crates;
 pub mod ecosystem;
 pub mod ecosystems;
 pub mod error;
+#[cfg(test)]
+mod fake;
 pub mod groups;
 pub mod job;
 pub mod keys;

@@ -180,3 +180,49 @@ pub fn piece_key(request: &str, epoch: u64, generation: u64, piece: u64) -> Stri
 pub fn log_name(request: &str, epoch: u64, generation: u64) -> String {
     format!("{request}/{epoch}-{generation}.txt")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use flotilla_runtime::aws;
+
+    use super::*;
+
+    /// Whether an artifact was stored in a bucket that takes it with this status at first and gives back
+    /// this, and what was asked: method, and the condition of a put.
+    async fn stored(first: u16, back: &'static [u8]) -> (bool, Vec<String>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        let sdk = crate::fake::sdk(move |request| {
+            let condition = request.headers().get("if-none-match").unwrap_or_default();
+            heard.lock().unwrap().push(format!("{} {condition}", request.method()));
+            match (request.method(), condition) {
+                ("GET", _) => (200, back.to_vec()),
+                (_, "*") => (first, Vec::new()),
+                _ => (200, Vec::new()),
+            }
+        });
+        let artifacts = Artifacts::new(aws::s3_client(&sdk), "bucket");
+        let hash = sha256(b"artifact");
+        let key = blob_key(&hash, "a-1.0-py3-none-any.whl");
+        let done = artifacts.store(&key, &hash, b"artifact".to_vec()).await;
+        let asked = asked.lock().unwrap().clone();
+        (done.is_ok(), asked)
+    }
+
+    #[tokio::test]
+    async fn an_artifact_is_put_where_none_is_and_only_good_as_it_is_read_back() {
+        let (put, get) = ("PUT *".to_owned(), "GET ".to_owned());
+        assert_eq!(stored(200, b"artifact").await, (true, vec![put.clone(), get.clone()]));
+        assert_eq!(stored(200, b"artifacT").await, (false, vec![put.clone(), get.clone()]));
+        assert!(!stored(200, b"artifact and more").await.0);
+        assert_eq!(stored(403, b"artifact").await, (false, vec![put.clone()]));
+        // Where it is already it is put once more, so that it is young.
+        for there in [412, 409] {
+            let again = vec![put.clone(), "PUT ".to_owned(), get.clone()];
+            assert_eq!(stored(there, b"artifact").await, (true, again.clone()));
+            assert_eq!(stored(there, b"artifacT").await, (false, again));
+        }
+    }
+}

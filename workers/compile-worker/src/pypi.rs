@@ -311,6 +311,7 @@ fn key(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builds::Locked;
 
     #[test]
     fn a_source_without_a_hash_that_is_good_enough_is_no_source_and_known_to_be_there() {
@@ -323,5 +324,55 @@ mod tests {
         assert_eq!(versions("a", &files), BTreeSet::from(["2.0".to_owned()]));
         let unchecked = ["1", "v1.0.0", "2.0", "3.0"].map(|it| is_unchecked("a", &files, it));
         assert_eq!(unchecked, [true, true, false, false]);
+    }
+
+    #[test]
+    fn an_artifact_key_is_of_all_that_the_artifact_is_made_of() {
+        let order = |version: &str, options: &str| BuildOrder {
+            ecosystem: PYPI.into(),
+            name: "a".into(),
+            version: version.into(),
+            options: options.into(),
+            request: "r".into(),
+            epoch: 1,
+        };
+        let info = |image: &str| BuilderInfo {
+            image: image.into(),
+            abi: "cp311".into(),
+            glibc: "2.36".into(),
+            ..BuilderInfo::default()
+        };
+        let wheel = |sha256: &str| Lock {
+            requires: Vec::new(),
+            wheels: vec![Locked { filename: "w".into(), sha256: sha256.into(), url: None }],
+        };
+        let key = |order: &BuildOrder, image: &str, lock: &Lock, source: &str| {
+            key(order, &info(image), lock, source).unwrap().0
+        };
+        let (own, lock) = (order("1.0", "default"), wheel("aa"));
+        let keys = [
+            key(&own, "i", &lock, "ss"),
+            key(&order("1.1", "default"), "i", &lock, "ss"),
+            key(&order("1.0", "opt=3"), "i", &lock, "ss"),
+            key(&own, "j", &lock, "ss"),
+            key(&own, "i", &wheel("bb"), "ss"),
+            key(&own, "i", &lock, "tt"),
+        ];
+        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+        let spelled = BuildOrder { epoch: 2, request: "s".into(), ..order("v1.0.0", "default") };
+        assert_eq!(key(&spelled, "i", &lock, "ss"), keys[0]);
+    }
+
+    #[test]
+    fn of_two_sources_of_a_version_the_tar_gz_is_taken_whatever_their_order() {
+        let file = |filename: &str| File {
+            filename: filename.to_owned(),
+            sha256: Some("00".to_owned()),
+            ..File::default()
+        };
+        let files = ["a-1.0.zip", "a-1.0.tar.gz", "a-2.0.tar.gz", "a-2.0.0.zip", "a-2.tar.gz"];
+        let files = files.map(file);
+        let taken = ["1.0", "2.0"].map(|it| source("a", &files, it).unwrap().filename.as_str());
+        assert_eq!(taken, ["a-1.0.tar.gz", "a-2.0.tar.gz"]);
     }
 }

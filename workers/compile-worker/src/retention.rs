@@ -139,6 +139,10 @@ mod tests {
         assert_eq!(fate(Some(1050), None, 1149), Fate::Keep);
         assert_eq!(fate(None, Some(1100), 1109), Fate::Keep);
         assert_eq!(fate(None, Some(1100), 1110), Fate::Delete);
+        let forever = Retention { unused: 0, grace: 10 };
+        assert_eq!(super::fate(forever, &row(None, Some(1)), 1 << 40), Fate::Keep);
+        let ordered = Row { state: State::Ordered, ..row(Some(1), Some(1)) };
+        assert_eq!(super::fate(retention, &ordered, 1 << 40), Fate::Keep, "it is under way");
     }
 
     #[test]

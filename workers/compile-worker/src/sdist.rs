@@ -260,6 +260,8 @@ fn is_at_top(path: &[u8], file: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn requires(text: &str) -> Vec<String> {
@@ -297,7 +299,6 @@ mod tests {
 
     #[test]
     fn a_zip_is_built_like_any_other_source() {
-        use std::io::Write;
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
         let options = zip::write::SimpleFileOptions::default();
         for (path, text) in [
@@ -317,6 +318,36 @@ mod tests {
         assert_eq!(source.pkg_info.as_deref(), Some("Name: a\n"));
         assert_eq!(as_tar(Arc::clone(&tar)).unwrap(), tar);
         assert!(matches!(as_tar(bytes[..50].into()), Err(Stopped::Theirs(_))));
+    }
+
+    #[test]
+    fn what_leads_out_of_a_zip_is_left_out_and_what_nobody_may_read_can_be_read() {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for path in ["../out", "/etc/out", "a-1.0/../../out", "a-1.0/in"] {
+            let options = zip::write::SimpleFileOptions::default().unix_permissions(0o111);
+            zip.start_file(path, options).unwrap();
+            zip.write_all(b"x").unwrap();
+        }
+        let tar = as_tar(zip.finish().unwrap().into_inner().into()).unwrap();
+        let mut tar = tar::Archive::new(GzDecoder::new(&*tar));
+        let entries = tar.entries().unwrap().map(|it| {
+            let it = it.unwrap();
+            (it.path().unwrap().display().to_string(), it.header().mode().unwrap())
+        });
+        let inside: Vec<_> = entries.filter(|it| !it.0.ends_with("etc/out")).collect();
+        assert_eq!(inside, [("a-1.0/in".to_owned(), 0o711)]);
+    }
+
+    #[test]
+    fn a_source_that_says_that_it_is_too_large_is_refused_before_it_is_unpacked() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("a-1.0/large").unwrap();
+        header.set_size(SIZE_LIMIT + 1);
+        header.set_cksum();
+        let mut archive = GzEncoder::new(Vec::new(), Compression::fast());
+        archive.write_all(header.as_bytes()).unwrap();
+        let why = Source::read(&archive.finish().unwrap()).unwrap_err();
+        assert!(matches!(why, Stopped::Theirs(why) if why.reason.contains("too large")));
     }
 
     fn native(files: &[(&str, &str)]) -> bool {

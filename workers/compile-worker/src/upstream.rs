@@ -188,3 +188,57 @@ impl Upstream {
         Ok(page.body)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// The address of who gives this to all who ask.
+    async fn giving(body: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn what_is_not_of_the_published_hash_is_neither_taken_nor_kept() {
+        let url = giving("what came").await;
+        let upstream = Upstream::new(&url).unwrap();
+        let (own, other) = (b"what came", b"what was published");
+        for (sha256, sha512, is_taken) in [
+            (Some(sha256(own)), None, true),
+            (Some(sha256(other)), None, false),
+            (None, Some(sha512(own)), true),
+            (None, Some(sha512(other)), false),
+            (None, None, false),
+        ] {
+            let file = File { url: url.clone(), sha256, sha512, ..File::default() };
+            let came = upstream.wheel(&file, 100).await;
+            assert_eq!(came.ok().as_deref(), is_taken.then_some(own.as_slice()), "{file:?}");
+            let again = upstream.wheel(&file, 100).await;
+            assert_eq!(again.is_ok(), is_taken, "{file:?}");
+        }
+        for (hash, is_taken) in [(sha256(own), true), (String::new(), true), (sha256(other), false)]
+        {
+            let file = File { url: url.clone(), core_metadata: Some(hash), ..File::default() };
+            let told = upstream.metadata(&file).await;
+            let taken = Some("what came".to_owned()).filter(|_| is_taken);
+            assert_eq!(told.ok().flatten(), taken, "{file:?}");
+        }
+    }
+}

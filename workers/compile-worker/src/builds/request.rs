@@ -89,3 +89,36 @@ pub fn one_spelling(ecosystem: &str, version: &str) -> String {
 pub fn package_key(ecosystem: &str, name: &str) -> String {
     format!("{ecosystem}/{name}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::pypi::options;
+
+    #[test]
+    fn every_component_is_part_of_the_request_key_and_a_spelling_is_none() {
+        let builder = |image: &str, abi: &str| BuilderInfo {
+            image: image.to_owned(),
+            abi: abi.to_owned(),
+            ..BuilderInfo::default()
+        };
+        let key =
+            |ecosystem: &str, name: &str, version: &str, text: &str, builder: &BuilderInfo| {
+                Request::new(ecosystem, name, version, options(text).unwrap(), builder).unwrap().key
+            };
+        let own = builder("i", "cp311");
+        let keys = [
+            key("pypi", "a", "1.0", "", &own),
+            key("crates", "a", "1.0.0", "", &own),
+            key("pypi", "b", "1.0", "", &own),
+            key("pypi", "a", "1.1", "", &own),
+            key("pypi", "a", "1.0", "opt=3", &own),
+            key("pypi", "a", "1.0", "", &builder("j", "cp311")),
+            key("pypi", "a", "1.0", "", &builder("i", "cp312")),
+        ];
+        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+        assert_eq!(key("pypi", "a", "v1.0.0", "opt=2,-lto", &own), keys[0]);
+    }
+}

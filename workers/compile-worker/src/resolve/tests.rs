@@ -56,6 +56,17 @@ fn the_newest_wheel_that_fits_is_taken() {
 }
 
 #[test]
+fn a_wheel_without_a_hash_to_check_it_by_is_none() {
+    let mut project = project(&[
+        ("a-1.0-py3-none-any.whl", None, false),
+        ("a-2.0-py3-none-any.whl", None, false),
+    ]);
+    project.files[1].sha256 = None;
+    let chosen = newest(&project, &builder(), &wanted(">=1")).map(|it| it.0.to_string());
+    assert_eq!(chosen.as_deref(), Some("1.0"));
+}
+
+#[test]
 fn a_pinned_requirement_may_be_withdrawn() {
     let project = project(&[
         ("x-0.9-py3-none-any.whl", None, false),

@@ -111,7 +111,7 @@ mod tests {
             )
         };
         let events =
-            [event("A_b", "<string>1.0</string>", 7), event("c", "<nil/>", 9), event("a.b", "", 8)];
+            [event("A_b", "<string>1.0</string>", 8), event("c", "<nil/>", 9), event("a.b", "", 7)];
         let body = format!(
             "<?xml version='1.0'?>\n<methodResponse>\n<params><param><value><array><data>{}\
              </data></array></value></param></params></methodResponse>",
