@@ -112,6 +112,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_package_does_wrong_is_a_422_with_its_log_and_what_we_do_is_to_be_asked_for_again() {
+        let failed = |ours| {
+            let failed = Failed { reason: "no".into(), ours, log: None, retry_at: 0 };
+            Refusal::failed(&failed, Some("http://h/l".into())).into_response()
+        };
+        let phrase = |it: &Response| it.extensions().get::<ReasonPhrase>().unwrap().clone();
+        let theirs = failed(false);
+        assert_eq!(theirs.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(phrase(&theirs).as_bytes(), b"no; log: http://h/l");
+        assert!(!theirs.headers().contains_key(header::RETRY_AFTER));
+        let ours = failed(true);
+        assert_eq!(ours.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ours.headers()[header::RETRY_AFTER], "5");
+    }
+
+    #[test]
     fn a_reason_phrase_is_one_line_and_keeps_the_log() {
         let long = format!("ä\n{}; log: http://h/l", "x".repeat(1000));
         let phrase = phrase(&long);

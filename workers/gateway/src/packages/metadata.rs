@@ -108,3 +108,18 @@ async fn fitting<'p>(
         project.files.iter().filter(|file| WheelName::parse(&file.filename).is_some_and(fits));
     Ok(fitting.min_by_key(|file| file.core_metadata.is_none()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_believed_of_no_other_package_or_version() {
+        let told = |text: &str| is_of(text, "a-b", "1.0");
+        assert!(told("Name: A_b\nVersion: 1.0.0\n"));
+        for other in ["Name: a\nVersion: 1.0\n", "Name: a-b\nVersion: 1.1\n", "Version: 1.0\n", ""]
+        {
+            assert!(!told(other), "{other}");
+        }
+    }
+}

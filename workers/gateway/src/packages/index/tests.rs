@@ -1,4 +1,7 @@
-use compile_worker::upstream::File;
+use compile_worker::{
+    builds::{Artifact, Failed},
+    upstream::File,
+};
 
 use super::*;
 
@@ -88,4 +91,88 @@ fn every_version_with_a_source_has_a_wheel() {
     assert!(!html.contains("dist-info-metadata"), "{html}");
     assert!(links[1].json().get("dist-info-metadata").is_none());
     assert_eq!(links[1].json()["yanked"], "a \"bad\" one");
+}
+
+/// The row of a request for version 1.0 that was built by this builder.
+fn row(options: &str, image: &str, state: State) -> Row {
+    Row {
+        package: "pypi/a".into(),
+        version: "1.0".into(),
+        options: options.into(),
+        request: "key".into(),
+        parts: json!({ "builder": image }),
+        epoch: 1,
+        ordered_at: 1,
+        ended_at: None,
+        downloaded_at: None,
+        marked_at: None,
+        state,
+        lock: None,
+        live: None,
+        verdict: None,
+        sent: true,
+        groups: Default::default(),
+        overtaken_by: None,
+    }
+}
+
+fn done(sha256: &str) -> State {
+    State::Done(Artifact {
+        artifact: "artifact".into(),
+        parts: BTreeMap::new(),
+        filename: "a-1.0-py3-none-any.whl".into(),
+        blob: "blob".into(),
+        sha256: sha256.into(),
+        size: 1,
+        log: "log".into(),
+        metadata: None,
+        requires: Vec::new(),
+        bundled: BTreeMap::new(),
+        build_ms: 1,
+    })
+}
+
+/// The line of version 1.0 of a project on the page of the default options.
+fn line(rows: &[Row]) -> Link {
+    let project = Project { files: vec![file("a-1.0.tar.gz")], ..Project::default() };
+    let rows = of_version(rows, &Options::default(), &builder());
+    links("a", &builder(), (&project, &HashMap::new()), &rows).remove(0)
+}
+
+#[test]
+fn a_page_has_the_hashes_of_its_own_option_set_and_builder_alone() {
+    let others = [row("opt=3", "i", done("01")), row("default", "j", done("02"))];
+    assert_eq!(line(&others).sha256, None);
+    let own = row("default", "i", done("03"));
+    let rows = [&others[..], std::slice::from_ref(&own)].concat();
+    assert_eq!(line(&rows).sha256.as_deref(), Some("03"));
+    assert!(line(&rows).html().contains(".whl#sha256=03\""), "{}", line(&rows).html());
+    assert_eq!(line(&rows).json()["hashes"], json!({ "sha256": "03" }));
+}
+
+#[test]
+fn a_page_tells_why_a_version_was_not_built_but_not_what_was_our_fault() {
+    let failed = |ours| {
+        let log = Some("log".to_owned());
+        let failed = Failed { reason: "no <cc>".into(), ours, log, retry_at: 1_700_000_000 };
+        line(&[row("default", "i", State::Failed(failed))])
+    };
+    let html = failed(false).html();
+    let told = "not built: no &lt;cc&gt;; may be tried again 2023-11-14T22:13:20Z";
+    assert!(html.contains(told) && html.contains("href=\"/v1/builds/key/log\""), "{html}");
+    assert_eq!(failed(false).json()["_failed"]["reason"], "no <cc>");
+    assert!(!failed(true).html().contains("not built"), "{}", failed(true).html());
+    assert!(failed(true).json().get("_failed").is_none());
+}
+
+#[test]
+fn what_was_withdrawn_without_a_reason_is_said_to_be_in_both_forms() {
+    let yanked = File { yanked: Some(String::new()), ..file("a-1.0.tar.gz") };
+    let python = File { requires_python: Some(">=3.8".into()), ..file("a-2.0.tar.gz") };
+    let project = Project { files: vec![yanked, python], ..Project::default() };
+    let links = links("a", &builder(), (&project, &HashMap::new()), &HashMap::new());
+    assert!(links[0].html().contains(" data-yanked=\"\""), "{}", links[0].html());
+    assert_eq!(links[0].json()["yanked"], true);
+    assert!(links[1].json().get("yanked").is_none() && !links[1].html().contains("data-yanked"));
+    assert_eq!(links[1].json()["requires-python"], ">=3.8");
 }
