@@ -133,3 +133,92 @@ fn value_of(value: &Attr) -> Value_ {
         _ => Value_::Null(true),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use aws_sdk_dynamodbstreams::types::StreamRecord;
+
+    use super::*;
+
+    const READINGS: usize = 1;
+
+    fn image(fields: &[(&str, &str)]) -> Image {
+        let value = |name: &str, text: &str| match name {
+            "at" | "opened" | "problem_time" | "corrected_processed" => Attr::N(text.to_owned()),
+            _ => Attr::S(text.to_owned()),
+        };
+        fields.iter().map(|(name, text)| ((*name).to_owned(), value(name, text))).collect()
+    }
+
+    /// A record of a row that was so, and is so.
+    fn record(of: Operation, old: Option<Image>, new: Option<Image>) -> Record {
+        let change = StreamRecord::builder().set_old_image(old).set_new_image(new);
+        Record::builder().event_name(of).dynamodb(change.build()).build()
+    }
+
+    /// A reading of a device that nothing is wrong with.
+    pub(in super::super) fn heard(device: &str) -> Event {
+        let new = image(&[("device", device), ("said", "OK"), ("at", "5"), ("filling", "50")]);
+        Event::of(READINGS, &record(Operation::Insert, None, Some(new))).unwrap()
+    }
+
+    #[test]
+    fn a_reading_is_told_when_it_comes_and_not_when_it_is_marked_late() {
+        let whole = |late: &[(&str, &str)]| {
+            let plain = [("device", "01"), ("said", "OK"), ("at", "5"), ("filling", "50")];
+            image(&[&plain[..], late].concat())
+        };
+        let told = |of, old, new| Event::of(READINGS, &record(of, old, Some(new)));
+        let event = told(Operation::Insert, None, whole(&[])).unwrap();
+        assert_eq!(event.original.as_deref(), Some("{\"message\":\"OK\"}"));
+        assert!(told(Operation::Modify, Some(whole(&[])), whole(&[("late", "0102")])).is_none());
+    }
+
+    #[test]
+    fn the_original_is_told_of_the_problem_and_of_nothing_else_in_its_row() {
+        let row = |status: &str, more: &[(&str, &str)]| {
+            let plain = [
+                ("problem", "PROBLEM"),
+                ("problem_id", "0102"),
+                ("problem_time", "5"),
+                ("problem_status", status),
+                ("opened", "5000"),
+                ("current", "a"),
+                ("following", "b"),
+            ];
+            Some(image(&[&plain[..], more].concat()))
+        };
+        let told = |of, old, new| Event::of(PROBLEMS, &record(of, old, new));
+        let of = |status: &str| {
+            let (id, kind) = ("0102", "PROBLEM");
+            json!({ "problem_id": id, "problem": kind, "problem_time": 5, "problem_status": status })
+        };
+        let open = || row("UNRESOLVED", &[]);
+        let original = |event: &Event| -> Option<Value> {
+            event.original.as_deref().map(|it| serde_json::from_str(it).unwrap())
+        };
+        let opened = told(Operation::Insert, None, open()).unwrap();
+        assert_eq!(
+            (original(&opened), &opened.body["correction"]),
+            (Some(of("UNRESOLVED")), &Value::Null)
+        );
+        let ended = told(Operation::Modify, open(), row("RESOLVED", &[])).unwrap();
+        assert_eq!(original(&ended), Some(of("RESOLVED")));
+        // Other evidence: told to subscribers alone, and as a correction where it is one.
+        let other =
+            told(Operation::Modify, open(), row("UNRESOLVED", &[("opening", "{}")])).unwrap();
+        assert_eq!((original(&other), &other.body["correction"]), (None, &Value::Null));
+        let put_right = row("UNRESOLVED", &[("corrected_processed", "9")]);
+        let corrected = told(Operation::Modify, open(), put_right.clone()).unwrap();
+        assert_eq!(
+            (original(&corrected), &corrected.body["correction"]),
+            (None, &json!("CORRECTED"))
+        );
+        assert!(told(Operation::Modify, put_right.clone(), put_right).is_none());
+        let gone = told(Operation::Remove, open(), None).unwrap();
+        assert_eq!(
+            (original(&gone), &gone.body["correction"]),
+            (Some(of("RETRACTED")), &json!("RETRACTED"))
+        );
+    }
+}

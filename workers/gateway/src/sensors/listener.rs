@@ -144,3 +144,39 @@ impl Listener {
 pub(super) fn error(what: &str) -> Message {
     Message { text: json!({ "error": what }).to_string(), position: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::{
+        super::{event::tests::heard, hub::Hub, position::Place, subscription::Wanted},
+        *,
+    };
+
+    #[tokio::test]
+    async fn what_was_told_of_the_past_is_not_told_again_when_it_comes_live() {
+        let place = || Place { stream: String::new(), marks: BTreeMap::new() };
+        let hub = Hub::new(1);
+        hub.begin(&Position { since: 0, places: [place(), place()] });
+        let seat = hub.seat(Duration::ZERO).await.unwrap();
+        let mut listener = Listener::new(seat, &Arc::default());
+        listener.subscribe(Subscription::new(Wanted::default()).unwrap(), None);
+        listener.told = HashMap::from([((1, "a".to_owned()), "99".to_owned())]);
+        let tell = |stream: usize, shard: &str, number: &str| {
+            let position = format!("{stream} {shard} {number}");
+            let (shard, number) = (shard.to_owned(), number.to_owned());
+            hub.tell(Told { event: heard("01"), position, stream, shard, number });
+        };
+        // As numbers: 100 comes after 99. Of other shards and streams nothing was told.
+        for (stream, shard, number) in
+            [(1, "a", "98"), (1, "a", "99"), (1, "a", "100"), (1, "b", "5"), (0, "a", "5")]
+        {
+            tell(stream, shard, number);
+        }
+        for wanted in ["1 a 100", "1 b 5", "0 a 5"] {
+            let told = listener.next().await.unwrap();
+            assert_eq!(told.position.as_deref(), Some(wanted));
+        }
+    }
+}
