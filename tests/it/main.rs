@@ -32,6 +32,7 @@ mod packages_options;
 mod packages_refresh;
 mod packages_repair;
 mod packages_resolve;
+mod packages_rows;
 mod packages_twice;
 mod packages_upstream;
 mod priorities;

@@ -43,6 +43,7 @@ async fn a_problem_is_acknowledged_once_and_stays_so_whatever_is_written_later()
         (&now["problem_status"], &now["opening"]["current"]["filling"]),
         (&json!("ACKNOWLEDGED"), &json!("90"))
     );
+    assert_eq!(now["opened_processed"], first["opened_processed"], "when it was told first");
     // It opened earlier than was told: the row is another, and still acknowledged.
     say(&[reading("02", 40, THEN + 45)]).await;
     let now = latest().await;
@@ -51,6 +52,10 @@ async fn a_problem_is_acknowledged_once_and_stays_so_whatever_is_written_later()
         (&json!((THEN + 45) * 1000), &json!("ACKNOWLEDGED"))
     );
     assert_eq!(now["acknowledgement"], first["acknowledgement"]);
+    // Of the evidence alone listeners are told nothing in the original's words.
+    let next = listener.next().await;
+    let moved = next["problem_time"] == THEN + 45 || next["problem_status"] == "RETRACTED";
+    assert!(moved, "{next}");
     // It ends; a late reading shows that it had not; and ends again.
     say(&[reading("02", 90, THEN + 120)]).await;
     let now = latest().await;
@@ -60,7 +65,9 @@ async fn a_problem_is_acknowledged_once_and_stays_so_whatever_is_written_later()
     );
     assert_eq!(acknowledge("ada").await.0, 200, "said again, though it has ended");
     say(&[reading("01", 95, THEN + 120)]).await;
-    assert_eq!(latest().await["problem_status"], "ACKNOWLEDGED");
+    let now = latest().await;
+    assert_eq!((&now["problem_status"], &now["resolved"]), (&json!("ACKNOWLEDGED"), &Value::Null));
+    assert!(now["resolved_processed"].is_null() && now["resolution"].is_null(), "{now}");
     say(&[reading("01", 90, THEN + 180)]).await;
     assert_eq!(latest().await["problem_status"], "RESOLVED");
     // The next episode is another, and one that ended unseen cannot be acknowledged.
