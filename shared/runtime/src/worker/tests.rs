@@ -2,6 +2,7 @@ mod ahead;
 mod batches;
 mod claims;
 mod fifo;
+mod leaving;
 mod pauses;
 mod queues;
 mod series;
@@ -246,15 +247,16 @@ async fn a_panic_in_prepare_is_one_failed_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn what_no_claim_counts_is_dead_lettered_with_its_reason_in_the_end() {
-    let bad = json!({ "seconds": 0.0, "fail": true });
-    let messages = vec![received("m", "few", bad.clone(), 899), received("n", "many", bad, 900)];
-    let fake = fake(vec![(0.0, messages)], |b| batch(b, &[]));
-    let running = start(&fake, "60");
-    sleep(Duration::from_secs(1)).await;
-    running.shutdown.cancel();
-    running.ended.await.unwrap();
-    assert_eq!(fake.count("SendMessage"), 1);
-    assert_eq!(entries(&fake, "DeleteMessageBatch"), [("many".to_owned(), None)]);
+    for bad in [json!({ "seconds": 0, "fail": true }), json!({ "seconds": 0, "panic": true })] {
+        let few = received("m", "few", bad.clone(), 899);
+        let fake = fake(vec![(0.0, vec![few, received("n", "many", bad, 900)])], |b| batch(b, &[]));
+        let running = start(&fake, "60");
+        sleep(Duration::from_secs(1)).await;
+        running.shutdown.cancel();
+        running.ended.await.unwrap();
+        assert_eq!(fake.count("SendMessage"), 1);
+        assert_eq!(entries(&fake, "DeleteMessageBatch"), [("many".to_owned(), None)]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -315,6 +315,23 @@ async fn a_hand_back_while_the_claim_is_on_its_way_releases_it_and_counts_no_att
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_whose_effect_another_holds_for_ever_is_dead_lettered_before_sqs_moves_it() {
+    for (received, letters) in [(898, 0), (899, 1)] {
+        let mut line = Line::new(URL);
+        line.put_received(received, &json!({ "key": "k", "seconds": 1 }));
+        let office = Office::new(line);
+        let until = Some(Instant::now() + LEASE);
+        let held = Row { state: "claimed", generation: 1, attempts: 1, until, doubt: None };
+        office.desk().rows.insert("\"keyed/k\"".to_owned(), held);
+        let worker = office.worker();
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(office.fake.count("SendMessage"), letters, "received {received} times before");
+        stop(worker).await;
+        assert_eq!((office.row().state, office.row().attempts, office.runs()), ("claimed", 1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_was_handed_back_often_survives_a_ledger_that_does_not_answer() {
     let mut line = Line::new(URL);
     line.put_received(300, &json!({ "key": "k", "seconds": 1 }));
