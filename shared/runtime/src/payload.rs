@@ -143,3 +143,51 @@ impl Payloads {
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake::FakeAws;
+
+    /// What is made of a pointer by who finds this text in S3, and how often S3 was asked.
+    async fn expanded(
+        key: &str,
+        sha256: &str,
+        stored: &'static str,
+    ) -> (Result<String, String>, usize) {
+        let fake = FakeAws::new(move |_, _| json!({ "__text": stored }));
+        let payloads = Payloads::new(crate::aws::s3_client(&fake.sdk()), "payloads");
+        let body = json!({ "flotilla_payload": { "key": key, "sha256": sha256 } }).to_string();
+        let read = payloads.expand(&body).await.map(Cow::into_owned);
+        (read.map_err(|failure| failure.kind().to_owned()), fake.calls().len())
+    }
+
+    #[tokio::test]
+    async fn a_pointer_brings_back_what_the_message_was_sent_with_and_nothing_else() {
+        let sha256 = hex(&Sha256::digest("{}"));
+        let key = format!("payloads/{sha256}");
+        assert_eq!(expanded(&key, &sha256, "{}").await, (Ok("{}".to_owned()), 1));
+        let refused = || Err("payload".to_owned());
+        assert_eq!(expanded(&key, &sha256, "[]").await, (refused(), 1), "it is another's");
+        assert_eq!(
+            expanded("dead-letters/a", &sha256, "{}").await,
+            (refused(), 0),
+            "not asked for"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_only_speaks_of_a_pointer_is_none() {
+        let fake = FakeAws::new(|_, _| json!({}));
+        let payloads = Payloads::new(crate::aws::s3_client(&fake.sdk()), "payloads");
+        for body in [
+            r#"{"text":"flotilla_payload"}"#,
+            r#"{"flotilla_payload":{"key":"payloads/a","sha256":""},"id":1}"#,
+        ] {
+            assert_eq!(payloads.expand(body).await.unwrap(), body);
+        }
+        assert!(fake.calls().is_empty());
+    }
+}
