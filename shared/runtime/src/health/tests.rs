@@ -156,3 +156,15 @@ async fn claims_that_fail_lastingly_fail_health_until_one_is_answered() {
     health.claimed(Instant::now(), None);
     assert_eq!((health.trouble(), health.unready()), (None, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_tells_whether_the_worker_is_healthy() {
+    let recorder = metrics::builder("job").unwrap().build_recorder();
+    let (health, handle) = (Health::new(Duration::from_secs(20)), recorder.handle());
+    for (seconds, value) in [(0, "1"), (81, "0")] {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        let text = ::metrics::with_local_recorder(&recorder, || page(&health, &handle));
+        let line = format!("flotilla_healthy{{worker=\"job\"}} {value}");
+        assert!(text.contains(&line), "{line} is missing in\n{text}");
+    }
+}

@@ -247,6 +247,23 @@ fn every_metric_of_opentelemetry_has_the_labels_that_its_conventions_require() {
 }
 
 #[test]
+fn every_call_is_on_the_bill_of_the_jobs_that_are_done() {
+    let text = exposition(|| {
+        let meter = Meter::new("http://sqs/1/main");
+        super::prices(false);
+        for (service, operation) in [("SQS", "ReceiveMessage"), ("DynamoDB", "UpdateItem")] {
+            let (code, took) = ("200".to_owned(), Duration::ZERO);
+            called(Call { service, operation, queue: None, code, error: None, took });
+        }
+        meter.disposed(&Disposition::Done, Duration::ZERO);
+        meter.disposed(&Disposition::Lost, Duration::ZERO);
+        super::scraped(true);
+    });
+    let line = r#"flotilla_dollars_per_million_jobs{worker="job"} 1.025"#;
+    assert!(text.contains(line), "{line} is missing in\n{text}");
+}
+
+#[test]
 fn a_dead_letter_queue_that_two_queues_share_is_counted_once() {
     let text = exposition(|| {
         for url in ["http://sqs/1/builds", "http://sqs/1/refresh"] {
