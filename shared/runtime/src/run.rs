@@ -141,3 +141,81 @@ async fn open(
 pub(crate) async fn pause(delay: Duration, shutdown: &CancellationToken) {
     let _ = tokio::time::timeout(delay, shutdown.cancelled()).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        config::Reader,
+        fake::FakeAws,
+        job::{Delivery, Effect},
+        lease::Lease,
+    };
+
+    /// An instance of a group that ends it, and a queue.
+    fn ended_by_its_group() -> FakeAws {
+        let policy = json!({ "deadLetterTargetArn": "arn:aws:sqs:r:1:dead" }).to_string();
+        FakeAws::new(move |operation, _| match operation {
+            "PUT /latest/api/token" => json!({ "__text": "a-token" }),
+            "GET /latest/meta-data/instance-id" => json!({ "__text": "i-0123" }),
+            "GET /latest/meta-data/autoscaling/target-lifecycle-state" => {
+                json!({ "__text": "Terminated" })
+            }
+            _ if operation.starts_with("GET ") => json!({ "__status": 404, "__text": "none" }),
+            "GetQueueAttributes" => json!({ "Attributes": { "RedrivePolicy": policy } }),
+            "GetQueueUrl" => json!({ "QueueUrl": "http://q/dead" }),
+            "SetInstanceProtection"
+            | "CompleteLifecycleAction"
+            | "RecordLifecycleActionHeartbeat" => {
+                json!({ "__text": format!("<{operation}Response><{operation}Result/></{operation}Response>") })
+            }
+            _ => json!({}),
+        })
+    }
+
+    /// Takes its time to release what it holds, and notes what the group was told until then.
+    struct Holding {
+        fake: FakeAws,
+        told: Arc<std::sync::Mutex<Option<usize>>>,
+    }
+
+    impl Job for Holding {
+        const NAME: &'static str = "holding";
+        type Message = Value;
+        type Work = ();
+
+        async fn prepare(&self, _: Value, _: &Delivery) -> Result<(Effect, ()), Failure> {
+            Ok((Effect::Idempotent, ()))
+        }
+
+        async fn run(&self, (): (), _: &Lease) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn end(&self) {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            *self.told.lock().unwrap() = Some(self.fake.count("CompleteLifecycleAction"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_is_told_to_go_on_only_when_the_job_has_released_what_it_holds() {
+        let (fake, told) = (ended_by_its_group(), Arc::default());
+        let job = Holding { fake: fake.clone(), told: Arc::clone(&told) };
+        let mut settings = Reader::from_pairs([
+            ("FLOTILLA_QUEUE_URL", "http://q/main"),
+            ("FLOTILLA_LEDGER_TABLE", "ledger"),
+            ("FLOTILLA_PAYLOADS_BUCKET", "payloads"),
+            ("FLOTILLA_HTTP_ADDR", "127.0.0.1:0"),
+            ("FLOTILLA_INSTANCE_METADATA", "true"),
+            ("FLOTILLA_GROUP", "a-group"),
+        ]);
+        let config = WorkerConfig::read(&mut settings);
+        settings.finish().unwrap();
+        run(job, config, &fake.sdk(), CancellationToken::new()).await.unwrap();
+        assert_eq!(*told.lock().unwrap(), Some(0), "a container may be left");
+        assert_eq!(fake.count("CompleteLifecycleAction"), 1);
+    }
+}

@@ -26,6 +26,14 @@ async fn instance_with(
         "GET /latest/meta-data/autoscaling/target-lifecycle-state" => {
             json!({ "__text": *state.lock().unwrap() })
         }
+        "GET /latest/meta-data/spot/instance-action" => {
+            match state.lock().unwrap().strip_prefix("spot ") {
+                Some(time) => {
+                    json!({ "__text": json!({ "action": "terminate", "time": time }).to_string() })
+                }
+                None => json!({ "__status": 404, "__text": "none" }),
+            }
+        }
         _ if operation.starts_with("GET ") => json!({ "__status": 404, "__text": "none" }),
         call => json!({ "__text": format!(
             "<{call}Response><{call}Result/><ResponseMetadata><RequestId>r</RequestId>\
@@ -113,6 +121,21 @@ async fn a_heartbeat_of_the_hook_that_fails_neither_ends_the_drain_nor_the_heart
         assert!(watching.await.unwrap(), "the group waits");
         assert_eq!(fake.calls().last().unwrap().0, "CompleteLifecycleAction", "{answer}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spot_notice_leaves_ten_seconds_for_the_end_of_the_process() {
+    let end = DateTime::from(SystemTime::now() + Duration::from_secs(40));
+    let notice = format!("spot {}", end.fmt(Format::DateTime).unwrap());
+    let (_, instance) = instance(&Arc::new(Mutex::new(notice.leak()))).await;
+    let (drain, end) = (Arc::new(Drain::new(Duration::from_secs(90))), CancellationToken::new());
+    let watching = tokio::spawn(instance.watch(drain.clone(), end.clone()));
+    let begun = tokio::time::Instant::now();
+    drain.over().await;
+    // The time of the notice is one of the real clock, which hardly moves meanwhile.
+    assert!((20..=30).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    end.cancel();
+    assert!(!watching.await.unwrap(), "no group waits for it");
 }
 
 #[tokio::test(start_paused = true)]
