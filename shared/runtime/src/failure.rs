@@ -171,3 +171,16 @@ impl Disposition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_any_length_has_room_in_an_attribute_and_a_row() {
+        for (reason, long) in [("short", 5), ("x", 1), (&"\u{1f6a2}".repeat(300_000), 1000)] {
+            let short = shortened(reason);
+            assert!(reason.starts_with(&short) && short.chars().count() == long, "{long}");
+        }
+    }
+}

@@ -250,7 +250,8 @@ mod tests {
         busy.extend(ask(&pollers).await.slots);
         busy.truncate(19);
         let start = tokio::time::Instant::now();
-        assert_eq!(ask(&pollers).await.most, 1);
+        let asked = ask(&pollers).await;
+        assert_eq!((asked.most, asked.wait), (1, WAIT), "it waits for the next message to come");
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 

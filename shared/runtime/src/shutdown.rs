@@ -36,16 +36,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_signal_while_the_process_drains_changes_nothing() {
-        let stop = on_signals().unwrap();
-        let other = on_signals().unwrap();
-        assert!(!stop.is_cancelled());
-        raise(Signal::SIGTERM).unwrap();
-        stop.cancelled().await;
-        for again in [Signal::SIGTERM, Signal::SIGINT] {
-            raise(again).unwrap();
+        for first in [Signal::SIGINT, Signal::SIGTERM] {
+            let (stop, other) = (on_signals().unwrap(), on_signals().unwrap());
+            assert!(!stop.is_cancelled());
+            raise(first).unwrap();
+            stop.cancelled().await;
+            for again in [Signal::SIGTERM, Signal::SIGINT] {
+                raise(again).unwrap();
+            }
+            // The process lives, and whoever was asked has heard of it.
+            other.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // The process lives, and whoever was asked has heard of it.
-        other.cancelled().await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

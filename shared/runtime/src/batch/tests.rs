@@ -125,3 +125,12 @@ async fn a_panic_and_a_missing_outcome_are_transient_failures() {
     let (kinds, _) = outcomes(&["a", "forget", "c"]).await;
     assert_eq!(kinds, [None, Some("batch"), Some("batch")]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_lease_has_left_behind_is_in_no_batch() {
+    let (batches, lease) = (Arc::default(), crate::lease::tests::idempotent());
+    let job = Batched::new(Scripted(Arc::clone(&batches)));
+    assert!(job.run("gone".to_owned(), &lease).now_or_never().is_none());
+    job.run("a".to_owned(), &lease).await.unwrap();
+    assert_eq!(*batches.lock().unwrap(), [1]);
+}

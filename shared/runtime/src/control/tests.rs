@@ -204,4 +204,6 @@ async fn a_row_that_was_not_read_ends_no_pause() {
     *throttled.lock().unwrap() = true;
     obedience.look().await.unwrap_err();
     assert!(*obedience.paused.borrow());
+    let asked = &fake.calls()[0].1["RequestItems"]["ledger"];
+    assert_eq!(asked["ConsistentRead"], true, "an order of a moment ago is no later one");
 }

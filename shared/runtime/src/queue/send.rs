@@ -360,6 +360,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn on_a_fifo_queue_the_same_body_of_one_cause_is_one_message() {
+        let fake = FakeAws::new(|_, _| json!({}));
+        let cause = |id: &str| {
+            let mut delivery = (*message(Told::new()).delivery).clone();
+            (delivery.message_id, delivery.group) = (id.to_owned(), Some("g".to_owned()));
+            delivery
+        };
+        for url in ["http://q/main.fifo", "http://q/main"] {
+            let queue = Queue::of(fake.sqs(), url, "http://q/dead");
+            for (body, cause) in
+                [("a", cause("m")), ("a", cause("m")), ("b", cause("m")), ("a", cause("n"))]
+            {
+                queue.send(body, &cause).await.unwrap();
+            }
+        }
+        let calls = fake.calls();
+        assert!(calls.iter().all(|(_, body)| body["MessageGroupId"] == "g"));
+        let names: Vec<_> =
+            calls.iter().map(|it| it.1["MessageDeduplicationId"].as_str()).collect();
+        assert!(names[..4].iter().all(Option::is_some) && names[4..].iter().all(Option::is_none));
+        assert!(names[0] == names[1] && names[0] != names[2] && names[0] != names[3], "{names:?}");
+    }
+
+    #[tokio::test]
     async fn a_dead_letter_stays_in_the_trace_of_x_ray_that_its_message_came_with() {
         for header in [Some("Root=1-5759e988-bd862e3fe1be46a994272793"), None] {
             let fake = FakeAws::new(|_, _| json!({}));
