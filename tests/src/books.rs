@@ -137,10 +137,20 @@ impl Books {
         let in_flight = world.in_flight(&url).await;
         self.dead.extend(drained(world, &dead).await);
         let (queued, counts) = (peeked(world, &url).await, counts(world).await);
+        self.standing(&queued, counts, in_flight)
+    }
+
+    /// Where every key stands, of what was found: what is queued, and how often each effect happened.
+    fn standing(
+        &self,
+        queued: &BTreeSet<String>,
+        counts: BTreeMap<String, u64>,
+        in_flight: u64,
+    ) -> Standing {
         let done: BTreeSet<_> = counts.keys().cloned().collect();
         let dead: BTreeSet<_> = self.dead.difference(&done).cloned().collect();
         let ended: BTreeSet<_> = done.union(&dead).cloned().collect();
-        let known: BTreeSet<_> = ended.union(&queued).cloned().collect();
+        let known: BTreeSet<_> = ended.union(queued).cloned().collect();
         let good_dead = self.dead.difference(&self.bad);
         Standing {
             sent: self.sent.len(),
@@ -232,3 +242,6 @@ async fn receive(world: &World, url: &str) -> Vec<Message> {
     let call = call.visibility_timeout(LOOKING_SECONDS).wait_time_seconds(1);
     call.send().await.expect("ReceiveMessage").messages.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
