@@ -62,6 +62,18 @@ fn alerts() -> Vec<(String, String)> {
     rules.map(|rule| (field(rule, "alert"), field(rule, "expr"))).collect()
 }
 
+#[test]
+fn every_row_of_the_dashboard_is_one_that_these_tests_fill_and_no_panel_is_without_a_query() {
+    let (rows, panels): (Vec<_>, Vec<_>) =
+        panels().into_iter().partition(|panel| panel["type"] == "row");
+    let titles: Vec<_> = rows.iter().map(|row| row["title"].as_str().unwrap()).collect();
+    let ours = [SCALER, SCHEDULER, SENSORS, GRADING, COMPILE, GATEWAY];
+    assert_eq!(titles, [&["Fleet", "$worker"], &ours[..]].concat());
+    for panel in panels {
+        assert!(!queries_of(std::slice::from_ref(&panel), "").is_empty(), "{}", panel["title"]);
+    }
+}
+
 /// An alert's expression without the comparison at its end.
 fn measured(expr: &str) -> &str {
     let (measured, limit) = expr.rsplit_once([' ']).expect("a comparison");
