@@ -17,6 +17,7 @@ mod fleet_workers;
 mod gateway;
 mod grading;
 mod iot_template;
+mod ledger;
 mod mixin;
 mod operator;
 mod packages;
