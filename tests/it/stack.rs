@@ -5,6 +5,7 @@ use flotilla_cli::{
     stack::{Gaps, Stack, Template},
 };
 use flotilla_tests::World;
+use serde_norway::Value;
 
 #[tokio::test]
 async fn an_upload_of_a_json_and_nothing_else_becomes_a_message() {
@@ -57,4 +58,25 @@ async fn a_listed_gap_that_has_vanished_fails_too() {
     let why = Stack::create_with_gaps(&aws, "it-vanished", &template, &gaps).await.unwrap_err();
     assert!(why.to_string().contains("GradingQueue"), "{why}");
     assert!(Stack::open(&aws, "it-vanished").await.is_err());
+}
+
+#[test]
+fn no_queue_moves_a_message_before_its_attempts_are_used_up_and_none_forgets_one_within_14_days() {
+    let text = include_str!("../../deploy/cfn/data.yaml");
+    let data: Value = serde_norway::from_str(text).unwrap();
+    let (resources, mut consumed) = (data["Resources"].as_mapping().unwrap(), 0);
+    for (name, queue) in resources.iter().filter(|(_, it)| it["Type"] == "AWS::SQS::Queue") {
+        let queue = &queue["Properties"];
+        assert_eq!(queue["MessageRetentionPeriod"], 14 * 24 * 3600, "{name:?}");
+        if let Some(policy) = queue.get("RedrivePolicy") {
+            assert_eq!(policy["maxReceiveCount"], 1000, "{name:?}");
+            consumed += 1;
+        }
+    }
+    assert_eq!(consumed, 5);
+    let ledger = &data["Resources"]["LedgerTable"]["Properties"]["TimeToLiveSpecification"];
+    assert_eq!(
+        (&ledger["AttributeName"], &ledger["Enabled"]),
+        (&"expires_at".into(), &true.into())
+    );
 }
