@@ -150,3 +150,12 @@ fn what_the_log_is_set_to_wrongly_is_reported_with_all_other_mistakes() {
         assert!(report.contains(name), "{name} is not in {report}");
     }
 }
+
+#[test]
+fn what_nobody_sets_is_as_it_is_promised() {
+    let config = WorkerConfig::read(&mut Reader::from_pairs([]));
+    let times = [config.visibility, config.wait, config.grace, config.retry_first];
+    assert_eq!(times.map(|it| it.as_secs()), [60, 20, 90, 2]);
+    assert_eq!((config.max_attempts, config.control_every.as_secs()), (5, 10));
+    assert_eq!((config.tenant_slots, config.instance.protect), (None, true));
+}
