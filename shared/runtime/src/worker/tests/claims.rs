@@ -84,12 +84,21 @@ struct Desk {
     ill_until: Instant,
     /// How many transactions are throttled from now on.
     throttles: u32,
+    /// How many effects are refused by conditions of their own.
+    refusals: u32,
 }
 
 impl Desk {
     fn new(line: Line) -> Arc<Mutex<Self>> {
         let (rows, ill_until) = (HashMap::new(), Instant::now());
-        Arc::new(Mutex::new(Self { lines: [line], rows, slow: 0, ill_until, throttles: 0 }))
+        Arc::new(Mutex::new(Self {
+            lines: [line],
+            rows,
+            slow: 0,
+            ill_until,
+            throttles: 0,
+            refusals: 0,
+        }))
     }
 
     fn answer(&mut self, operation: &str, body: &Value) -> Value {
@@ -108,6 +117,14 @@ impl Desk {
                 "__status": 400,
                 "__type": refused("TransactionCanceled"),
                 "CancellationReasons": [{ "Code": "None" }, { "Code": "ThrottlingError" }],
+            });
+        }
+        if operation == "TransactWriteItems" && self.refusals > 0 {
+            self.refusals -= 1;
+            return json!({
+                "__status": 400,
+                "__type": refused("TransactionCanceled"),
+                "CancellationReasons": [{ "Code": "None" }, { "Code": "ConditionalCheckFailed" }],
             });
         }
         let row = self.rows.entry(request["Key"]["effect"]["S"].to_string()).or_default();
@@ -315,6 +332,21 @@ async fn a_hand_back_while_the_claim_is_on_its_way_releases_it_and_counts_no_att
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_whose_worker_died_at_each_of_its_attempts_is_given_up_and_not_begun_again() {
+    let mut line = Line::new(URL);
+    line.put(1, &json!({ "key": "k", "seconds": 1 }));
+    let office = Office::new(line);
+    let until = Some(Instant::now());
+    let dead = Row { state: "claimed", generation: 5, attempts: 5, until, doubt: None };
+    office.desk().rows.insert("\"keyed/k\"".to_owned(), dead);
+    let worker = office.worker();
+    office.until_empty().await;
+    stop(worker).await;
+    assert_eq!((office.runs(), office.given_up.load(Ordering::SeqCst)), (0, 1));
+    assert_eq!(office.fake.count("SendMessage"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_whose_effect_another_holds_for_ever_is_dead_lettered_before_sqs_moves_it() {
     for (received, letters) in [(898, 0), (899, 1)] {
         let mut line = Line::new(URL);
@@ -425,6 +457,33 @@ async fn a_ledger_that_does_not_answer_keeps_no_message_from_being_handed_back_a
     stop(worker).await;
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert_eq!(entries(&office.fake, "ChangeMessageVisibilityBatch").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_effect_was_refused_is_not_done_though_its_job_says_so() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 1 }));
+    let office = Office::new(line);
+    office.desk().refusals = 1;
+    let worker = office.worker();
+    office.until_empty().await;
+    stop(worker).await;
+    assert_eq!((office.row().state, office.row().attempts, office.runs()), ("done", 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_commit_another_overtook_is_left_to_that_one() {
+    let mut line = Line::new(URL);
+    line.put(0, &json!({ "key": "k", "seconds": 5 }));
+    let office = Office::new(line);
+    let worker = office.worker();
+    sleep(Duration::from_secs(2)).await;
+    office.desk().rows.values_mut().for_each(|row| row.generation += 1);
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!((office.row().state, office.row().generation, office.runs()), ("claimed", 2, 1));
+    assert!(entries(&office.fake, "ChangeMessageVisibilityBatch").is_empty(), "it is another's");
+    assert!(entries(&office.fake, "DeleteMessageBatch").is_empty());
+    stop(worker).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,6 +37,7 @@ async fn messages_that_end_together_are_deleted_and_put_off_ten_to_a_call() {
     for call in ["DeleteMessageBatch", "ChangeMessageVisibilityBatch"] {
         assert_eq!(fake.count(call), 1, "{call}");
     }
+    assert_eq!(crate::tally::gone_of("http://q/main"), 10, "those that come again are not gone");
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,4 +114,30 @@ async fn what_finishes_in_the_grace_is_extended_until_it_does() {
     assert_eq!(entries(&fake, "DeleteMessageBatch"), [("h".to_owned(), None)]);
     let extended = entries(&fake, "ChangeMessageVisibilityBatch").len();
     assert!(extended >= 50 / 6, "{extended} extensions in 50 s of the grace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_says_why_and_where_and_under_whose_hands_its_message_died() {
+    let mut bad = received("m", "h", json!("no nap"), 3);
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    let trace = format!("00-{id}-b7ad6b7169203331-01");
+    bad["MessageAttributes"]["traceparent"] = json!({ "DataType": "String", "StringValue": trace });
+    let fake = fake(vec![(0.0, vec![bad])], |b| batch(b, &[]));
+    let running = start_on(&fake, "http://q/main", &[("FLOTILLA_WORKER_ID", "one")]);
+    sleep(Duration::from_secs(1)).await;
+    running.shutdown.cancel();
+    running.ended.await.unwrap();
+    let calls = fake.calls();
+    let (_, letter) = calls.iter().find(|(call, _)| call == "SendMessage").unwrap();
+    let attributes = &letter["MessageAttributes"];
+    assert_eq!(attributes["traceparent"]["StringValue"], trace.as_str());
+    let why = attributes["flotilla"]["StringValue"].as_str().unwrap();
+    let mut why: Value = serde_json::from_str(why).unwrap();
+    let reason = why["reason"].take();
+    assert!(reason.as_str().unwrap().contains("no message for sleeper"), "{reason}");
+    let wanted = json!({
+        "reason": null, "kind": "unparsable", "job": "sleeper", "worker": "one", "image": null,
+        "trace_id": id, "message_id": "m", "receive_count": 3, "queue": "http://q/main", "log": null,
+    });
+    assert_eq!(why, wanted);
 }
