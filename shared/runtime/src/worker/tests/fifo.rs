@@ -279,18 +279,21 @@ async fn a_stop_lets_one_message_of_a_group_finish_and_hands_the_rest_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receive_whose_answer_is_lost_is_repeated_under_its_name() {
-    let fake = FakeAws::new(|operation, _| match operation {
-        "ReceiveMessage" => json!({ "__status": 500 }),
+    let asked = AtomicU32::new(0);
+    let fake = FakeAws::new(move |operation, _| match operation {
+        "ReceiveMessage" => match asked.fetch_add(1, Ordering::SeqCst) {
+            0..3 => json!({ "__status": 500 }),
+            _ => json!({ "__hang": 5 }),
+        },
         _ => json!({}),
     });
-    let queue = Queue::of(fake.sqs(), URL, DEAD);
-    let name = queue.attempt();
-    for _ in 0..2 {
-        let zero = Duration::ZERO;
-        queue.receive(1, zero, zero, name.as_deref()).await.unwrap_err();
-    }
-    let names: Vec<_> =
-        fake.calls().iter().map(|(_, body)| body["ReceiveRequestAttemptId"].clone()).collect();
-    assert_eq!(names, [json!(name), json!(name)]);
+    let running = start_on(&fake, URL, &[]);
+    sleep(Duration::from_secs(12)).await;
+    running.shutdown.cancel();
+    running.ended.await.unwrap();
+    let receives = fake.calls().into_iter().filter(|(call, _)| call == "ReceiveMessage");
+    let names: Vec<_> = receives.map(|(_, body)| body["ReceiveRequestAttemptId"].clone()).collect();
+    assert!(names[0].is_string() && names[..4].iter().all(|name| *name == names[0]), "{names:?}");
+    assert!(names[4].is_string() && names[4] != names[3], "{names:?}");
     assert_eq!(Queue::of(fake.sqs(), "http://q/main", DEAD).attempt(), None);
 }

@@ -124,6 +124,19 @@ async fn a_worker_that_starts_under_a_pause_receives_nothing_until_it_is_resumed
     running.ended.await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn orders_that_cannot_be_read_keep_no_worker_from_its_work_for_long() {
+    let fake = FakeAws::new(|operation, _| match operation {
+        "BatchGetItem" => json!({ "__hang": 3600 }),
+        _ => json!({ "__hang": 20 }),
+    });
+    let running = start_on(&fake, "http://q/main", &[]);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(fake.count("ReceiveMessage"), 1);
+    running.shutdown.cancel();
+    running.ended.await.unwrap();
+}
+
 /// Panics when it is asked whether it can work, so many times.
 struct Shy(Mutex<u32>);
 
