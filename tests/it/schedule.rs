@@ -231,6 +231,17 @@ async fn a_hand_switches_until_the_next_rule_and_a_stopped_scheduler_leaves_all_
     town.world.tick("2026-06-01T06:00:00Z").await;
     assert_eq!(town.instance(&id).await, "stopped");
     find(&town.world.audit("scheduler").await, "skipped", "scheduler_stopped");
+    // Nor is a batch worked that was sent before it was stopped.
+    let tick = "2026-06-01T06:00:00Z";
+    let item = json!({"id": id, "source": "context/web", "since": tick, "reason": "before"});
+    town.world
+        .schedule(json!({"batch": {
+            "account": "", "region": HOME, "service": "ec2:instance", "action": "START", "tick": tick,
+            "actor": "schedule", "bulk": "b", "occasion": "o", "items": [item],
+        }}))
+        .await;
+    town.world.until_scheduled().await;
+    assert_eq!(town.instance(&id).await, "stopped");
     town.gateway.post("/scheduler-start", Value::Null).await;
     town.world.tick("2026-06-01T06:00:00Z").await;
     assert_eq!(town.instance(&id).await, "running");

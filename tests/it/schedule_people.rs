@@ -299,6 +299,12 @@ async fn the_period_of_the_tick_can_be_changed_while_it_runs() {
     put(&town, "/v1/scheduler", json!({"tickSeconds": 60})).await;
     town.world.tick("2026-06-01T12:09:30Z").await;
     assert_eq!(town.instance(&id).await, "stopped");
+    // What people ask for does not wait for the next day.
+    put(&town, "/v1/scheduler", json!({"tickSeconds": 86_400})).await;
+    town.world.tick(&minutes(0)).await;
+    put(&town, "/v1/contexts/web/override", json!({"override": "on for 1 h"})).await;
+    town.world.until_scheduled().await;
+    assert_eq!(town.instance(&id).await, "running");
     town.end().await;
 }
 
