@@ -69,8 +69,9 @@ impl Limits {
             given.map_or(default, |ms| Duration::from_millis(ms.clamp(10, 600_000)))
         };
         let cpu = ms(given.cpu_ms, self.cpu);
-        // Who raises the CPU limit alone wants it to be reachable.
-        let wall = ms(given.wall_ms, self.wall.max(cpu.saturating_mul(3)));
+        // Who raises the CPU limit alone wants it to be reachable; who says nothing changes nothing.
+        let reachable = given.cpu_ms.map_or(self.wall, |_| self.wall.max(cpu.saturating_mul(3)));
+        let wall = ms(given.wall_ms, reachable);
         let output =
             given.output_bytes.map_or(self.output, |bytes| bytes.clamp(1, MAX_STDOUT_BYTES));
         Self { cpu, wall, output }
@@ -220,6 +221,19 @@ mod tests {
         assert_eq!((limits.cpu.as_millis(), limits.output), (1500, 10));
         let bad = r#"{"limits":{"cpu_ms":"fast"}}"#;
         assert!(read([Some("1"), Some("1"), None, Some(bad)]).unwrap_err().contains("limits"));
+    }
+
+    #[test]
+    fn a_limit_on_the_clock_holds_as_it_is_given_and_a_longer_one_of_cpu_alone_prolongs_it() {
+        let event = r#"{"event":{"Parameters":{"limits":{"cpu_ms":900,"wall_ms":1500}}}}"#;
+        let wall = |event, own| {
+            let tests = read([Some("1"), Some("1"), Some(event), own]).unwrap();
+            tests.limits.wall.as_millis()
+        };
+        assert_eq!(wall(event, None), 1500);
+        assert_eq!(wall(event, Some(r#"{"limits":{"output_bytes":10}}"#)), 1500);
+        assert_eq!(wall(event, Some(r#"{"limits":{"cpu_ms":5000}}"#)), 15_000);
+        assert_eq!(wall(r#"{"event":{"Parameters":{"limits":{"wall_ms":1000}}}}"#, None), 1000);
     }
 
     #[test]
