@@ -343,7 +343,7 @@ async fn the_resource_command_switches_with_no_table() {
     let (code, out) =
         run(&["stop", "--service", "ec2", "--ids", "i-0000,i-0001", "--dry-run"]).await;
     assert_eq!((code, ec2.count("running")), (Some(0), 2), "{out}");
-    assert!(out.contains("dry_run"), "{out}");
+    assert!(out.contains("dry_run") && !out.contains("cannot be tried"), "{out}");
     let (code, out) = run(&["stop", "--service", "ec2", "--ids", "i-0000", "--json"]).await;
     assert_eq!((code, ec2.count("stopped")), (Some(0), 1), "{out}");
     let row: Value = serde_json::from_str(out.trim()).unwrap();
@@ -363,6 +363,19 @@ async fn the_resource_command_switches_with_no_table() {
     let own = ["stop", "--service", "ec2", "--account", "210987654321", "--ids", arn];
     assert_eq!((run(&own).await.0, ec2.count("running")), (Some(0), 0));
     assert_eq!(run(&["stop", "--service", "moon", "--ids", "x"]).await.0, Some(2));
+}
+
+#[tokio::test]
+async fn a_dry_run_switches_nothing_where_the_endpoint_does_not_know_dry_runs() {
+    let ec2 = FakeEc2::start(1, 1).await;
+    ec2.ignore_dry_runs();
+    let mut command = tokio::process::Command::new(binary("flotilla"));
+    command.args(["resource", "stop", "--service", "ec2", "--ids", "i-0000", "--dry-run"]);
+    command.env("AWS_ENDPOINT_URL_EC2", ec2.url()).env_remove("FLOTILLA_ROLE");
+    let output = command.stdin(Stdio::null()).output().await.expect("flotilla runs");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code(), ec2.count("running")), (Some(0), 1), "{out}");
+    assert!(out.contains("dry_run") && out.contains("cannot be tried"), "{out}");
 }
 
 #[tokio::test]

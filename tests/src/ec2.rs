@@ -36,6 +36,8 @@ struct Facts {
     chances: StdRng,
     calls: BTreeMap<String, u64>,
     hibernated: BTreeSet<String>,
+    /// Whether `DryRun` is not known, and what is only to be tried is done.
+    naive: bool,
 }
 
 type Shared = Arc<Mutex<Facts>>;
@@ -71,6 +73,7 @@ impl FakeEc2 {
             chances: StdRng::seed_from_u64(seed),
             calls: BTreeMap::new(),
             hibernated: BTreeSet::new(),
+            naive: false,
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -140,6 +143,11 @@ impl FakeEc2 {
         self.with(|facts| facts.full = types.iter().map(|it| (*it).to_owned()).collect());
     }
 
+    /// From now on it does not know `DryRun`, as some stand-ins of AWS: it does what is only to be tried.
+    pub fn ignore_dry_runs(&self) {
+        self.with(|facts| facts.naive = true);
+    }
+
     /// How many instances are in a state.
     pub fn count(&self, state: &str) -> usize {
         self.with(|facts| facts.instances.values().filter(|it| it.0 == state).count())
@@ -197,7 +205,9 @@ fn asked(facts: &mut Facts, fields: &Fields) -> Response {
     if facts.blind {
         return refuse(403, "UnauthorizedOperation", "you may not look");
     }
+    let dry = dry && !facts.naive;
     match action.as_str() {
+        "DescribeInstances" if dry => refused(412, "DryRunOperation", "it would have succeeded"),
         "DescribeInstances" => describe(facts, fields),
         "StartInstances" | "StopInstances" => switch(facts, &action, fields, dry),
         "ModifyInstanceAttribute" => {

@@ -99,6 +99,7 @@ impl Cloud {
         };
         match action {
             "AssumeRole" => answer(StatusCode::OK, KEYS.to_owned()),
+            "DescribeInstances" if dry => refused("DryRunOperation", action),
             "DescribeInstances" => self.describe(ids("Filter.1.Value.")),
             "StopInstances" if dry => refused("DryRunOperation", action),
             "StopInstances" => {

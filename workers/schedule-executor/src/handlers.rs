@@ -92,7 +92,8 @@ pub trait Handler: Send + Sync {
     /// Does it to each: one that is refused does not keep the others from it.
     fn act(&self, action: Action, subjects: &[Subject]) -> impl Future<Output = Outcomes> + Send;
 
-    /// Asks for the permission to do it to each and does nothing, where the service can be asked.
+    /// Asks for the permission to do it to each and does nothing, where the service can be asked; tells
+    /// where it cannot.
     fn permitted(&self, action: Action, ids: &[String]) -> impl Future<Output = Outcomes> + Send {
         let _ = action;
         let all: Outcomes = ids.iter().map(|id| (id.clone(), Ok(String::new()))).collect();

@@ -128,6 +128,10 @@ pub(super) async fn dry(batch: &Batch, cases: &[Case<'_>], handler: &AnyHandler)
             let before = case.before(action);
             case.signed(match permitted.get(&case.item.id) {
                 Some(Err(why)) => failed(batch, case.item, action, before, why),
+                Some(Ok(note)) if !note.is_empty() => {
+                    let reason = format!("{reason}; {note}");
+                    would_be_done(batch, case.item, action, before, &reason)
+                }
                 _ => would_be_done(batch, case.item, action, before, reason),
             })
         });

@@ -23,6 +23,8 @@ use crate::{
 const DENIED: usize = 8;
 /// The tag by which Auto Scaling marks the instances of its groups.
 const GROUP: &str = "aws:autoscaling:groupName";
+/// What a trial says where nothing can be tried.
+const UNTRIED: &str = "only looked at: this endpoint does not know DryRun, so it cannot be tried";
 
 /// EC2 instances of one region.
 #[derive(Debug)]
@@ -193,6 +195,14 @@ impl Ec2 {
         outcomes
     }
 
+    /// Whether the endpoint knows `DryRun`, by a call that changes nothing either way: one that does not
+    /// know it would start or stop what is only to be tried.
+    async fn knows_dry_run(&self, ids: &[String]) -> Result<bool, Refusal> {
+        let filter = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
+        let call = || self.client.describe_instances().filters(filter.clone());
+        knows(self.caller.call(|| call().dry_run(true).send()).await.map(drop))
+    }
+
     /// By a filter: ids that are named outright would fail the call if one of them is gone.
     async fn describe(&self, ids: &[String]) -> Result<Vec<Instance>, Refusal> {
         let filter = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
@@ -215,6 +225,15 @@ fn permitted(dry: Result<(), Refusal>) -> Result<(), Refusal> {
     match dry {
         Err(refusal) if refusal.code != "DryRunOperation" => Err(refusal),
         _ => Ok(()),
+    }
+}
+
+/// What the dry run of a call that only looks says of its endpoint: one that knows it refuses it.
+fn knows(dry: Result<(), Refusal>) -> Result<bool, Refusal> {
+    match dry {
+        Ok(()) => Ok(false),
+        Err(why) if matches!(&*why.code, "DryRunOperation" | "UnauthorizedOperation") => Ok(true),
+        Err(why) => Err(why),
     }
 }
 
@@ -252,7 +271,14 @@ impl Handler for Ec2 {
                 return ids.iter().map(refused).collect();
             }
         };
-        self.all(switch, ids.to_vec(), Way::Ask).await
+        let each = |outcome: Result<String, Refusal>| {
+            ids.iter().map(|id| (id.clone(), outcome.clone())).collect()
+        };
+        match self.knows_dry_run(ids).await {
+            Ok(true) => self.all(switch, ids.to_vec(), Way::Ask).await,
+            Ok(false) => each(Ok(UNTRIED.to_owned())),
+            Err(why) => each(Err(why)),
+        }
     }
 }
 
@@ -281,6 +307,18 @@ fn state(name: State) -> Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_whose_dry_run_succeeds_does_not_know_it() {
+        let refused = |code: &str| {
+            let why = Refusal::new("refused", String::new());
+            Err(Refusal { code: code.to_owned(), ..why })
+        };
+        assert_eq!(knows(Ok(())), Ok(false), "it did what was only to be tried");
+        assert_eq!(knows(refused("DryRunOperation")), Ok(true));
+        assert_eq!(knows(refused("UnauthorizedOperation")), Ok(true));
+        assert!(knows(refused("InternalError")).is_err(), "it is not known, so nothing is tried");
+    }
 
     #[test]
     fn an_account_that_may_switch_nothing_is_not_asked_for_each_of_many() {
