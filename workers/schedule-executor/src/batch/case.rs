@@ -80,6 +80,11 @@ impl Case<'_> {
         class.unwrap_or_else(|| self.seen.state.name())
     }
 
+    /// What is wanted of it: what its own override says, where that decides, else what its batch does.
+    pub(super) fn wanted(&self, batch: &Batch) -> Action {
+        self.over.map_or(batch.action, |over| Action::towards(over.power))
+    }
+
     pub(super) fn subject(&self) -> Subject {
         let size = self.held.and_then(|held| held.size.clone());
         Subject { id: self.item.id.clone(), attrib: self.item.attrib.clone(), size }
@@ -226,6 +231,29 @@ mod tests {
         assert!(!is_held_back(&tick, &over("OFF", past)) && !is_held_back(&tick, &Held::default()));
         let later = [batch("hand", false), batch("schedule", true)];
         assert!(later.iter().all(|batch| !is_held_back(batch, &over("OFF", tomorrow))));
+    }
+
+    #[test]
+    fn what_its_own_override_leaves_as_it_is_is_told_of_the_action_of_that_override() {
+        let batch: Batch = serde_json::from_value(json!({
+            "account": "", "region": "r", "service": "ec2:instance", "action": "START",
+            "tick": "2026-06-01T08:00:00Z", "actor": "schedule", "occasion": "o",
+            "items": [{"id": "i-1", "source": "context/a", "since": "2026-06-01T08:00:00Z",
+                "reason": ""}],
+        }))
+        .unwrap();
+        let row = |power: &str, state: Observed| {
+            let over = json!({ "power": power, "from": 1_780_000_000, "until": 1_780_400_000 });
+            let held: Held = serde_json::from_value(json!({ "override": over })).unwrap();
+            let (seen, held) =
+                ([("i-1".to_owned(), state.into())].into(), [("k".to_owned(), held)].into());
+            let case = cases(&batch, vec!["k".to_owned()], &seen, &held).remove(0);
+            let row = case.signed(case.left(&batch).unwrap());
+            (row.action, row.actor, row.kind)
+        };
+        let already = |action: &str| (action.to_owned(), "override".to_owned(), "already");
+        assert_eq!(row("OFF", Observed::Off), already("STOP"));
+        assert_eq!(row("ON", Observed::On), already("START"));
     }
 
     fn of_database(actor: &str, bulk: &str, action: &str) -> Batch {

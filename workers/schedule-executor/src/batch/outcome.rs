@@ -70,12 +70,12 @@ impl Case<'_> {
 
     /// The row of what is left alone, or could not be looked at.
     pub(super) fn left(&self, batch: &Batch) -> Option<Entry> {
+        let action = self.wanted(batch);
         if let Some(why) = &self.seen.refused {
-            return Some(failed(batch, self.item, batch.action, "unknown", why));
+            return Some(failed(batch, self.item, action, "unknown", why));
         }
         let Step::Skip(kind, why) = &self.step else { return None };
-        let before = self.before(batch.action);
-        Some(skipped(batch, self.item, batch.action, before, kind, why.clone()))
+        Some(skipped(batch, self.item, action, self.before(action), kind, why.clone()))
     }
 }
 
