@@ -192,12 +192,26 @@ async fn scheduling(store: &Store, source: &Scope) -> Result<Scheduling, Error> 
         Scope::Tag(key) => store.tag(key).await.doing(reading)?.map(|it| it.scheduling),
         Scope::Resource(_) => None,
     };
-    row.ok_or_else(|| Error::Fleet(format!("{} is not registered", source.name())))
+    row.ok_or_else(|| unregistered(source))
+}
+
+fn unregistered(source: &Scope) -> Error {
+    let advice = "register it, or correct the name";
+    Error::Fleet(format!("{} is not registered: {advice}", source.name()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_schedule_of_nobody_is_refused_with_what_to_do() {
+        let said = unregistered(&Scope::Context("wbe".to_owned())).to_string();
+        assert!(
+            said.contains("wbe") && said.contains("register it, or correct the name"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn a_preview_is_of_rules_or_of_a_context_or_of_a_tag() {

@@ -65,8 +65,24 @@ impl Field {
         let value = value.filter(|value| (self.low..=self.high).contains(value));
         value.ok_or_else(|| {
             let (low, high) = (self.low, self.high);
-            self.wrong(text, &format!("a number from {low} to {high} is wanted"))
+            let numbers = format!("a number from {low} to {high}");
+            self.wrong(
+                text,
+                &match self.spoken() {
+                    Some(names) => format!("{names}, or {numbers} is wanted"),
+                    None => format!("{numbers} is wanted"),
+                },
+            )
         })
+    }
+
+    /// Its names in short, where it has any; the week begins with Monday for those who write it.
+    fn spoken(&self) -> Option<String> {
+        let short = |name: &str| name[..3].to_ascii_lowercase();
+        let (first, last) = (self.names.first()?, self.names.last()?);
+        let is_week = self.names.len() == WEEKDAYS.len();
+        let week = || "mon to sun".to_owned();
+        Some(if is_week { week() } else { format!("{} to {}", short(first), short(last)) })
     }
 
     /// The numbers of one item of a list: `*`, `a`, `a-b`, each with an optional `/n`.
@@ -111,5 +127,25 @@ impl Field {
             }
         }
         Ok(bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_none_is_refused_with_the_names_that_there_are() {
+        let field = |names: &'static [&'static str], low, high| Field {
+            names,
+            ..Field::numbers("field", low, high)
+        };
+        let said = |field: Field| field.value("FRY").unwrap_err().to_string();
+        let week = said(field(&WEEKDAYS, 0, 7));
+        assert!(week.contains("mon to sun, or a number from 0 to 7"), "{week}");
+        let year = said(field(&MONTHS, 1, 12));
+        assert!(year.contains("jan to dec, or a number from 1 to 12"), "{year}");
+        let minute = said(Field::numbers("minute", 0, 59));
+        assert!(minute.ends_with(": a number from 0 to 59 is wanted"), "{minute}");
     }
 }
