@@ -225,9 +225,10 @@ async fn a_dry_run_switches_nothing_and_says_what_it_would() {
     let (status, _) =
         town.gateway.ask("POST", "/v1/scheduler/tick?dry_run=true", Value::Null).await;
     assert_eq!(status, 202);
-    let (status, _) =
+    let (status, told) =
         town.gateway.ask("POST", "/v1/contexts/web/power/off?dry_run=true", Value::Null).await;
-    assert_eq!(status, 204);
+    assert_eq!((status, &told["dryRun"]), (200, &json!(true)), "{told}");
+    assert!(told["wouldBe"]["bulk"].as_str().unwrap().starts_with("STOP context/web"), "{told}");
     town.world
         .schedule(json!({"action": "STOP", "service": "ec2", "ids": [id], "dry_run": true}))
         .await;
@@ -263,7 +264,9 @@ async fn the_last_bulk_action_is_undone_until_the_next_rule() {
     let unknown = json!({"bulk": "tick of nobody"});
     assert_eq!(town.gateway.ask("POST", "/v1/undo", unknown).await.0, 404);
     // One that is only tried switches nothing, nor keeps the schedule from anything.
-    assert_eq!(town.gateway.ask("POST", "/v1/undo?dry_run=true", Value::Null).await.0, 202);
+    let (status, told) = town.gateway.ask("POST", "/v1/undo?dry_run=true", Value::Null).await;
+    assert_eq!((status, &told["dryRun"]), (202, &json!(true)), "{told}");
+    assert!(told["wouldBe"]["bulk"].is_string(), "{told}");
     town.world.until_scheduled().await;
     assert_eq!(town.instance(&one).await, "stopped");
     let (_, all) = town.gateway.ask("GET", "/v1/overrides", Value::Null).await;

@@ -254,9 +254,9 @@ impl Schedules {
             ("scheduler", "stop") => {
                 self.schedule(&source, false, dry).await.map(|it| came(Ok(it)))
             }
-            ("power", "on") => self.power(&source, true, dry).await.map(|it| named(&it)),
-            ("power", "off") => self.power(&source, false, dry).await.map(|it| named(&it)),
-            _ => Err(unknown()),
+            ("power", "on") => self.power(&source, true, dry).await.map(|it| switched(&it, dry)),
+            ("power", "off") => self.power(&source, false, dry).await.map(|it| switched(&it, dry)),
+            (what, _) => Err(unknown_of(what)),
         }
     }
 
@@ -280,6 +280,11 @@ impl Schedules {
 /// A context or a tag that was registered, or would be.
 fn registered(it: impl serde::Serialize, dry: bool) -> Value {
     if dry { would_be(row(it)) } else { row(it) }
+}
+
+/// What was switched by hand, or would be: the audit tells what is only tried under the same name.
+fn switched(bulk: &str, dry: bool) -> Response {
+    if dry { answer(Ok(would_be(json!({ "bulk": bulk })))) } else { named(bulk) }
 }
 
 /// The name of a bulk action in a header: there is nothing else to tell.
@@ -330,6 +335,17 @@ pub(super) fn unknown() -> Refused {
     Refused::Missing("there is no such resource or order".to_owned())
 }
 
+/// An order that there is not, of those that there are.
+fn unknown_of(what: &str) -> Refused {
+    match what {
+        "power" => Refused::Missing("there is no such order: power is on or off".to_owned()),
+        "scheduler" => {
+            Refused::Missing("there is no such order: scheduler is start or stop".to_owned())
+        }
+        _ => unknown(),
+    }
+}
+
 pub(super) fn nothing(done: Done<()>) -> Response {
     match done {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
@@ -361,6 +377,25 @@ pub(super) fn answer(done: Done<Value>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_that_there_is_not_is_refused_with_those_that_there_are() {
+        for (what, words) in [("power", "on or off"), ("scheduler", "start or stop")] {
+            let Refused::Missing(said) = unknown_of(what) else { panic!("it is missing") };
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_switched_by_hand_is_told_from_what_would_be() {
+        let done = switched("STOP context/web 1", false);
+        assert_eq!(done.status(), StatusCode::NO_CONTENT);
+        let tried = switched("STOP context/web 1", true);
+        assert_eq!(tried.status(), StatusCode::OK);
+        let body = axum::body::to_bytes(tried.into_body(), 1000).await.unwrap();
+        let told: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(told, json!({"dryRun": true, "wouldBe": {"bulk": "STOP context/web 1"}}));
+    }
 
     #[test]
     fn an_override_that_is_over_is_not_told() {

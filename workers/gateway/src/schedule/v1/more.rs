@@ -19,6 +19,7 @@ use crate::schedule::{
     Schedules,
     ops::{Done, Refused, Source, words},
     strict,
+    tried::would_be,
 };
 
 /// `/v1/scheduler`, `…/override`, `…/savings`, `/v1/overrides`, `/v1/audit`, `/v1/undo`.
@@ -248,16 +249,22 @@ async fn undo(State(it): At, Query(query): Asked, body: Bytes) -> Response {
         strict::only(&fields, "an undo", &strict::UNDO)?;
         let dry = is_dry(&query, &fields)?;
         let bulk = Some(words(&fields, "bulk")?).filter(|bulk| !bulk.is_empty());
-        it.undo(bulk, dry).await
+        Ok(undone(&it.undo(bulk, dry).await?, dry))
     };
     accepted(done.await.map(Some))
 }
 
+/// The bulk action that is undone, or would be.
+fn undone(bulk: &str, dry: bool) -> Value {
+    let told = json!({ "bulk": bulk });
+    if dry { would_be(told) } else { told }
+}
+
 /// What follows of it comes by the queue; the bulk action that it is about is told.
-fn accepted(done: Done<Option<String>>) -> Response {
+fn accepted(done: Done<Option<Value>>) -> Response {
     match done {
         Ok(None) => StatusCode::ACCEPTED.into_response(),
-        Ok(Some(bulk)) => (StatusCode::ACCEPTED, Json(json!({ "bulk": bulk }))).into_response(),
+        Ok(Some(told)) => (StatusCode::ACCEPTED, Json(told)).into_response(),
         Err(refused) => answer(Err(refused)),
     }
 }
@@ -265,6 +272,13 @@ fn accepted(done: Done<Option<String>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_undo_that_is_only_tried_is_told_from_one_that_is_done() {
+        assert_eq!(undone("tick 1", false), json!({ "bulk": "tick 1" }));
+        let tried = json!({ "dryRun": true, "wouldBe": { "bulk": "tick 1" } });
+        assert_eq!(undone("tick 1", true), tried);
+    }
 
     #[test]
     fn the_end_of_an_override_says_nothing_but_that_it_is_a_dry_run() {
