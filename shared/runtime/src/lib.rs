@@ -78,6 +78,7 @@
 mod acks;
 mod advance;
 mod ahead;
+pub mod args;
 mod attempt;
 pub mod aws;
 pub mod batch;

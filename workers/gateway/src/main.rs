@@ -3,7 +3,12 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use axum::routing::get;
-use flotilla_runtime::{aws, config::Reader, health, metrics, process, tally};
+use flotilla_runtime::{
+    args::{self, About},
+    aws,
+    config::Reader,
+    health, metrics, process, tally,
+};
 use gateway::{GatewayConfig, measured};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +20,19 @@ const GRACE: Duration = Duration::from_secs(14);
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What it says of itself.
+const ABOUT: About = About {
+    name: "gateway",
+    version: env!("CARGO_PKG_VERSION"),
+    what: "The gateway of a Flotilla fleet: its index of packages and its HTTP interface.",
+    guide: "workers/gateway/README.md",
+};
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Some(code) = args::answered(&ABOUT) {
+        return code;
+    }
     process::run(serve).await
 }
 

@@ -21,6 +21,9 @@ use crate::{
 };
 
 /// Starts and stops resources by schedule; without a command it is the worker.
+///
+/// The worker's settings are environment variables, or keys of the TOML file that FLOTILLA_CONFIG names;
+/// workers/schedule-executor/README.md has them all.
 #[derive(Debug, Parser)]
 #[command(name = "schedule-executor", version)]
 pub struct Cli {
