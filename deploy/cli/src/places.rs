@@ -62,6 +62,17 @@ impl Note {
         serde_json::from_str(&text).ok()
     }
 
+    /// The stacks of all fleets that are up on this machine, in order of their names.
+    pub(crate) fn all_up() -> Vec<String> {
+        let files = running().ok().and_then(|folder| fs::read_dir(folder).ok());
+        let files = files.into_iter().flatten().flatten().map(|file| file.path());
+        let notes = files.filter(|path| path.extension().is_some_and(|it| it == "json"));
+        let names = notes.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+        let mut up: Vec<String> = names.filter(|name| Self::read(name).is_some()).collect();
+        up.sort();
+        up
+    }
+
     /// Whether there is a note of a fleet on `stack` that was killed.
     pub(crate) fn is_stale(stack: &str) -> bool {
         path(stack).is_ok_and(|path| path.is_file()) && Self::read(stack).is_none()

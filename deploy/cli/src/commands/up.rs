@@ -7,6 +7,7 @@ use crate::{
     error::Error,
     fleet::{Fleet, Options},
     stop::Stop,
+    target::DEFAULT_STACK,
 };
 
 #[derive(Debug, clap::Args)]
@@ -74,11 +75,31 @@ fn introduce(fleet: &Fleet) -> Result<(), Error> {
     }
     let gateway = fleet.gateway().unwrap_or_default();
     out(format!("  gateway      http://{gateway}"));
+    let named = said(stack.name());
     out("try, in another terminal:");
-    out("  flotilla problem put DIR --admin me --event try --problem first");
-    out("  flotilla submit FILE.py --admin me --event try --problem first");
+    out(format!("  flotilla problem put DIR --admin me --event try --problem first{named}"));
+    out(format!("  flotilla submit FILE.py --admin me --event try --problem first{named}"));
     out(format!("  pip install --index-url http://{gateway}/o/march=x86-64-v3/simple/ markupsafe"));
-    out("  flotilla status");
+    out(format!("  flotilla status{named}"));
     out("Ctrl-C drains the workers and removes everything");
     Ok(())
+}
+
+/// How another terminal names this stack: not at all, where it is the default.
+fn said(stack: &str) -> String {
+    match stack {
+        DEFAULT_STACK => String::new(),
+        other => format!(" --stack {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hints_name_a_stack_that_is_not_the_default() {
+        assert_eq!(said(DEFAULT_STACK), "");
+        assert_eq!(said("stranger"), " --stack stranger");
+    }
 }
