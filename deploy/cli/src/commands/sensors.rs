@@ -48,7 +48,7 @@ enum Action {
         #[command(flatten)]
         target: target::Which,
         /// Who has seen it.
-        #[arg(long, env = "USER")]
+        #[arg(long, env = "USER", value_parser = somebody)]
         by: String,
         /// What they have to say.
         #[arg(long)]
@@ -72,6 +72,14 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Whoever acknowledges has a name, as over HTTP.
+fn somebody(name: &str) -> Result<String, String> {
+    match name.trim().is_empty() {
+        true => Err("say who has seen it".to_owned()),
+        false => Ok(name.to_owned()),
+    }
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
@@ -236,6 +244,25 @@ fn value(row: &Row, name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_cannot_acknowledge_a_problem() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let parse = |by| {
+            let line = ["sensors", "ack", "0102", "--by", by];
+            <Line as clap::Parser>::try_parse_from(line).map(|it| it.args)
+        };
+        assert!(parse("ada").is_ok());
+        for nobody in ["", " "] {
+            let refused = parse(nobody).unwrap_err();
+            assert_eq!(refused.exit_code(), 2);
+            assert!(refused.to_string().contains("say who has seen it"), "{refused}");
+        }
+    }
 
     #[test]
     fn a_status_that_there_is_not_is_refused_with_those_that_there_are() {
