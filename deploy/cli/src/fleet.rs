@@ -257,8 +257,18 @@ fn first_failure(results: Vec<Result<(), Error>>) -> Result<(), Error> {
     Err(first)
 }
 
+/// Refuses ports that are taken, before anything is started. Both are held for a moment, so that
+/// one port for both is refused, too.
+fn ports(options: &Options, own_endpoint: bool) -> Result<(), Error> {
+    let endpoint = || ministack::usable(options.port, ministack::OTHERWISE);
+    let _held = own_endpoint.then(endpoint).transpose()?;
+    let otherwise = "say another port for the gateway with --gateway-port";
+    ministack::usable(options.gateway_port, otherwise).map(drop)
+}
+
 async fn endpoint(options: &Options, stop: &Stop) -> Result<(Option<Process>, Clients), Error> {
     let clients = Clients::from_env().await;
+    ports(options, clients.url.is_none())?;
     if clients.url.is_some() {
         return Ok((None, clients));
     }
@@ -298,4 +308,28 @@ fn next_pause(pause: &mut Duration, started: Instant) -> Duration {
 
 fn say(what: &str) {
     note(format!("{what} …"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_refused_with_its_option_before_anything_is_started() {
+        let held = ministack::usable(0, "").unwrap();
+        let taken = held.local_addr().unwrap().port();
+        let tried = |port, gateway_port, own_endpoint| {
+            let (stack, grace) = (String::new(), Duration::ZERO);
+            let (workers, tick, echo) = (1, None, false);
+            let options = Options { stack, port, workers, gateway_port, tick, echo, grace };
+            ports(&options, own_endpoint).err().map(|why| why.to_string()).unwrap_or_default()
+        };
+        let where_it_is = format!("127.0.0.1:{taken} cannot be used");
+        for (said, option) in
+            [(tried(0, taken, true), "--gateway-port"), (tried(taken, 0, true), "--port")]
+        {
+            assert!(said.starts_with(&where_it_is) && said.contains(option), "{said}");
+        }
+        assert_eq!(tried(taken, 0, false), "", "an endpoint that is not started needs no port");
+    }
 }

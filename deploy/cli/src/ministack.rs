@@ -16,6 +16,9 @@ use crate::{
 
 /// The version whose gaps are known.
 const VERSION: &str = "1.5.33";
+/// What to do where the endpoint's port is taken.
+pub(crate) const OTHERWISE: &str = "say another port with --port, or set AWS_ENDPOINT_URL to use the \
+     endpoint that listens there";
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -26,15 +29,18 @@ pub(crate) fn free_port() -> Result<u16, Error> {
     Ok(listener.local_addr().doing(|| "looking for a free port".to_owned())?.port())
 }
 
+/// Listens on 127.0.0.1:`port` for as long as what it returns lives; where that cannot be, says so
+/// and what to do `otherwise`.
+pub(crate) fn usable(port: u16, otherwise: &str) -> Result<TcpListener, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|taken| {
+        Error::Fleet(format!("127.0.0.1:{port} cannot be used ({taken}): {otherwise}"))
+    })
+}
+
 /// Starts MiniStack on 127.0.0.1:`port` and waits until it answers.
 pub(crate) async fn start(port: u16, stop: &Stop) -> Result<(Process, String), Error> {
     let program = program()?;
-    if let Err(taken) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        return Err(Error::Fleet(format!(
-            "port {port} of 127.0.0.1 cannot be used ({taken}): say another with --port, or set \
-             AWS_ENDPOINT_URL to use the endpoint that listens there"
-        )));
-    }
+    usable(port, OTHERWISE)?;
     let variables = [
         ("BIND_HOST", "127.0.0.1".to_owned()),
         ("GATEWAY_PORT", port.to_string()),
