@@ -69,8 +69,8 @@ enum Action {
         /// Shows what would be sent back, and sends nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Sends them to the queue of this URL instead.
-        #[arg(long, value_name = "QUEUE_URL")]
+        /// Sends them to this queue instead, named as with --of.
+        #[arg(long, value_name = "WORKER|QUEUE_URL")]
         to: Option<String>,
     },
     /// Deletes letters for good. Shows what it would delete, unless it is told --yes or the --id of one.
@@ -163,8 +163,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
             Action::Redrive { chosen, id, rate, dry_run, to } => {
                 let wish = Wish { id, to, rate };
                 match dry_run {
-                    true => redrive::preview(&chosen, &wish, &stop).await,
-                    false => redrive::run(&chosen, &wish, &stop).await,
+                    true => redrive::preview(&chosen, wish, &stop).await,
+                    false => redrive::run(&chosen, wish, &stop).await,
                 }
             }
             Action::Delete { chosen, id, yes, dry_run } => {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use aws_sdk_sqs::types::QueueAttributeName;
 use flotilla_runtime::{payload::Payloads, tally};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     console::{note, out},
     dead_letters::{DeadLetters, Letter, Redriven},
-    error::Error,
+    error::{Doing, Error},
     stop::Stop,
     target::Target,
 };
@@ -41,22 +42,46 @@ impl Wish {
         self.id.as_ref().is_none_or(|id| letter.is(id))
     }
 
+    /// The same with the URL of a queue that is there in place of what `to` says.
+    async fn resolved(self, target: &Target) -> Result<Self, Error> {
+        let Some(said) = &self.to else { return Ok(self) };
+        let url = url(&target.stack.outputs().queues(), said)?;
+        let call = target.clients.sqs.get_queue_attributes().queue_url(&url);
+        let answer = call.attribute_names(QueueAttributeName::QueueArn).send().await;
+        answer.doing(|| format!("looking for the queue {url} of --to"))?;
+        Ok(Self { to: Some(url), ..self })
+    }
+
     /// The queue that a letter goes to; this one where none is known of it.
     fn destination<'q>(&'q self, letter: &'q Letter, otherwise: &'q str) -> Cow<'q, str> {
         self.to.as_deref().map_or_else(|| letter.home(otherwise), Cow::Borrowed)
     }
 }
 
+/// The URL of a queue that is named as with `--of`.
+fn url(queues: &[(&str, &str, &str)], said: &str) -> Result<String, Error> {
+    if said.contains("://") {
+        return Ok(said.to_owned());
+    }
+    let found = queues.iter().find(|(name, ..)| *name == said);
+    found.map(|(_, url, _)| (*url).to_owned()).ok_or_else(|| {
+        let known: Vec<_> = queues.iter().map(|(name, ..)| *name).collect();
+        Error::Usage(format!("--to {said}: there are {}, or say a queue's URL", known.join(", ")))
+    })
+}
+
 /// Shows what would be sent back.
-pub(super) async fn preview(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result<(), Error> {
+pub(super) async fn preview(chosen: &Chosen, wish: Wish, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
+    let wish = &wish.resolved(&target).await?;
     let place = chosen.place(&target).await?;
     let wanted = |it: &Letter| chosen.takes(&place, it) && wish.takes(it);
     let found = read(&target.clients, &place.dead, stop, wanted, chosen.limit).await?;
     print_list(&found.letters);
     not_looked_at(&found, chosen.limit, &place.dead);
-    let to: BTreeSet<_> =
-        found.letters.iter().map(|it| wish.destination(it, &place.queue)).collect();
+    let homes = found.letters.iter().map(|it| wish.destination(it, &place.queue));
+    // What was said is shown where there is no letter, too.
+    let to: BTreeSet<_> = homes.chain(wish.to.as_deref().map(Cow::Borrowed)).collect();
     to.into_iter().for_each(|queue| out(format!("they would go to {queue}")));
     match &wish.id {
         Some(id) if found.letters.is_empty() => Err(none_of(chosen, id)),
@@ -65,8 +90,9 @@ pub(super) async fn preview(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result
 }
 
 /// Sends letters back.
-pub(super) async fn run(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result<(), Error> {
+pub(super) async fn run(chosen: &Chosen, wish: Wish, stop: &Stop) -> Result<(), Error> {
     let target = Target::find(&chosen.target).await?;
+    let wish = &wish.resolved(&target).await?;
     let place = chosen.place(&target).await?;
     let wanted = |it: &Letter| chosen.takes(&place, it) && wish.takes(it);
     let (queue, dead) = (&place.queue, &place.dead);
@@ -84,7 +110,7 @@ pub(super) async fn run(chosen: &Chosen, wish: &Wish, stop: &Stop) -> Result<(),
     course.back = back.as_ref().copied().unwrap_or_default();
     course.counted = letters.counted().await.ok();
     unseen(dead);
-    course.told(queue, dead).into_iter().for_each(out);
+    course.told(wish.to.as_deref().unwrap_or(queue), dead).into_iter().for_each(out);
     both(moved, back)?;
     match &wish.id {
         _ if !course.refused.is_empty() => Err(course.left()),
@@ -229,6 +255,15 @@ mod tests {
 
     fn told(course: &Course) -> String {
         course.told("queue", "dead").join("\n")
+    }
+
+    #[test]
+    fn a_redrive_goes_to_no_queue_that_is_unknown() {
+        let queues = [("grading", "http://q/grading", "http://q/grading-dlq")];
+        assert_eq!(url(&queues, "grading").unwrap(), "http://q/grading");
+        assert_eq!(url(&queues, "http://q/other").unwrap(), "http://q/other");
+        let why = url(&queues, "foo").unwrap_err();
+        assert!(why.exit_code() == 2 && why.to_string().contains("--to foo: there are grading"));
     }
 
     #[test]
