@@ -55,18 +55,26 @@ pub(crate) struct Args {
 #[group(required = true, multiple = false)]
 struct Whose {
     /// Of this context.
-    #[arg(long)]
+    #[arg(long, value_parser = not_empty)]
     context: Option<String>,
     /// Of this tag.
-    #[arg(long)]
+    #[arg(long, value_parser = not_empty)]
     tag: Option<String>,
     /// Of this resource, by its key in the audit, ec2:instance/eu-west-1/i-0123456789abcdef0, or by
     /// its kind and id, ec2/i-0123456789abcdef0.
-    #[arg(long)]
+    #[arg(long, value_parser = not_empty)]
     resource: Option<String>,
     /// Of all: prints each that holds, with who asked for it and until when.
     #[arg(long)]
     list: bool,
+}
+
+/// No table has a row without a name, and DynamoDB says so in words of its own.
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
+    match text.is_empty() {
+        true => Err("the name is empty".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
@@ -252,5 +260,21 @@ mod tests {
         assert!(parse(&["--context", "web"]).is_ok());
         assert!(parse(&["--context", "web", "--zone", "UTC"]).is_err());
         assert!(parse(&["--tag", "env", "--zone", "UTC"]).is_err());
+    }
+
+    #[test]
+    fn an_empty_name_is_refused_before_anything_is_asked() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        for whose in ["--context", "--tag", "--resource"] {
+            let line = ["override", "on", "for", "3 h", whose, ""];
+            let parsed = <Line as clap::Parser>::try_parse_from(line);
+            let refused = parsed.map(|it| it.args).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{whose}");
+            assert!(refused.to_string().contains("the name is empty"), "{refused}");
+        }
     }
 }

@@ -42,10 +42,10 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Preview {
     /// That of this context of the fleet, with its overrides, hands and learned lead, instead of rules.
-    #[arg(long, conflicts_with_all = OWN)]
+    #[arg(long, conflicts_with_all = OWN, value_parser = overrides::not_empty)]
     context: Option<String>,
     /// The same of this tag.
-    #[arg(long, conflicts_with_all = OWN, conflicts_with = "context")]
+    #[arg(long, conflicts_with_all = OWN, conflicts_with = "context", value_parser = overrides::not_empty)]
     tag: Option<String>,
     /// The rule of starts, for example "0 8 * * 1-5".
     #[arg(long, default_value = "", conflicts_with = "period")]
@@ -56,7 +56,7 @@ struct Preview {
     /// Periods of being on instead of rules, for example "mon-fri 08:00-19:00".
     #[arg(long)]
     period: Option<String>,
-    /// An iCalendar file of the days on which no period begins.
+    /// An iCalendar file of the days on which no period begins; needs --period.
     // What requires a period does not where there are rules, which a period conflicts with.
     #[arg(long, value_name = "FILE", requires = "period", conflicts_with_all = ["start", "stop"])]
     holidays: Option<std::path::PathBuf>,

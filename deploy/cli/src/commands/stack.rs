@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
     aws::Clients,
@@ -38,7 +38,7 @@ enum Action {
     /// Empties the stack's buckets, deletes it, and verifies that nothing is left.
     Delete {
         /// The stack's name.
-        #[arg(long, env = "FLOTILLA_STACK")]
+        #[arg(long, env = "FLOTILLA_STACK", value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
 }
@@ -46,7 +46,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Target {
     /// The stack's name; the name of everything in it begins with it.
-    #[arg(long, env = "FLOTILLA_STACK")]
+    #[arg(long, env = "FLOTILLA_STACK", value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// Another template than the one built in.
     #[arg(long, value_name = "FILE")]
