@@ -30,7 +30,7 @@ enum Command {
     Submit(commands::submit::Args),
     /// Shows queues, dead letters, workers, and what is in flight.
     Status(commands::status::Args),
-    /// Shows and redrives dead letters.
+    /// Shows, redrives and deletes dead letters.
     Dlq(commands::dlq::Args),
     /// Has workers receive nothing more, and finish what they have, until they are resumed.
     Pause(commands::orders::Args),
@@ -42,19 +42,21 @@ enum Command {
     Cancel(commands::orders::CancelArgs),
     /// Uploads what submissions are tested with.
     Problem(commands::problem::Args),
-    /// Grades example submissions from end to end, shows every verdict, and removes all.
+    /// Grades example submissions from end to end and shows every verdict, shows packages, a schedule
+    /// and sensors, and removes all.
     Demo(commands::demo::Args),
     /// Recomputes the sensors' problems of a time from the stored readings, and shows differences.
     Replay(commands::replay::Args),
     /// Shows the sensors' problems, acknowledges one, and lists readings that came too late.
     Sensors(commands::sensors::Args),
-    /// Shows what a schedule does.
+    /// Shows what a schedule does, and overrides it for some time.
     Schedule(commands::schedule::Args),
     /// Starts, stops or shows resources by their ids, with no table, queue or schedule.
     Resource(commands::resource::Args),
     /// Prints the JSON Schema of the messages that a worker takes.
     Schema(commands::schema::Args),
-    /// Replays an autoscaler's log of decisions, freezes it, and lets it go on.
+    /// Replays an autoscaler's log of decisions, tells what it would have cost, simulates policies,
+    /// freezes an autoscaler, and lets it go on.
     Autoscale(commands::autoscale::Args),
     /// Creates, checks or deletes a stack of queues, buckets and tables.
     Stack(commands::stack::Args),
