@@ -53,7 +53,7 @@ async fn a_problem_is_acknowledged_once_and_stays_so_whatever_is_written_later()
     );
     assert_eq!(now["acknowledgement"], first["acknowledgement"]);
     // Of the evidence alone listeners are told nothing in the original's words.
-    let next = listener.next().await;
+    let next = listener.next_problem().await;
     let moved = next["problem_time"] == THEN + 45 || next["problem_status"] == "RETRACTED";
     assert!(moved, "{next}");
     // It ends; a late reading shows that it had not; and ends again.

@@ -226,6 +226,16 @@ impl Listener {
         timeout(Duration::from_secs(20), next).await.expect("an event within 20 s")
     }
 
+    /// The next event that is about a problem.
+    pub async fn next_problem(&mut self) -> Value {
+        loop {
+            let next = self.next().await;
+            if next.get("problem_id").is_some() {
+                return next;
+            }
+        }
+    }
+
     /// The next events up to this one, which is the last of them.
     pub async fn until(&mut self, last: &Value) -> Vec<Value> {
         let mut events = Vec::new();
